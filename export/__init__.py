@@ -1,0 +1,1 @@
+"""Export: one graph with its whole contract inside, delivered only when parity holds."""

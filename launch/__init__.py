@@ -1,0 +1,1 @@
+"""Launching: five folds, a report and an export as one chain of jobs."""

@@ -1,0 +1,23 @@
+"""Audio-visual emotion recognition with MMA-DFER, from a data set to an engine in a product.
+
+The public names are loaded when they are first used, so that `import mmadfer` is quick.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Recogniser", "load"]
+
+if TYPE_CHECKING:
+    from mmadfer.model.load import load
+    from mmadfer.runtime import Recogniser
+
+_HOMES = {"load": "mmadfer.model.load", "Recogniser": "mmadfer.runtime"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mmadfer' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,264 @@
+"""Typed configuration: a YAML file plus `--set train.lr=3e-4`; every error names the key and the rule.
+
+Defaults are the published recipe (Chumachenko et al. 2024, section 4.2, and the published program).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mmadfer.errors import ConfigError
+
+CONFIGS = Path(__file__).parent / "configs"
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class SoundConfig(Section):
+    """How sound becomes the log-mel filter bank that the audio encoder sees."""
+
+    rate: Literal["native"] | Annotated[int, Field(ge=8000, le=96000)] = "native"
+    """Sample rate in Hz, or `native`: the file's own rate, as the published weights need."""
+    frames: Positive = 512
+    """Filter-bank frames of 10 ms; shorter sound is padded, longer sound is cut."""
+    mels: Positive = 128
+
+
+class PrepareConfig(Section):
+    """What preparation does to a clip; kept in the store and in every model trained on it."""
+
+    face_size: Annotated[int, Field(ge=32, le=1024)] = 224
+    """Side of the stored face crops in pixels."""
+    face_margin: Annotated[float, Field(ge=0, le=2)] = 0.2
+    """Width added around the detected box, as a share of its longer side."""
+    detect_every: Positive = 5
+    """Faces are detected in every n-th frame; boxes in between are interpolated."""
+    jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95
+    sound: SoundConfig = SoundConfig()
+
+
+class AugmentConfig(Section):
+    """Training augmentation, drawn once per clip and applied to all its frames, in this order."""
+
+    brightness: tuple[float, float] = (0.5, 1.5)
+    area: tuple[float, float] = (0.08, 1.0)
+    """Share of the image that the random crop covers."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width by height of the random crop; swapped half of the time."""
+    flip: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> "AugmentConfig":
+        for name in ("brightness", "area", "ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} is [{low}, {high}]; it must be [low, high] with 0 < low <= high")
+        if self.area[1] > 1:
+            raise ValueError(f"area is {list(self.area)}; the crop cannot be larger than the image (1.0)")
+        return self
+
+
+class DataConfig(Section):
+    """Which clips, and how they are fed."""
+
+    store: Path | None = None
+    """The prepared store (`mmadfer prepare`)."""
+    labels: tuple[str, ...] | None = None
+    """Class order by name; by default the store's own order."""
+    folds: Positive = 5
+    modalities: Literal["both", "vision", "audio"] = "both"
+    """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
+    augment: AugmentConfig = AugmentConfig()
+    test_clips: Literal[1, 2] = 1
+    """Index sets whose predictions are averaged at evaluation (section 4.2)."""
+    threads: Positive = 2
+    """DALI's CPU threads for each rank."""
+
+
+class EncoderConfig(Section):
+    """A ViT encoder; the defaults are ViT-B/16, as MAE-Face and AudioMAE are."""
+
+    width: Positive = 768
+    depth: Positive = 12
+    heads: Positive = 12
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    patch: Positive = 16
+    weights: Path | None = None
+    """MAE-Face or AudioMAE file; without one the encoder is drawn at random from `seed`."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "EncoderConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class TemporalConfig(Section):
+    """The multimodal temporal transformer (section 3.4)."""
+
+    width: Positive = 512
+    depth: Positive = 1
+    heads: Positive = 8
+    head_width: Positive = 64
+    mlp_width: Positive = 1024
+
+
+class ModelConfig(Section):
+    """MMA-DFER's sizes."""
+
+    image_size: Positive = 160
+    frames: Positive = 16
+    vision: EncoderConfig = EncoderConfig()
+    audio: EncoderConfig = EncoderConfig()
+    latent: Positive = 128
+    """Width of the fusion bottleneck (section 3.3)."""
+    prompts: Annotated[int, Field(ge=0)] = 6
+    progressive: Annotated[int, Field(ge=0)] = 2
+    """How often a share of prompts/progressive prompts is updated on the way (section 3.2)."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    temporal: TemporalConfig = TemporalConfig()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "ModelConfig":
+        if self.image_size % self.vision.patch:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of vision.patch {self.vision.patch}")
+        if (self.vision.depth, self.vision.width) != (self.audio.depth, self.audio.width):
+            raise ValueError("vision and audio must have the same depth and width: every block of one is fused with one")
+        if self.progressive and (self.prompts % self.progressive or self.vision.depth % self.progressive):
+            raise ValueError(
+                f"progressive {self.progressive} must divide prompts {self.prompts} and depth {self.vision.depth}"
+            )
+        return self
+
+
+class TrainConfig(Section):
+    """The published recipe: AdamW, cosine to zero stepped once an epoch, last epoch is the result."""
+
+    epochs: Positive = 25
+    batch_size: Positive = 8
+    """Clips in one optimizer step, over all ranks."""
+    accumulate: Positive = 1
+    """Micro-batches per optimizer step."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    seed: Annotated[int, Field(ge=0)] = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """DeepSpeed's ZeRO stage; 0 because the trainable weights take 30 MB."""
+    save_every: Positive = 500
+    """Optimizer steps between checkpoints; one is also saved at the end of every epoch."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """Complete checkpoints kept on disk."""
+    log_every: Positive = 20
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> "TrainConfig":
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        return self
+
+
+class Config(Section):
+    """A whole configuration."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    prepare: PrepareConfig = PrepareConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_yaml(self) -> str:
+        """The whole configuration, defaults included, as YAML that `load` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration by path, or by name from the shipped ones, and apply `key.path=value` overrides.
+
+    Raises:
+        ConfigError: no such file, broken YAML, unknown key, or a value that breaks a rule.
+    """
+    path = _find(source)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines, not a {type(tree).__name__}")
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree, where=str(path))
+
+
+def parse(tree: dict[str, Any], where: str) -> Config:
+    """Validate a tree of values; `where` is named in errors."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from error
+
+
+def _find(source: str | Path) -> Path:
+    for candidate in (Path(source), CONFIGS / source, CONFIGS / f"{source}.yaml"):
+        if candidate.is_file():
+            return candidate
+    shipped = ", ".join(sorted(str(p.relative_to(CONFIGS).with_suffix("")) for p in CONFIGS.rglob("*.yaml")))
+    raise ConfigError(f"no configuration {str(source)!r}: give a YAML file, or one of the shipped ones ({shipped})")
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r} must read KEY=VALUE, for example --set train.lr=3e-4")
+    *parents, leaf = key.strip().split(".")
+    for name in parents:
+        child = tree.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {name} is a value, not a section")
+        tree = child
+    tree[leaf] = _value(text)
+
+
+def _value(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):  # YAML 1.1 reads 3e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = [f"{where} breaks {error.error_count()} rule(s):"]
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "(top)"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key; known here: {', '.join(_keys(item['loc'][:-1]))}"
+        elif item["type"] != "missing" and item["loc"]:
+            message = f"{message} (got {item['input']!r})"
+        lines.append(f"  {key}: {message}")
+    return "\n".join(lines)
+
+
+def _keys(parents: tuple[int | str, ...]) -> list[str]:
+    section: Any = Config
+    for name in parents:
+        field = section.model_fields.get(name) if hasattr(section, "model_fields") else None
+        section = field.annotation if field else None
+    return sorted(section.model_fields) if hasattr(section, "model_fields") else []

@@ -1,0 +1,55 @@
+"""What a trained model needs to be used rightly: written once, carried by every form of the model."""
+
+from typing import Any
+
+from mmadfer.config import ModelConfig, PrepareConfig, Section
+
+KEY = "mmadfer.contract"
+"""Name of the metadata entry that holds the contract (safetensors, ONNX)."""
+
+LICENCES = {
+    "MAE-Face": "MIT",
+    "AudioMAE": "CC BY-NC 4.0",
+    "mmadfer": "Apache-2.0",
+}
+
+
+class Contract(Section):
+    """The promises of a model file: labels in order, input sizes, preprocessing and origin."""
+
+    labels: tuple[str, ...]
+    model: ModelConfig
+    prepare: PrepareConfig
+    data_set: str
+    fold: int | None = None
+    epoch: int | None = None
+    metrics: dict[str, float] = {}
+    """`uar` and `war` of the last epoch on the test fold, as fractions."""
+    encoder_hash: str = ""
+    """SHA-256 over the frozen encoder tensors."""
+    weights_hash: str = ""
+    """SHA-256 over the trainable tensors."""
+    licences: dict[str, str] = LICENCES
+    version: str = ""
+    """The mmadfer version that wrote it."""
+
+    def dumps(self) -> str:
+        """One line of JSON."""
+        return self.model_dump_json()
+
+
+def loads(text: str) -> Contract:
+    """Read what `Contract.dumps` wrote."""
+    return Contract.model_validate_json(text)
+
+
+def describe(contract: Contract) -> dict[str, Any]:
+    """The contract for a person: flat, without the sizes of layers."""
+    return {
+        "labels": ", ".join(contract.labels),
+        "data set": contract.data_set,
+        "fold": contract.fold,
+        "image size": contract.model.image_size,
+        "sound rate": contract.prepare.sound.rate,
+        **{name.upper(): f"{value:.2%}" for name, value in contract.metrics.items()},
+    }

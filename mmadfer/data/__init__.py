@@ -1,0 +1,1 @@
+"""From media files to batches: sets, faces, sound, store, sampling and loader."""

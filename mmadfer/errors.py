@@ -1,0 +1,39 @@
+"""One class for each thing that a user can do about an error.
+
+Every message says what is wrong, where, the rule, and what to do. The command line
+prints it without a traceback and leaves with the class's exit code.
+"""
+
+
+class MmadferError(Exception):
+    """Anything that the user can mend; exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(MmadferError):
+    """Mend the configuration: a file, a key or a value."""
+
+
+class DataError(MmadferError):
+    """Mend the data: a clip, a folder or a store."""
+
+
+class WeightsError(MmadferError):
+    """Give the right weights: an encoder, a checkpoint or an exported model."""
+
+
+class RunError(MmadferError):
+    """Choose another run directory, resume this one, or finish its folds."""
+
+
+class MissingDependencyError(MmadferError):
+    """Install an optional dependency; the message names the command."""
+
+
+class TrainingError(MmadferError):
+    """Training cannot go on: a loss that is not finite, a rank that is lost."""
+
+
+class ParityError(MmadferError):
+    """Two forms of one model do not give the same answer; nothing is delivered."""

@@ -1,0 +1,1 @@
+"""The network: encoders, prompts, fusion, temporal transformer, and the checkpoints of others."""

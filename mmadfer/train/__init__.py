@@ -1,0 +1,1 @@
+"""Training one fold with DeepSpeed."""
