@@ -1,0 +1,21 @@
+"""Optional dependencies: imported when they are needed, with a plain word when they are missing."""
+
+from importlib import import_module
+from typing import Any
+
+from mmadfer.errors import MissingDependencyError
+
+
+def need(module: str, extra: str | None, hint: str = "") -> Any:
+    """Import `module`, or say which extra brings it.
+
+    Raises:
+        MissingDependencyError: the module is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and not module.startswith(error.name):
+            raise
+        command = hint or f"pip install 'mmadfer[{extra}]'"
+        raise MissingDependencyError(f"this needs {module.partition('.')[0]}, which is not installed: {command}") from error
