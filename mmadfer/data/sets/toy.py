@@ -1,0 +1,185 @@
+"""The toy set: small real videos whose class needs both modalities and their order in time.
+
+A face raises its brows and opens its mouth, in one order or the other; a voice grows excited or calms down. The
+four pairs of orders are the four classes. Each order has the same distribution of frames and of spectra as its reverse,
+so a bag of frames or a mean spectrum tells nothing, and one modality alone leaves two classes to choose from. The
+names of the classes are of the field; nobody's emotion is measured here.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from mmadfer.data.sets import Source, Table
+from mmadfer.data.sets.toy_face import FPS, draw_look, render
+from mmadfer.data.sets.toy_voice import RATE, draw_voice, speak
+from mmadfer.errors import DataError
+from mmadfer.files import atomic, write_json
+from mmadfer.optional import need
+
+NAME = "toy"
+LABELS = {"happy": (True, False), "sad": (True, True), "angry": (False, True), "surprise": (False, False)}
+"""Label -> (mouth before brows, voice calms down)."""
+MANIFEST = "manifest.json"
+"""Written last: where it is, the set is whole."""
+PLAN = "plan.json"
+VERSION = 1
+"""Raised whenever the same seed would give other clips."""
+FRAMES = (42, 48)
+"""Fewest and most frames of a clip: 2.8 to 3.2 s."""
+BLOCK = 1024
+"""Samples that the AAC encoder takes at once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what the clips of a toy set hold."""
+
+    clips_per_class: int = 48
+    seed: int = 1
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip to make: its file, class and number within the class."""
+
+    media: Path
+    label: str
+    number: int
+    seed: int
+
+
+def table(root: Path | str, folds: int = 5) -> Table:
+    """The clips under `root`; where there is no whole set yet, it is made (with the default plan, or the one begun).
+
+    Folds are numbered from 1, each with the same share of every class.
+
+    Raises:
+        DataError: `root` holds something that is not a toy set, or a set of another version.
+    """
+    root = Path(root)
+    begun = _plan(root)
+    make(root, **({"clips_per_class": begun.clips_per_class, "seed": begun.seed} if begun else {}))
+    listed = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    clips = [Source(c["id"], root / c["media"], c["label"], c["number"] % folds + 1) for c in listed["clips"]]
+    return Table(NAME, tuple(listed["labels"]), clips)
+
+
+def make(root: Path | str, clips_per_class: int = 48, seed: int = 1, jobs: int | None = None) -> Path:
+    """Make the set as `root/<label>/<id>.mp4` and return its manifest; a whole set is left as it is.
+
+    Each clip is published by a rename and the manifest comes last, so a broken-off call goes on where it was.
+    `jobs` processes work at once, by default one for each core.
+
+    Raises:
+        DataError: `root` holds another set or something else.
+    """
+    root, plan = Path(root), Plan(clips_per_class, seed)
+    _check(root, plan)
+    if (root / MANIFEST).is_file():
+        return root / MANIFEST
+    write_json(root / PLAN, asdict(plan))
+    jobs_ = _jobs(root, plan)
+    _run([job for job in jobs_ if not job.media.is_file()], jobs or os.cpu_count() or 1)
+    write_json(root / MANIFEST, _manifest(root, plan, jobs_))
+    return root / MANIFEST
+
+
+def _check(root: Path, plan: Plan) -> None:
+    begun = _plan(root)
+    if begun is None and root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise DataError(f"{root} is not a toy set and not empty: choose another folder for the toy set")
+    if begun not in (None, plan):
+        raise DataError(
+            f"{root} holds another toy set ({begun}) than the one asked for ({plan}): "
+            "choose another folder, or delete this one"
+        )
+    if plan.clips_per_class < 1 or plan.seed < 0:
+        raise DataError(f"a toy set needs clips_per_class >= 1 and seed >= 0, not {plan}")
+
+
+def _plan(root: Path) -> Plan | None:
+    path = root / PLAN
+    if not path.is_file():
+        return None
+    try:
+        return Plan(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path} is not a toy set's plan ({error}): choose another folder, or delete this one"
+        ) from error
+
+
+def _jobs(root: Path, plan: Plan) -> list[Job]:
+    return [
+        Job(root / label / f"{label}-{number:03d}.mp4", label, number, plan.seed)
+        for label, number in product(LABELS, range(plan.clips_per_class))
+    ]
+
+
+def _manifest(root: Path, plan: Plan, jobs: list[Job]) -> dict[str, Any]:
+    clips = [
+        {"id": job.media.stem, "media": str(job.media.relative_to(root)), "label": job.label, "number": job.number}
+        for job in jobs
+    ]
+    return {"name": NAME, "plan": asdict(plan), "labels": list(LABELS), "clips": clips}
+
+
+def _run(jobs: list[Job], processes: int) -> None:
+    need("skimage.data", extra="demo")
+    if min(processes, len(jobs)) <= 1:
+        done: Iterable[None] = map(_make, jobs)
+        return _watch(done, len(jobs))
+    with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
+        _watch(pool.map(_make, jobs, chunksize=4), len(jobs))
+
+
+def _watch(work: Iterable[None], total: int) -> None:
+    for _ in track(work, "Making the toy set", total=total):
+        pass
+
+
+def _make(job: Job) -> None:
+    """Make one clip; its content depends on the seed, the class and the number only."""
+    video, sound = content(job.label, job.number, job.seed)
+    with atomic(job.media) as path:
+        write_clip(path, video, sound)
+
+
+def content(label: str, number: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Frames uint8 (n, SIDE, SIDE, 3) at FPS, and sound float32 (n * RATE / FPS,) of one clip."""
+    rng = np.random.default_rng([seed, list(LABELS).index(label), number])
+    frames = int(rng.integers(*FRAMES, endpoint=True))
+    mouth_first, calms = LABELS[label]
+    video = render(draw_look(rng), frames, backward=mouth_first)
+    return video, speak(draw_voice(rng), frames * RATE // FPS, backward=calms, rng=rng)
+
+
+def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32]) -> None:
+    """Write an MP4 file, H.264 and AAC, on one thread, so that the bytes are the same every time."""
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
+        picture = file.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "veryfast", "threads": "1"})
+        picture.width, picture.height, picture.pix_fmt = video.shape[2], video.shape[1], "yuv420p"
+        voice = file.add_stream("aac", rate=RATE, layout="mono")
+        voice.bit_rate = 64000
+        for image in video:
+            file.mux(picture.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        file.mux(picture.encode(None))
+        for start in range(0, len(sound), BLOCK):
+            block = av.AudioFrame.from_ndarray(sound[None, start : start + BLOCK], "fltp", "mono")
+            block.sample_rate, block.pts, block.time_base = RATE, start, Fraction(1, RATE)
+            file.mux(voice.encode(block))
+        file.mux(voice.encode(None))
