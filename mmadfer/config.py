@@ -101,6 +101,8 @@ class EncoderConfig(Section):
     def _heads_divide_width(self) -> "EncoderConfig":
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.width % 4:
+            raise ValueError(f"width {self.width} is not a multiple of 4: positions are sines and cosines of two axes")
         return self
 
 
@@ -119,6 +121,8 @@ class ModelConfig(Section):
 
     image_size: Positive = 160
     frames: Positive = 16
+    fbank: tuple[Positive, Positive] = (512, 128)
+    """Filter-bank frames and mel bands that the audio encoder sees; the same as in `prepare.sound`."""
     vision: EncoderConfig = EncoderConfig()
     audio: EncoderConfig = EncoderConfig()
     latent: Positive = 128
@@ -133,8 +137,12 @@ class ModelConfig(Section):
     def _sizes_fit(self) -> "ModelConfig":
         if self.image_size % self.vision.patch:
             raise ValueError(f"image_size {self.image_size} is not a multiple of vision.patch {self.vision.patch}")
+        if any(size % self.audio.patch for size in self.fbank):
+            raise ValueError(f"fbank {list(self.fbank)} is not made of multiples of audio.patch {self.audio.patch}")
         if (self.vision.depth, self.vision.width) != (self.audio.depth, self.audio.width):
-            raise ValueError("vision and audio must have the same depth and width: every block of one is fused with one")
+            raise ValueError(
+                "vision and audio must have the same depth and width: every block of one is fused with one"
+            )
         if self.progressive and (self.prompts % self.progressive or self.vision.depth % self.progressive):
             raise ValueError(
                 f"progressive {self.progressive} must divide prompts {self.prompts} and depth {self.vision.depth}"
@@ -177,6 +185,15 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _sound_fits_model(self) -> "Config":
+        prepared = (self.prepare.sound.frames, self.prepare.sound.mels)
+        if prepared != self.model.fbank:
+            raise ValueError(
+                f"prepare.sound makes {list(prepared)} frames and mels, but model.fbank is {list(self.model.fbank)}"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """The whole configuration, defaults included, as YAML that `load` reads back."""

@@ -1,0 +1,145 @@
+"""Models with weights: built new, hashed, saved and read back as safetensors."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmadfer import contract as contracts
+from mmadfer.config import EncoderConfig, ModelConfig
+from mmadfer.contract import Contract
+from mmadfer.errors import WeightsError
+from mmadfer.files import atomic
+from mmadfer.model.fit import explain
+from mmadfer.model.init import draw_encoder, draw_trainable
+from mmadfer.model.mma_dfer import MMADFER, empty
+
+
+def build(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
+    """Make a new model on the CPU in float32; the global random state is neither read nor changed.
+
+    The encoders come from `config.vision.weights` and `config.audio.weights`, or are drawn from their own seeds; the
+    trainable part is drawn from `seed`.
+
+    Raises:
+        WeightsError: an encoder file that is missing, damaged or of another model.
+    """
+    model = empty(config, classes).to_empty(device="cpu")
+    for name in ("vision", "audio"):
+        _fill_encoder(model, name)
+    draw_trainable(model, seed)
+    return model
+
+
+def _fill_encoder(model: MMADFER, name: str) -> None:
+    config: EncoderConfig = getattr(model.config, name)
+    if config.weights is None:
+        draw_encoder(model, name, config.seed)
+    else:
+        from mmadfer.model.published import load_encoder
+
+        load_encoder(model, name, config.weights)
+
+
+def encoder_hash(model: MMADFER) -> str:
+    """SHA-256 of the frozen tensors."""
+    return _hash(dict(model.frozen()))
+
+
+def weights_hash(model: MMADFER) -> str:
+    """SHA-256 of the trainable tensors."""
+    return _hash(dict(model.trainable()))
+
+
+def _hash(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over name, shape and float32 bytes of each tensor, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} float32 {list(value.shape)}\n".encode())
+        digest.update(value.numpy().data)
+    return digest.hexdigest()
+
+
+def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: bool) -> None:
+    """Write the trainable tensors (and the encoders, if `frozen`) as float32 safetensors, atomically.
+
+    The contract goes into the metadata with the hashes of what is written; an `encoder_hash` that it already holds is
+    kept, because encoders do not change while training.
+    """
+    contract = contract.model_copy(
+        update={
+            "encoder_hash": contract.encoder_hash or encoder_hash(model),
+            "weights_hash": weights_hash(model),
+        }
+    )
+    tensors = {**model.trainable(), **(model.frozen() if frozen else {})}
+    values = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(values, temporary, metadata={contracts.KEY: contract.dumps()})
+
+
+def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
+    """Read what `save_weights` wrote; encoders that it left out are built again as the contract says.
+
+    Raises:
+        WeightsError: no such file, not one of ours, damaged, or its encoders cannot be had or are other ones.
+    """
+    path = Path(path)
+    contract, tensors = _read(path)
+    model = empty(contract.model, len(contract.labels))
+    _compare(path, model, tensors)
+    included = set(model.frozen()) <= set(tensors)
+    if included:
+        model.load_state_dict(tensors, assign=True)
+    else:
+        model.to_empty(device="cpu")
+        for name in ("vision", "audio"):
+            _fill_encoder(model, name)
+        model.load_state_dict(tensors, strict=False)
+    return _verified(path, model, contract, included), contract
+
+
+def _read(path: Path) -> tuple[Contract, dict[str, Tensor]]:
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(contracts.KEY)
+            if text is None:
+                raise WeightsError(f"{path} has no {contracts.KEY} in its metadata: it was not written by mmadfer")
+            return contracts.loads(text), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a whole safetensors file ({error}): use another checkpoint") from error
+    except ValidationError as error:
+        raise WeightsError(
+            f"{path}: its contract cannot be read, perhaps by another mmadfer version: {error}"
+        ) from error
+
+
+def _compare(path: Path, model: MMADFER, tensors: dict[str, Tensor]) -> None:
+    wanted = {**model.trainable(), **(model.frozen() if set(tensors) & set(model.frozen()) else {})}
+    explain(str(path), {k: tuple(v.shape) for k, v in wanted.items()}, {k: tuple(v.shape) for k, v in tensors.items()})
+
+
+def _verified(path: Path, model: MMADFER, contract: Contract, included: bool) -> MMADFER:
+    if contract.weights_hash != weights_hash(model):
+        raise WeightsError(
+            f"{path} is damaged: its weights do not have the hash in its contract; use another checkpoint"
+        )
+    if contract.encoder_hash != encoder_hash(model):
+        origin = "the encoders inside" if included else f"the encoders built from {_origins(contract.model)}"
+        raise WeightsError(f"{path}: {origin} are not those it was trained with (another hash): give the same files")
+    model.contract = contract
+    return model
+
+
+def _origins(config: ModelConfig) -> str:
+    return " and ".join(
+        f"{name} {encoder.weights or f'seed {encoder.seed}'}"
+        for name, encoder in (("vision", config.vision), ("audio", config.audio))
+    )
