@@ -19,6 +19,15 @@ class DataError(MmadferError):
     """Mend the data: a clip, a folder or a store."""
 
 
+class ClipError(DataError):
+    """Give another video; `reason` says in a few words what is wrong with this one."""
+
+    def __init__(self, message: str, reason: str = "unreadable") -> None:
+        super().__init__(message)
+        self.reason = reason
+        """`unreadable`, `empty`, `no face` or `no sound`."""
+
+
 class WeightsError(MmadferError):
     """Give the right weights: an encoder, a checkpoint or an exported model."""
 

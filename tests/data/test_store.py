@@ -1,0 +1,160 @@
+import pickle
+import resource
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmadfer.config import PrepareConfig
+from mmadfer.data.store import Clip, Header, Record, Store, check_id, write
+from mmadfer.errors import DataError
+
+HEADER = Header("tiny", ("glad", "sad"), PrepareConfig(face_size=64), Path("/media"), left_out={"mute": "no sound"})
+
+
+def record(number: int) -> Record:
+    rng = np.random.default_rng(number)
+    jpegs = [rng.bytes(int(size)) for size in rng.integers(1, 900, 5 + number)]
+    return Record(jpegs, rng.random((512, 128), np.float32))
+
+
+def clip(number: int) -> Clip:
+    return Clip(f"sad/ü {number}", HEADER.labels[number % 2], 1 + number % 3, f"{number}.mp4", 5 + number, f"s{number}")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write(tmp_path / "tiny.store", HEADER, ((clip(k), record(k)) for k in (3, 1, 0, 2)))
+    return tmp_path / "tiny.store"
+
+
+def test_what_was_written_is_read(path: Path) -> None:
+    with Store(path) as store:
+        assert list(store.clips.values()) == [clip(k) for k in range(4)]
+        assert (store.labels, store.data_set, store.prepare) == (HEADER.labels, "tiny", HEADER.prepare)
+        assert (store.size, store.folds, store.left_out) == ((64, 64), (1, 2, 3), {"mute": "no sound"})
+        assert store.media(clip(1).id) == Path("/media/1.mp4")
+        assert store.fold(1) == [clip(0).id, clip(3).id]
+        for k in range(4):
+            read = store.read(clip(k).id)
+            assert read.jpegs == record(k).jpegs
+            np.testing.assert_array_equal(read.fbank, record(k).fbank)
+            assert read.fbank.dtype == np.float32
+        assert store.verify() == []
+
+
+def test_same_input_gives_the_same_bytes(path: Path) -> None:
+    write(path.with_name("again"), HEADER, [(clip(k), record(k)) for k in (3, 1, 0, 2)])
+    assert path.read_bytes() == path.with_name("again").read_bytes()
+
+
+def test_any_zip_tool_can_check_it(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert "clips/sad/ü 1.safetensors" in archive.namelist()
+
+
+def test_it_is_pickled_as_its_path(path: Path) -> None:
+    with Store(path) as store:
+        data = pickle.dumps(store)
+        assert len(data) < 1000
+        assert pickle.loads(data).read(clip(2).id).jpegs == store.read(clip(2).id).jpegs
+
+
+def test_a_flipped_byte_is_found_in_every_clip(path: Path) -> None:
+    whole = path.read_bytes()
+    for k in range(4):
+        damaged = bytearray(whole)
+        damaged[whole.index(record(k).jpegs[2]) + 1] ^= 1
+        path.write_bytes(damaged)
+        with Store(path) as store:
+            assert store.verify() == [clip(k).id]
+            with pytest.raises(DataError, match=rf"sad/ü {k}.*damaged.*checksum.*mmadfer prepare"):
+                store.read(clip(k).id)
+
+
+def test_any_flipped_byte_of_the_index_is_found_or_harmless(path: Path) -> None:
+    whole = path.read_bytes()
+    start = whole.rindex(b'"format"') - 100
+    messages = set()
+    for position in range(start, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x55
+        path.write_bytes(damaged)
+        try:
+            store = Store(path)
+        except DataError as error:
+            messages.add(str(error).partition(" (")[0])
+        else:
+            assert set(store.verify()) <= set(store.clips)
+            assert list(store.clips.values()) == [clip(k) for k in range(4)], position
+    assert messages == {f"{path} is not a whole mmadfer store"}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+def test_a_store_that_is_cut_off_is_refused(path: Path, share: float) -> None:
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(DataError, match=r"tiny.store is not a whole mmadfer store .*mmadfer prepare"):
+        Store(path)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no store at .*none"):
+        Store(tmp_path / "none")
+    with pytest.raises(DataError, match=r"no store at .*Is a directory"):
+        Store(tmp_path)
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("index.json", "[1]")
+    with pytest.raises(DataError, match="not a whole mmadfer store"):
+        Store(tmp_path / "other.zip")
+
+
+def test_unknown_clips_and_folds_are_named(path: Path) -> None:
+    with Store(path) as store:
+        with pytest.raises(DataError, match=r"no clip 'mute'.*no sound"):
+            store.read("mute")
+        with pytest.raises(DataError, match="no fold 4; it has 1, 2, 3"):
+            store.fold(4)
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "a/../b", "a//b", "..", "a\\b", "a\nb", "a\0", "x" * 201, "a/."])
+def test_ids_that_no_archive_should_hold(name: str) -> None:
+    with pytest.raises(DataError, match="cannot be stored"):
+        check_id(name)
+
+
+def test_nothing_is_written_of_a_wrong_list(tmp_path: Path) -> None:
+    for second, word in ((clip(0), "twice"), (replace(clip(1), label="cross"), "none of glad, sad")):
+        with pytest.raises(DataError, match=word):
+            write(tmp_path / "store", HEADER, [(clip(0), record(0)), (second, record(1))])
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITE_LIMITED = """
+import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])
+import test_store as t
+from mmadfer.errors import DataError
+try:
+    t.write(Path(sys.argv[2]), t.HEADER, ((t.clip(k), t.record(k)) for k in range(4)))
+except DataError as error:
+    print(error); sys.exit(2)
+"""
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    out = tmp_path / "out.store"
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_LIMITED, str(Path(__file__).parent), str(out)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "out.store could not be written" in done.stdout
+    assert "Make room" in done.stdout
+    assert (done.stderr, list(tmp_path.iterdir())) == ("", [])
