@@ -1,0 +1,178 @@
+"""The command line: `mmadfer prepare | train | evaluate | predict | report | launch | export | doctor`.
+
+Only the wiring is here; each command calls the module that does the work, and imports it when it is used.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmadfer.errors import MmadferError, RunError
+
+app = typer.Typer(
+    help="Audio-visual emotion recognition: from a data set to an engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+export_app = typer.Typer(help="Write a trained model in the form that a product serves.", no_args_is_help=True)
+app.add_typer(export_app, name="export")
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last complete checkpoint.")]
+
+
+@app.command()
+def prepare(
+    data_set: Annotated[str, typer.Argument(help="Which layout: toy or folder.")],
+    root: Annotated[Path, typer.Option(help="Where the media files lie (toy: where they are made).")],
+    out: Annotated[Path, typer.Option(help="The store to write.")],
+    config: Annotated[str, typer.Option(help="Configuration with the `prepare` section.")] = "dfew_160",
+    overrides: Set = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+) -> None:
+    """Turn media files into one checksummed store of faces, sound and folds."""
+    from mmadfer import config as configs
+    from mmadfer.data import sets
+    from mmadfer.data.prepare import prepare as run
+    from mmadfer.data.prepare import print_summary
+
+    settings = configs.load(config, overrides or ())
+    table = sets.read(data_set, root, settings.data.folds)
+    print_summary(run(table, out, settings.prepare, jobs))
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="Configuration file, or the name of a shipped one.")],
+    fold: Annotated[int, typer.Option(min=1, help="The fold to test on.")] = 1,
+    run: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME).")] = None,
+    overrides: Set = None,
+    resume: Resume = False,
+) -> None:
+    """Train one fold in this process; under torchrun or srun, as one of its ranks."""
+    from mmadfer import config as configs
+    from mmadfer import run as runs
+    from mmadfer.train.loop import train as start
+
+    settings = configs.load(config, overrides or ())
+    folder = runs.open_fold(run or Path("runs") / settings.name, settings, fold, resume)
+    result = start(settings, fold, folder, resume=resume)
+    if not result.finished:
+        raise RunError(f"fold {fold} was stopped at {folder}; the same command with --resume goes on from there")
+
+
+@app.command()
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
+    data: Annotated[Path, typer.Option(help="The prepared store.")],
+    fold: Annotated[int, typer.Option(min=1, help="The fold to test on.")] = 1,
+    clips: Annotated[int, typer.Option(min=1, max=2, help="Index sets averaged per clip.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Predictions per clip as CSV.")] = None,
+) -> None:
+    """Test a model on one fold of a store."""
+    from mmadfer.train.evaluate import evaluate_path, print_result
+
+    print_result(evaluate_path(path, data, fold, clips, out))
+
+
+@app.command()
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="Video files.")],
+    model: Annotated[Path, typer.Option(help="Run directory, .safetensors, .pth or .onnx.")],
+    backend: Annotated[str | None, typer.Option(help="torch or onnxruntime (default: by the file).")] = None,
+    fold: Annotated[int | None, typer.Option(help="Fold of a run directory.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write predictions as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write predictions as CSV.")] = None,
+) -> None:
+    """Recognise the emotion in video files."""
+    from mmadfer.runtime.cli import predict_files
+
+    raise typer.Exit(predict_files(videos, model, backend, fold, json, csv))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    beside: Annotated[
+        list[str] | None, typer.Option(help="Another run for comparison: NAME=RUN (repeat for more).")
+    ] = None,
+) -> None:
+    """Five folds as a table, JSON and one HTML page."""
+    from mmadfer.report import report as build
+
+    build(run, dict(_named(text) for text in beside or ()))
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not path:
+        raise RunError(f"--beside {text!r} must read NAME=RUN, for example --beside 'vision only=runs/vision'")
+    return name, Path(path)
+
+
+@export_app.command("onnx")
+def export_onnx(
+    path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    data: Annotated[Path, typer.Option(help="Prepared store whose media files prove parity.")],
+    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
+    clips: Annotated[int | None, typer.Option(min=1, help="How many clips prove parity (default: the fold).")] = None,
+) -> None:
+    """One graph with its contract inside, delivered only when parity from file to label holds."""
+    from mmadfer.export.parity import export
+
+    export(path, out, data, fold, clips)
+
+
+@app.command()
+def doctor(store: Annotated[Path | None, typer.Argument(help="A store to verify.")] = None) -> None:
+    """Say what this machine can do, or verify every record of a store."""
+    from mmadfer import doctor as examine
+
+    if store is None:
+        examine.machine()
+    else:
+        examine.store(store)
+
+
+def _add_launch() -> None:
+    from mmadfer.launch.five_fold import launch
+
+    app.command()(launch)
+
+
+_add_launch()
+
+
+def run(application: typer.Typer) -> int:
+    """Run a typer application; user errors become one plain message and their exit code."""
+    try:
+        code = application(standalone_mode=False)
+    except MmadferError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # a full disk, a missing right: the message names the file
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not hasattr(error, "exit_code") or not hasattr(error, "show"):
+            raise
+        error.show()  # a wrong option, told by the option parser
+        return int(error.exit_code)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Entry point of the `mmadfer` command."""
+    sys.exit(run(app))
+
+
+if __name__ == "__main__":
+    main()
