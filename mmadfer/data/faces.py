@@ -1,0 +1,150 @@
+"""Where the face is: MTCNN on some frames, one face followed through the clip, a square crop of every frame.
+
+Boxes are float64 (x0, y0, x1, y1) in shares of the picture's width and height, so that they fit any size of it.
+MTCNN is Zhang et al. 2016 by facenet-pytorch, the detector that the paper used (section 4.1).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import groupby, islice
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmadfer.optional import need
+
+LONGEST = 320
+"""Longer side in pixels of the pictures that faces are looked for in; larger ones find no more and take longer."""
+SMALLEST = 20
+"""Side in pixels of the smallest face that is found in them."""
+BATCH = 16
+INSTALL = "pip install --no-deps facenet-pytorch==2.6.0"
+
+
+@cache
+def detector() -> Any:
+    """MTCNN, loaded once per process; its weights are in its package.
+
+    Raises:
+        MissingDependencyError: facenet-pytorch is not installed.
+    """
+    return need("facenet_pytorch", None, hint=INSTALL).MTCNN(keep_all=True, min_face_size=SMALLEST, device="cpu")
+
+
+def detect(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Find the faces in pictures, uint8 RGB (H, W, 3).
+
+    Yields:
+        for each picture float64 (faces, 5): box and probability.
+    """
+    for _, same in groupby(images, key=np.shape):  # a batch has one size
+        while batch := list(islice(same, BATCH)):
+            yield from _detect_batch(batch)
+
+
+def _detect_batch(batch: list[np.ndarray]) -> list[np.ndarray]:
+    height, width = batch[0].shape[:2]
+    if min(height, width) < SMALLEST:
+        return [np.empty((0, 5))] * len(batch)
+    try:
+        boxes, scores = detector().detect(np.stack(batch))
+    except (RuntimeError, IndexError):  # MTCNN 2.6.0 fails where a candidate lies outside of the picture
+        return [np.empty((0, 5))] if len(batch) == 1 else [_detect_batch([image])[0] for image in batch]
+    size = np.array([width, height, width, height], dtype=np.float64)
+    return [_joined(box, score, size) for box, score in zip(boxes, scores, strict=True)]
+
+
+def _joined(boxes: Any, scores: Any, size: np.ndarray) -> np.ndarray:
+    if boxes is None:
+        return np.empty((0, 5))
+    return np.column_stack([np.asarray(boxes, np.float64) / size, np.asarray(scores, np.float64)])
+
+
+def track(found: Iterable[np.ndarray]) -> list[np.ndarray | None]:
+    """Follow one face: the surest and largest at first, then the one that covers or is nearest to the last box.
+
+    A face further away than the last box is wide is taken for someone else, unless the first one stays away.
+
+    Args:
+        found: for each picture looked at (faces, 5), as `detect` gives.
+
+    Returns:
+        for each picture a box, or None where the face was not found.
+    """
+    boxes, last, missed = list[np.ndarray | None](), None, 0
+    for faces in found:
+        box = _first(faces) if last is None else _next(faces, last, reach=1.0 + missed)
+        missed = 0 if box is not None else missed + 1
+        last = box if box is not None else last
+        boxes.append(box)
+    return boxes
+
+
+def _first(faces: np.ndarray) -> np.ndarray | None:
+    return faces[np.argmax(faces[:, 4] * _area(faces)), :4] if len(faces) else None
+
+
+def _next(faces: np.ndarray, last: np.ndarray, reach: float) -> np.ndarray | None:
+    if not len(faces):
+        return None
+    distance = np.linalg.norm((_centre(faces) - _centre(last[None])) / (last[2:] - last[:2]), axis=1)
+    best = np.argmax(_overlap(faces, last) - distance / 1000)  # distance decides where nothing overlaps
+    return faces[best, :4] if distance[best] <= reach else None
+
+
+def _overlap(faces: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Intersection over union of every face with the last box."""
+    sides = np.minimum(faces[:, 2:4], last[2:]) - np.maximum(faces[:, :2], last[:2])
+    common = sides.clip(0).prod(axis=1)
+    return common / (_area(faces) + _area(last[None]) - common)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:4] - boxes[:, :2]).clip(0).prod(axis=1)
+
+
+def _centre(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, :2] + boxes[:, 2:4]) / 2
+
+
+def interpolate(indexes: Sequence[int], boxes: Sequence[np.ndarray | None], count: int) -> np.ndarray | None:
+    """Boxes of all frames from those found in some: linear between two, the nearest one at the ends.
+
+    Args:
+        indexes: the frames looked at, rising.
+        boxes: what was found there.
+        count: number of all frames.
+
+    Returns:
+        float64 (count, 4), or None if no box was found.
+    """
+    found = [(index, box) for index, box in zip(indexes, boxes, strict=True) if box is not None]
+    if not found:
+        return None
+    at, values = [index for index, _ in found], np.stack([box for _, box in found])
+    return np.stack([np.interp(np.arange(count), at, values[:, side]) for side in range(4)], axis=1)
+
+
+def crop(image: np.ndarray, box: np.ndarray, size: int, margin: float) -> np.ndarray:
+    """Cut a square around a box and resize it (antialiased bilinear); outside of the picture its edge is repeated.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        box: (x0, y0, x1, y1) in shares of width and height.
+        size: side of the result in pixels.
+        margin: width added to the box's longer side, as a share of it.
+
+    Returns:
+        uint8 RGB (size, size, 3).
+    """
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = box * (width, height, width, height)
+    half = max(x1 - x0, y1 - y0, 2.0) * (1 + margin) / 2
+    x, y = np.clip((x0 + x1) / 2, 0, width), np.clip((y0 + y1) / 2, 0, height)
+    left, top = int(np.floor(x - half)), int(np.floor(y - half))
+    columns = np.arange(left, int(np.ceil(x + half))).clip(0, width - 1)
+    rows = np.arange(top, int(np.ceil(y + half))).clip(0, height - 1)
+    area = Image.fromarray(image[rows[:, None], columns])
+    exact = (x - half - left, y - half - top, x + half - left, y + half - top)
+    return np.asarray(area.resize((size, size), Image.Resampling.BILINEAR, box=exact))
