@@ -1,0 +1,36 @@
+"""Face crops to the model's frames without DALI: what a deployment uses (METHOD "Frames", test preprocessing)."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mmadfer.errors import DataError
+
+
+def resize(frames: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Resize whole frames with bilinear filtering, antialiased.
+
+    Args:
+        frames: T images, uint8 (H, W, 3) RGB; they may differ in size.
+        size: S, the model's image side in pixels.
+
+    Returns:
+        uint8 (T, 3, S, S), as the model takes them.
+    """
+    # reducing_gap would trade exactness for speed, so it stays off.
+    resized = [np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR)) for frame in frames]
+    return np.ascontiguousarray(np.stack(resized).transpose(0, 3, 1, 2))
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """The RGB image in a JPEG file's bytes; uint8 (H, W, 3).
+
+    Raises:
+        DataError: the bytes are no image, or cut off.
+    """
+    try:
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataError(f"a stored frame is not a readable JPEG ({error}); run `mmadfer prepare` again") from error
