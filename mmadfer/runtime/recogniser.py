@@ -1,0 +1,140 @@
+"""`Recogniser(path)(video)`: the same way from file to label for every backend."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmadfer.contract import Contract
+from mmadfer.data.clip import read_clip
+from mmadfer.data.image import resize
+from mmadfer.data.sampling import test_indexes
+from mmadfer.errors import DataError, WeightsError
+from mmadfer.runtime.backends import BACKENDS, choose
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about a video."""
+
+    video: str
+    label: str
+    probabilities: dict[str, float]
+    """Softmax of the logits, in the model's label order."""
+    segments: list[dict[str, Any]]
+    """Parts of the video, in time: {start, end (seconds), label, probabilities}; one over the whole clip for now."""
+    model: dict[str, Any]
+    """Which model said so: file, backend, data set, fold, weights hash, version."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+class Failure(NamedTuple):
+    """A video that could not be read, and why."""
+
+    video: str
+    error: DataError
+
+
+class Recogniser:
+    """A model file and the preparation that its contract asks for.
+
+    Args:
+        path: run or fold directory, checkpoint, .safetensors, published .pth, or .onnx.
+        backend: `torch` or `onnxruntime`; by default what the file is for.
+        fold: which fold of a run directory.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        WeightsError: the path holds no usable model, or not for this backend.
+        MissingDependencyError: the backend or the device is not there.
+    """
+
+    def __init__(
+        self, path: Path | str, backend: str | None = None, fold: int | None = None, device: str = "cpu"
+    ) -> None:
+        self.path = Path(path)
+        self.backend_name = choose(self.path, backend)
+        self.backend = BACKENDS[self.backend_name](self.path, device, fold)
+        if fold is not None and self.contract.fold not in (None, fold):
+            raise WeightsError(
+                f"{path} holds fold {self.contract.fold}, not {fold}: leave the fold out, or give a run"
+            )
+
+    @property
+    def contract(self) -> Contract:
+        """The model's labels, sizes and preprocessing."""
+        return self.backend.contract
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+        return self.contract.labels
+
+    def __call__(self, video: Path | str) -> Prediction:
+        """Predict one video.
+
+        Raises:
+            DataError: no such file, not a video, no face, or no sound.
+        """
+        clip = read_clip(Path(video), self.contract.prepare)
+        logits = self.backend.logits(*inputs(clip.frames, clip.fbank, self.contract))[0]
+        return self._prediction(str(video), span(clip.times), logits)
+
+    def predict(self, videos: Iterable[Path | str]) -> Iterator[Prediction | Failure]:
+        """Predict many videos, one after the other; one that cannot be read becomes a `Failure`."""
+        for video in videos:
+            try:
+                yield self(video)
+            except DataError as error:
+                yield Failure(str(video), error)
+
+    def facts(self) -> dict[str, Any]:
+        """Which model this is, for those who keep its predictions."""
+        contract = self.contract
+        return {
+            "file": self.path.name,
+            "backend": self.backend_name,
+            "data_set": contract.data_set,
+            "fold": contract.fold,
+            "weights_hash": contract.weights_hash,
+            "version": contract.version,
+        }
+
+    def _prediction(self, video: str, span: tuple[float, float], logits: np.ndarray) -> Prediction:
+        probabilities = dict(zip(self.labels, softmax(logits).tolist(), strict=True))
+        label = self.labels[int(logits.argmax())]
+        segment = {"start": span[0], "end": span[1], "label": label, "probabilities": probabilities}
+        return Prediction(video, label, probabilities, [segment], self.facts())
+
+
+def inputs(crops: Sequence[np.ndarray], fbank: np.ndarray, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
+    """What every backend is fed with: the test frames and the sound of one clip.
+
+    Args:
+        crops: uint8 (side, side, 3) face crops of all video frames.
+        fbank: float32 (frames, mels).
+        contract: of the model.
+
+    Returns:
+        frames uint8 (1, T, 3, S, S) and fbank float32 (1, 1, frames, mels).
+    """
+    chosen = test_indexes(len(crops), contract.model.frames)[0]
+    frames = resize([crops[i] for i in chosen], contract.model.image_size)
+    return np.asarray(frames)[None], fbank[None, None]
+
+
+def span(times: np.ndarray) -> tuple[float, float]:
+    """Start and end in seconds of a clip whose frames are shown at `times` (frames,); the last as long as the others."""
+    shown = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    return round(float(times[0]), 3), round(float(times[-1]) + shown, 3)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64 (..., C) of logits (..., C)."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)

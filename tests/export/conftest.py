@@ -1,0 +1,52 @@
+"""A tiny model as checkpoint and ONNX file, four real videos, and the store prepared from them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from export_setup import CONTRACT, SETTINGS, awake
+from mmadfer.export.to_onnx import to_onnx
+
+from mmadfer.data.sets import toy
+from mmadfer.data.store import Store
+from mmadfer.model.build import save_weights
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("media") / "toy"
+    toy.make(root, clips_per_class=1, jobs=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def video(media: Path) -> Path:
+    return media / "sad" / "sad-000.mp4"
+
+
+@pytest.fixture(scope="session")
+def store(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "toy.store"
+    from mmadfer.data.prepare import prepare
+
+    prepare(toy.table(media), path, SETTINGS, jobs=1)
+    with Store(path) as written:
+        assert len(written.clips) == 4
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_weights(path, awake(1), CONTRACT, frozen=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def onnx_file(checkpoint: Path) -> Path:
+    return to_onnx(checkpoint, checkpoint.with_suffix(".onnx"))

@@ -1,0 +1,37 @@
+"""What the export tests share besides fixtures: a tiny model with every part awake, and inputs for it."""
+
+import numpy as np
+import torch
+
+from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
+from mmadfer.contract import Contract
+from mmadfer.data.sets import toy
+from mmadfer.model.build import build
+from mmadfer.model.mma_dfer import MMADFER
+
+ENCODER = EncoderConfig(width=32, depth=2, heads=2)
+TEMPORAL = TemporalConfig(width=16, heads=2, head_width=8, mlp_width=32)
+MODEL = ModelConfig(
+    image_size=32, frames=4, vision=ENCODER, audio=ENCODER, latent=8, prompts=2, progressive=2, temporal=TEMPORAL
+)
+SETTINGS = PrepareConfig(face_size=64, detect_every=20)
+CONTRACT = Contract(
+    labels=tuple(toy.LABELS), model=MODEL, prepare=SETTINGS, data_set="toy", fold=1, metrics={"uar": 0.25, "war": 0.25}
+)
+
+
+def awake(seed: int) -> MMADFER:
+    """A model whose gates are open; as drawn they are 0, and no test would see an error in the fusion."""
+    model = build(MODEL, len(CONTRACT.labels))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.trainable().values():
+            weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+def clips(batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random frames uint8 (batch, 4, 3, 32, 32) and sound float32 (batch, 1, 512, 128)."""
+    rng = np.random.default_rng(batch)
+    frames = rng.integers(0, 256, (batch, 4, 3, 32, 32), np.uint8)
+    return frames, rng.standard_normal((batch, 1, 512, 128), np.float32)

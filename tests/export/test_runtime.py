@@ -1,0 +1,183 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from export_setup import CONTRACT
+from rich.console import Console
+
+from mmadfer import contract as contracts
+from mmadfer.data.sets import toy
+from mmadfer.errors import DataError, MissingDependencyError, WeightsError
+from mmadfer.runtime import Failure, Prediction, Recogniser
+from mmadfer.runtime.cli import predict_files
+from mmadfer.runtime.recogniser import softmax, span
+from mmadfer.runtime.results import print_predictions, write_csv, write_json
+
+
+@pytest.fixture(scope="module")
+def bad(media: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Videos that cannot be predicted, by what is wrong with them."""
+    folder = tmp_path_factory.mktemp("bad")
+    frames, sound = toy.content("sad", 0, seed=1)
+    toy.write_clip(folder / "faceless.mp4", np.full_like(frames, 128), sound)
+    toy.write_clip(folder / "silent.mp4", frames, sound[:0])
+    (folder / "empty.mp4").touch()
+    whole = (media / "sad" / "sad-000.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    return {name: folder / f"{name}.mp4" for name in ("faceless", "silent", "empty", "cut", "missing")}
+
+
+@pytest.fixture(scope="module")
+def prediction(onnx_file: Path, video: Path) -> Prediction:
+    return Recogniser(onnx_file)(video)
+
+
+def test_a_video_gives_a_prediction(prediction: Prediction, video: Path) -> None:
+    assert prediction.video == str(video)
+    assert tuple(prediction.probabilities) == CONTRACT.labels
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    assert prediction.label == max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+    (segment,) = prediction.segments
+    assert segment["start"] == pytest.approx(0, abs=0.1)
+    assert 2.7 < segment["end"] < 3.3  # as long as toy clips are
+    assert (segment["label"], segment["probabilities"]) == (prediction.label, prediction.probabilities)
+    assert prediction.model["backend"] == "onnxruntime"
+    assert (prediction.model["data_set"], prediction.model["fold"]) == ("toy", 1)
+
+
+def test_both_backends_say_the_same(checkpoint: Path, prediction: Prediction, video: Path) -> None:
+    other = Recogniser(checkpoint)(video)
+    assert (other.label, other.model["backend"]) == (prediction.label, "torch")
+    assert other.probabilities == pytest.approx(prediction.probabilities, abs=1e-5)
+    assert other.model["weights_hash"] == prediction.model["weights_hash"]
+
+
+def test_a_product_needs_no_training_packages(onnx_file: Path, video: Path) -> None:
+    code = f"""
+import sys, mmadfer
+print(mmadfer.Recogniser({str(onnx_file)!r})({str(video)!r}).label)
+bad = [name for name in ("deepspeed", "nvidia.dali", "submitit", "timm", "onnx", "onnxscript") if name in sys.modules]
+sys.exit(f"imported {{bad}}" if bad else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in CONTRACT.labels
+
+
+def test_softmax_holds_with_large_logits() -> None:
+    np.testing.assert_allclose(softmax(np.array([1000.0, 999.0], np.float32)), [0.731059, 0.268941], atol=1e-6)
+
+
+@pytest.mark.parametrize(("times", "seconds"), [([0.0, 0.1, 0.2], (0, 0.3)), ([1.0], (1, 1)), ([0.5, 1.0], (0.5, 1.5))])
+def test_a_clip_lasts_as_long_as_its_frames_are_shown(times: list[float], seconds: tuple[float, float]) -> None:
+    assert span(np.array(times)) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("faceless", "face"), ("silent", "sound"), ("empty", "zero bytes"), ("cut", "cut off"), ("missing", "exist")],
+)
+def test_a_bad_video_is_named_with_the_reason(onnx_file: Path, bad: dict[str, Path], name: str, words: str) -> None:
+    with pytest.raises(DataError, match=rf"{name}\.mp4.*{words}"):
+        Recogniser(onnx_file)(bad[name])
+
+
+def test_many_videos_go_on_after_a_bad_one(onnx_file: Path, bad: dict[str, Path], video: Path) -> None:
+    first, second = Recogniser(onnx_file).predict([bad["empty"], video])
+    assert isinstance(first, Failure)
+    assert (first.video, type(first.error).__mro__[1:3].count(DataError)) == (str(bad["empty"]), 1)
+    assert isinstance(second, Prediction)
+
+
+def test_the_command_writes_json_csv_and_a_table(
+    onnx_file: Path, bad: dict[str, Path], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"json": tmp_path / "out.json", "csv": tmp_path / "out.csv"}
+    assert predict_files([video, bad["empty"]], onnx_file, **files) == 2
+    one, other = json.loads(files["json"].read_text())
+    assert one == Recogniser(onnx_file)(video).to_dict()
+    assert (other["video"], "zero bytes" in other["error"]) == (str(bad["empty"]), True)
+    rows = list(csv.DictReader(files["csv"].read_text().splitlines()))
+    assert list(rows[0]) == ["video", "label", *(f"p_{label}" for label in CONTRACT.labels), "error"]
+    assert (rows[0]["label"], rows[1]["label"]) == (one["label"], "")
+    assert float(rows[0]["p_sad"]) == pytest.approx(one["probabilities"]["sad"], abs=1e-6)
+    printed = capsys.readouterr().out
+    assert "zero bytes" in printed
+    assert all(label in printed for label in CONTRACT.labels)
+
+
+def test_odd_names_do_not_break_the_results(prediction: Prediction, tmp_path: Path) -> None:
+    names = ["=1+1.mp4", 'a,"b"\n.mp4', "[red]x.mp4", "\udcff.mp4"]
+    odd = [Prediction(name, *list(vars(prediction).values())[1:]) for name in names]
+    write_csv(tmp_path / "odd.csv", odd, CONTRACT.labels)
+    write_json(tmp_path / "odd.json", odd)
+    with (tmp_path / "odd.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["video"] for row in csv.DictReader(file)] == ["./=1+1.mp4", *names[1:3], "\\udcff.mp4"]
+    assert [item["video"] for item in json.loads((tmp_path / "odd.json").read_text())] == names
+    console = Console(record=True, width=120)
+    print_predictions(odd[:3], console)
+    assert "[red]x.mp4" in console.export_text()
+
+
+def damaged(onnx_file: Path, path: Path, what: str) -> Path:
+    data = onnx_file.read_bytes()
+    if what == "cut off":
+        path.write_bytes(data[: len(data) // 2])
+    elif what == "zero bytes":
+        path.touch()
+    elif what != "missing":
+        model = onnx.load(onnx_file)
+        _spoil(model, what)
+        onnx.save(model, path)
+    return path
+
+
+def _spoil(model: onnx.ModelProto, what: str) -> None:
+    contract = {"no contract": None, "other contract": '{"labels": 3}'}.get(what, "")
+    if what == "other sizes":
+        contract = CONTRACT.model_copy(update={"labels": ("glad", "sad")}).dumps()
+    del model.metadata_props[:]
+    if contract is not None:
+        model.metadata_props.add(key=contracts.KEY, value=contract)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("cut off", "not a whole ONNX model"),
+        ("zero bytes", "not a whole ONNX model"),
+        ("missing", "no model at"),
+        ("no contract", "carries no mmadfer contract"),
+        ("other contract", "carries a contract that .* does not understand"),
+        ("other sizes", "does not hold what its contract says"),
+    ],
+)
+def test_a_bad_model_is_refused_by_name(onnx_file: Path, tmp_path: Path, what: str, words: str) -> None:
+    path = damaged(onnx_file, tmp_path / "bad.onnx", what)
+    with pytest.raises(WeightsError, match=rf"bad\.onnx {words}|{words}.*bad\.onnx"):
+        Recogniser(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"backend": "torch"}, WeightsError, "cannot read"),
+        ({"backend": "abacus"}, WeightsError, "known: torch, onnxruntime"),
+        ({"fold": 2}, WeightsError, "holds fold 1, not 2"),
+        ({"device": "cuda"}, MissingDependencyError, "CUDAExecutionProvider"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    onnx_file: Path, arguments: dict[str, object], error: type[Exception], words: str
+) -> None:
+    import onnxruntime
+
+    if "device" in arguments and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime-gpu is installed")
+    with pytest.raises(error, match=words):
+        Recogniser(onnx_file, **arguments)
