@@ -1,0 +1,73 @@
+"""One call from any file or folder with weights to a model that is ready to use."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmadfer.errors import WeightsError
+from mmadfer.model.build import encoder_hash, load_weights, weights_hash
+from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.published import load_fold
+
+WEIGHTS = "weights.safetensors"
+
+
+def load(path: Path | str, fold: int | None = None, labels: Sequence[str] | None = None) -> MMADFER:
+    """Load a model in eval mode; its `contract` tells labels, sizes and preprocessing.
+
+    path: a run directory (`fold` chooses; by default its first fold), a fold's directory or one of its checkpoints (the
+    latest complete one), a .safetensors file, or a published checkpoint (.pth, .pt; nothing in it is executed).
+    labels: the classes that the caller expects, in order.
+
+    Raises:
+        WeightsError: nothing there, not a model, damaged, or made for other classes than `labels`.
+    """
+    file = find(path, fold)
+    if file.suffix == ".safetensors":
+        model, _ = load_weights(file)
+    else:
+        model = load_fold(file)
+        hashes = {"encoder_hash": encoder_hash(model), "weights_hash": weights_hash(model)}
+        model.contract = model.contract and model.contract.model_copy(update=hashes)
+    if labels is not None and model.contract and tuple(labels) != model.contract.labels:
+        raise WeightsError(
+            f"{file} tells {len(model.contract.labels)} classes ({', '.join(model.contract.labels)}), but here are "
+            f"{len(labels)} ({', '.join(labels)}): give a model of these classes, or set data.labels to its own"
+        )
+    return model.eval()
+
+
+def find(path: Path | str, fold: int | None = None) -> Path:
+    """The weights file that `path` means.
+
+    Raises:
+        WeightsError: there is none; says what was looked for.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise WeightsError(f"no file or folder {path}: give a run directory, a .safetensors or a published .pth")
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    if not (path / "checkpoints").is_dir():
+        path = _fold(path, fold)
+    return _latest(path)
+
+
+def _fold(run: Path, fold: int | None) -> Path:
+    folds = sorted(int(match[1]) for p in run.glob("fold-*") if (match := re.fullmatch(r"fold-(\d+)", p.name)))
+    if not folds:
+        raise WeightsError(f"{run} is no run directory: it has neither fold-1, fold-2, ... nor {WEIGHTS}")
+    if fold is not None and fold not in folds:
+        raise WeightsError(f"{run} has no fold {fold}: it has {', '.join(map(str, folds))}")
+    return run / f"fold-{folds[0] if fold is None else fold}"
+
+
+def _latest(folder: Path) -> Path:
+    """Checkpoints are published whole under step-NUMBER; anything else there is unfinished."""
+    steps = [p for p in (folder / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
+    whole = [p / WEIGHTS for p in steps if (p / WEIGHTS).is_file()]
+    if not whole:
+        raise WeightsError(f"{folder} has no complete checkpoint yet: train this fold first, or resume it")
+    return max(whole, key=lambda file: int(file.parent.name.removeprefix("step-")))

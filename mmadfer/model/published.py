@@ -1,0 +1,262 @@
+"""Weights of others: published MMA-DFER folds, MAE-Face and AudioMAE; read strictly, and never executed."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig
+from mmadfer.contract import LICENCES, Contract
+from mmadfer.errors import WeightsError
+from mmadfer.model.encoder import Encoder
+from mmadfer.model.fit import explain
+from mmadfer.model.init import set_positions
+from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.pickled import Lazy, PickledFile
+
+LABELS = {
+    7: ("dfew", ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")),
+    11: (
+        "mafw",
+        (
+            "happiness",
+            "sadness",
+            "neutral",
+            "anger",
+            "surprise",
+            "disgust",
+            "fear",
+            "contempt",
+            "anxiety",
+            "helplessness",
+            "disappointment",
+        ),
+    ),
+}
+"""Data set and class order of the published folds, by their number of classes."""
+
+_LAYER = "temporal_net.temporal_transformer.layers.{}"
+_ENCODER = {
+    "cls_token": "cls",
+    "pos_embed": "positions",
+    "patch_embed.proj": "patch",
+    "blocks": "blocks",
+    "norm": "norm",
+}
+NAMES = {
+    **{f"image_encoder.{theirs}": f"vision.{ours}" for theirs, ours in _ENCODER.items()},
+    **{f"audio_model.{theirs}": f"audio.{ours}" for theirs, ours in _ENCODER.items()},
+    "image_encoder.learnable_prompts_init": "vision.prompts.initial",
+    "image_encoder.learnable_prompts_progr": "vision.prompts.progressive",
+    "audio_model.learnable_prompts_init": "audio.prompts.initial",
+    "audio_model.learnable_prompts_progr": "audio.prompts.progressive",
+    "image_encoder.temporal_pre.{}": "fusion.{}.vision.down",
+    "image_encoder.temporal_pre_norm.{}": "fusion.{}.vision.norm",
+    "image_encoder.temporal_att_post.{}.0": "fusion.{}.vision.up",
+    "image_encoder.all_gate.{}": "fusion.{}.vision.gate",
+    "image_encoder.audio_proj_pre.{}.0": "fusion.{}.audio.down",
+    "image_encoder.audio_proj_pre.{}.1": "fusion.{}.audio.norm",
+    "audio_model.temporal_att_post.{}.0": "fusion.{}.audio.up",
+    "audio_model.all_gate.{}": "fusion.{}.audio.gate",
+    "vision_proj": "joint",
+    "temporal_net.cls_token": "temporal.cls",
+    "temporal_net.pos_embedding": "temporal.positions",
+    f"{_LAYER}.0.fn.norm": "temporal.layers.{}.attention.norm",
+    f"{_LAYER}.0.fn.fn.to_q": "temporal.layers.{}.attention.q",
+    f"{_LAYER}.0.fn.fn.to_kv": "temporal.layers.{}.attention.kv",
+    f"{_LAYER}.0.fn.fn.to_out.0": "temporal.layers.{}.attention.out",
+    f"{_LAYER}.1.fn.norm": "temporal.layers.{}.mlp.norm",
+    f"{_LAYER}.1.fn.fn.net.0": "temporal.layers.{}.mlp.fc1",
+    f"{_LAYER}.1.fn.fn.net.3": "temporal.layers.{}.mlp.fc2",
+    "our_classifier": "classifier",
+}
+"""Published name -> ours, for a tensor or for all below it; {} is a number."""
+
+DEAD = (f"{_LAYER}.0.fn.norm2", f"{_LAYER}.1.fn.norm2", "image_encoder.head", "audio_model.head")
+"""Tensors of published folds that their program never uses."""
+
+
+def _below(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\{\}", r"(\d+)") + r"(\..*)?")
+
+
+_TO_OURS = [(_below(theirs), ours) for theirs, ours in NAMES.items()]
+_TO_THEIRS = [(_below(ours), theirs) for theirs, ours in NAMES.items()]
+_TO_ENCODER_FILE = [(_below(ours), theirs) for theirs, ours in _ENCODER.items()]
+_DEAD = [_below(pattern) for pattern in DEAD]
+
+
+def our_name(published: str) -> str | None:
+    """Our name of a published tensor; None if it is dead or unknown."""
+    return _translate(published, _TO_OURS)
+
+
+def published_name(ours: str) -> str | None:
+    """The published name of one of our tensors; None if there is none."""
+    return _translate(ours, _TO_THEIRS)
+
+
+def _translate(name: str, table: Iterable[tuple[re.Pattern[str], str]]) -> str | None:
+    for pattern, target in table:
+        match = pattern.fullmatch(name)
+        if match:
+            *numbers, rest = match.groups()
+            return target.format(*numbers) + (rest or "")
+    return None
+
+
+def load_fold(path: Path | str) -> MMADFER:
+    """Read a published fold checkpoint; sizes and classes come from its shapes.
+
+    What shapes do not tell is taken as published: heads of 64, 5.12 s of sound (512 x 128) at the file's own rate.
+
+    Raises:
+        WeightsError: not such a checkpoint, or tensors that are missing, misshapen or unknown.
+    """
+    file = PickledFile(path)
+    tensors = _our_tensors(file)
+    shapes = {name: lazy.shape for name, lazy in tensors.items()}
+    try:
+        config, classes = _infer(shapes, str(path))
+    except ValidationError as error:
+        raise WeightsError(f"{path} has the shapes of no MMA-DFER model: {error}") from error
+    model = empty(config, classes)
+    wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    explain(str(path), *({published_name(k) or k: v for k, v in side.items()} for side in (wanted, shapes)))
+    values = {name: file.tensor(lazy, published_name(name) or name) for name, lazy in tensors.items()}
+    model.load_state_dict(values, assign=True)
+    model.contract = _contract(model, classes)
+    return model
+
+
+def _our_tensors(file: PickledFile) -> dict[str, Lazy]:
+    tree = file.tree
+    state = tree.get("state_dict") if isinstance(tree, dict) else None
+    if not isinstance(state, dict):
+        raise WeightsError(f"{file.path} has no `state_dict`: expected a published fold checkpoint; {_hint(tree)}")
+    tensors = {}
+    for name, lazy in _named(file, state).items():
+        theirs = name.removeprefix("module.")
+        if not any(pattern.fullmatch(theirs) for pattern in _DEAD):
+            tensors[our_name(theirs) or theirs] = lazy
+    return tensors
+
+
+def _hint(tree: Any) -> str:
+    if isinstance(tree, dict) and "model" in tree:
+        return "an encoder file belongs in model.vision.weights or model.audio.weights"
+    return f"it holds {', '.join(map(repr, list(tree)[:5]))}" if isinstance(tree, dict) else "it holds no dict"
+
+
+def _named(file: PickledFile, state: dict[Any, Any]) -> dict[str, Lazy]:
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Lazy):
+            raise WeightsError(f"{file.path}: {name!r:.80} is not a named tensor; a checkpoint's weights are")
+    return state
+
+
+def _infer(shapes: dict[str, tuple[int, ...]], where: str) -> tuple[ModelConfig, int]:
+    """Sizes of the model in a fold checkpoint, and its number of classes."""
+
+    def shape(name: str, axes: int) -> tuple[int, ...]:
+        if len(shapes.get(name, ())) != axes:
+            found = list(shapes[name]) if name in shapes else "missing"
+            raise WeightsError(f"{where}: {published_name(name)} is {found}: a published fold has {axes} axes there")
+        return shapes[name]
+
+    def count(pattern: str) -> int:
+        return len({match[1] for match in map(re.compile(pattern).match, shapes) if match})
+
+    width, _, patch, _ = shape("vision.patch.weight", 4)
+    depth, prompts = count(r"vision\.blocks\.(\d+)\."), shape("vision.prompts.initial", 2)[0]
+    side = round(max(shape("vision.positions", 3)[1] - 1 - prompts, 1) ** 0.5)
+    mlp = shape("vision.blocks.0.mlp.fc1.weight", 2)[0]
+    inner, temporal = shape("temporal.layers.0.attention.q.weight", 2)
+    encoder = EncoderConfig(width=width, depth=depth, heads=max(width // 64, 1), mlp_ratio=mlp / width, patch=patch)
+    config = ModelConfig(
+        image_size=side * patch,
+        frames=shape("temporal.positions", 3)[1] - 1,
+        vision=encoder,
+        audio=encoder,
+        latent=shape("fusion.0.vision.down.weight", 2)[0],
+        prompts=prompts,
+        progressive=count(r"vision\.prompts\.progressive\.(\d+)"),
+        temporal=TemporalConfig(
+            width=temporal,
+            depth=count(r"temporal\.layers\.(\d+)\."),
+            heads=max(inner // 64, 1),
+            head_width=min(inner, 64),
+            mlp_width=shape("temporal.layers.0.mlp.fc1.weight", 2)[0],
+        ),
+    )
+    return config, shape("classifier.weight", 2)[0]
+
+
+def _contract(model: MMADFER, classes: int) -> Contract:
+    data_set, labels = LABELS.get(classes, ("unknown", tuple(f"class_{i}" for i in range(classes))))
+    return Contract(
+        labels=labels,
+        model=model.config,
+        prepare=PrepareConfig(sound=SoundConfig(rate="native")),
+        data_set=data_set,
+        licences={**LICENCES, "weights": f"as the data set's ({data_set})"},
+    )
+
+
+def load_encoder(model: MMADFER, name: str, path: Path | str) -> None:
+    """Fill the "vision" encoder from a MAE-Face file or the "audio" encoder from an AudioMAE file.
+
+    The position grid is resized to the model's; `decoder_*` and `mask_token` are not used.
+
+    Raises:
+        WeightsError: names the file, the tensor, and what was expected.
+    """
+    encoder: Encoder = getattr(model, name)
+    file = PickledFile(path)
+    found = _encoder_tensors(file)
+    names = {_translate(ours, _TO_ENCODER_FILE): p for ours, p in encoder.named_parameters()}
+    parameters = {theirs: p for theirs, p in names.items() if theirs}
+    grid = _file_grid(encoder, name, found.get("pos_embed"))
+    wanted = {theirs: tuple(p.shape) for theirs, p in parameters.items()}
+    wanted["pos_embed"] = (1, 1 + grid[0] * grid[1], encoder.positions.shape[-1])
+    kind = "MAE-Face" if name == "vision" else "AudioMAE"
+    explain(f"{path} (wanted: {kind}, for the {name} encoder)", wanted, {k: lazy.shape for k, lazy in found.items()})
+    for theirs, parameter in parameters.items():
+        value = file.tensor(found[theirs], theirs)
+        if theirs == "pos_embed":
+            set_positions(encoder, resize_positions(value, grid, encoder.grid))
+        else:
+            parameter.data.copy_(value)
+
+
+def _encoder_tensors(file: PickledFile) -> dict[str, Lazy]:
+    tree = file.tree
+    state = tree.get("model") if isinstance(tree, dict) else None
+    if not isinstance(state, dict):
+        raise WeightsError(
+            f"{file.path} has no `model`: expected an encoder file of MAE-Face or AudioMAE; {_hint(tree)}"
+        )
+    return {k: v for k, v in _named(file, state).items() if not k.startswith(("decoder_", "mask_token"))}
+
+
+def _file_grid(encoder: Encoder, name: str, positions: Lazy | None) -> tuple[int, int]:
+    """Patch grid of an encoder file: square frames; mel columns as the model has. Else as published, for the error."""
+    count = positions.shape[1] - 1 if positions is not None and len(positions.shape) == 3 else 0
+    side, columns = round(max(count, 0) ** 0.5), encoder.grid[1]
+    if name == "vision":
+        return (side, side) if count and side * side == count else (14, 14)
+    return (count // columns, columns) if count and count % columns == 0 else (64, 8)
+
+
+def resize_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Positions (1, 1 + rows * columns, D) of CLS and an old grid -> of a new one: bicubic, no antialiasing."""
+    if old == new:
+        return positions
+    cls, grid = positions[:, :1], positions[:, 1:].unflatten(1, old).permute(0, 3, 1, 2)
+    grid = interpolate(grid, size=new, mode="bicubic", align_corners=False, antialias=False)
+    return torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
