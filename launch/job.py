@@ -1,0 +1,146 @@
+"""What runs inside a submitit job: one fold on each of its ranks, or the report.
+
+Nothing heavy is imported before it runs.
+
+A signal before the time limit or at preemption (USR2) would make submitit checkpoint rank 0 at once, in the middle
+of a step. Here every rank only raises a flag; the training loop sees it at the end of the step, all ranks save
+together, and then submitit's own handler puts the job back into the queue. What resumes is found on disk, never in
+the pickle.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import zlib
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mmadfer import run as runs
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold; a callable that submitit pickles by name."""
+
+    run: str
+    fold: int
+    accelerator: str = "cpu"
+    """`cpu` or `cuda`."""
+    threads: int = 1
+    """CPU threads of each rank."""
+    devices: tuple[str, ...] | None = None
+    """GPUs of this fold on this machine; None leaves them to the scheduler."""
+
+    def __call__(self) -> None:
+        """Train the fold, from its last complete checkpoint if there is one."""
+        from submitit import JobEnvironment
+
+        job = JobEnvironment()
+        os.environ.update(self.environment(job))
+        if job.cluster == "local":
+            _die_with_parent()
+        folder, first = runs.fold_dir(Path(self.run), self.fold), job.global_rank == 0
+        with runs.lock(folder) if first else nullcontext():
+            if first:
+                runs.clear_failed(folder)
+            self._train(folder, job.paths.stderr, first)
+
+    def environment(self, job: Any) -> dict[str, str]:
+        """Variables for DeepSpeed and torch, from submitit's view of the job."""
+        alone = job.num_nodes == 1
+        values = {
+            "RANK": job.global_rank,
+            "LOCAL_RANK": job.local_rank,
+            "WORLD_SIZE": job.num_tasks,
+            "MASTER_ADDR": "127.0.0.1" if alone else job.hostnames[0],
+            "MASTER_PORT": _free_port() if job.num_tasks == 1 else port_of(job.job_id),
+            "OMP_NUM_THREADS": self.threads,
+            "DS_ACCELERATOR": self.accelerator,
+        }
+        if self.devices is not None:  # submitit gives every fold the same GPUs on one machine
+            values["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
+        return {name: str(value) for name, value in values.items()}
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again: this same job."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    def _train(self, folder: Path, log: Path, first: bool) -> None:
+        stop = Stop()
+        try:
+            from mmadfer.train.loop import train
+
+            config = runs.read(Path(self.run)).config
+            result = train(config, self.fold, folder, resume=True, stop=stop)
+        except Exception as error:
+            if first:
+                runs.mark_failed(folder, f"{type(error).__name__}: {error}", log)
+            raise
+        if not result.finished:
+            stop.requeue()
+
+
+@dataclass(frozen=True)
+class ReportJob:
+    """The report of a run, as a job of its own."""
+
+    run: str
+
+    def __call__(self) -> None:
+        """Write RUN/report."""
+        from mmadfer.report import report
+
+        report(Path(self.run), {})
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again: this same job."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class Stop:
+    """The stop flag of one rank: raised by the signal, lowered by nobody."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._signal = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
+        self._submitit = signal.signal(self._signal, self._ask)
+
+    def __call__(self) -> bool:
+        """Whether this rank was asked to stop."""
+        return self.asked
+
+    def requeue(self) -> None:
+        """Let submitit queue the job again (it does so on rank 0) and leave."""
+        if callable(self._submitit):
+            self._submitit(self._signal, None)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def port_of(job_id: str) -> int:
+    """A port that all ranks of a job agree on without talking."""
+    return 20000 + zlib.crc32(job_id.encode()) % 10000  # below the range that systems give away
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process with submitit's local controller, so that no fold trains on unseen."""
+    set_parent_death_signal = 1
+    try:
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    except (OSError, AttributeError):  # not Linux
+        return

@@ -1,0 +1,111 @@
+"""The folds of a launch as processes of this machine, through submitit's local executor."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmadfer.launch import follow
+from mmadfer.launch.job import FoldJob
+
+from mmadfer import run as runs
+from mmadfer.optional import need
+
+POLL = 0.5
+"""Seconds between two looks at the folds."""
+
+
+class LocalFolds:
+    """Starts folds as places become free, and knows how each of them stands.
+
+    A fold is finished when its result lies on disk, and failed when its process has ended without one. Nothing is read
+    back from submitit's pickles.
+    """
+
+    def __init__(
+        self, run: Path, jobs: list[FoldJob], environment: dict[str, str], *, parallel: int, minutes: int
+    ) -> None:
+        submitit = need("submitit", extra="train")
+        self.run = run
+        self.states = {job.fold: "queued" for job in jobs}
+        self._environment = dict(environment)
+        self._parallel = parallel
+        self._todo = list(jobs)
+        self._running: dict[int, Any] = {}
+        self._logs: dict[int, list[Path]] = {}
+        self._executor = submitit.LocalExecutor(run / "jobs", max_num_timeout=1000)
+        ranks = max(1, len(jobs[0].devices or ())) if jobs else 1
+        self._executor.update_parameters(timeout_min=minutes, tasks_per_node=ranks, signal_delay_s=120)
+
+    def poll(self) -> dict[int, str]:
+        """Start what can start; the state of every fold."""
+        for fold, job in list(self._running.items()):
+            if job.done():
+                self.states[fold] = self._ended(fold)
+                del self._running[fold]
+        while self._todo and len(self._running) < self._parallel:
+            self._start(self._todo.pop(0))
+        return dict(self.states)
+
+    def last_words(self, fold: int) -> tuple[str, Path | None]:
+        """The end of the fold's log, and its path."""
+        return follow.last_lines(self._logs.get(fold, []))
+
+    def cancel(self) -> None:
+        """End every fold: first by themselves (ctrl-C reaches them too), then by a signal, then by force."""
+        self._todo.clear()
+        self._wait(3)
+        self._each(lambda job: job.cancel())
+        self._wait(5)
+        self._each(lambda job: os.kill(int(job.job_id), signal.SIGKILL))
+        self._wait(5)
+
+    def _start(self, job: FoldJob) -> None:
+        from submitit.core.utils import environment_variables
+
+        with environment_variables(**self._environment):
+            started = self._executor.submit(job)
+        self._running[job.fold] = started
+        paths = [started.task(k).paths for k in range(started.num_tasks)]
+        self._logs[job.fold] = [*(path.stderr for path in paths), *(path.stdout for path in paths)]
+        self.states[job.fold] = "running"
+
+    def _ended(self, fold: int) -> str:
+        folder = runs.fold_dir(self.run, fold)
+        if runs.result(folder) is not None:
+            return "finished"
+        if runs.failure(folder) is None:  # killed: it had no time to say so itself
+            words, log = self.last_words(fold)
+            runs.mark_failed(folder, words.splitlines()[-1] if words else "the process ended without a word", log)
+        return "failed"
+
+    def _each(self, act: Callable[[Any], None]) -> None:
+        for job in self._running.values():
+            if not job.done():
+                act(job)
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and any(not job.done() for job in self._running.values()):
+            time.sleep(0.05)
+
+
+def train_here(folds: LocalFolds, show: follow.Follower) -> list[int]:
+    """Wait for all folds; returns those that failed. An interrupt ends them and is passed on."""
+    told: list[int] = []
+    try:
+        with show:
+            while True:
+                states = folds.poll()
+                show.update(states)
+                for fold in (k for k, state in states.items() if state == "failed" and k not in told):
+                    show.failed(fold, *folds.last_words(fold))
+                    told.append(fold)
+                if all(state in ("finished", "failed") for state in states.values()):
+                    return told
+                time.sleep(POLL)
+    except BaseException:
+        folds.cancel()
+        raise

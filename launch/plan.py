@@ -1,0 +1,201 @@
+"""What a launch is going to do, as plain data: the same plan is printed by a dry run and carried out by a launch."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmadfer.launch.job import FoldJob
+
+from mmadfer.config import Config
+from mmadfer.errors import ConfigError, RunError
+
+SIGNAL_DELAY = 120
+"""Seconds between the signal and the end of the time limit: one step and one checkpoint."""
+RETRIES = 20
+"""How often a fold may run into its time limit and be queued again."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each fold gets."""
+
+    cluster: str
+    gpus: int
+    """GPUs of a fold, over all its nodes; there is one rank per GPU, and one per node without GPUs."""
+    nodes: int
+    cpus: int
+    """CPU cores of a fold, over all its nodes."""
+    parallel: int
+    """Folds at the same time."""
+    minutes: int
+    """Time limit of a job."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Processes of a fold on each of its nodes."""
+        return max(1, self.gpus // self.nodes)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each rank."""
+        return max(1, self.cpus // (self.ranks_per_node * self.nodes))
+
+
+def jobs(run: Path, folds: Iterable[int], resources: Resources) -> list[FoldJob]:
+    """One job per fold; on this machine fold k begins at GPU (k - 1) * gpus and goes round."""
+    accelerator = "cuda" if resources.gpus else "cpu"
+    here = visible_gpus() if resources.cluster == "local" and resources.gpus else []
+    made = []
+    for fold in folds:
+        first = (fold - 1) * resources.gpus
+        devices = tuple(here[(first + i) % len(here)] for i in range(resources.gpus) if here)
+        own = devices if resources.cluster == "local" else None
+        made.append(FoldJob(str(run), fold, accelerator, resources.threads, own))
+    return made
+
+
+def slurm_parameters(name: str, resources: Resources, environment: dict[str, str]) -> dict[str, Any]:
+    """submitit's SLURM parameters for the array of folds."""
+    exports = [f'export {key}="{value}"' for key, value in environment.items()]
+    wanted = {
+        **_where(resources),
+        "job_name": name,
+        "time": resources.minutes,
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.ranks_per_node,
+        "cpus_per_task": resources.threads,
+        "gpus_per_node": resources.gpus // resources.nodes or None,
+        "array_parallelism": resources.parallel,
+        "signal_delay_s": SIGNAL_DELAY,
+        "setup": exports,
+        # One lost rank ends the job, and a step does not inherit the cores of its job since SLURM 22.05.
+        "srun_args": [f"--cpus-per-task={resources.threads}", "--kill-on-bad-exit=1"],
+        "additional_parameters": {"requeue": True},
+    }
+    return {key: value for key, value in wanted.items() if value is not None}
+
+
+def report_parameters(name: str, resources: Resources, environment: dict[str, str], array: str) -> dict[str, Any]:
+    """submitit's SLURM parameters for the report, which waits for every fold to end, well or badly."""
+    one = replace(resources, gpus=0, nodes=1, cpus=1, parallel=1, minutes=30)
+    parameters = slurm_parameters(f"{name}-report", one, environment)
+    del parameters["array_parallelism"]
+    return {**parameters, "dependency": f"afterany:{array}"}
+
+
+def _where(resources: Resources) -> dict[str, Any]:
+    return {key: getattr(resources, key) for key in ("partition", "account", "qos", "constraint")}
+
+
+def resources(config: Config, folds: list[int], cluster: str | None, **wanted: Any) -> Resources:
+    """Fill in what was not asked for, and refuse what cannot be had.
+
+    Raises:
+        RunError: more GPUs or nodes than there are, or GPUs that the nodes cannot share evenly.
+    """
+    cluster = cluster or ("slurm" if shutil.which("sbatch") else "local")
+    if cluster not in ("local", "slurm"):
+        raise RunError(f"--cluster {cluster}: it must be local or slurm")
+    here = visible_gpus() if cluster == "local" else []
+    gpus, nodes = wanted["gpus"], wanted["nodes"]
+    if gpus is None:
+        gpus = min(1, len(here)) if cluster == "local" else nodes
+    if cluster == "local":
+        _fits_here(gpus, nodes, here)
+    if gpus % nodes:
+        raise RunError(f"--gpus-per-fold {gpus} cannot be shared evenly by --nodes-per-fold {nodes}")
+    parallel = min(len(folds), wanted["parallel"] or len(folds))
+    cpus = wanted["cpus"] or (max(1, cores() // parallel) if cluster == "local" else 4 * max(gpus, nodes))
+    minutes = parse_time(wanted["time"]) if wanted["time"] else (30 * 24 * 60 if cluster == "local" else 24 * 60)
+    where = {key: wanted[key] for key in ("partition", "account", "qos", "constraint")}
+    return Resources(cluster, gpus, nodes, cpus, parallel, minutes, **where)
+
+
+def _fits_here(gpus: int, nodes: int, here: list[str]) -> None:
+    if nodes > 1:
+        raise RunError(f"--nodes-per-fold {nodes}: --cluster local has one node")
+    if gpus > len(here):
+        raise RunError(f"--gpus-per-fold {gpus}: this machine shows {len(here)} GPU(s)")
+
+
+def parse_folds(text: str | None, config: Config) -> list[int]:
+    """`1-5`, `1,3` or both mixed; every fold of the configuration by default.
+
+    Raises:
+        RunError: not of this form, or a fold that the configuration does not have.
+    """
+    count = config.data.folds
+    chosen: set[int] = set()
+    for part in (text or f"1-{count}").split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not match:
+            raise RunError(f"--folds {text!r} must look like 1-{count} or 1,3")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if not 1 <= low <= high <= count:
+            raise RunError(f"--folds {text!r}: the configuration has folds 1 to {count} (data.folds)")
+        chosen.update(range(low, high + 1))
+    return sorted(chosen)
+
+
+def parse_time(text: str) -> int:
+    """Minutes of a SLURM time: `90`, `90:00`, `8:00:00`, `1-0`, `1-12:30` or `1-12:30:00`; seconds are rounded up.
+
+    Raises:
+        RunError: not of this form, or nothing at all.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
+    if not match:
+        raise RunError(f"--time {text!r} must look like 480 (minutes), 8:00:00 or 1-12:00:00")
+    days, (first, second, third) = match[1], (int(part or 0) for part in match.groups()[1:])
+    if days is not None:
+        seconds = ((int(days) * 24 + first) * 60 + second) * 60 + third
+    elif match[4]:
+        seconds = (first * 60 + second) * 60 + third
+    else:
+        seconds = first * 60 + second
+    if not seconds:
+        raise RunError(f"--time {text!r} leaves no time")
+    return -(-seconds // 60)
+
+
+def check_files(config: Config) -> None:
+    """Refuse, before anything is made, a launch whose every job would fail.
+
+    Raises:
+        ConfigError: no store is given, or a file of the configuration is not there.
+    """
+    if config.data.store is None:
+        raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
+    named = {
+        "data.store": config.data.store,
+        "model.vision.weights": config.model.vision.weights,
+        "model.audio.weights": config.model.audio.weights,
+    }
+    for key, path in named.items():
+        if path is not None and not path.exists():
+            raise ConfigError(f"{key}: {path} does not exist")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """GPUs of this machine as CUDA_VISIBLE_DEVICES would name them, found without torch."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name.strip() for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(i) for i in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]

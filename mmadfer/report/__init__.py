@@ -1,0 +1,31 @@
+"""The report on a run: a table, `report/report.json` and one page, `report/report.html`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from mmadfer.files import write_json, write_text
+from mmadfer.report.summary import Report, summarise
+
+__all__ = ["Report", "report"]
+
+
+def report(run: Path, beside: Mapping[str, Path], console: Console | None = None) -> Report:
+    """Print the report on `run` and write it to `run/report`; `beside` are other runs by name, to compare with.
+
+    A fold that is missing, unfinished, failed or damaged is left out of every number, and said.
+
+    Raises:
+        RunError: there is no run, or none of its folds is finished.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    from mmadfer.report import page, terminal
+
+    console = console or Console()
+    made = summarise(Path(run), beside)
+    write_json(made.run / "report" / "report.json", made.to_dict())
+    write_text(made.run / "report" / "report.html", page.render(made))
+    terminal.show(made, console)
+    console.print(f"report {made.run / 'report' / 'report.html'}", soft_wrap=True, highlight=False)
+    return made

@@ -1,0 +1,179 @@
+"""The report as one self-contained HTML page."""
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from mmadfer.report.folds import FoldResult
+from mmadfer.report.plots import curve
+from mmadfer.report.style import CSS
+from mmadfer.report.summary import PICKED, RESULT, SPREAD, Report
+from mmadfer.report.terminal import percent, spread
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""The page asks for nothing, and runs nothing."""
+FAINT = ' class="dim"'
+
+
+def render(report: Report) -> str:
+    """The whole page."""
+    title = f"{report.about.get('name')}: {len(report.usable)} of {len(report.folds)} folds"
+    parts = [
+        _head(report),
+        _alarm(report),
+        _figures(report),
+        _section("Folds", _folds(report)),
+        _section("Confusion and recall", _matrix(report)),
+        _section("Curves", _curves(report)),
+        _section("Beside other runs", _beside(report)) if report.beside else "",
+        _section("Where it comes from", _origin(report)),
+    ]
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{CSS}</style>\n</head>\n<body>\n{''.join(parts)}</body>\n</html>\n"
+    )
+
+
+def _text(value: Any) -> str:
+    return escape(str(value))
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{title}</h2>\n{body}</section>\n"
+
+
+def _head(report: Report) -> str:
+    data = report.origin["data_set"] or report.config.data.store
+    what = f"MMA-DFER on {data}: {len(report.usable)} of {len(report.folds)} folds. {report.made[:10]}."
+    return f'<header><h1>{_text(report.about.get("name"))}</h1><p class="dim">{_text(what)}</p></header>\n'
+
+
+def _alarm(report: Report) -> str:
+    if report.complete:
+        return ""
+    items = "".join(f"<li>{_text(problem)}</li>" for problem in report.problems)
+    what = f"{len(report.usable)} of {len(report.folds)} folds count; the mean is not the result of the whole run."
+    return f'<div class="alarm" role="alert"><strong>Incomplete.</strong> {what}<ul>{items}</ul></div>\n'
+
+
+def _figures(report: Report) -> str:
+    names = {"uar": "UAR, mean of the per-class recalls", "war": "WAR, accuracy"}
+    figures = "".join(
+        f'<div class="figure">{name}<b>{percent(report.mean(value))} %</b>'
+        f'<span class="dim small">{spread(report.std(value)) or "one fold"}</span></div>'
+        for value, name in names.items()
+    )
+    return f'<div class="figures">{figures}</div>\n<p class="dim small">Result: {RESULT}. ± is the {SPREAD}.</p>\n'
+
+
+def _folds(report: Report) -> str:
+    heads = ("Fold", "UAR %", "WAR %", "Test clips", "Epochs", "Minutes", "State", "Best epoch: UAR / WAR *")
+    head = "".join(f"<th{FAINT if name.endswith('*') else ''}>{name}</th>" for name in heads)
+    body = "".join(_fold(fold) for fold in report.folds)
+    means = [f"{percent(report.mean(value))}{spread(report.std(value))}" for value in ("uar", "war")]
+    picked = f"{percent(report.best('uar'))} / {percent(report.best('war'))}"
+    foot = ["Mean", *means, int(report.confusion.sum()), "", "", "", picked]
+    return _table(head, body, _cells(foot), f"* {PICKED}.")
+
+
+def _fold(fold: FoldResult) -> str:
+    if not fold.usable:
+        return (
+            f'<tr class="bad">{_cells([fold.fold, "", "", "", f"{fold.epoch}/{fold.epochs}", "", fold.state, ""])}</tr>'
+        )
+    minutes = "" if fold.seconds is None else f"{fold.seconds / 60:.1f}"
+    clips = "" if fold.confusion is None else fold.confusion.sum()
+    best = f"{fold.best['epoch']}: {percent(fold.best['uar'])} / {percent(fold.best['war'])}" if fold.best else ""
+    row = [fold.fold, percent(fold.uar), percent(fold.war), clips, f"{fold.epoch}/{fold.epochs}", minutes, fold.state]
+    return f"<tr>{_cells([*row, best])}</tr>"
+
+
+def _cells(values: Iterable[Any]) -> str:
+    """Table cells of the folds: the first one a heading, the last one faint."""
+    first, *middle, last = (_text(value) for value in values)
+    cells = "".join(f"<td>{value}</td>" for value in middle)
+    return f'<th scope="row">{first}</th>{cells}<td{FAINT}>{last}</td>'
+
+
+def _table(head: str, body: str, foot: str = "", caption: str = "", kind: str = "") -> str:
+    tail = f"<tfoot><tr>{foot}</tr></tfoot>" if foot else ""
+    under = f"<caption>{caption}</caption>" if caption else ""
+    return (
+        f'<div class="scroll"><table class="{kind}">{under}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody>{tail}</table></div>\n"
+    )
+
+
+def _matrix(report: Report) -> str:
+    heads = ("truth \\ predicted", *report.labels, "Recall %")
+    head = "".join(f"<th>{_text(name)}</th>" for name in heads)
+    lines = zip(report.labels, report.confusion, report.recall, strict=True)
+    rows = "".join(_matrix_row(label, row, recall) for label, row, recall in lines)
+    caption = "Clips, and percent of the row, summed over the test folds. Recall is of this sum: its mean may differ"
+    return _table(head, rows, "", f"{caption} from the mean UAR of the folds.", "matrix")
+
+
+def _matrix_row(label: str, row: Any, recall: float | None) -> str:
+    total = max(1, int(row.sum()))
+    cells = "".join(
+        f'<td style="background: rgba(var(--hue), {0.9 * count / total:.3f})">'
+        f"<span>{count}</span><span>{percent(count / total)}</span></td>"
+        for count in row.tolist()
+    )
+    return f'<tr><th scope="row">{_text(label)}</th>{cells}<td class="side"><b>{percent(recall)}</b></td></tr>'
+
+
+def _curves(report: Report) -> str:
+    plots = (
+        curve(report.folds, "loss", "Training loss"),
+        curve(report.folds, "uar", "UAR on the test fold, %", 100),
+        curve(report.folds, "war", "WAR on the test fold, %", 100),
+    )
+    drawn = "".join(f"<div>{plot}</div>" for plot in plots if plot)
+    return f'<div class="plots">{drawn}</div>\n' if drawn else '<p class="dim">No epoch was recorded.</p>\n'
+
+
+def _beside(report: Report) -> str:
+    head = '<th>Run</th><th>Folds</th><th>UAR %</th><th>WAR %</th><th class="text">Differs in</th>'
+    body = ""
+    for row in report.beside:
+        differs = row.note or ", ".join(f"{key} = {value}" for key, value in row.differs.items())
+        cells = (", ".join(map(str, row.folds)), percent(row.uar), percent(row.war))
+        middle = "".join(f"<td>{cell}</td>" for cell in cells)
+        body += f'<tr><th scope="row">{_text(row.name)}</th>{middle}<td class="text">{_text(differs)}</td></tr>'
+    return _table(head, body, "", "Means over the folds that all these runs have.")
+
+
+def _origin(report: Report) -> str:
+    about, config, git = report.about, report.config, report.about.get("git")
+    model, train, vision = config.model, config.train, config.model.vision
+    facts = {
+        "Data set": report.origin["data_set"] or "not recorded",
+        "Store": config.data.store,
+        "Model": f"{model.image_size} px, {model.frames} frames, encoders {vision.width} wide, {vision.depth} deep",
+        "Modalities": config.data.modalities,
+        "Encoder weights": _weights(vision.weights, model.audio.weights),
+        "Encoder hash": report.origin["encoder_hash"] or "not recorded",
+        "Training": f"{train.epochs} epochs, batch {train.batch_size}, lr {train.lr:g}, weight decay "
+        f"{train.weight_decay:g}, seed {train.seed}, {train.precision}",
+        "Code": f"mmadfer {about.get('version')}, {_commit(git)}",
+        "Packages": ", ".join(f"{name} {found}" for name, found in (about.get("packages") or {}).items() if found),
+        "Run": f"{report.run}, begun {about.get('created')}",
+        "Licences": ", ".join(f"{name}: {licence}" for name, licence in report.origin["licences"].items()),
+    }
+    pairs = "".join(f"<dt>{name}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    whole = f"<details><summary>The whole configuration</summary><pre>{_text(config.to_yaml())}</pre></details>"
+    return f"<dl>{pairs}</dl>\n{whole}\n"
+
+
+def _commit(git: dict[str, Any] | None) -> str:
+    if not git:
+        return "not from a git checkout"
+    return f"commit {git.get('commit')}{' with changes (git.diff)' if git.get('dirty') else ''}"
+
+
+def _weights(*paths: Any) -> str:
+    given = [str(path) for path in paths if path]
+    return ", ".join(given) or "none: drawn at random"

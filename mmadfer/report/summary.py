@@ -1,0 +1,204 @@
+"""Five folds as numbers: mean, standard deviation, the summed confusion matrix, and other runs beside it."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmadfer import contract, metrics
+from mmadfer import run as runs
+from mmadfer.config import Config
+from mmadfer.errors import RunError
+from mmadfer.report.folds import FoldResult, read
+
+RESULT = "last epoch, on the test fold"
+PICKED = "best epoch, picked on test data: not a result"
+SPREAD = "sample standard deviation over folds (n - 1)"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One run of a comparison, on the folds that all of them have."""
+
+    name: str
+    folds: tuple[int, ...]
+    uar: float | None
+    war: float | None
+    differs: dict[str, Any]
+    """Configuration keys that are other than in the run reported on, with their values here."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the table, the JSON file and the page show."""
+
+    run: Path
+    about: dict[str, Any]
+    config: Config
+    folds: tuple[FoldResult, ...]
+    beside: tuple[Beside, ...]
+    origin: dict[str, Any]
+    """`data_set`, `licences` and `encoder_hash`, as the trained model carries them."""
+    made: str
+
+    @property
+    def usable(self) -> list[FoldResult]:
+        """The folds that count."""
+        return [fold for fold in self.folds if fold.usable]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every fold of the configuration counts."""
+        return len(self.usable) == len(self.folds)
+
+    @property
+    def problems(self) -> list[str]:
+        """What stands between this and a complete result, one line per fold."""
+        return [f"fold {fold.fold} is {fold.state}: {fold.note}" for fold in self.folds if not fold.usable]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in order."""
+        return self.usable[0].labels if self.usable else ()
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(C, C) int64: the sum over the usable folds, rows are the truth."""
+        counts = [fold.confusion for fold in self.usable if fold.confusion is not None]
+        return np.asarray(np.stack(counts).sum(axis=0))
+
+    @property
+    def recall(self) -> list[float | None]:
+        """Recall of each class in the summed confusion matrix; None for a class without clips."""
+        return [None if np.isnan(value) else float(value) for value in np.asarray(metrics.recalls(self.confusion))]
+
+    def mean(self, value: str) -> float | None:
+        """Mean of `uar` or `war` over the usable folds."""
+        return _mean(getattr(fold, value) for fold in self.usable)
+
+    def std(self, value: str) -> float | None:
+        """Sample standard deviation of `uar` or `war` over the usable folds; None for fewer than two."""
+        values = [getattr(fold, value) for fold in self.usable]
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def best(self, value: str) -> float | None:
+        """Mean of `uar` or `war` of the epochs that were best on the test folds."""
+        values = [fold.best.get(value) for fold in self.usable]
+        return _mean(v for v in values if v is not None) if None not in values else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON report."""
+        both = ("uar", "war")
+        return {
+            "run": str(self.run),
+            "name": self.about.get("name"),
+            "made": self.made,
+            "complete": self.complete,
+            "problems": self.problems,
+            "folds_expected": len(self.folds),
+            "folds_used": [fold.fold for fold in self.usable],
+            "result": RESULT,
+            "mean": {value: self.mean(value) for value in both},
+            "std": {**{value: self.std(value) for value in both}, "kind": SPREAD},
+            "best_on_test": {**{value: self.best(value) for value in both}, "kind": PICKED},
+            "labels": list(self.labels),
+            "confusion": self.confusion.tolist(),
+            "recall": self.recall,
+            "folds": [fold.to_dict() for fold in self.folds],
+            "beside": [{**vars(row), "folds": list(row.folds)} for row in self.beside],
+            "origin": self.origin,
+            "about": self.about,
+            "config": self.config.model_dump(mode="json"),
+        }
+
+
+def summarise(run: Path, beside: Mapping[str, Path]) -> Report:
+    """Read a run and those beside it.
+
+    Raises:
+        RunError: no run is there, or none of its folds is finished.
+    """
+    opened = runs.read(run)
+    folds = _folds(opened)
+    report = Report(opened.path, runs.about(run), opened.config, folds, (), _origin(opened.path, folds), runs.now())
+    if not report.usable:
+        lines = "".join(f"\n  {problem}" for problem in report.problems)
+        raise RunError(f"{run} has no finished fold to report on:{lines}\nFinish them: the same launch with --resume")
+    return Report(**{**vars(report), "beside": _compare(report, beside)})
+
+
+def _folds(run: runs.Run) -> tuple[FoldResult, ...]:
+    config = run.config
+    found = [read(run.path, fold, config.train.epochs) for fold in range(1, config.data.folds + 1)]
+    labels = next((fold.labels for fold in found if fold.usable), ())
+    return tuple(_of_classes(fold, labels) for fold in found)
+
+
+def _of_classes(fold: FoldResult, labels: tuple[str, ...]) -> FoldResult:
+    if not fold.usable or fold.labels == labels:
+        return fold
+    note = f"its classes are {', '.join(fold.labels)}, but the first fold has {', '.join(labels)}"
+    return FoldResult(fold.fold, "damaged", note, epoch=fold.epoch, epochs=fold.epochs, curves=fold.curves)
+
+
+def _compare(report: Report, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
+    if not beside:
+        return ()
+    others = {name: runs.read(path) for name, path in beside.items()}
+    usable = {name: {f.fold: f for f in _folds(run) if f.usable} for name, run in others.items()}
+    mine = {fold.fold: fold for fold in report.usable}
+    common = sorted(set(mine).intersection(*(found for found in usable.values() if found)))
+    rows = [_row("this run", mine, common, {})]
+    for name, found in usable.items():
+        differs = {key: theirs for key, (_, theirs) in runs.differences(report.config, others[name].config).items()}
+        note = _doubt(found, report.labels)
+        rows.append(_row(name, found if not note else {}, common, differs, note))
+    return tuple(rows)
+
+
+def _doubt(found: dict[int, FoldResult], labels: tuple[str, ...]) -> str:
+    if not found:
+        return "no finished fold"
+    return "" if all(fold.labels == labels for fold in found.values()) else "other classes: not compared"
+
+
+def _row(
+    name: str, found: dict[int, FoldResult], common: Iterable[int], differs: dict[str, Any], note: str = ""
+) -> Beside:
+    used = [found[fold] for fold in common if fold in found]
+    uar, war = (_mean(getattr(fold, value) for fold in used) for value in ("uar", "war"))
+    return Beside(name, tuple(fold.fold for fold in used), uar, war, differs, note or _lack(used))
+
+
+def _lack(used: list[FoldResult]) -> str:
+    return "" if used else "no fold in common"
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return statistics.fmean(values) if values else None
+
+
+def _origin(run: Path, folds: Iterable[FoldResult]) -> dict[str, Any]:
+    """Data set, licences and encoders, from the contract that the first readable checkpoint carries."""
+    for fold in folds:
+        found = _contract(runs.latest_checkpoint(runs.fold_dir(run, fold.fold))) if fold.usable else None
+        if found is not None:
+            return {"data_set": found.data_set, "licences": found.licences, "encoder_hash": found.encoder_hash}
+    return {"data_set": None, "licences": contract.LICENCES, "encoder_hash": None}
+
+
+def _contract(checkpoint: Path | None) -> contract.Contract | None:
+    from safetensors import SafetensorError, safe_open
+
+    if checkpoint is None:
+        return None
+    try:
+        with safe_open(checkpoint / "weights.safetensors", framework="numpy") as file:
+            return contract.loads((file.metadata() or {})[contract.KEY])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
