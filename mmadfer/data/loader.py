@@ -20,12 +20,13 @@ from torch import Tensor
 
 from mmadfer.config import Config
 from mmadfer.data.decoder import Decoder, Frames
+from mmadfer.data.fbank import MEAN, SPREAD
 from mmadfer.data.sampling import Draw, draw, order, test_draw
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError, DataError
 
-SILENCE = 4.2677393 / (2 * 4.5689974)
-"""A filter bank of padding only, after normalisation (METHOD "Sound")."""
+SILENCE = -MEAN / SPREAD
+"""A filter bank of padding only, after normalisation."""
 
 READ_AHEAD = 2  # batches
 
@@ -131,7 +132,7 @@ class Loader:
         device: `cpu`, or the number of the GPU that decodes and gets the batches.
 
     Raises:
-        ConfigError: a label of the store is not in `labels`.
+        ConfigError: a label of the store is not in `labels`, or one is there twice.
         MissingDependencyError: DALI is not installed.
     """
 
@@ -262,6 +263,8 @@ def _ahead(items: Iterable[T], n: int) -> Iterator[T]:
 
 def _check_labels(store: Store, labels: tuple[str, ...]) -> None:
     unknown = sorted({clip.label for clip in store.clips.values()} - set(labels))
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f"data.labels names a class twice: {', '.join(labels)}")
     if unknown:
         raise ConfigError(
             f"{store.path} has clips labelled {', '.join(unknown)}, which data.labels does not name "

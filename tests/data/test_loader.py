@@ -276,5 +276,7 @@ def test_bad_settings_are_explained(store: Store) -> None:
         batches(config(train={"batch_size": 32}), store, 1, 0)
     with pytest.raises(ConfigError, match="labelled calm"):
         Loader(store, config(), LABELS[:2])
+    with pytest.raises(ConfigError, match="twice"):
+        Loader(store, config(), (*LABELS, "sad"))
     with pytest.raises(DataError, match="no fold 9"):
         batches(config(), store, 9, 0)

@@ -1,0 +1,151 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mmadfer.config import CONFIGS, Config, load, parse
+from mmadfer.errors import ConfigError
+
+SHIPPED = sorted(CONFIGS.rglob("*.yaml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_configuration_loads_by_name(path: Path) -> None:
+    name = str(path.relative_to(CONFIGS).with_suffix(""))
+    assert load(name) == load(path) == load(f"{name}.yaml")
+
+
+def test_there_are_shipped_configurations() -> None:
+    assert {"dfew_160", "mafw_224", "crema_d"} <= {path.stem for path in SHIPPED}
+
+
+def test_the_default_is_the_published_recipe() -> None:
+    config = load("dfew_160")
+    train, augment = config.train, config.data.augment
+    assert (train.epochs, train.batch_size, train.lr, train.weight_decay, train.seed) == (25, 8, 1e-4, 1e-2, 1)
+    assert (augment.brightness, augment.area, augment.ratio, augment.flip) == (
+        (0.5, 1.5),
+        (0.08, 1),
+        (3 / 4, 4 / 3),
+        0.5,
+    )
+    model = config.model
+    assert (model.image_size, model.frames, model.latent, model.prompts, model.drop_path) == (160, 16, 128, 6, 0.1)
+    assert (model.vision.width, model.vision.depth, model.vision.heads, model.vision.patch) == (768, 12, 12, 16)
+    assert (model.temporal.width, model.temporal.heads, model.temporal.head_width) == (512, 8, 64)
+    assert config.prepare.sound.rate == "native"
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    config = load("crema_d", ["data.store=stores/crema_d.store", "model.vision.weights=mae_face.pth"])
+    assert load(write(tmp_path, config.to_yaml())) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("train.lr=3e-4", ("train", "lr"), 3e-4),
+        ("train.epochs=3", ("train", "epochs"), 3),
+        (" train.seed = 7", ("train", "seed"), 7),
+        ("data.augment.area=[0.5, 1]", ("data", "augment", "area"), (0.5, 1.0)),
+        ("data.labels=[a, b]", ("data", "labels"), ("a", "b")),
+        ("data.store=/x/a=b.store", ("data", "store"), Path("/x/a=b.store")),
+        ("data.store=null", ("data", "store"), None),
+        ("prepare.sound.rate=16000", ("prepare", "sound", "rate"), 16000),
+        ("model.temporal.depth=2", ("model", "temporal", "depth"), 2),
+    ],
+)
+def test_overrides(override: str, key: tuple[str, ...], value: Any) -> None:
+    found: Any = load("dfew_160", [override])
+    for part in key:
+        found = getattr(found, part)
+    assert found == value
+
+
+def test_the_last_override_wins() -> None:
+    assert load("dfew_160", ["train.epochs=3", "train.epochs=4"]).train.epochs == 4
+
+
+BAD = [
+    ("trian.lr=1", r"trian: unknown key; known here: .*train"),
+    ("train.lrr=1", r"train\.lrr: unknown key; known here: .*lr"),
+    ("model.vision.widht=1", r"model\.vision\.widht: unknown key; known here: .*width"),
+    ("train.lr=0", r"train\.lr: .*greater than 0 \(got 0\)"),
+    ("train.lr=.inf", r"train\.lr: .*finite"),
+    ("train.lr=.nan", r"train\.lr: .*finite"),
+    ("data.augment.brightness=[0.5, .inf]", r"data\.augment\.brightness"),
+    ("train.lr=fast", r"train\.lr: .*number.*\(got 'fast'\)"),
+    ("train.epochs=2.5", r"train\.epochs: .*integer"),
+    ("train.precision=fp16", r"train\.precision: .*'fp32' or 'bf16'"),
+    ("train.batch_size=0", r"train\.batch_size"),
+    ("train.accumulate=3", r"batch_size 8 is not a multiple of accumulate 3"),
+    ("model.image_size=100", r"image_size 100 is not a multiple of vision\.patch 16"),
+    ("model.vision.heads=7", r"width 768 is not a multiple of heads 7"),
+    ("model.vision.depth=6", r"same depth and width"),
+    ("model.progressive=4", r"progressive 4 must divide prompts 6 and depth 12"),
+    ("data.augment.area=[0.5, 1.5]", r"cannot be larger than the image"),
+    ("data.augment.brightness=[2, 1]", r"low <= high"),
+    ("data.test_clips=3", r"data\.test_clips"),
+    ("name=a/b", r"name: "),
+    ("train=1", r"train: "),
+    ("name.x=1", r"name is a value, not a section"),
+    ("train.lr", r"must read KEY=VALUE"),
+    ("=3", r"must read KEY=VALUE"),
+]
+
+
+@pytest.mark.parametrize(("override", "words"), BAD, ids=[override for override, _ in BAD])
+def test_a_bad_value_is_named_with_its_rule(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load("dfew_160", [override])
+
+
+def test_all_errors_come_at_once_with_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: x\ntrain: {lr: -1, epochs: 0}\n")
+    with pytest.raises(ConfigError, match=r"(?s)mine\.yaml breaks 2 rule.*train\.epochs.*") as error:
+        load(path)
+    assert "train.lr" in str(error.value)
+
+
+def test_no_such_file_lists_the_shipped_ones() -> None:
+    with pytest.raises(ConfigError, match=r"no configuration 'nope'.*crema_d, .*dfew_160"):
+        load("nope")
+
+
+@pytest.mark.parametrize(("text", "words"), [("a: [", "not valid YAML"), ("- a\n- b\n", "not a list"), ("", "name: ")])
+def test_a_broken_file_is_explained(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(write(tmp_path, text))
+
+
+def test_a_file_that_is_no_text_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load(tmp_path / "mine.yaml")
+
+
+def test_yaml_never_makes_objects(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: !!python/object/apply:os.system ['touch " + str(tmp_path / "ran") + "']\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        load("dfew_160").train.lr = 1
+
+
+def test_plain_yaml_comes_out() -> None:
+    tree = yaml.safe_load(load("mafw_224").to_yaml())
+    assert isinstance(tree, dict)
+    assert parse(tree, where="here") == load("mafw_224")
+    assert set(tree) == set(Config.model_fields)
