@@ -41,7 +41,7 @@ def prepare(
     from mmadfer.data.prepare import print_summary
 
     settings = configs.load(config, overrides or ())
-    table = sets.read(data_set, root, settings.data.folds)
+    table = sets.table(data_set, root, settings.data.folds)
     print_summary(run(table, out, settings.prepare, jobs))
 
 
@@ -148,10 +148,10 @@ def _add_launch() -> None:
 _add_launch()
 
 
-def run(application: typer.Typer) -> int:
+def run(application: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run a typer application; user errors become one plain message and their exit code."""
     try:
-        code = application(standalone_mode=False)
+        code = application(arguments, standalone_mode=False)
     except MmadferError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,0 +1,31 @@
+"""`import mmadfer` is quick and light, and the command line needs no heavy library to say what it can do."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "deepspeed", "nvidia.dali", "submitit", "onnxruntime", "timm", "av", "facenet_pytorch", "matplotlib")
+
+
+@pytest.mark.parametrize("module", ["mmadfer", "mmadfer.cli", "mmadfer.launch.five_fold"])
+def test_import_pulls_in_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"
+
+
+def test_import_on_top_of_torch_takes_less_than_the_limit() -> None:
+    # Counted as process time in the child, so that a busy machine does not decide.
+    code = "import torch, time; s = time.process_time(); import mmadfer; print(time.process_time() - s)"
+    seconds = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert float(seconds) < 0.3
+
+
+def test_public_names_are_there() -> None:
+    import mmadfer
+
+    assert callable(mmadfer.load)
+    assert callable(mmadfer.Recogniser)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = mmadfer.nothing
