@@ -24,6 +24,8 @@ class Clip:
     subject: str | None = None
     sha256: str = ""
     """Of the media file."""
+    silent: bool = False
+    """Its sound track is there, but every sample is zero."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from mmadfer.data.record import Clip, Record, check_id, decode, encode
 from mmadfer.errors import DataError
 from mmadfer.files import atomic
 
-__all__ = ["Clip", "Header", "Record", "Store", "check_id", "full_disk", "write"]
+__all__ = ["Clip", "Header", "Record", "Store", "check_id", "write", "writing"]
 
 FORMAT = "mmadfer-store"
 VERSION = 1
@@ -65,16 +65,15 @@ class Header:
 
 
 @contextmanager
-def full_disk(path: Path) -> Iterator[None]:
-    """Turn "no space left" while writing `path` into a DataError that says so."""
+def writing(path: Path) -> Iterator[None]:
+    """Turn an operating system's "no" while writing `path` into a DataError that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise
+        cure = "Make room, or raise the quota or file size limit" if error.errno in FULL_DISK else "Mend that"
         raise DataError(
             f"{path} could not be written: {os.strerror(error.errno or 0)}. Nothing half-written was left there. "
-            "Make room (or raise the quota or file size limit) and run the same command again: it goes on from here."
+            f"{cure}, and run the same command again."
         ) from error
 
 
@@ -90,12 +89,12 @@ def write(path: Path | str, header: Header, records: Iterable[tuple[Clip, Record
         DataError: an id twice or not storable, a label that is not in the header, or a full disk.
     """
     path, clips = Path(path), dict[str, Clip]()
-    with full_disk(path), atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with writing(path), atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for clip, content in records:
             _check(clip, header, clips)
             clips[clip.id] = clip
             archive.writestr(_member(clip.id), content if isinstance(content, bytes) else encode(content))
-        archive.writestr(zipfile.ZipInfo(INDEX), json.dumps(_index(header, clips), indent=1))
+        archive.writestr(zipfile.ZipInfo(INDEX), json.dumps(_index(path, header, clips), indent=1))
 
 
 def _check(clip: Clip, header: Header, seen: Mapping[str, Clip]) -> None:
@@ -114,7 +113,7 @@ def _member(clip: str) -> zipfile.ZipInfo:
     )  # with the ZIP epoch as its date, so that bytes are reproducible
 
 
-def _index(header: Header, clips: Mapping[str, Clip]) -> dict[str, Any]:
+def _index(path: Path, header: Header, clips: Mapping[str, Clip]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -122,6 +121,7 @@ def _index(header: Header, clips: Mapping[str, Clip]) -> dict[str, Any]:
         "labels": header.labels,
         "prepare": header.prepare.model_dump(mode="json"),
         "root": str(header.root),
+        "root_from_here": os.path.relpath(header.root, path.absolute().parent),
         "fingerprint": header.fingerprint,
         "left_out": dict(header.left_out),
         "clips": [asdict(clips[name]) for name in sorted(clips)],
@@ -150,7 +150,7 @@ class Store:
         self._file = _open(self.path)
         try:
             self._members, index = self._directory()
-            self.header = _header(index)
+            self.header = _header(index, self.path.parent)
             self.clips = {item["id"]: Clip(**item) for item in index["clips"]}
         except DAMAGE as error:
             self.close()
@@ -200,14 +200,13 @@ class Store:
         Raises:
             DataError: no such clip, or its bytes do not have the checksum that they were written with.
         """
-        self._clip(clip)
-        try:
+        with self._whole_record(clip):
             return decode(self._bytes(clip))
-        except (ValueError, KeyError, struct.error, SafetensorError) as error:
-            raise DataError(
-                f"clip {clip!r} in {self.path} is damaged ({error}). "
-                "Copy the store again from where it is whole, or delete it and run `mmadfer prepare` again."
-            ) from error
+
+    def raw(self, clip: str) -> bytes:
+        """Like `read`, but the bytes that `write` takes."""
+        with self._whole_record(clip):
+            return self._bytes(clip)
 
     def verify(self) -> list[str]:
         """Ids of the clips that cannot be read or do not have the frames that the index says."""
@@ -228,8 +227,19 @@ class Store:
             raise DataError(f"{self.path} has no clip {clip!r}{_why(self.left_out.get(clip))}")
         return self.clips[clip]
 
+    @contextmanager
+    def _whole_record(self, clip: str) -> Iterator[None]:
+        self._clip(clip)
+        try:
+            yield
+        except (ValueError, KeyError, struct.error, SafetensorError) as error:
+            raise DataError(
+                f"clip {clip!r} in {self.path} is damaged ({error}). "
+                "Copy the store again from where it is whole, or delete it and run `mmadfer prepare` again."
+            ) from error
+
     def _bytes(self, clip: str) -> bytes:
-        # pread has no shared position, so that threads and forked readers do not disturb each other.
+        # pread has no shared position, so that threads and forked readers do not disturb each other
         info = self._members[_member(clip).filename]
         lengths = os.pread(self._file, 4, info.header_offset + LOCAL_HEADER - 4)
         start = info.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", lengths))
@@ -255,12 +265,13 @@ def _open(path: Path) -> int:
         raise DataError(f"no store at {path} ({reason}); make one with `mmadfer prepare`") from error
 
 
-def _header(index: dict[str, Any]) -> Header:
+def _header(index: dict[str, Any], here: Path) -> Header:
     try:
         settings = PrepareConfig.model_validate(index["prepare"])
     except ValidationError as error:
         raise ValueError(f"its settings are not understood: {error}") from error
-    labels, root = tuple(index["labels"]), Path(index["root"])
+    moved = Path(os.path.normpath(here / index["root_from_here"]))  # store and media were moved together
+    labels, root = tuple(index["labels"]), moved if moved.is_dir() else Path(index["root"])
     return Header(index["data_set"], labels, settings, root, index["fingerprint"], index["left_out"])
 
 

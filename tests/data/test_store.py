@@ -47,6 +47,14 @@ def test_what_was_written_is_read(path: Path) -> None:
         assert store.verify() == []
 
 
+def test_media_are_found_where_store_and_media_were_moved_together(tmp_path: Path) -> None:
+    (tmp_path / "here/media").mkdir(parents=True)
+    write(tmp_path / "here/a.store", replace(HEADER, root=tmp_path / "here/media"), [(clip(0), record(0))])
+    (tmp_path / "here").rename(tmp_path / "there")
+    with Store(tmp_path / "there/a.store") as store:
+        assert store.media(clip(0).id) == tmp_path / "there/media/0.mp4"
+
+
 def test_same_input_gives_the_same_bytes(path: Path) -> None:
     write(path.with_name("again"), HEADER, [(clip(k), record(k)) for k in (3, 1, 0, 2)])
     assert path.read_bytes() == path.with_name("again").read_bytes()

@@ -1,0 +1,60 @@
+"""Folds for data sets that come without: stratified, and the same for the same clips anywhere."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from mmadfer.errors import DataError
+
+
+def assign(
+    labels: Mapping[str, str], folds: int, seed: int = 0, subjects: Mapping[str, str] | None = None
+) -> dict[str, int]:
+    """Put every clip into the test set of one fold.
+
+    Within each label, clips are ordered by a hash of (seed, id) and dealt out in turn. With subjects, whole subjects
+    are dealt out instead, the one with the most clips first, so that nobody is in two folds.
+
+    Args:
+        labels: clip id -> label.
+        folds: how many, at least 2.
+        seed: another seed gives other folds.
+        subjects: clip id -> person, for all clips.
+
+    Returns:
+        clip id -> fold, from 1.
+
+    Raises:
+        DataError: fewer than 2 folds, or fewer clips (or subjects) than folds.
+    """
+    units = subjects or {clip: clip for clip in labels}
+    count, what = len({units[clip] for clip in labels}), "subjects" if subjects else "clips"
+    if folds < 2 or count < folds:
+        raise DataError(f"{count} {what} cannot make {folds} folds: at least 2 folds, and one of the {what} in each")
+    dealt = _deal_subjects(labels, subjects, folds, seed) if subjects else _deal_clips(labels, folds, seed)
+    return dict(sorted(dealt.items()))
+
+
+def _deal_clips(labels: Mapping[str, str], folds: int, seed: int) -> dict[str, int]:
+    by_label = defaultdict[str, list[str]](list)
+    for clip, label in labels.items():
+        by_label[label].append(clip)
+    ordered = [
+        clip for label in sorted(by_label) for clip in sorted(by_label[label], key=lambda clip: _hash(seed, clip))
+    ]
+    return {clip: 1 + turn % folds for turn, clip in enumerate(ordered)}  # the turn goes on from label to label
+
+
+def _deal_subjects(labels: Mapping[str, str], subjects: Mapping[str, str], folds: int, seed: int) -> dict[str, int]:
+    clips = Counter(subjects[clip] for clip in labels)
+    held = dict.fromkeys(range(1, folds + 1), 0)
+    fold_of = dict[str, int]()
+    for subject in sorted(clips, key=lambda name: (-clips[name], _hash(seed, name))):
+        fold = min(held, key=lambda k: held[k])
+        fold_of[subject] = fold
+        held[fold] += clips[subject]
+    return {clip: fold_of[subjects[clip]] for clip in labels}
+
+
+def _hash(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()

@@ -1,0 +1,184 @@
+"""Preparing single clips, here or in worker processes that survive a clip which crashes its decoder."""
+
+import io
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from PIL import Image
+
+from mmadfer.config import PrepareConfig
+from mmadfer.data.record import Clip, Record, encode
+from mmadfer.data.sets import Source
+from mmadfer.errors import ClipError, DataError, MmadferError
+from mmadfer.files import sha256
+
+AHEAD = 2
+"""Clips given to each worker in advance; what is in flight bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip to prepare."""
+
+    source: Source
+    media: str
+    """Its file, relative to the store's root."""
+    settings: PrepareConfig
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A prepared clip, or why there is none."""
+
+    id: str
+    clip: Clip | None = None
+    data: bytes = b""
+    """As in the store."""
+    reason: str = ""
+    detail: str = ""
+
+
+def outcomes(tasks: list[Task], jobs: int) -> Generator[Outcome, None, None]:
+    """Prepare clips in `jobs` processes; results come in the order of the tasks.
+
+    Raises:
+        DataError: worker processes cannot be started.
+    """
+    if jobs <= 1 or len(tasks) <= 1:
+        with _one_thread():
+            yield from map(prepare_clip, tasks)
+        return
+    waiting = deque(tasks)
+    while waiting:
+        yield from _until_a_crash(waiting, min(jobs, len(waiting)))
+        for task in list(islice(waiting, AHEAD * jobs)):  # one of those in flight crashed; each for itself tells which
+            yield _alone(task)
+            waiting.popleft()
+
+
+def _until_a_crash(waiting: deque[Task], jobs: int) -> Iterator[Outcome]:
+    """Take tasks from the left as they are done; end early when a worker dies."""
+    ahead, given = deque[Future[Outcome]](), 0
+    with _pool(jobs) as pool:
+        try:
+            while waiting:
+                while given < len(waiting) and given < AHEAD * jobs:
+                    ahead.append(_submit(pool, waiting[given]))
+                    given += 1
+                outcome = ahead.popleft().result()
+                waiting.popleft()
+                given -= 1
+                yield outcome
+        except BrokenProcessPool:
+            return
+
+
+def _alone(task: Task) -> Outcome:
+    with _pool(1) as pool:
+        try:
+            return _submit(pool, task).result()
+        except BrokenProcessPool:
+            detail = f"{task.source.media} ended the process that decoded it: it is damaged, or takes too much memory"
+            return Outcome(task.source.id, reason="unreadable", detail=detail)
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    # a fork of a process that runs torch's threads may hang; the server has none, and imports torch once for all
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mmadfer.data.clip"])
+    pool = ProcessPoolExecutor(jobs, context, _start_worker)
+    try:
+        with _without_interrupts():
+            ready = pool.submit(os.getpid)
+        try:
+            ready.result()
+        except BrokenProcessPool as error:
+            raise DataError(
+                "worker processes cannot be started; call prepare under `if __name__ == '__main__':`, or with jobs=1"
+            ) from error
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, task: Task) -> Future[Outcome]:
+    with _without_interrupts():
+        return pool.submit(prepare_clip, task)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes started meanwhile never see Ctrl-C: this one does, and ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The same digits here as in a worker: torch's sums depend on the number of threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _start_worker() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def prepare_clip(task: Task) -> Outcome:
+    """Prepare one clip; what is wrong with the clip itself is in the outcome.
+
+    Raises:
+        MmadferError: something is wrong that would be wrong for every clip.
+    """
+    from mmadfer.data.clip import read_clip
+
+    source = task.source
+    try:
+        data = read_clip(source.media, task.settings)
+        digest = sha256(source.media)
+    except ClipError as error:
+        return Outcome(source.id, reason=error.reason, detail=str(error))
+    except (MmadferError, MemoryError):
+        raise
+    except Exception as error:  # one odd file must not end hours of preparation; it is listed like the others
+        return Outcome(source.id, reason="unreadable", detail=f"{source.media}: {type(error).__name__}: {error}")
+    jpegs = [_jpeg(frame, task.settings.jpeg_quality) for frame in data.frames]
+    silent = not np.any(data.waveform)
+    clip = Clip(source.id, source.label, source.fold, task.media, len(jpegs), source.subject, digest, silent)
+    return Outcome(source.id, clip, encode(Record(jpegs, data.fbank)))
+
+
+def _jpeg(image: np.ndarray, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
