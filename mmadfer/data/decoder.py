@@ -42,6 +42,7 @@ class Decoder:
     def __init__(self, side: int, threads: int, device: torch.device) -> None:
         need("nvidia.dali", extra="train")
         self._side, self._threads, self._device = side, threads, device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._pipeline: Any = None
         self._capacity = self._started = 0
 
@@ -65,18 +66,28 @@ class Decoder:
         Raises:
             DataError: a frame is not a JPEG, or smaller than its crop; what was started is lost.
         """
-        from nvidia.dali.plugin.pytorch import feed_ndarray
-
         try:
             decoded = self._pipeline.share_outputs()[0].as_tensor()
         except Exception as error:  # DALI raises IndexError, RuntimeError and others here
             self.close()
             raise DataError(f"a frame cannot be decoded: {error}") from error
         self._started -= 1
-        frames = torch.empty(decoded.shape(), dtype=torch.uint8, device=self._device)
-        stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
-        feed_ndarray(decoded, frames, cuda_stream=stream)
+        frames = self._copy(decoded)
         self._pipeline.release_outputs()
+        return frames
+
+    def _copy(self, decoded: Any) -> Tensor:
+        from nvidia.dali.plugin.pytorch import feed_ndarray
+
+        if self._stream is None:
+            return feed_ndarray(decoded, torch.empty(decoded.shape(), dtype=torch.uint8))
+        # A stream of its own: DALI may only take its buffer back after the copy, and to wait for that on the model's
+        # stream would be to wait for the training step.
+        with torch.cuda.stream(self._stream):
+            frames = torch.empty(decoded.shape(), dtype=torch.uint8, device=self._device)
+            feed_ndarray(decoded, frames, cuda_stream=self._stream)
+        self._stream.synchronize()
+        frames.record_stream(torch.cuda.current_stream(self._device))
         return frames
 
     def drain(self) -> None:
