@@ -153,7 +153,8 @@ def _here(task: Launch) -> int:
         return 130
     if failed:
         print(f"Failed: fold {_join(failed)}. When the cause is mended, go on with:\n  {_again(task)}")
-    _report(task.run)
+    if len(failed) < len(task.folds):
+        _report(task.run)
     return 1 if failed else 0
 
 

@@ -161,7 +161,8 @@ def epoch_line(event: dict[str, Any], epochs: int) -> str:
 
 
 def last_lines(paths: Iterable[Path], count: int = 15) -> tuple[str, Path | None]:
-    """The end of the first of `paths` that holds anything, and which one that was."""
+    """The end of the first of `paths` that holds anything, and which one that was; else the first that is there."""
+    paths = list(paths)
     for path in paths:
         try:
             text = path.read_bytes()[-65536:].decode("utf-8", errors="replace").strip()
@@ -169,7 +170,7 @@ def last_lines(paths: Iterable[Path], count: int = 15) -> tuple[str, Path | None
             continue
         if text:
             return "\n".join(text.splitlines()[-count:]), path
-    return "", None
+    return "", next((path for path in paths if path.exists()), None)
 
 
 def _number(value: Any, form: str) -> str:

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import zlib
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -42,7 +42,7 @@ class FoldJob:
         job = JobEnvironment()
         os.environ.update(self.environment(job))
         if job.cluster == "local":
-            _die_with_parent()
+            _die_with(int(job.job_id))
         folder, first = runs.fold_dir(Path(self.run), self.fold), job.global_rank == 0
         with runs.lock(folder) if first else nullcontext():
             if first:
@@ -80,7 +80,7 @@ class FoldJob:
             result = train(config, self.fold, folder, resume=True, stop=stop)
         except Exception as error:
             if first:
-                runs.mark_failed(folder, f"{type(error).__name__}: {error}", log)
+                runs.mark_failed(folder, error, log)
             raise
         if not result.finished:
             stop.requeue()
@@ -137,10 +137,10 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Have the kernel end this process with submitit's local controller, so that no fold trains on unseen."""
     set_parent_death_signal = 1
-    try:
+    with suppress(OSError, AttributeError):  # not Linux
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    except (OSError, AttributeError):  # not Linux
-        return
+    if os.getppid() != parent:  # it ended before this line
+        raise SystemExit("the launch was stopped")

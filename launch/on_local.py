@@ -3,7 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,10 @@ class LocalFolds:
         return dict(self.states)
 
     def last_words(self, fold: int) -> tuple[str, Path | None]:
-        """The end of the fold's log, and its path."""
+        """Why the fold failed, or the end of its log; and the log's path."""
+        told = runs.failure(runs.fold_dir(self.run, fold))
+        if told and told.get("plain") and told.get("log"):
+            return told["reason"], Path(told["log"])
         return follow.last_lines(self._logs.get(fold, []))
 
     def cancel(self) -> None:
@@ -65,7 +69,7 @@ class LocalFolds:
     def _start(self, job: FoldJob) -> None:
         from submitit.core.utils import environment_variables
 
-        with environment_variables(**self._environment):
+        with environment_variables(**self._environment), _errors_to(self.run / "jobs" / "controllers.log"):
             started = self._executor.submit(job)
         self._running[job.fold] = started
         paths = [started.task(k).paths for k in range(started.num_tasks)]
@@ -92,6 +96,20 @@ class LocalFolds:
             time.sleep(0.05)
 
 
+@contextmanager
+def _errors_to(path: Path) -> Iterator[None]:
+    """What is started here writes its errors to `path`: submitit's controllers have tracebacks for an interrupt."""
+    path.parent.mkdir(exist_ok=True)
+    kept = os.dup(2)
+    with open(path, "ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def train_here(folds: LocalFolds, show: follow.Follower) -> list[int]:
     """Wait for all folds; returns those that failed. An interrupt ends them and is passed on."""
     told: list[int] = []
@@ -104,7 +122,7 @@ def train_here(folds: LocalFolds, show: follow.Follower) -> list[int]:
                     show.failed(fold, *folds.last_words(fold))
                     told.append(fold)
                 if all(state in ("finished", "failed") for state in states.values()):
-                    return told
+                    return sorted(told)
                 time.sleep(POLL)
     except BaseException:
         folds.cancel()

@@ -25,7 +25,7 @@ from typing import Any
 import mmadfer
 from mmadfer import config as configs
 from mmadfer.config import Config
-from mmadfer.errors import ConfigError, RunError
+from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.files import write_json, write_text
 
 PACKAGES = ("torch", "deepspeed", "nvidia-dali-cuda130", "timm", "numpy", "submitit")
@@ -81,9 +81,12 @@ def failure(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def mark_failed(folder: Path, reason: str, log: Path | None) -> None:
-    """Leave word for the report that the fold's job ended before its time."""
-    write_json(Path(folder) / "failed.json", {"reason": reason, "log": str(log) if log else None, "at": now()})
+def mark_failed(folder: Path, error: Exception | str, log: Path | None) -> None:
+    """Leave word for the report that the fold's job ended before its time; `plain` where the user can mend it."""
+    plain = isinstance(error, MmadferError)
+    reason = str(error) if plain or isinstance(error, str) else f"{type(error).__name__}: {error}"
+    found = {"reason": reason, "plain": plain, "log": str(log) if log else None, "at": now()}
+    write_json(Path(folder) / "failed.json", found)
 
 
 def clear_failed(folder: Path) -> None:

@@ -58,7 +58,8 @@ class Report:
     @property
     def problems(self) -> list[str]:
         """What stands between this and a complete result, one line per fold."""
-        return [f"fold {fold.fold} is {fold.state}: {fold.note}" for fold in self.folds if not fold.usable]
+        bad = [fold for fold in self.folds if not fold.usable]
+        return [f"fold {f.fold} {'' if f.state == 'failed' else 'is '}{f.state}: {f.note}" for f in bad]
 
     @property
     def labels(self) -> tuple[str, ...]:

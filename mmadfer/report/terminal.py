@@ -58,7 +58,7 @@ def _folds(report: Report) -> Table:
 
 def _classes(report: Report) -> Table:
     """Columns are numbered as the rows, so that eleven classes fit on a narrow terminal."""
-    table = Table(title="Confusion over all test folds (rows: truth)", title_justify="left", box=SIMPLE)
+    table = Table(title="Confusion over all test folds (rows: truth)", title_justify="left", box=SIMPLE, min_width=44)
     table.add_column("class", no_wrap=True)
     for number in range(1, len(report.labels) + 1):
         table.add_column(str(number), justify="right", no_wrap=True)
@@ -70,7 +70,7 @@ def _classes(report: Report) -> Table:
 
 
 def _beside(report: Report) -> Table:
-    table = Table(title="Beside other runs, on the folds that all have", title_justify="left")
+    table = Table(title="Beside other runs, on the folds that all have", title_justify="left", min_width=48)
     for heading in ("run", "folds", "UAR", "WAR", "differs in"):
         table.add_column(heading, justify="right" if heading in ("UAR", "WAR") else "left")
     for row in report.beside:

@@ -1,0 +1,91 @@
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from mmadfer.launch import job as jobs
+from mmadfer.launch import snapshot
+from mmadfer.launch.job import FoldJob, Stop
+
+
+def view(**values: object) -> SimpleNamespace:
+    """What submitit tells a job."""
+    given = {
+        "global_rank": 3,
+        "local_rank": 1,
+        "num_tasks": 4,
+        "num_nodes": 2,
+        "job_id": "77_2",
+        "hostnames": ["n5", "n6"],
+    }
+    return SimpleNamespace(**{**given, **values})
+
+
+def test_ranks_agree_on_where_to_meet() -> None:
+    job = FoldJob("run", 2, "cuda", 6)
+    first, last = job.environment(view(global_rank=0, local_rank=0)), job.environment(view())
+    assert (last["RANK"], last["LOCAL_RANK"], last["WORLD_SIZE"]) == ("3", "1", "4")
+    assert (first["MASTER_ADDR"], first["MASTER_PORT"]) == (last["MASTER_ADDR"], last["MASTER_PORT"])
+    assert last["MASTER_ADDR"] == "n5"
+    assert jobs.port_of("77_2") != jobs.port_of("77_3")
+    assert (last["OMP_NUM_THREADS"], last["DS_ACCELERATOR"]) == ("6", "cuda")
+    assert "CUDA_VISIBLE_DEVICES" not in last
+
+
+def test_a_fold_of_this_machine_gets_its_own_gpus_and_a_free_port() -> None:
+    alone = view(num_tasks=1, num_nodes=1)
+    one = FoldJob("run", 1, "cuda", 2, ("3",)).environment(alone)
+    other = FoldJob("run", 2, "cuda", 2, ("0",)).environment(alone)
+    assert (one["CUDA_VISIBLE_DEVICES"], other["CUDA_VISIBLE_DEVICES"]) == ("3", "0")
+    assert one["MASTER_ADDR"] == "127.0.0.1"
+
+
+def test_a_job_is_small_and_comes_back_from_its_pickle_and_its_checkpoint() -> None:
+    job = FoldJob("run", 3, "cpu", 2, ())
+    text = pickle.dumps(job)
+    assert pickle.loads(text) == job
+    assert len(text) < 300
+    assert job.checkpoint().function == job
+
+
+def test_the_signal_only_raises_the_flag_until_all_have_saved() -> None:
+    queued: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: queued.append(number))
+    try:
+        stop = Stop()
+        assert not stop()
+        signal.raise_signal(signal.SIGUSR2)
+        assert stop()
+        assert queued == []
+        stop.requeue()
+        assert queued == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_jobs_import_the_copy_of_the_code(tmp_path: Path) -> None:
+    code = snapshot.take(tmp_path)
+    assert snapshot.changed(tmp_path) == []
+    marked = code / "mmadfer" / "launch" / "__init__.py"
+    marked.write_text(marked.read_text() + "MARK = 1\n")
+    assert snapshot.changed(tmp_path) == ["mmadfer/launch/__init__.py"]
+    assert snapshot.take(tmp_path) == code  # kept: the run began with it
+    assert snapshot.changed(tmp_path)
+    names = "mmadfer, mmadfer.launch, mmadfer.export, mmadfer.config"
+    program = f"import {names}; print(mmadfer.launch.MARK, *(m.__file__ for m in ({names})))"
+    for where in (tmp_path, Path(__file__).parents[2]):  # from the source tree too
+        (tmp_path / "program.py").write_text(program)
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=snapshot.environment(tmp_path),
+            cwd=where,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        mark, *files = done.stdout.split()
+        assert mark == "1"
+        assert all(Path(file).is_relative_to(code) for file in files)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -1,0 +1,101 @@
+"""Real launches on this machine: submitit's local executor, DeepSpeed, two folds of a tiny model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mmadfer.launch import five_fold
+
+from mmadfer import run as runs
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def start(config: Path, run: Path, *options: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, five_fold.__file__, str(config), "--run", str(run), "--cluster", "local", *options]
+    quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet)
+
+
+def wait_for(what: Callable[[], list[int]], seconds: float = 60) -> list[int]:
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def tasks(run: Path) -> list[int]:
+    """The processes that train, or are about to: children of submitit's controllers, which name the logs."""
+    controllers = {int(path.name.partition("_")[0]) for path in (run / "jobs").glob("*_0_log.out")}
+    return [child for pid in controllers for child in children(pid)]
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_two_folds_train_report_and_are_not_trained_again(config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begun = start(config, run)
+    text, _ = begun.communicate(timeout=240)
+    assert begun.returncode == 0, text
+    for fold in (1, 2):
+        assert f"fold {fold}  epoch 2/2" in text
+        assert f"fold {fold}  finished" in text
+        assert runs.result(runs.fold_dir(run, fold)) is not None
+    report = json.loads((run / "report" / "report.json").read_text())
+    assert report["complete"]
+    assert report["origin"]["data_set"] == "tiny"
+    assert (run / "code" / "mmadfer" / "launch" / "job.py").is_file()
+
+    refused = start(config, run)
+    assert "go on with --resume" in refused.communicate(timeout=60)[0]
+    assert refused.returncode == 2
+    again = start(config, run, "--resume")
+    text, _ = again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert "running" not in text
+    assert len(list((run / "jobs").glob("*_submitted.pkl"))) == 2
+
+
+def test_a_killed_fold_is_said_and_the_launch_fails(config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begun = start(config, run, "--folds", "2")
+    os.kill(wait_for(lambda: tasks(run))[0], signal.SIGKILL)
+    text, _ = begun.communicate(timeout=60)
+    assert begun.returncode == 1, text
+    assert "fold 2 failed" in text
+    assert "_0_log" in text
+    assert "--folds 2" in text
+    assert "--resume" in text
+    assert runs.failure(run / "fold-2") is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_the_launch_ends_every_fold_and_says_how_to_go_on(
+    config: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    begun = start(config, run, "--array-parallelism", "1")
+    pids = wait_for(lambda: tasks(run))
+    begun.send_signal(number)
+    text, _ = begun.communicate(timeout=60)
+    assert begun.returncode == 130, text
+    assert "--resume" in text
+    assert "Traceback" not in text
+    wait_for(lambda: [1] if not alive(pids) else [], 10)
+    assert len(list((run / "jobs").glob("*_submitted.pkl"))) == 1
