@@ -19,11 +19,10 @@ from rich.progress import track
 
 from mmadfer.contract import Contract
 from mmadfer.data.clip import read_clip
-from mmadfer.data.image import decode_jpeg
 from mmadfer.data.store import Store
 from mmadfer.errors import DataError, WeightsError
 from mmadfer.files import sha256, sync, write_json
-from mmadfer.runtime.recogniser import Recogniser, inputs
+from mmadfer.runtime.recogniser import Recogniser, from_clip, from_record
 
 REPORT = "parity.json"
 """The report's name, beside the model."""
@@ -58,10 +57,8 @@ def compare(
 
 
 def _row(reference: Recogniser, candidate: Recogniser, store: Store, name: str) -> tuple[np.ndarray, ...]:
-    clip = read_clip(store.media(name), store.prepare)
-    from_file = inputs(clip.frames, clip.fbank, reference.contract)
-    record = store.read(name)
-    from_store = inputs([decode_jpeg(data) for data in record.jpegs], record.fbank, reference.contract)
+    from_file = from_clip(read_clip(store.media(name), store.prepare), reference.contract)
+    from_store = from_record(store.read(name), reference.contract)
     return (
         reference.backend.logits(*from_file)[0],
         candidate.backend.logits(*from_file)[0],
@@ -85,8 +82,13 @@ def _check_same(reference: Recogniser, candidate: Recogniser) -> None:
 
 
 def _promises(contract: Contract) -> dict[str, Any]:
-    sizes = (contract.model.image_size, contract.model.frames)
-    return {"labels": contract.labels, "input sizes": sizes, "preparation": contract.prepare, "fold": contract.fold}
+    return {
+        "labels": contract.labels,
+        "input sizes": (contract.model.image_size, contract.model.frames),
+        "preparation": contract.prepare,
+        "modalities": contract.modalities,
+        "fold": contract.fold,
+    }
 
 
 def _check_store(contract: Contract, store: Store) -> None:

@@ -1,6 +1,6 @@
 """What a trained model needs to be used rightly: written once, carried by every form of the model."""
 
-from typing import Any
+from typing import Any, Literal
 
 from mmadfer.config import ModelConfig, PrepareConfig, Section
 
@@ -21,6 +21,8 @@ class Contract(Section):
     model: ModelConfig
     prepare: PrepareConfig
     data_set: str
+    modalities: Literal["both", "vision", "audio"] = "both"
+    """What it was trained on: `vision` is fed silence, `audio` black frames."""
     fold: int | None = None
     epoch: int | None = None
     metrics: dict[str, float] = {}

@@ -24,6 +24,13 @@ def resize(frames: Sequence[np.ndarray], size: int) -> np.ndarray:
     return np.ascontiguousarray(np.stack(resized).transpose(0, 3, 1, 2))
 
 
+def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """A JPEG file's bytes, as the store keeps them, of an RGB image uint8 (H, W, 3)."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
 def decode_jpeg(data: bytes) -> np.ndarray:
     """The RGB image in a JPEG file's bytes; uint8 (H, W, 3).
 

@@ -1,6 +1,5 @@
 """Preparing single clips, here or in worker processes that survive a clip which crashes its decoder."""
 
-import io
 import multiprocessing
 import os
 import signal
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from PIL import Image
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data.record import Clip, Record, encode
@@ -161,6 +159,7 @@ def prepare_clip(task: Task) -> Outcome:
         MmadferError: something is wrong that would be wrong for every clip.
     """
     from mmadfer.data.clip import read_clip
+    from mmadfer.data.image import encode_jpeg
 
     source = task.source
     try:
@@ -172,13 +171,7 @@ def prepare_clip(task: Task) -> Outcome:
         raise
     except Exception as error:  # one odd file must not end hours of preparation; it is listed like the others
         return Outcome(source.id, reason="unreadable", detail=f"{source.media}: {type(error).__name__}: {error}")
-    jpegs = [_jpeg(frame, task.settings.jpeg_quality) for frame in data.frames]
+    jpegs = [encode_jpeg(frame, task.settings.jpeg_quality) for frame in data.frames]
     silent = not np.any(data.waveform)
     clip = Clip(source.id, source.label, source.fold, task.media, len(jpegs), source.subject, digest, silent)
     return Outcome(source.id, clip, encode(Record(jpegs, data.fbank)))
-
-
-def _jpeg(image: np.ndarray, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()

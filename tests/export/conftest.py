@@ -7,6 +7,7 @@ import torch
 from export_setup import CONTRACT, SETTINGS, awake
 from mmadfer.export.to_onnx import to_onnx
 
+from mmadfer.data.prepare import prepare
 from mmadfer.data.sets import toy
 from mmadfer.data.store import Store
 from mmadfer.model.build import save_weights
@@ -32,8 +33,6 @@ def video(media: Path) -> Path:
 @pytest.fixture(scope="session")
 def store(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "toy.store"
-    from mmadfer.data.prepare import prepare
-
     prepare(toy.table(media), path, SETTINGS, jobs=1)
     with Store(path) as written:
         assert len(written.clips) == 4

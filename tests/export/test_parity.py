@@ -43,6 +43,7 @@ def test_export_delivers_what_it_has_proven(checkpoint: Path, store: Path, tmp_p
     report = json.loads((out.parent / "parity.json").read_text())
     assert (report["passed"], report["clips"], report["label_flips"]) == (True, 4, [])
     assert report["logit_difference"]["max"] < 1e-5
+    assert report["file_vs_store"]["max"] == 0  # preparation and runtime are one way
     assert report["sha256"] == sha256(out)
     assert report["scores"]["torch"] == report["scores"]["onnxruntime"]
     assert len(report["worst"]) == 4

@@ -11,11 +11,12 @@ from export_setup import CONTRACT
 from rich.console import Console
 
 from mmadfer import contract as contracts
+from mmadfer.data.clip import read_clip
 from mmadfer.data.sets import toy
 from mmadfer.errors import DataError, MissingDependencyError, WeightsError
 from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.cli import predict_files
-from mmadfer.runtime.recogniser import softmax, span
+from mmadfer.runtime.recogniser import from_clip, softmax, span
 from mmadfer.runtime.results import print_predictions, write_csv, write_json
 
 
@@ -67,6 +68,16 @@ sys.exit(f"imported {{bad}}" if bad else 0)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in CONTRACT.labels
+
+
+@pytest.mark.parametrize("modalities", ["both", "vision", "audio"])
+def test_a_model_is_fed_what_it_was_trained_on(video: Path, modalities: str) -> None:
+    clip = read_clip(video, CONTRACT.prepare)
+    frames, fbank = from_clip(clip, CONTRACT.model_copy(update={"modalities": modalities}))
+    assert (frames.shape, frames.dtype) == ((1, 4, 3, 32, 32), np.uint8)
+    assert (fbank.shape, fbank.dtype) == ((1, 1, 512, 128), np.float32)
+    assert bool(frames.any()) == (modalities != "audio")
+    assert (fbank.std() > 0.01) == (modalities != "vision")
 
 
 def test_softmax_holds_with_large_logits() -> None:
