@@ -60,7 +60,9 @@ def steps() -> list[Step]:
         *controls,
         Step("Report", ("report", f"{FOLDER}/both", *beside)),
         Step("ONNX model of fold 1, with parity", export),
-        Step("A prediction by the exported model", ("predict", str(_video), "--model", model, "--json", str(_prediction))),
+        Step(
+            "A prediction by the exported model", ("predict", str(_video), "--model", model, "--json", str(_prediction))
+        ),
     ]
 
 

@@ -35,7 +35,9 @@ def machine() -> None:
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     console.print(f"GPUs: {', '.join(names) or 'none; everything runs on the CPU'}")
     if _version("onnxruntime") != "-" and _version("onnxruntime-gpu") != "-":
-        console.print("[red]onnxruntime and onnxruntime-gpu are both installed and break each other; remove both, install one")
+        console.print(
+            "[red]onnxruntime and onnxruntime-gpu are both installed and break each other; remove both, install one"
+        )
 
 
 def _version(package: str) -> str:
@@ -56,5 +58,7 @@ def store(path: Path) -> None:
     opened = Store(path)
     bad = opened.verify()
     if bad:
-        raise DataError(f"{path}: {len(bad)} of {len(opened.clips)} records are damaged: {', '.join(bad[:20])}; prepare anew")
+        raise DataError(
+            f"{path}: {len(bad)} of {len(opened.clips)} records are damaged: {', '.join(bad[:20])}; prepare anew"
+        )
     print(f"{path}: {len(opened.clips)} clips, all checksums hold")

@@ -18,4 +18,6 @@ def need(module: str, extra: str | None, hint: str = "") -> Any:
         if error.name and not module.startswith(error.name):
             raise
         command = hint or f"pip install 'mmadfer[{extra}]'"
-        raise MissingDependencyError(f"this needs {module.partition('.')[0]}, which is not installed: {command}") from error
+        raise MissingDependencyError(
+            f"this needs {module.partition('.')[0]}, which is not installed: {command}"
+        ) from error
