@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from mmadfer.config import ModelConfig, PrepareConfig, Section
 
 KEY = "mmadfer.contract"
@@ -25,7 +27,7 @@ class Contract(Section):
     """What it was trained on: `vision` is fed silence, `audio` black frames."""
     fold: int | None = None
     epoch: int | None = None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     """`uar` and `war` of the last epoch on the test fold, as fractions."""
     encoder_hash: str = ""
     """SHA-256 over the frozen encoder tensors."""

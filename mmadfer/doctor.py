@@ -35,9 +35,7 @@ def machine() -> None:
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     console.print(f"GPUs: {', '.join(names) or 'none; everything runs on the CPU'}")
     if _version("onnxruntime") != "-" and _version("onnxruntime-gpu") != "-":
-        console.print(
-            "[red]onnxruntime and onnxruntime-gpu are both installed and break each other; remove both, install one"
-        )
+        console.print("[red]onnxruntime and onnxruntime-gpu break each other: remove both, install one")
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""Bad input at the command line: an error with the file, key or fold in question, exit code 2, and nothing half-written.
+"""Bad input at the command line: an error with the file, key or fold in question, exit code 2, nothing half-written.
 
 Faults inside training (kills, full disks, damaged checkpoints) are in tests/train.
 """
