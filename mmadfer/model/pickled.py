@@ -9,7 +9,8 @@ Both of torch's formats are read: the zip archive (since 1.6) and the older stre
 import io
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -79,6 +80,11 @@ class Storage(metaclass=_Sealed):
     def __init__(self, dtype: torch.dtype, key: str, count: int):
         self.dtype, self.key, self.count = dtype, key, count
 
+    @property
+    def bytes(self) -> int:
+        """Size in the file."""
+        return self.count * self.dtype.itemsize
+
     def __setstate__(self, *state: Any) -> None:
         raise pickle.UnpicklingError("the file tries to change a storage")
 
@@ -88,20 +94,28 @@ class Lazy(metaclass=_Sealed):
 
     __slots__ = ("offset", "shape", "storage", "stride")
 
-    def __init__(self, storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any):
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def __new__(cls, storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> "Lazy":
+        """Check that the sizes lie within the storage; what else torch keeps (gradient, hooks) is dropped."""
         numbers = (offset, *shape, *stride)
         if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
             raise pickle.UnpicklingError("a tensor is not described by a storage and sizes")
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         if prod(shape) and last >= storage.count:
             raise pickle.UnpicklingError(f"a tensor of {list(shape)} reaches beyond its storage of {storage.count}")
+        self = object.__new__(cls)
         self.storage, self.offset, self.shape, self.stride = storage, offset, tuple(shape), tuple(stride)
+        return self
 
     def __setstate__(self, *state: Any) -> None:
         raise pickle.UnpicklingError("the file tries to change a tensor")
 
     def read(self, fetch: Fetch) -> torch.Tensor:
-        """The numbers, as a contiguous float32 tensor of its own."""
+        """Float32, contiguous, with memory of its own."""
         if not prod(self.shape):
             return torch.empty(self.shape)
         flat = torch.frombuffer(bytearray(fetch(self.storage)), dtype=self.storage.dtype)
@@ -123,6 +137,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor"): Lazy,
     ("torch._utils", "_rebuild_tensor_v2"): Lazy,
     ("torch._utils", "_rebuild_parameter"): Parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): Parameter,
     **{("torch", name): dtype for name, dtype in _DTYPES.items()},
 }
 
@@ -130,13 +145,22 @@ _KNOWN: dict[tuple[str, str], Any] = {
 class _Reader(pickle.Unpickler):
     """Looks classes up in our table only: no module of the file's choosing is imported, none of its names is called."""
 
+    def __init__(self, file: IO[bytes]):
+        super().__init__(file)
+        self.item_sizes: dict[str, int] = {}
+
     def find_class(self, module: str, name: str, /) -> Any:
+        """Our own class for this name, or `Inert`."""
         return _KNOWN.get((module, name), Inert)
 
     def persistent_load(self, pid: Any, /) -> Storage:
-        kind, dtype, key, _, count = pid[:5]
+        """Note a storage that the pickle refers to; views of storages (torch < 0.4) are refused."""
+        kind, dtype, key, _, count, *view = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or type(key) is not str or type(count) is not int:
-            raise pickle.UnpicklingError(f"unknown reference {pid!r:.80}")
+            raise pickle.UnpicklingError("a reference to something else than a storage")
+        if view not in ([], [None]):
+            raise pickle.UnpicklingError("a view of a storage, of a very old torch")
+        self.item_sizes[key] = dtype.itemsize
         return Storage(dtype, key, count)
 
 
@@ -151,91 +175,98 @@ class PickledFile:
         self.path = Path(path)
         if not self.path.is_file():
             raise WeightsError(f"no weights file at {path}")
-        self._offsets: dict[str, int] = {}
-        self._prefix = ""
-        try:
-            self._zip = zipfile.is_zipfile(self.path)
-            self.tree = self._read_zip() if self._zip else self._read_stream()
-        except WeightsError:
-            raise
-        except Exception as error:  # a pickle can be broken in any way
-            raise WeightsError(
-                f"{path} is not a whole torch file ({_said(error)}): give a .pth, .pt or .tar"
-            ) from error
+        with self._refusing("this file"):
+            self._format: _Zip | _Stream = (_Zip if zipfile.is_zipfile(path) else _Stream)(self.path)
+            self.tree: Any = self._format.tree
 
-    def tensor(self, lazy: Lazy, name: str) -> torch.Tensor:
-        """Read one tensor as float32; `name` is for errors.
+    def read(self, tensors: dict[str, Lazy]) -> dict[str, torch.Tensor]:
+        """Read tensors as float32; their names are for errors.
 
         Raises:
-            WeightsError: it is not made of floating-point numbers, or its data is damaged or missing.
+            WeightsError: one is not made of floating-point numbers, or its data is damaged or missing.
         """
-        if not lazy.storage.dtype.is_floating_point:
-            raise WeightsError(f"{self.path}: {name} holds {lazy.storage.dtype}: expected floating-point numbers")
-        try:
-            return lazy.read(self._fetch_zip if self._zip else self._fetch_stream)
-        except Exception as error:  # damaged data; the checksum of the archive says so
-            raise WeightsError(f"{self.path}: {name} cannot be read ({_said(error)}): get the file again") from error
+        values = {}
+        with self._format.opened() as fetch:
+            for name, lazy in tensors.items():
+                if not lazy.storage.dtype.is_floating_point:
+                    raise WeightsError(f"{self.path}: {name} holds {lazy.storage.dtype}: expected floating point")
+                with self._refusing(name):
+                    values[name] = lazy.read(fetch)
+        return values
 
-    def _read_zip(self) -> Any:
-        with zipfile.ZipFile(self.path) as archive:
+    @contextmanager
+    def _refusing(self, what: str) -> Iterator[None]:
+        """Whatever reading `what` raises (a hostile file can break in any way) becomes a WeightsError."""
+        try:
+            yield
+        except Exception as error:
+            text = str(error).strip() or type(error).__name__
+            message = f"{self.path}: {what} cannot be read as weights of torch.save ({text.splitlines()[0][:120]})"
+            raise WeightsError(f"{message}: get the file again, or give the right one") from error
+
+
+class _Zip:
+    """Format since torch 1.6: `data.pkl` and one uncompressed record a storage, each with its CRC-32."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             entry = next((name for name in names if name.endswith("/data.pkl")), None)
             if entry is None or any(name.endswith("/constants.pkl") for name in names):
-                raise WeightsError(
-                    f"{self.path} is a zip archive, but not of torch.save: give a .pth or .pt of weights"
-                )
-            self._prefix = entry.removesuffix("data.pkl")
-            if self._prefix + "byteorder" in names and archive.read(self._prefix + "byteorder") != b"little":
-                raise WeightsError(f"{self.path} was written big-endian, which is not read here: save it again")
-            return _Reader(io.BytesIO(archive.read(entry))).load()
+                raise ValueError("a zip archive of another kind")
+            self.prefix = entry.removesuffix("data.pkl")
+            byteorder = self.prefix + "byteorder"
+            _require_little(byteorder not in names or self._record(archive, byteorder) == b"little")
+            self.tree = _Reader(io.BytesIO(self._record(archive, entry))).load()
 
-    def _fetch_zip(self, storage: Storage) -> bytes:
+    @contextmanager
+    def opened(self) -> Iterator[Fetch]:
+        """Yield a function that reads storages."""
         with zipfile.ZipFile(self.path) as archive:
-            info = archive.getinfo(f"{self._prefix}data/{storage.key}")
-            if info.file_size != storage.count * storage.dtype.itemsize or info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"record {storage.key} has {info.file_size} bytes")
-            return archive.read(info)
+            yield lambda storage: self._record(archive, f"{self.prefix}data/{storage.key}", storage.bytes)
 
-    def _read_stream(self) -> Any:
-        """Legacy format: magic, protocol, system, object, storage keys, then a count and the numbers of each key."""
-        with self.path.open("rb") as file:
+    @staticmethod
+    def _record(archive: zipfile.ZipFile, name: str, size: int | None = None) -> bytes:
+        """Read a record, unless it would swell."""
+        info = archive.getinfo(name)
+        if info.compress_type != zipfile.ZIP_STORED or size not in (None, info.file_size):
+            raise ValueError(f"record {name} has {info.file_size} bytes, expected {size}, uncompressed")
+        return archive.read(info)
+
+
+class _Stream:
+    """Format before torch 1.6: pickles of magic, protocol, system, tree and storage keys; then counts and numbers."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.offsets: dict[str, int] = {}
+        with path.open("rb") as file:
             if _Reader(file).load() != _LEGACY_MAGIC:
-                raise WeightsError(f"{self.path} is a pickle, but not of torch.save: give a .pth or .pt of weights")
+                raise ValueError("a pickle of another kind")
             _protocol, system = _Reader(file).load(), _Reader(file).load()
-            if not system["little_endian"]:
-                raise WeightsError(f"{self.path} was written big-endian, which is not read here: save it again")
-            reader = _StreamReader(file)
-            tree = reader.load()
-            self._index_stream(file, _Reader(file).load(), reader.sizes)
-        return tree
+            _require_little(system["little_endian"])
+            reader = _Reader(file)
+            self.tree = reader.load()
+            for key in _Reader(file).load():
+                count = int.from_bytes(file.read(8), "little")
+                self.offsets[key] = file.tell()
+                file.seek(count * reader.item_sizes[key], io.SEEK_CUR)
 
-    def _index_stream(self, file: IO[bytes], keys: list[str], sizes: dict[str, int]) -> None:
-        for key in keys:
-            count = int.from_bytes(file.read(8), "little")
-            self._offsets[key] = file.tell()
-            file.seek(count * sizes[key], io.SEEK_CUR)
-
-    def _fetch_stream(self, storage: Storage) -> bytes:
+    @contextmanager
+    def opened(self) -> Iterator[Fetch]:
+        """Yield a function that reads storages."""
         with self.path.open("rb") as file:
-            file.seek(self._offsets[storage.key])
-            data = file.read(storage.count * storage.dtype.itemsize)
-        if len(data) != storage.count * storage.dtype.itemsize:
-            raise ValueError("the file ends too early")
+            yield lambda storage: self._numbers(file, storage)
+
+    def _numbers(self, file: IO[bytes], storage: Storage) -> bytes:
+        file.seek(self.offsets[storage.key])
+        data = file.read(storage.bytes)
+        if len(data) != storage.bytes:
+            raise EOFError("the file ends too early")
         return data
 
 
-class _StreamReader(_Reader):
-    """Notes the bytes per number of each storage, which the legacy format needs to find the next one."""
-
-    def __init__(self, file: IO[bytes]):
-        super().__init__(file)
-        self.sizes: dict[str, int] = {}
-
-    def persistent_load(self, pid: Any, /) -> Storage:
-        storage = super().persistent_load(pid)
-        self.sizes[storage.key] = storage.dtype.itemsize
-        return storage
-
-
-def _said(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+def _require_little(little: bool) -> None:
+    if not little:
+        raise ValueError("written big-endian, which is not read here")

@@ -119,32 +119,30 @@ def load_fold(path: Path | str) -> MMADFER:
         WeightsError: not such a checkpoint, or tensors that are missing, misshapen or unknown.
     """
     file = PickledFile(path)
-    tensors = _our_tensors(file)
-    shapes = {name: lazy.shape for name, lazy in tensors.items()}
+    tensors = _fold_tensors(file)
+    shapes = {our_name(theirs) or theirs: lazy.shape for theirs, lazy in tensors.items()}
     try:
         config, classes = _infer(shapes, str(path))
     except ValidationError as error:
         raise WeightsError(f"{path} has the shapes of no MMA-DFER model: {error}") from error
     model = empty(config, classes)
-    wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    explain(str(path), *({published_name(k) or k: v for k, v in side.items()} for side in (wanted, shapes)))
-    values = {name: file.tensor(lazy, published_name(name) or name) for name, lazy in tensors.items()}
-    model.load_state_dict(values, assign=True)
+    wanted = {published_name(name) or name: tuple(p.shape) for name, p in model.named_parameters()}
+    explain(str(path), wanted, {theirs: lazy.shape for theirs, lazy in tensors.items()})
+    model.load_state_dict(
+        {our_name(theirs) or theirs: value for theirs, value in file.read(tensors).items()}, assign=True
+    )
     model.contract = _contract(model, classes)
     return model
 
 
-def _our_tensors(file: PickledFile) -> dict[str, Lazy]:
+def _fold_tensors(file: PickledFile) -> dict[str, Lazy]:
+    """Tensors by published name, without `module.` and without the dead ones."""
     tree = file.tree
     state = tree.get("state_dict") if isinstance(tree, dict) else None
     if not isinstance(state, dict):
         raise WeightsError(f"{file.path} has no `state_dict`: expected a published fold checkpoint; {_hint(tree)}")
-    tensors = {}
-    for name, lazy in _named(file, state).items():
-        theirs = name.removeprefix("module.")
-        if not any(pattern.fullmatch(theirs) for pattern in _DEAD):
-            tensors[our_name(theirs) or theirs] = lazy
-    return tensors
+    tensors = {name.removeprefix("module."): lazy for name, lazy in _named(file, state).items()}
+    return {name: lazy for name, lazy in tensors.items() if not any(dead.fullmatch(name) for dead in _DEAD)}
 
 
 def _hint(tree: Any) -> str:
@@ -226,12 +224,11 @@ def load_encoder(model: MMADFER, name: str, path: Path | str) -> None:
     wanted["pos_embed"] = (1, 1 + grid[0] * grid[1], encoder.positions.shape[-1])
     kind = "MAE-Face" if name == "vision" else "AudioMAE"
     explain(f"{path} (wanted: {kind}, for the {name} encoder)", wanted, {k: lazy.shape for k, lazy in found.items()})
-    for theirs, parameter in parameters.items():
-        value = file.tensor(found[theirs], theirs)
+    for theirs, value in file.read(found).items():
         if theirs == "pos_embed":
             set_positions(encoder, resize_positions(value, grid, encoder.grid))
         else:
-            parameter.data.copy_(value)
+            parameters[theirs].data.copy_(value)
 
 
 def _encoder_tensors(file: PickledFile) -> dict[str, Lazy]:
