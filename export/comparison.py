@@ -109,16 +109,25 @@ def check(comparison: Comparison) -> None:
 
 
 def show(comparison: Comparison) -> None:
-    """Print the comparison as tables."""
+    """Print the comparison as tables, and the clips that are furthest apart."""
     report, console = comparison.to_dict(), Console()
-    scores = Table("form", "UAR", "WAR", title=f"{report['clips']} clips, from file to label")
-    for name, score in report["scores"].items():
-        scores.add_row(name, f"{score['uar']:.2%}", f"{score['war']:.2%}")
-    apart = Table("differences of logits", "max", "mean", "median", "99 %", "labels equal")
-    for name, key in (("exported - torch", "logit_difference"), ("file - store", "file_vs_store")):
-        values = report[key]
-        numbers = (f"{values[kind]:.2e}" for kind in ("max", "mean", "median", "p99"))
-        apart.add_row(name, *numbers, f"{values['label_agreement']:.1%}")
-    console.print(scores, apart)
+    console.print(_scores_table(report), _differences_table(report))
     for clip in report["worst"][:3]:
         console.print(f"  {clip['difference']:.2e}  {clip['id']}", markup=False, highlight=False)
+
+
+def _scores_table(report: dict[str, Any]) -> Table:
+    table = Table("form", "UAR", "WAR", title=f"{report['clips']} clips, from file to label")
+    scores = {**report["scores"], "recorded in training, whole fold": report.get("recorded", {})}
+    for name, score in scores.items():
+        if {"uar", "war"} <= set(score):
+            table.add_row(name, f"{score['uar']:.2%}", f"{score['war']:.2%}")
+    return table
+
+
+def _differences_table(report: dict[str, Any]) -> Table:
+    table = Table("logits", "max", "mean", "median", "99 %", "labels equal", title="Differences")
+    for name, key in (("exported - torch", "logit_difference"), ("file - store", "file_vs_store")):
+        numbers = (f"{report[key][kind]:.2e}" for kind in ("max", "mean", "median", "p99"))
+        table.add_row(name, *numbers, f"{report[key]['label_agreement']:.1%}")
+    return table

@@ -67,7 +67,8 @@ def _row(reference: Recogniser, candidate: Recogniser, store: Store, name: str) 
 
 
 def _facts(candidate: Recogniser, store: Store) -> dict[str, Any]:
-    return {**candidate.facts(), "sha256": sha256(candidate.path), "store": store.path.name}
+    made = {"sha256": sha256(candidate.path), "store": store.path.name}
+    return {**candidate.facts(), **made, "recorded": candidate.contract.metrics}
 
 
 def _check_same(reference: Recogniser, candidate: Recogniser) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from export_setup import CONTRACT
+from export_setup import CONTRACT, awake
 from rich.console import Console
 
 from mmadfer import contract as contracts
 from mmadfer.data.clip import read_clip
 from mmadfer.data.sets import toy
 from mmadfer.errors import DataError, MissingDependencyError, WeightsError
+from mmadfer.model.build import save_weights
 from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.cli import predict_files
 from mmadfer.runtime.recogniser import from_clip, softmax, span
@@ -56,6 +57,15 @@ def test_both_backends_say_the_same(checkpoint: Path, prediction: Prediction, vi
     assert (other.label, other.model["backend"]) == (prediction.label, "torch")
     assert other.probabilities == pytest.approx(prediction.probabilities, abs=1e-5)
     assert other.model["weights_hash"] == prediction.model["weights_hash"]
+
+
+def test_a_run_directory_is_a_model_too(prediction: Prediction, video: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fold-1/checkpoints/step-00000007/weights.safetensors"
+    save_weights(path, awake(1), CONTRACT, frozen=False)
+    found = Recogniser(tmp_path, fold=1)(video)
+    assert found.probabilities == pytest.approx(prediction.probabilities, abs=1e-5)
+    with pytest.raises(WeightsError, match="no fold 2"):
+        Recogniser(tmp_path, fold=2)
 
 
 def test_a_product_needs_no_training_packages(onnx_file: Path, video: Path) -> None:
