@@ -18,6 +18,8 @@ LONGEST = 320
 """Longer side in pixels of the pictures that faces are looked for in; larger ones find no more and take longer."""
 SMALLEST = 20
 """Side in pixels of the smallest face that is found in them."""
+REACH = 1.5
+"""Widths that a face may move between two pictures; one more for each picture without it."""
 BATCH = 16
 INSTALL = "pip install --no-deps facenet-pytorch==2.6.0"
 
@@ -64,7 +66,7 @@ def _joined(boxes: Any, scores: Any, size: np.ndarray) -> np.ndarray:
 def track(found: Iterable[np.ndarray]) -> list[np.ndarray | None]:
     """Follow one face: the surest and largest at first, then the one that covers or is nearest to the last box.
 
-    A face further away than the last box is wide is taken for someone else, unless the first one stays away.
+    A face more than 1.5 widths away is taken for someone else, unless the first one stays away.
 
     Args:
         found: for each picture looked at (faces, 5), as `detect` gives.
@@ -74,7 +76,7 @@ def track(found: Iterable[np.ndarray]) -> list[np.ndarray | None]:
     """
     boxes, last, missed = list[np.ndarray | None](), None, 0
     for faces in found:
-        box = _first(faces) if last is None else _next(faces, last, reach=1.0 + missed)
+        box = _first(faces) if last is None else _next(faces, last, reach=REACH + missed)
         missed = 0 if box is not None else missed + 1
         last = box if box is not None else last
         boxes.append(box)
@@ -142,9 +144,10 @@ def crop(image: np.ndarray, box: np.ndarray, size: int, margin: float) -> np.nda
     x0, y0, x1, y1 = box * (width, height, width, height)
     half = max(x1 - x0, y1 - y0, 2.0) * (1 + margin) / 2
     x, y = np.clip((x0 + x1) / 2, 0, width), np.clip((y0 + y1) / 2, 0, height)
-    left, top = int(np.floor(x - half)), int(np.floor(y - half))
-    columns = np.arange(left, int(np.ceil(x + half))).clip(0, width - 1)
-    rows = np.arange(top, int(np.ceil(y + half))).clip(0, height - 1)
+    reach = int(np.ceil(max(1.0, 2 * half / size))) + 1  # the filter also reads pixels next to the square
+    left, top = int(np.floor(x - half)) - reach, int(np.floor(y - half)) - reach
+    columns = np.arange(left, int(np.ceil(x + half)) + reach).clip(0, width - 1)
+    rows = np.arange(top, int(np.ceil(y + half)) + reach).clip(0, height - 1)
     area = Image.fromarray(image[rows[:, None], columns])
     exact = (x - half - left, y - half - top, x + half - left, y + half - top)
     return np.asarray(area.resize((size, size), Image.Resampling.BILINEAR, box=exact))

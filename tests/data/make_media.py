@@ -3,6 +3,7 @@
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -46,11 +47,11 @@ def write_video(
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
-        video = container.add_stream(codecs[0], rate=FPS)
+        video: Any = container.add_stream(codecs[0], rate=FPS)
         video.height, video.width = frames[0].shape[:2] if frames else (192, 256)
         video.pix_fmt = "yuv420p"
         layout = "stereo" if sound is not None and len(sound) == 2 else "mono"
-        audio = None if sound is None else container.add_stream(codecs[1], rate=rate, layout=layout)
+        audio: Any = None if sound is None else container.add_stream(codecs[1], rate=rate, layout=layout)
         for k, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = k, Fraction(1, FPS)

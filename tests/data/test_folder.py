@@ -1,0 +1,93 @@
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mmadfer.data import sets
+from mmadfer.errors import DataError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_labels_clips_and_folds_are_found(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{label}/{k}.mp4" for label in ("sad", "glad") for k in range(10)))
+    table = sets.table("folder", tmp_path, 5)
+    assert table.labels == ("glad", "sad")
+    assert [clip.id for clip in table.clips] == [f"{label}/{k}" for label in ("glad", "sad") for k in range(10)]
+    assert Counter((clip.label, clip.fold) for clip in table.clips) == {
+        (label, fold): 2 for label in ("glad", "sad") for fold in range(1, 6)
+    }
+    assert (table.root, table.notes) == (tmp_path, ())
+    assert table.clips[0].media == tmp_path / "glad/0.mp4"
+
+
+def test_other_files_are_passed_over_and_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.MP4", "a/1.webm", "a/2.mov", "b/3.flv", "b/.hidden.mp4", ".cache/4.mp4", "loose.mp4")
+    touch(tmp_path, "a/list.csv", "a/more.csv", "b/README", "b/deeper/5.mp4")
+    table = sets.table("folder", tmp_path, 2)
+    assert [clip.id for clip in table.clips] == ["a/1.MP4", "a/1.webm", "a/2", "b/3"]
+    text = " ".join(table.notes)
+    assert "3 files" in text
+    assert "2 .csv" in text
+    assert "1 readme" in text.lower()
+    assert "b/deeper" in text
+    assert "fewer clips than folds" in text
+    assert text.endswith("b")
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([], "no clips"),
+        ([".git/a.mp4"], "no clips"),
+        (["a.mp4", "b.mp4"], "2 clips outside of label folders"),
+        (["x/a.txt", "y/b.jpg"], "2 folders, with 2 files that are not video"),
+        (["x/a.mp4", "x/b.mp4", "y/c.txt"], "a single label, 'x', with 2 clips"),
+    ],
+)
+def test_what_is_found_instead_is_told(tmp_path: Path, names: list[str], found: str) -> None:
+    touch(tmp_path, *names)
+    with pytest.raises(DataError, match=f"{found}.*expected <label>/<clip>.mp4"):
+        sets.table("folder", tmp_path)
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", touch(tmp_path, "file") / "file"):
+        with pytest.raises(DataError, match=f"{path.name} is not a folder; expected"):
+            sets.table("folder", path)
+
+
+def test_fewer_clips_than_folds(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="2 clips cannot make 5 folds"):
+        sets.table("folder", touch(tmp_path, "a/1.mp4", "b/1.mp4"), 5)
+
+
+def test_names_that_cannot_be_stored(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.mp4", "b/2.mp4")
+    (tmp_path / "a" / os.fsdecode(b"caf\xe9.mp4")).touch()
+    with pytest.raises(DataError, match=r"clip id 'a/caf.*cannot be stored.*Rename"):
+        sets.table("folder", tmp_path, 2)
+
+
+def test_unknown_sets_are_listed() -> None:
+    with pytest.raises(DataError, match=r"no data set 'fodler'; known: .*folder.*toy"):
+        sets.table("fodler", ".")
+
+
+def test_tables_are_checked() -> None:
+    clip = sets.Source("a", Path("/x/a.mp4"), "glad", 1)
+    for clips, word in (
+        ([], "no clips"),
+        ([clip, clip], "twice"),
+        ([sets.Source("b", Path("b"), "?", 1)], "labels are"),
+    ):
+        with pytest.raises(DataError, match=word):
+            sets.Table("set", ("glad", "sad"), clips)
+    with pytest.raises(DataError, match="fold 0"):
+        sets.Table("set", ("glad",), [sets.Source("b", Path("b"), "glad", 0)])

@@ -1,0 +1,46 @@
+from collections import Counter
+
+import pytest
+
+from mmadfer.data.folds import assign
+from mmadfer.errors import DataError
+
+FROZEN = [1, 5, 1, 4, 4, 1, 1, 4, 3, 1]  # a change here would change every result of a set without published folds
+LABELS = {f"clip{k}": "abc"[k % 3 if k < 60 else 0] for k in range(103)}
+
+
+def test_every_label_is_spread_evenly() -> None:
+    fold = assign(LABELS, 5)
+    assert set(fold) == set(LABELS)
+    for label in "abc":
+        counts = Counter(fold[clip] for clip in LABELS if LABELS[clip] == label)
+        assert set(counts) == {1, 2, 3, 4, 5}
+        assert max(counts.values()) - min(counts.values()) <= 1
+    sizes = Counter(fold.values())
+    assert max(sizes.values()) - min(sizes.values()) <= 1
+
+
+def test_folds_depend_on_ids_and_seed_and_nothing_else() -> None:
+    backwards = dict(reversed(LABELS.items()))
+    assert assign(LABELS, 5) == assign(backwards, 5)
+    assert assign(LABELS, 5) != assign(LABELS, 5, seed=1)
+    assert [assign(LABELS, 5)[f"clip{k}"] for k in range(10)] == FROZEN
+
+
+def test_nobody_is_in_two_folds() -> None:
+    subjects = {clip: f"s{int(clip[4:]) % 17}" for clip in LABELS}
+    fold = assign(LABELS, 4, subjects=subjects)
+    places = {(subjects[clip], fold[clip]) for clip in LABELS}
+    assert len(places) == len(set(subjects.values()))
+    sizes = Counter(fold.values())
+    assert set(sizes) == {1, 2, 3, 4}
+    assert max(sizes.values()) - min(sizes.values()) <= 6
+
+
+def test_too_few_are_refused() -> None:
+    with pytest.raises(DataError, match="3 clips cannot make 5 folds"):
+        assign({"a": "x", "b": "x", "c": "y"}, 5)
+    with pytest.raises(DataError, match="2 subjects cannot make 3 folds"):
+        assign(LABELS, 3, subjects={clip: (clip[-1] > "4" and "p") or "q" for clip in LABELS})
+    with pytest.raises(DataError, match="at least 2 folds"):
+        assign(LABELS, 1)

@@ -1,0 +1,243 @@
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from make_media import grey, moving_face, tone, video, write_video
+
+from mmadfer.config import PrepareConfig
+from mmadfer.data import prepare as preparation
+from mmadfer.data import sets
+from mmadfer.data.clip import read_clip
+from mmadfer.data.prepare import prepare
+from mmadfer.data.sets import Source, Table
+from mmadfer.data.store import Store
+from mmadfer.data.summary import print_summary
+from mmadfer.data.workers import Task, outcomes
+from mmadfer.errors import DataError
+
+SETTINGS = PrepareConfig(face_size=64)
+GOOD = [f"{label}/{k}" for label in ("glad", "sad") for k in range(4)]
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight good clips, one of them twice, and one of each kind that cannot be used."""
+    root = tmp_path_factory.mktemp("set") / "media"
+    for number, name in enumerate(GOOD):
+        video(root / f"{name}.mp4", 0.4, step=1 + number % 2, pitch=200 + 20 * number)
+    shutil.copy(root / "glad/1.mp4", root / "glad/twin.mp4")
+    write_video(root / "sad/quiet.mp4", moving_face(8), 0 * tone(0.4))
+    write_video(root / "sad/mute.mp4", moving_face(8), None)
+    write_video(root / "sad/wall.mp4", grey(8), tone(0.4))
+    (root / "glad/zero.mp4").touch()
+    (root / "glad/cut.mp4").write_bytes((root / "glad/2.mp4").read_bytes()[:6000])
+    return root
+
+
+@pytest.fixture(scope="module")
+def done(media: Path) -> SimpleNamespace:
+    out = media.parent / "out.store"
+    table = sets.table("folder", media, 2)
+    return SimpleNamespace(table=table, out=out, summary=prepare(table, out, SETTINGS), bytes=out.read_bytes())
+
+
+def test_good_clips_are_in_the_store(done: SimpleNamespace, media: Path) -> None:
+    with Store(done.out) as store:
+        assert list(store.clips) == sorted([*GOOD, "glad/twin", "sad/quiet"])
+        assert (store.labels, store.folds, store.root, store.prepare) == (("glad", "sad"), (1, 2), media, SETTINGS)
+        assert store.verify() == []
+        assert store.clips["sad/0"].media == "sad/0.mp4"
+        assert store.clips["sad/quiet"].silent
+        record, clip = store.read("sad/0"), read_clip(store.media("sad/0"), SETTINGS)
+        assert len(record.jpegs) == store.clips["sad/0"].frames == len(clip.frames) == 10
+        assert record.fbank.tobytes() == clip.fbank.tobytes()
+
+
+def test_what_is_left_out_is_listed_and_never_replaced(done: SimpleNamespace) -> None:
+    summary = done.summary
+    assert summary.left_out == [
+        ("glad/cut", "unreadable"),
+        ("glad/zero", "unreadable"),
+        ("sad/mute", "no sound"),
+        ("sad/wall", "no face"),
+    ]
+    assert summary.counts == {"glad": (5, 2), "sad": (5, 2)}
+    assert (summary.duplicates, summary.silent) == ([["glad/1", "glad/twin"]], ["sad/quiet"])
+    report = json.loads(summary.report.read_text())
+    assert report["left_out_reasons"] == {"no face": 1, "no sound": 1, "unreadable": 2}
+    assert report["left_out"][2]["media"].endswith("sad/mute.mp4")
+    assert "has no sound" in report["left_out"][2]["detail"]
+    with Store(done.out) as store, pytest.raises(DataError, match=r"left it out.*no face"):
+        store.read("sad/wall")
+
+
+def test_a_person_is_told(done: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(done.summary)
+    text = capsys.readouterr().out
+    for part in ("10 clips", "glad/cut (unreadable)", "glad/1, glad/twin", "sad/quiet", str(done.summary.report)):
+        assert part in text
+
+
+def test_nothing_is_done_twice(done: SimpleNamespace) -> None:
+    before = done.out.stat()
+    again = prepare(done.table, done.out, SETTINGS)
+    assert again.already
+    assert done.out.stat() == before
+    assert (again.counts, again.left_out) == (done.summary.counts, done.summary.left_out)
+
+
+def test_a_store_of_something_else_is_not_overwritten(done: SimpleNamespace, media: Path) -> None:
+    fewer = replace(done.table, clips=done.table.clips[1:])
+    for table, settings in ((done.table, PrepareConfig(face_size=96)), (fewer, SETTINGS)):
+        with pytest.raises(DataError, match=r"out\.store exists and was prepared from other files"):
+            prepare(table, done.out, settings)
+    assert done.out.read_bytes() == done.bytes
+    foreign = media.parent / "notes.txt"
+    foreign.write_text("mine")
+    with pytest.raises(DataError, match=r"notes\.txt is not a whole mmadfer store"):
+        prepare(done.table, foreign, SETTINGS)
+    assert foreign.read_text() == "mine"
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from mmadfer.config import PrepareConfig
+from mmadfer.data import prepare, sets
+if __name__ == "__main__":
+    prepare.PART = 2
+    prepare.prepare(sets.table("folder", Path(sys.argv[1]), 2), sys.argv[2], PrepareConfig(face_size=64), 2)
+"""
+
+
+def alive(session: int) -> list[str]:
+    """Command lines of the processes of a session."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, of = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(of) == session and state != "Z":
+                found.append((process / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(what: object, seconds: float = 90.0) -> bool:
+    end = time.monotonic() + seconds
+    while not what() and time.monotonic() < end:  # type: ignore[operator]
+        time.sleep(0.01)
+    return bool(what())  # type: ignore[operator]
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "PART", 2)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_it_goes_on_after_a_stop_in_the_middle(
+    done: SimpleNamespace, tmp_path: Path, kind: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.py").write_text(SCRIPT)
+    out, errors = done.out.parent / f"{kind.name}.store", tmp_path / "errors"
+    with errors.open("w") as log:
+        command = [sys.executable, str(tmp_path / "run.py"), str(done.table.root), str(out)]
+        process = subprocess.Popen(command, stderr=log, start_new_session=True)
+        part = out.parent / f"{out.name}.partial/part-00001"
+        assert wait_for(lambda: part.exists() or process.poll() is not None)
+        os.killpg(process.pid, kind) if kind == signal.SIGINT else os.kill(process.pid, kind)
+        process.wait(60)
+    assert process.returncode != 0
+    assert not out.exists()
+    assert wait_for(lambda: not alive(process.pid), 30), alive(process.pid)
+    if kind == signal.SIGINT:
+        assert "the same command goes on from the last finished part" in errors.read_text()
+        assert errors.read_text().count("Traceback") == 1  # this script's own; no worker adds one
+    prepare(done.table, out, SETTINGS)
+    assert "were finished before and are kept" in capfd.readouterr().err
+    assert out.read_bytes() == done.bytes
+    assert {path.name for path in out.parent.glob(f"*{out.name}*")} == {out.name, f"{out.name}.report.json"}
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(done: SimpleNamespace, tmp_path: Path) -> None:
+    few = Table("few", done.table.labels, [clip for clip in done.table.clips if clip.id in GOOD[:2]])
+    with pytest.raises(DataError, match="could not be written: " + os.strerror(errno.EFBIG)):
+        prepare(few, tmp_path / "out.store", SETTINGS)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["lock", "out.store.partial"]
+
+
+def test_a_folder_that_cannot_be_written(done: SimpleNamespace, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="could not be written: Not a directory"):
+        prepare(done.table, tmp_path / "file/out.store", SETTINGS)
+
+
+def test_two_at_once_are_kept_apart(done: SimpleNamespace, tmp_path: Path) -> None:
+    with (
+        preparation._locked(tmp_path / "out.store.partial"),
+        pytest.raises(DataError, match=r"another process is preparing .*out\.store"),
+    ):
+        prepare(done.table, tmp_path / "out.store", SETTINGS)
+
+
+def test_no_clip_left_is_an_error_with_a_report(media: Path, tmp_path: Path) -> None:
+    clips = [Source(name, media / f"{name}.mp4", "sad", 1) for name in ("sad/mute", "sad/wall", "sad/gone")]
+    with pytest.raises(DataError, match="none of the 3 clips") as caught:
+        prepare(Table("bad", ("sad",), clips), tmp_path / "out.store", SETTINGS)
+    for word in ("1 no sound", "1 no face", "1 unreadable"):
+        assert word in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.store.report.json"]
+
+
+def test_a_label_or_fold_without_clips_is_warned_of(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = [Source(f"glad/{k}", media / f"glad/{k}.mp4", "glad", 1) for k in (0, 1)]
+    clips += [
+        Source("glad/twin", media / "glad/twin.mp4", "glad", 2),
+        Source("sad/mute", media / "sad/mute.mp4", "sad", 3),
+    ]
+    summary = prepare(Table("few", ("glad", "sad"), clips), tmp_path / "out.store", SETTINGS)
+    assert len(summary.warnings) == 3
+    print_summary(summary)
+    text = capsys.readouterr().out
+    for word in ("label sad has no clip left", "fold 3 has no clip left", "in several folds", "WARNING"):
+        assert word in text
+
+
+class Bomb:
+    """Ends the process that unpickles it, as a decoder does that crashes."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (1,)
+
+
+def test_a_clip_that_crashes_its_process_is_left_out_alone(media: Path) -> None:
+    tasks = [Task(Source(name, media / f"{name}.mp4", "glad", 1), f"{name}.mp4", SETTINGS) for name in GOOD[:3]]
+    tasks.insert(1, replace(tasks[0], media=Bomb()))  # type: ignore[arg-type]
+    found = list(outcomes(tasks, jobs=2))
+    assert [outcome.id for outcome in found] == [GOOD[0], GOOD[0], GOOD[1], GOOD[2]]
+    assert [outcome.reason for outcome in found] == ["", "unreadable", "", ""]
+    assert "ended the process" in found[1].detail
