@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from mmadfer.export.comparison import TOLERANCE, Comparison, check, show
-from mmadfer.export.to_onnx import to_onnx
 from rich.progress import track
 
 from mmadfer.contract import Contract
 from mmadfer.data.clip import read_clip
 from mmadfer.data.store import Store
 from mmadfer.errors import DataError, WeightsError
+from mmadfer.export.comparison import TOLERANCE, Comparison, check, show
+from mmadfer.export.to_onnx import to_onnx
 from mmadfer.files import sha256, sync, write_json
 from mmadfer.runtime.recogniser import Recogniser, from_clip, from_record
 

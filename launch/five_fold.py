@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from mmadfer.launch import plan, snapshot
-from mmadfer.launch.job import FoldJob
 
 from mmadfer import config as configs
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.errors import RunError
+from mmadfer.launch import plan, snapshot
+from mmadfer.launch.job import FoldJob
 
 SLURM = "SLURM"
 """Name of the help panel."""

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmadfer import run as runs
 from mmadfer.launch import follow
 from mmadfer.launch.job import FoldJob
-
-from mmadfer import run as runs
 from mmadfer.optional import need
 
 POLL = 0.5

@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mmadfer.launch import plan
-from mmadfer.launch.job import FoldJob, ReportJob
-
 from mmadfer.errors import RunError
 from mmadfer.files import write_json
+from mmadfer.launch import plan
+from mmadfer.launch.job import FoldJob, ReportJob
 from mmadfer.optional import need
 
 

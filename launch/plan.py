@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmadfer.launch.job import FoldJob
-
 from mmadfer.config import Config
 from mmadfer.errors import ConfigError, RunError
+from mmadfer.launch.job import FoldJob
 
 SIGNAL_DELAY = 120
 """Seconds between the signal and the end of the time limit: one step and one checkpoint."""

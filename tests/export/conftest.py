@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from export_setup import CONTRACT, SETTINGS, awake
-from mmadfer.export.to_onnx import to_onnx
 
 from mmadfer.data.prepare import prepare
 from mmadfer.data.sets import toy
 from mmadfer.data.store import Store
+from mmadfer.export.to_onnx import to_onnx
 from mmadfer.model.build import save_weights
 
 

@@ -7,14 +7,14 @@ import onnx
 import pytest
 import typer
 from export_setup import CONTRACT, awake
-from mmadfer.export import parity as module
-from mmadfer.export.comparison import Comparison, check, differences
-from mmadfer.export.parity import choose_clips, export, main, parity
 from typer.testing import CliRunner
 
 from mmadfer import contract as contracts
 from mmadfer.data.store import Store, write
 from mmadfer.errors import DataError, ParityError, WeightsError
+from mmadfer.export import parity as module
+from mmadfer.export.comparison import Comparison, check, differences
+from mmadfer.export.parity import choose_clips, export, main, parity
 from mmadfer.files import sha256
 from mmadfer.model.build import save_weights
 from mmadfer.runtime import Recogniser

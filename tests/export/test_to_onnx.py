@@ -6,13 +6,13 @@ import onnx
 import pytest
 import torch
 from export_setup import CONTRACT, awake, clips
-from mmadfer.export import to_onnx as exporter
-from mmadfer.export.to_onnx import carried, graph, to_onnx
 
 import mmadfer
 from mmadfer import contract as contracts
 from mmadfer.config import EncoderConfig
 from mmadfer.errors import WeightsError
+from mmadfer.export import to_onnx as exporter
+from mmadfer.export.to_onnx import carried, graph, to_onnx
 from mmadfer.model.build import encoder_hash, weights_hash
 from mmadfer.runtime.backends import OrtBackend, TorchBackend
 

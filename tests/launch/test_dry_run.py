@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import typer
-from mmadfer.launch import plan
-from mmadfer.launch.five_fold import launch
 from typer.testing import CliRunner
 
 from mmadfer.errors import ConfigError, RunError
+from mmadfer.launch import plan
+from mmadfer.launch.five_fold import launch
 
 LOCAL = """\
 run          RUN

@@ -1,8 +1,9 @@
 import json
 from pathlib import Path
 
-from mmadfer.launch.follow import Follower, Tail, last_lines
 from rich.console import Console
+
+from mmadfer.launch.follow import Follower, Tail, last_lines
 
 
 def line(**values: object) -> str:

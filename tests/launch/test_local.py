@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mmadfer.launch import five_fold
 
 from mmadfer import run as runs
+from mmadfer.launch import five_fold
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
