@@ -47,7 +47,7 @@ BLOCK = 1024
 class Plan:
     """All that decides what the clips of a toy set hold."""
 
-    clips_per_class: int = 48
+    clips_per_class: int = 50
     seed: int = 1
     version: int = VERSION
 
@@ -78,7 +78,7 @@ def table(root: Path | str, folds: int = 5) -> Table:
     return Table(NAME, tuple(listed["labels"]), clips)
 
 
-def make(root: Path | str, clips_per_class: int = 48, seed: int = 1, jobs: int | None = None) -> Path:
+def make(root: Path | str, clips_per_class: int = 50, seed: int = 1, jobs: int | None = None) -> Path:
     """Make the set as `root/<label>/<id>.mp4` and return its manifest; a whole set is left as it is.
 
     Each clip is published by a rename and the manifest comes last, so a broken-off call goes on where it was.
@@ -161,8 +161,8 @@ def _make(job: Job) -> None:
 
 def content(label: str, number: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Frames uint8 (n, SIDE, SIDE, 3) at FPS, and sound float32 (n * RATE / FPS,) of one clip."""
-    rng = np.random.default_rng([seed, list(LABELS).index(label), number])
-    frames = int(rng.integers(*FRAMES, endpoint=True))
+    rng = np.random.RandomState([seed, list(LABELS).index(label), number])
+    frames = int(rng.randint(FRAMES[0], FRAMES[1] + 1))
     mouth_first, calms = LABELS[label]
     video = render(draw_look(rng), frames, backward=mouth_first)
     return video, speak(draw_voice(rng), frames * RATE // FPS, backward=calms, rng=rng)

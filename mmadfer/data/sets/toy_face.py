@@ -25,7 +25,7 @@ _CENTRE = (224.0, 116.0)  # its middle (x, y)
 _EYES = ((205.0, 102.0), (247.0, 104.0))
 _BROWS = ((202.0, 90.0), (250.0, 93.0))
 _MOUTH = (223.0, 148.5)  # between the upper teeth and the lower lip
-_RAISE, _WIDEN, _DROP, _CLOSE = 9.0, 0.45, 17.0, 6.0  # how far brows, lids, jaw and blink move at most
+_RAISE, _WIDEN, _DROP, _CLOSE = 10.0, 0.5, 25.0, 6.0  # how far brows, lids, jaw and blink move at most
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Look:
     """Share of the background that is replaced by the colour `background`."""
 
 
-def draw_look(rng: np.random.Generator) -> Look:
+def draw_look(rng: np.random.RandomState) -> Look:
     """Draw a clip's look; brows and mouth get the same distribution, mirrored in time."""
-    early, late = rng.uniform(0.24, 0.32), rng.uniform(0.68, 0.76)
-    widths, strengths = rng.uniform(0.17, 0.22, 2), rng.uniform(0.85, 1.0, 2)
+    early, late = rng.uniform(0.22, 0.3), rng.uniform(0.7, 0.78)
+    widths, strengths = rng.uniform(0.2, 0.25, 2), rng.uniform(0.85, 1.0, 2)
     return Look(
         brows=(early, widths[0], strengths[0]),
         mouth=(late, widths[1], strengths[1]),
@@ -63,10 +63,10 @@ def draw_look(rng: np.random.Generator) -> Look:
         scale=rng.uniform(0.92, 1.1),
         tilt=rng.uniform(-0.12, 0.12),
         sway=(rng.uniform(0.5, 2.5), rng.uniform(0.5, 1.5), rng.uniform(0, 2 * np.pi)),
-        gain=rng.uniform(0.8, 1.15),
-        gamma=rng.uniform(0.85, 1.2),
-        background=tuple(int(c) for c in rng.integers(30, 226, 3)),
-        cover=rng.uniform(0.3, 0.9),
+        gain=rng.uniform(0.85, 1.1),
+        gamma=rng.uniform(0.9, 1.12),
+        background=tuple(int(c) for c in rng.randint(30, 226, 3)),
+        cover=rng.uniform(0.2, 0.7),
     )
 
 
@@ -86,7 +86,7 @@ def _portrait() -> Image:
     image = need("skimage.data", extra="demo").astronaut().astype(np.float32)
     y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]].astype(np.float32)
     for brow in _BROWS:  # fair brows would be lost at the model's small image
-        image *= 1 - 0.55 * _bump(x, y, brow, 10, 2.4)[..., None]
+        image *= 1 - 0.6 * _bump(x, y, brow, 11, 3)[..., None]
     return image.astype(np.uint8)
 
 
@@ -147,8 +147,8 @@ def _jaw_shift(x: Field, y: Field, strength: float) -> Field:
     if not strength:
         return np.zeros_like(x)
     drop = _DROP * strength
-    below = np.clip((y - _MOUTH[1]) / drop, 0, 1) * np.exp(-(np.maximum(y - _MOUTH[1] - drop - 8, 0) ** 2) / 500)
-    return drop * below * np.exp(-(((x - _MOUTH[0]) / 36) ** 4))
+    below = np.clip((y - _MOUTH[1]) / drop, 0, 1) * np.exp(-(np.maximum(y - _MOUTH[1] - drop - 8, 0) ** 2) / 700)
+    return drop * below * np.exp(-(((x - _MOUTH[0]) / 38) ** 4))
 
 
 def _lid_shift(x: Field, y: Field, strength: float) -> Field:
@@ -163,7 +163,7 @@ def _hollow(x: Field, y: Field, strength: float) -> Field:
     if not strength:
         return np.zeros_like(x)
     half = _DROP * strength / 2
-    away = np.hypot((x - _MOUTH[0]) / (13 + 3 * strength), (y - _MOUTH[1] - half) / half)
+    away = np.hypot((x - _MOUTH[0]) / (14 + 6 * strength), (y - _MOUTH[1] - half) / half)
     return 0.88 * np.clip((1.15 - away) * 3, 0, 1)
 
 

@@ -43,7 +43,7 @@ class Voice:
     """Amplitude of the room's noise relative to the loudest."""
 
 
-def draw_voice(rng: np.random.Generator) -> Voice:
+def draw_voice(rng: np.random.RandomState) -> Voice:
     """Draw a clip's voice."""
     return Voice(
         pitch=95 * 2 ** rng.uniform(0, 1.1),
@@ -58,7 +58,7 @@ def draw_voice(rng: np.random.Generator) -> Voice:
     )
 
 
-def speak(voice: Voice, samples: int, backward: bool, rng: np.random.Generator) -> NDArray[np.float32]:
+def speak(voice: Voice, samples: int, backward: bool, rng: np.random.RandomState) -> NDArray[np.float32]:
     """The clip's sound in [-1, 1], float32 (samples,) at RATE; `rng` draws the noise.
 
     Forward, the excitement rises; backward, every control curve runs in reverse, so the mean spectrum, the pitches
