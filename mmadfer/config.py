@@ -95,7 +95,7 @@ class EncoderConfig(Section):
     patch: Positive = 16
     weights: Path | None = None
     """MAE-Face or AudioMAE file; without one the encoder is drawn at random from `seed`."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "EncoderConfig":

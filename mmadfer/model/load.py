@@ -1,9 +1,9 @@
 """One call from any file or folder with weights to a model that is ready to use."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmadfer import run
 from mmadfer.errors import WeightsError
 from mmadfer.model.build import encoder_hash, load_weights, weights_hash
 from mmadfer.model.mma_dfer import MMADFER
@@ -50,24 +50,17 @@ def find(path: Path | str, fold: int | None = None) -> Path:
         raise WeightsError(f"no file or folder {path}: give a run directory, a .safetensors or a published .pth")
     if (path / WEIGHTS).is_file():
         return path / WEIGHTS
-    if not (path / "checkpoints").is_dir():
-        path = _fold(path, fold)
-    return _latest(path)
-
-
-def _fold(run: Path, fold: int | None) -> Path:
-    folds = sorted(int(match[1]) for p in run.glob("fold-*") if (match := re.fullmatch(r"fold-(\d+)", p.name)))
-    if not folds:
-        raise WeightsError(f"{run} is no run directory: it has neither fold-1, fold-2, ... nor {WEIGHTS}")
-    if fold is not None and fold not in folds:
-        raise WeightsError(f"{run} has no fold {fold}: it has {', '.join(map(str, folds))}")
-    return run / f"fold-{folds[0] if fold is None else fold}"
-
-
-def _latest(folder: Path) -> Path:
-    """Checkpoints are published whole under step-NUMBER; anything else there is unfinished."""
-    steps = [p for p in (folder / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
-    whole = [p / WEIGHTS for p in steps if (p / WEIGHTS).is_file()]
-    if not whole:
+    folder = path if (path / "checkpoints").is_dir() else _fold(path, fold)
+    checkpoint = run.latest_checkpoint(folder)
+    if checkpoint is None or not (checkpoint / WEIGHTS).is_file():
         raise WeightsError(f"{folder} has no complete checkpoint yet: train this fold first, or resume it")
-    return max(whole, key=lambda file: int(file.parent.name.removeprefix("step-")))
+    return checkpoint / WEIGHTS
+
+
+def _fold(folder: Path, fold: int | None) -> Path:
+    folds = run.folds(folder)
+    if not folds:
+        raise WeightsError(f"{folder} is no run directory: it has neither fold-1, fold-2, ... nor {WEIGHTS}")
+    if fold is not None and fold not in folds:
+        raise WeightsError(f"{folder} has no fold {fold}: it has {', '.join(map(str, folds))}")
+    return run.fold_dir(folder, folds[0] if fold is None else fold)
