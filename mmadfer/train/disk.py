@@ -1,0 +1,66 @@
+"""The disk: writing says what went wrong and where, reading executes nothing."""
+
+import io
+import os
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from mmadfer.errors import TrainingError, WeightsError
+from mmadfer.files import sync
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full disk, a quota or a missing right into a word that names the path.
+
+    Raises:
+        TrainingError: in place of OSError.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise TrainingError(
+            f"cannot write {path}: {reason}. What was saved before is whole: make room (or raise the quota or the file "
+            "size limit) and run the same command with --resume"
+        ) from error
+
+
+def write_pickle(path: Path, value: Any) -> OSError | None:
+    """Write one of DeepSpeed's files and sync it; returns what went wrong."""
+    buffer = io.BytesIO()  # torch.save to a file does not always survive a full disk
+    torch.save(value, buffer)
+    try:
+        path.write_bytes(buffer.getbuffer())
+        sync(path)
+    except OSError as error:
+        return error
+    return None
+
+
+def read_pickle(path: Path) -> Any:
+    """Read one of DeepSpeed's files without executing anything in it.
+
+    Raises:
+        WeightsError: it holds more than tensors, plain values and three plain classes of DeepSpeed's, or is damaged.
+    """
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    try:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        found = re.search(r"(?:Unsupported global: GLOBAL|global) (\S+\.\S+)", str(error))
+        what = f"{found[1]}, which could run code" if found else str(error).splitlines()[0]
+        raise WeightsError(
+            f"{path} was refused: it holds {what}. Nothing in it was run; use a checkpoint of your own"
+        ) from error

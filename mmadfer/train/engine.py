@@ -1,0 +1,196 @@
+"""DeepSpeed around the model: one optimizer step at a time, the same on CPU and GPU, at any ZeRO stage."""
+
+import importlib
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmadfer.config import TrainConfig
+from mmadfer.data.loader import Batch, preprocess
+from mmadfer.errors import TrainingError
+from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.optional import need
+from mmadfer.train.disk import read_pickle, write_pickle
+from mmadfer.train.guards import GradientNorm, Outcome
+from mmadfer.train.ranks import Ranks
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """Cosine to zero, stepped once an epoch (METHOD "Training, as published"); epoch from 0."""
+    return config.lr * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The arithmetic of a forward pass: `bf16` multiplies matrices in bfloat16, over float32 trainable weights."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+class Task(nn.Module):
+    """The model with its loss, so that one forward pass of DeepSpeed's engine is all that it needs to know."""
+
+    def __init__(self, model: MMADFER, precision: str, device: torch.device) -> None:
+        super().__init__()
+        self.model, self._precision, self._device = model, precision, device
+
+    def forward(self, frames: Tensor, fbank: Tensor, drop_path: Tensor | None, labels: Tensor | None) -> Tensor:
+        """Cross-entropy, a mean over clips; or logits (B, classes) in float32 where there are no labels."""
+        with autocast(self._precision, self._device):
+            logits = self.model(frames, fbank, drop_path).float()
+        return logits if labels is None else functional.cross_entropy(logits, labels)
+
+
+class Engine:
+    """Moves the trainable weights of `model`; all ranks call the same methods in the same order.
+
+    Args:
+        model: on the CPU in float32; it is moved to the rank's device, and for `bf16` its frozen matrices are rounded.
+        config: the recipe.
+        ranks: this process and its peers.
+    """
+
+    def __init__(self, model: MMADFER, config: TrainConfig, ranks: Ranks) -> None:
+        self.model, self.config, self.ranks = model, config, ranks
+        if config.precision == "bf16":
+            _round_frozen(model)
+        if ranks.device.type == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        trainable = list(model.trainable().values())
+        self._norm = GradientNorm(trainable, ranks.device)
+        self._engine = _initialize(Task(model, config.precision, ranks.device), trainable, config, ranks)
+
+    def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Outcome:
+        """One optimizer step over the micro-batches, skipped by all ranks if any rank's part is not finite."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        losses = []
+        for index, batch in enumerate(batches):
+            if index:
+                self._engine.step()  # counts the micro-batch; the optimizer only moves after the last one
+            losses.append(self._backward(batch))
+        loss = torch.stack(losses).mean().item()
+        outcome = Outcome.of(self.ranks.gather([loss, self._norm.take(), float(stop())]))
+        if outcome.finite:
+            self._engine.step()
+        else:
+            self._skip()
+        return outcome
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits (B, classes) in float32; at ZeRO stage 3 all ranks must ask together."""
+        return self._engine(preprocess(batch), batch.fbank, None, None)
+
+    @contextmanager
+    def whole(self) -> Iterator[MMADFER]:
+        """The model with all its weights in place, which ZeRO stage 3 otherwise spreads over the ranks."""
+        if self.config.zero_stage < 3:
+            yield self.model
+            return
+        with need("deepspeed", "train").zero.GatheredParameters(list(self.model.trainable().values())):
+            yield self.model
+
+    def save(self, folder: Path) -> OSError | None:
+        """Write DeepSpeed's state of all ranks into `folder`, without frozen weights.
+
+        Returns:
+            What went wrong on this rank, so that the ranks can agree on it instead of waiting for each other.
+        """
+        files = self._engine.checkpoint_engine
+        files.problem = None
+        self._engine.save_checkpoint(
+            str(folder.parent), tag=folder.name, save_latest=False, exclude_frozen_parameters=True
+        )
+        return files.problem
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote.
+
+        Raises:
+            WeightsError: a file holds anything but tensors and plain values; nothing in it is executed.
+        """
+        self._engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=False)
+
+    def close(self) -> None:
+        """Give DeepSpeed's memory back; the process group must still be there."""
+        self._engine.destroy()
+
+    def _backward(self, batch: Batch) -> Tensor:
+        loss = self._engine(preprocess(batch), batch.fbank, batch.drop_path, batch.labels)
+        # An infinite loss can have finite gradients; DeepSpeed judges by these alone.
+        self._engine.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
+        return loss.detach()
+
+    def _skip(self) -> None:
+        if self.config.zero_stage == 0:
+            self._engine.zero_grad()
+            self._engine.micro_steps += 1
+            return
+        self._engine.step()  # ZeRO keeps gradients in buffers of its own, and drops them where their norm is not finite
+        if self._engine.was_step_applied():
+            raise TrainingError("DeepSpeed has moved the weights by a gradient that is not finite: a fault in it")
+
+
+def _round_frozen(model: MMADFER) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.requires_grad:
+            module.weight.data = module.weight.data.bfloat16()
+
+
+def _initialize(task: Task, trainable: list[nn.Parameter], config: TrainConfig, ranks: Ranks) -> Any:
+    deepspeed = _deepspeed(ranks.device)
+    optimizer = torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay)
+    engine, *_ = deepspeed.initialize(model=task, optimizer=optimizer, config=_settings(config, ranks.world))
+    engine.checkpoint_engine = _files()
+    return engine
+
+
+def _settings(config: TrainConfig, world: int) -> dict[str, Any]:
+    return {
+        "train_batch_size": config.batch_size,
+        "train_micro_batch_size_per_gpu": config.batch_size // world // config.accumulate,
+        "gradient_accumulation_steps": config.accumulate,
+        "zero_optimization": {"stage": config.zero_stage},
+        "gradient_clipping": 0.0,  # DeepSpeed clips at 1 by default; the published recipe does not
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": None,
+    }
+
+
+def _deepspeed(device: torch.device) -> Any:
+    """Import DeepSpeed for this device, without its compiling, its search for MPI and most of its talk."""
+    os.environ["DS_ACCELERATOR"] = device.type
+    deepspeed = need("deepspeed", "train")
+    logging.getLogger("DeepSpeed").setLevel(os.environ.get("MMADFER_DEEPSPEED_LOG", "ERROR"))
+    need("deepspeed.ops", "train").__compatible_ops__ = {}  # else its communication compiles a kernel for a minute
+    _forget_earlier_groups()
+    deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False)
+    return deepspeed
+
+
+def _forget_earlier_groups() -> None:
+    """Let a process train a second time: DeepSpeed keeps the process groups of the first in global variables."""
+    comm = need("deepspeed.comm.comm", "train")
+    if comm.cdb is not None:
+        comm.cdb = None
+        importlib.reload(need("deepspeed.utils.groups", "train"))
+
+
+def _files() -> Any:
+    """DeepSpeed's way to files, replaced: reading executes nothing, and a write that fails leaves no rank waiting."""
+    engine = need("deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine", "train").TorchCheckpointEngine()
+    engine.problem = None
+
+    def save(state_dict: Any, path: str) -> None:
+        engine.problem = write_pickle(Path(path), state_dict) or engine.problem
+
+    engine.save, engine.load = save, lambda path, map_location=None: read_pickle(Path(path))
+    return engine

@@ -1,0 +1,170 @@
+"""Testing: logits of every clip of a fold, as published; over several ranks, each takes its share."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmadfer import metrics
+from mmadfer.config import Config, DataConfig
+from mmadfer.contract import Contract
+from mmadfer.data.loader import Batch, Loader, preprocess
+from mmadfer.data.store import Store
+from mmadfer.errors import DataError, WeightsError
+from mmadfer.files import write_text
+from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.train.ranks import Ranks
+
+Forward = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of N clips."""
+
+    ids: list[str]
+    labels: np.ndarray
+    """int64 (N,): the truth, as places in `names`."""
+    logits: np.ndarray
+    """float32 (N, classes); over two index sets, the logarithm of their mean probabilities."""
+    names: tuple[str, ...]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float32 (N, classes), each row adding up to 1."""
+        return torch.from_numpy(self.logits).softmax(1).numpy()
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64 (N,): the most probable class."""
+        return self.logits.argmax(1)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """int64 (classes, classes), rows are the truth."""
+        return metrics.confusion(self.labels, self.predicted, len(self.names))
+
+    def scores(self) -> dict[str, float]:
+        """UAR and WAR as fractions."""
+        return {"uar": metrics.uar(self.confusion), "war": metrics.war(self.confusion)}
+
+    def write(self, path: Path) -> None:
+        """Write one line a clip as CSV: id, label, predicted, and p_<label> for each class; atomic."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["id", "label", "predicted", *(f"p_{name}" for name in self.names)])
+        for clip, truth, guess, row in zip(self.ids, self.labels, self.predicted, self.probabilities, strict=True):
+            table.writerow([clip, self.names[truth], self.names[guess], *(f"{p:.6f}" for p in row)])
+        write_text(path, text.getvalue())
+
+
+def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str], ids: Sequence[str]) -> Predictions:
+    """Test a model on clips of a store, on the device that it is on and with the arithmetic of `train.precision`.
+
+    Args:
+        model: as `mmadfer.load` gives it.
+        store: holds the clips.
+        config: `data.test_clips`, `data.modalities`, `data.threads`, `model`, `train.batch_size`.
+        labels: class names in the model's order.
+        ids: the clips.
+
+    Raises:
+        DataError: a clip that cannot be read.
+        ConfigError: a label of the store that the model does not know.
+    """
+    device = next(model.parameters()).device
+    with closing(Loader(store, config, labels, "cpu" if device.type == "cpu" else device.index or 0)) as loader:
+        predictions = run_test(lambda batch: model(preprocess(batch), batch.fbank), loader, ids, Ranks(device=device))
+    assert predictions is not None
+    return predictions
+
+
+@torch.no_grad()
+def run_test(
+    forward: Forward, loader: Loader, ids: Sequence[str], ranks: Ranks, stop: Callable[[], bool] | None = None
+) -> Predictions | None:
+    """Logits of all clips on every rank, each having run its share; None if any rank was asked to stop.
+
+    The shares are as long as each other (the last clip fills them up), because ranks must do as many batches.
+    """
+    clips, size = loader.config.data.test_clips, loader.config.train.batch_size
+    rounds = -(-len(ids) // ranks.world)
+    share = [*ids, *[ids[-1]] * (rounds * ranks.world - len(ids))][ranks.rank :: ranks.world]
+    sets = []
+    for clip in range(clips):
+        rows = []
+        for batch in loader.test(share, size, clip):
+            rows.append(forward(batch).float())
+            if stop is not None and ranks.any(stop()):
+                return None
+        sets.append(torch.cat(rows))
+    mine = sets[0] if clips == 1 else torch.stack(sets).softmax(-1).mean(0).log()
+    everyone = torch.stack(ranks.gather_tensor(mine), dim=1).flatten(0, 1)[: len(ids)]
+    truth = [loader.labels.index(loader.store.clips[clip].label) for clip in ids]
+    return Predictions(list(ids), np.array(truth, np.int64), everyone.numpy(), loader.labels)
+
+
+def evaluate_path(path: Path, data: Path, fold: int, clips: int = 1, out: Path | None = None) -> Predictions:
+    """Test a trained model on fold `fold` of the store `data`; writes the predictions to `out` as CSV.
+
+    Raises:
+        WeightsError: no such model, or one of other classes than the store's.
+        DataError: no such store or fold, or one prepared in another way than the model was trained on.
+    """
+    from mmadfer.model.load import load
+
+    model, store = load(path, fold=fold), Store(data)
+    contract = model.contract
+    assert contract is not None
+    _check(contract, store, path)
+    config = Config(
+        name="evaluation",
+        prepare=contract.prepare,
+        model=contract.model,
+        data=DataConfig(
+            store=data,
+            labels=contract.labels,
+            modalities=contract.modalities,
+            test_clips=2 if clips == 2 else 1,
+        ),
+    )
+    if torch.cuda.is_available():
+        model = model.cuda()
+    predictions = evaluate(model, store, config, contract.labels, store.fold(fold))
+    if out is not None:
+        predictions.write(out)
+    return predictions
+
+
+def print_result(predictions: Predictions) -> None:
+    """UAR, WAR and the recall of every class, for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    scores, table = predictions.scores(), Table("label", "clips", "recall")
+    counts = predictions.confusion.sum(1)
+    for name, clips, recall in zip(predictions.names, counts, metrics.recalls(predictions.confusion), strict=True):
+        table.add_row(name, str(clips), f"{recall:.1%}" if clips else "-")
+    console = Console()
+    console.print(table)
+    console.print(f"{len(predictions.ids)} clips  UAR {scores['uar']:.2%}  WAR {scores['war']:.2%}", highlight=False)
+
+
+def _check(contract: Contract, store: Store, path: Path) -> None:
+    unknown = sorted(set(store.labels) - set(contract.labels))
+    if unknown:
+        raise WeightsError(
+            f"{path} knows {', '.join(contract.labels)}; {store.path} also has {', '.join(unknown)}: "
+            "give a model that was trained on these classes"
+        )
+    if store.prepare.sound != contract.prepare.sound:
+        raise DataError(
+            f"{store.path} was prepared with {store.prepare.sound}, {path} was trained on {contract.prepare.sound}: "
+            "prepare a store with the model's settings (another sound rate costs accuracy, silently)"
+        )

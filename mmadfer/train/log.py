@@ -1,0 +1,101 @@
+"""What a fold writes while it trains: metrics.jsonl, TensorBoard, log.txt and the terminal. Rank 0 alone writes.
+
+metrics.jsonl has one event a line. `step` counts optimizer steps of the whole run, `epoch` from 1:
+    step    epoch, step, loss, lr, norm          every train.log_every steps
+    skip    epoch, step, reason, ids             a step that was not finite; ids are rank 0's clips
+    epoch   epoch, step, loss, lr, uar, war, seconds, clips_per_second
+    resume  epoch, step;  stop  epoch, step;  end  epoch, step, uar, war, seconds
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmadfer.files import write_text
+from mmadfer.optional import need
+from mmadfer.train.disk import writing
+
+CURVES = ("loss", "lr", "norm", "uar", "war", "clips_per_second")
+
+
+class Log:
+    """Writes for rank 0, and does nothing on the others.
+
+    Args:
+        folder: the fold directory.
+        main: whether this is rank 0.
+        prefix: put before each line on the terminal.
+        echo: where lines go beside log.txt.
+    """
+
+    def __init__(self, folder: Path, main: bool, prefix: str, echo: Callable[[str], None] | None = None) -> None:
+        self._folder, self._main, self._prefix = Path(folder), main, prefix
+        self._echo = echo or (lambda text: print(text, flush=True))
+        self._board: Any = None
+
+    def open(self, total: int) -> None:
+        """Begin after `total` steps of the run: what an earlier start wrote of later ones is cut off."""
+        if not self._main:
+            return
+        need("tensorboard", "train")
+        board = need("torch.utils.tensorboard", "train")
+        with writing(self._folder):
+            self._cut(total)
+            self._board = board.SummaryWriter(str(self._folder / "tensorboard"), purge_step=total + 1, flush_secs=30)
+
+    def event(self, kind: str, **values: Any) -> None:
+        """One line of metrics.jsonl, and its curves in TensorBoard; what is not finite becomes null."""
+        if not self._main:
+            return
+        line = {"event": kind, **{name: _finite(value) for name, value in values.items()}}
+        self._append("metrics.jsonl", json.dumps(line))
+        with writing(self._folder / "tensorboard"):
+            for name in CURVES:
+                if isinstance(line.get(name), int | float):
+                    self._board.add_scalar(f"{kind}/{name}", line[name], values["step"])
+
+    def say(self, text: str) -> None:
+        """One line for a person."""
+        if not self._main:
+            return
+        self._echo(f"{self._prefix}{text}")
+        self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        if self._board is not None:
+            self._board.close()
+
+    def _append(self, name: str, line: str) -> None:
+        path = self._folder / name
+        with writing(path), open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _cut(self, total: int) -> None:
+        path = self._folder / "metrics.jsonl"
+        if path.exists():
+            lines = [
+                line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if _keep(line, total)
+            ]
+            write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _keep(line: str, total: int) -> bool:
+    try:
+        return int(json.loads(line)["step"]) <= total
+    except (ValueError, KeyError, TypeError):  # torn by a crash
+        return False
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def duration(seconds: float) -> str:
+    """As people say it: 45s, 1m20s, 2h05m."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours}h{minutes_left:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

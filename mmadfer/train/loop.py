@@ -1,0 +1,306 @@
+"""Training one fold: epochs, tests, checkpoints and the result.
+
+Every optimizer step is a pure function of the state that checkpoints hold and of (seed, epoch, step). So a run that was
+stopped or killed goes on to the same final weights, bit for bit on one machine.
+"""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import mmadfer
+from mmadfer import run as runs
+from mmadfer.config import Config
+from mmadfer.contract import Contract
+from mmadfer.data.loader import Batch, Loader, batches, steps_per_epoch
+from mmadfer.data.store import Store
+from mmadfer.errors import ConfigError, DataError, RunError
+from mmadfer.files import write_json
+from mmadfer.model.build import build, encoder_hash
+from mmadfer.train.checkpoint import Checkpoints
+from mmadfer.train.disk import writing
+from mmadfer.train.engine import Engine, learning_rate
+from mmadfer.train.evaluate import Predictions, run_test
+from mmadfer.train.guards import Outcome, Strikes
+from mmadfer.train.log import Log, duration
+from mmadfer.train.ranks import Ranks, connected, rank_from_environment
+from mmadfer.train.signals import stop_on_signals
+from mmadfer.train.state import Belonging, Progress
+
+BREATH = 30.0
+"""Seconds between lines on the terminal within an epoch."""
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a fold ended; without numbers where it was stopped before its time."""
+
+    fold: int
+    folder: Path
+    finished: bool
+    epoch: int
+    epochs: int
+    uar: float | None = None
+    war: float | None = None
+
+
+def train(config: Config, fold: int, folder: Path, resume: bool = False, stop: Stop | None = None) -> Result:
+    """Train one fold, as one of the ranks that the environment tells of (a single one by default).
+
+    Args:
+        config: all of it; `data.store` must be set.
+        fold: the test fold, from 1; the others are trained on.
+        folder: the fold directory; it holds everything that training writes.
+        resume: go on from the newest whole checkpoint, if there is one; a finished fold returns its result at once.
+        stop: asked at the end of each step; by default, SIGTERM, SIGUSR2 and ctrl-C.
+
+    Raises:
+        RunError: the directory has been begun and `resume` is off, or its checkpoints belong to another run.
+        ConfigError, DataError, WeightsError: the configuration, the store, or encoder files cannot be used.
+        TrainingError: three steps in a row were not finite, the disk is full, or another rank is gone.
+    """
+    folder = Path(folder)
+    done = _finished(folder, fold) if resume else None
+    if done is not None:
+        return done
+    if rank_from_environment() == 0:
+        _open(folder, resume)
+    with (
+        stop_on_signals() if stop is None else nullcontext(stop) as asked,
+        connected() as ranks,
+        closing(Trainer(config, fold, folder, ranks, asked)) as trainer,
+    ):
+        result = trainer.run(resume)
+        ranks.barrier()  # gloo sometimes aborts where a rank leaves while another still talks
+        return result
+
+
+class Trainer:
+    """One fold in the making, on one of its ranks."""
+
+    def __init__(self, config: Config, fold: int, folder: Path, ranks: Ranks, stop: Stop) -> None:
+        self.config, self.fold, self.folder, self.ranks, self.stop = config, fold, folder, ranks, stop
+        self.store = _store(config)
+        self.labels = config.data.labels or self.store.labels
+        self.steps = steps_per_epoch(config, self.store, fold)
+        batches(config, self.store, fold, 0, rank=ranks.rank, world=ranks.world)  # refuses what the ranks do not divide
+        self.log = Log(folder, ranks.main, f"fold {fold}  ")
+        self.loader = Loader(
+            self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index
+        )
+        model = build(config.model, len(self.labels), config.train.seed)
+        self.encoder_hash = encoder_hash(model)
+        self.engine = Engine(model, config.train, ranks)
+        origin, labels = self.store.header.fingerprint, list(self.labels)
+        belonging = Belonging(config.model_dump(mode="json"), fold, origin, labels, self.encoder_hash, ranks.world)
+        self.checkpoints = Checkpoints(folder, belonging, config.train.keep, ranks, self.log.say)
+        self.at, self.strikes, self.pace = Progress(), Strikes(), Pace()
+        self.predictions: Predictions | None = None
+        self._clock = time.monotonic()
+
+    def run(self, resume: bool) -> Result:
+        """All epochs that are left, then the result."""
+        self._begin(resume)
+        while self.at.epoch < self.config.train.epochs:
+            if not (self._steps() and self._test()):
+                return self._stopped()
+        return self._end()
+
+    def close(self) -> None:
+        """Free what training holds."""
+        self.log.close()
+        self.loader.close()
+        self.engine.close()
+        self.store.close()
+
+    def _begin(self, resume: bool) -> None:
+        found = self.checkpoints.load(self.engine) if resume else None
+        self.at = found or Progress()
+        self.log.open(self.at.total)
+        if found:
+            self.log.event("resume", epoch=self.at.epoch + 1, step=self.at.total)
+            self.log.say(f"going on after step {self.at.total}, in epoch {self.at.epoch + 1}")
+        elif resume:
+            self.log.say("no checkpoint yet: starting from the beginning")
+        self._clock = time.monotonic()
+
+    def _steps(self) -> bool:
+        """The rest of the epoch's steps; False where the ranks were asked to stop, and have saved."""
+        train, ranks = self.config.train, self.ranks
+        share = {"rank": ranks.rank, "world": ranks.world, "start_step": self.at.step}
+        ids = batches(self.config, self.store, self.fold, self.at.epoch, **share)
+        self.pace = Pace()
+        with closing(cast(Generator[Batch], self.loader.train(self.at.epoch, ids))) as stream:
+            while micro := list(islice(stream, train.accumulate)):
+                outcome = self.engine.step(micro, learning_rate(train, self.at.epoch), self.stop)
+                self._count(outcome, micro)
+                if outcome.stop:
+                    self._save()
+                    return False
+                if self.at.total % train.save_every == 0 and self.at.step < self.steps:
+                    self._save()
+        return True
+
+    def _count(self, outcome: Outcome, micro: list[Batch]) -> None:
+        at = self.at
+        at.step, at.total = at.step + 1, at.total + 1
+        where = {"epoch": at.epoch + 1, "step": at.total}
+        if outcome.finite:
+            at.loss, at.losses = at.loss + outcome.loss, at.losses + 1
+            if at.total % self.config.train.log_every == 0:
+                lr = learning_rate(self.config.train, at.epoch)
+                self.log.event("step", **where, loss=outcome.loss, lr=lr, norm=outcome.norm)
+        else:
+            self.log.event(
+                "skip", **where, reason=outcome.explain(), ids=[clip for batch in micro for clip in batch.ids]
+            )
+            self.log.say(
+                f"WARNING: step {at.total} was skipped, its loss or gradient is not finite: {outcome.explain()}"
+            )
+        self.strikes.see(outcome, at.total)
+        if self.pace.tick():
+            self.log.say(f"{self._epoch()}  step {at.step}/{self.steps}  loss {outcome.loss:.3f}  {self._speed()}")
+
+    def _test(self) -> bool:
+        """The epoch's test and checkpoint; False where the ranks were asked to stop, and have saved."""
+        ids = self.store.fold(self.fold)
+        self.predictions = run_test(self.engine.logits, self.loader, ids, self.ranks, self.stop)
+        if self.predictions is None:
+            self._save()
+            return False
+        self._score(self.predictions.scores())
+        self._save()
+        return True
+
+    def _score(self, scores: dict[str, float]) -> None:
+        at = self.at
+        loss = at.loss / at.losses if at.losses else float("nan")
+        lr, text = learning_rate(self.config.train, at.epoch), self._epoch()
+        at.epoch, at.step, at.loss, at.losses, at.metrics = at.epoch + 1, 0, 0.0, 0, scores
+        if not at.best or scores["uar"] > at.best["uar"]:
+            at.best = {"epoch": at.epoch, **scores}
+        seconds, speed = self.pace.seconds, self.pace.speed * self.config.train.batch_size
+        self.log.event(
+            "epoch", epoch=at.epoch, step=at.total, loss=loss, lr=lr, **scores, seconds=seconds, clips_per_second=speed
+        )
+        left = duration(self.pace.epoch(self.steps) * (self.config.train.epochs - at.epoch))
+        percent = "  ".join(f"{name.upper()} {100 * value:.1f} %" for name, value in scores.items())
+        self.log.say(f"{text}  loss {loss:.3f}  {percent}  {self._speed()}  left {left}")
+
+    def _save(self) -> None:
+        now = time.monotonic()
+        self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
+        self.checkpoints.save(self.engine, self.at, self._contract())
+
+    def _contract(self) -> Contract:
+        return Contract(
+            labels=tuple(self.labels),
+            model=self.config.model,
+            prepare=self.store.prepare,
+            data_set=self.store.data_set,
+            modalities=self.config.data.modalities,
+            fold=self.fold,
+            epoch=self.at.epoch,
+            metrics=self.at.metrics,
+            encoder_hash=self.encoder_hash,
+            version=mmadfer.__version__,
+        )
+
+    def _stopped(self) -> Result:
+        self.log.event("stop", epoch=self.at.epoch + 1, step=self.at.total)
+        self.log.say(f"stopped and saved after step {self.at.total}; --resume goes on from there")
+        return Result(self.fold, self.folder, False, self.at.epoch, self.config.train.epochs)
+
+    def _end(self) -> Result:
+        """The result of the last epoch; after a crash between the last checkpoint and it, the test is run again."""
+        if self.predictions is None:
+            self.predictions = run_test(self.engine.logits, self.loader, self.store.fold(self.fold), self.ranks)
+        assert self.predictions is not None
+        scores, at = self.predictions.scores(), self.at
+        self.log.event("end", epoch=at.epoch, step=at.total, **scores, seconds=at.seconds)
+        if self.ranks.main:
+            with writing(self.folder / "result.json"):
+                self.predictions.write(self.folder / "predictions.csv")
+                write_json(self.folder / "result.json", self._result(self.predictions))
+        return Result(self.fold, self.folder, True, at.epoch, self.config.train.epochs, **scores)
+
+    def _result(self, predictions: Predictions) -> dict[str, Any]:
+        return {
+            "fold": self.fold,
+            "epoch": self.at.epoch,
+            "epochs": self.config.train.epochs,
+            **predictions.scores(),
+            "best": self.at.best,
+            "confusion": predictions.confusion.tolist(),
+            "labels": list(self.labels),
+            "finished": True,
+            "seconds": round(self.at.seconds, 1),
+        }
+
+    def _epoch(self) -> str:
+        return f"epoch {self.at.epoch + 1}/{self.config.train.epochs}"
+
+    def _speed(self) -> str:
+        return f"{self.pace.speed * self.config.train.batch_size:.1f} clips/s"
+
+
+class Pace:
+    """The speed of an epoch, or of what is left of it after a resume."""
+
+    def __init__(self) -> None:
+        self._began = self._spoke = time.monotonic()
+        self._steps = 0
+        self.speed = 0.0
+        """Optimizer steps a second."""
+
+    def tick(self) -> bool:
+        """Count a step; whether it is time to say something."""
+        now, self._steps = time.monotonic(), self._steps + 1
+        self.speed = self._steps / (now - self._began)
+        if now - self._spoke < BREATH:
+            return False
+        self._spoke = now
+        return True
+
+    @property
+    def seconds(self) -> float:
+        """Since the epoch began, or was taken up again."""
+        return time.monotonic() - self._began
+
+    def epoch(self, steps: int) -> float:
+        """Seconds that a whole epoch of `steps` steps takes, its test included."""
+        return self.seconds + (steps - self._steps) / self.speed if self.speed else self.seconds
+
+
+def _finished(folder: Path, fold: int) -> Result | None:
+    found = runs.result(folder)
+    if found is None:
+        return None
+    return Result(fold, folder, True, found["epoch"], found["epochs"], found["uar"], found["war"])
+
+
+def _open(folder: Path, resume: bool) -> None:
+    """Raises RunError where `folder` holds a begun fold that nobody asked to go on with."""
+    if not resume and folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
+        raise RunError(f"{folder} has been begun: go on with --resume, or choose another run directory")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _store(config: Config) -> Store:
+    if config.data.store is None:
+        raise ConfigError("data.store is not set: name a store made by `mmadfer prepare` (--set data.store=PATH)")
+    store = Store(config.data.store)
+    prepared = (store.prepare.sound.frames, store.prepare.sound.mels)
+    if prepared != config.model.fbank:
+        raise DataError(
+            f"{store.path} holds filter banks of {prepared[0]} frames and {prepared[1]} mels, but model.fbank is "
+            f"{list(config.model.fbank)}: prepare a store with this configuration, or set prepare.sound and model.fbank"
+        )
+    return store

@@ -1,0 +1,116 @@
+"""The processes that train one fold together: who they are, and how they agree.
+
+One process needs no launcher and no port. More are started by anything that sets RANK, LOCAL_RANK, WORLD_SIZE,
+MASTER_ADDR and MASTER_PORT (torchrun, srun, submitit). NCCL where there is a GPU, gloo elsewhere.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import HashStore
+
+from mmadfer.errors import RunError, TrainingError
+
+NEEDED = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+PATIENCE = timedelta(minutes=15)
+"""How long a rank waits for the others: rank 0 alone writes and checks files."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among its peers."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def main(self) -> bool:
+        """Whether this is rank 0, the only one that writes."""
+        return self.rank == 0
+
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        """The values of every rank, by rank; each rank gives as many, and all get the same answer."""
+        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return [row.tolist() for row in self.gather_tensor(mine)]
+
+    def gather_tensor(self, mine: Tensor) -> list[Tensor]:
+        """The tensors of every rank, by rank, on the CPU; the same shape and dtype everywhere."""
+        if self.world == 1:
+            return [mine.cpu()]
+        everyone = [torch.empty_like(mine) for _ in range(self.world)]
+        dist.all_gather(everyone, mine.contiguous())
+        return [tensor.cpu() for tensor in everyone]
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so; all ranks must ask."""
+        return any(row[0] for row in self.gather([float(flag)]))
+
+    def first(self, value: int) -> int:
+        """What rank 0 says; all ranks must ask."""
+        return int(self.gather([float(value)])[0][0])
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+        self.gather([0.0])
+
+
+def rank_from_environment() -> int:
+    """RANK, or 0 where nothing has started more than one process."""
+    return int(os.environ.get("RANK", "0"))
+
+
+@contextmanager
+def connected() -> Iterator[Ranks]:
+    """Join the other ranks, and leave them in good order.
+
+    Raises:
+        RunError: the launcher has set only some of the variables.
+        TrainingError: another rank is gone.
+    """
+    ranks = _join()
+    try:
+        yield ranks
+    except RuntimeError as error:
+        if not _is_lost_peer(error):
+            raise
+        raise TrainingError(
+            f"rank {ranks.rank} has lost another rank ({str(error).splitlines()[0]}); that rank's log "
+            "says why. Run the same command with --resume to go on from the last checkpoint"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _join() -> Ranks:
+    rank, world = rank_from_environment(), int(os.environ.get("WORLD_SIZE", "1"))
+    missing = [name for name in NEEDED if name not in os.environ]
+    if world > 1 and missing:
+        raise RunError(f"WORLD_SIZE is {world}, but the launcher has not set {', '.join(missing)}")
+    os.environ.setdefault("LOCAL_RANK", "0")
+    device = _device(int(os.environ["LOCAL_RANK"]))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if world == 1:
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    else:
+        dist.init_process_group(backend, timeout=PATIENCE)
+    return Ranks(rank, world, device)
+
+
+def _device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise RunError(f"LOCAL_RANK is {local_rank}, but this machine shows {torch.cuda.device_count()} GPU(s)")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _is_lost_peer(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
