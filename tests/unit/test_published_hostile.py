@@ -1,0 +1,202 @@
+"""Hostile and damaged files of others: nothing in them runs, and they are refused by name."""
+
+import builtins
+import io
+import os
+import pickle
+import struct
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from model_setup import TINY, open_gates
+from published_setup import save_fold, state_dict, stream_of, zip_of
+
+import mmadfer
+from mmadfer.errors import WeightsError
+from mmadfer.model.build import build
+from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.pickled import Inert, PickledFile
+
+
+@pytest.fixture(scope="module")
+def model() -> MMADFER:
+    return open_gates(build(TINY, classes=7))
+
+
+class Calls:
+    """Pickled as a call of any function."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any):
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def _touch(path: str) -> None:
+    Path(path).touch()
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("beside", [True, False], ids=["beside", "instead"])
+def test_hostile_calls_do_not_run(tmp_path: Path, model: MMADFER, legacy: bool, beside: bool) -> None:
+    """Beside right weights they are passed over; instead of weights they are refused."""
+    mark = tmp_path / "was-here"
+    calls: list[tuple[Any, ...]] = [
+        (os.system, f"touch {mark}"),
+        (builtins.exec, f"open({str(mark)!r}, 'w')"),
+        (builtins.eval, f"open({str(mark)!r}, 'w')"),
+        (builtins.open, str(mark), "w"),
+        (subprocess.Popen, ["touch", str(mark)]),
+        (_touch, str(mark)),
+        (torch.save, {}, str(mark)),
+        (os.mkdir, str(mark)),
+    ]
+    for function, *arguments in calls:
+        state: Any = state_dict(model) if beside else Calls(function, *arguments)
+        path = save_fold(tmp_path / "fold.pth", state, legacy, recorder=Calls(function, *arguments))
+        if beside:
+            assert mmadfer.load(path).config == TINY
+        else:
+            with pytest.raises(WeightsError, match="state_dict"):
+                mmadfer.load(path)
+        assert not mark.exists()
+    _touch(str(mark))
+    assert mark.exists()
+
+
+def _global(module: str, name: str) -> bytes:
+    return f"c{module}\n{name}\n".encode()
+
+
+TOUCH = b"X" + struct.pack("<I", len(b"touch MARK")) + b"touch MARK"
+"""Opcode that pushes the string `touch MARK`; the test puts a path for MARK."""
+
+
+def test_such_programs_run_in_a_plain_unpickler(tmp_path: Path) -> None:
+    """Else the next test would prove nothing."""
+    mark = tmp_path / "was-here"
+    pickle.loads(_global("os", "system") + b"(" + pickle.dumps(f"touch {mark}", 2)[2:-1] + b"tR.")
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(_global("os", "system") + b"(" + TOUCH + b"tR.", id="REDUCE"),
+        pytest.param(b"(" + _global("os", "system") + TOUCH + b"o.", id="OBJ"),
+        pytest.param(b"(" + TOUCH + b"ios\nsystem\n.", id="INST"),
+        pytest.param(b"\x80\x02" + _global("subprocess", "Popen") + b"(" + TOUCH + b"t\x81.", id="NEWOBJ"),
+        pytest.param(b"\x80\x04" + _global("subprocess", "Popen") + b"(" + TOUCH + b"t}\x92.", id="NEWOBJ_EX"),
+        pytest.param(b"\x80\x04\x8c\x02os\x8c\x06system\x93(" + TOUCH + b"tR.", id="STACK_GLOBAL"),
+        pytest.param(b"\x80\x04\x8c\x05torch\x8c\x09os.system\x93(" + TOUCH + b"tR.", id="dotted"),
+        pytest.param(
+            _global("builtins", "getattr") + b"(" + _global("os", "path") + b"X\x02\0\0\0ostR(" + TOUCH + b"tR.",
+            id="getattr",
+        ),
+        pytest.param(_global("__main__", "A") + b")R}(X\x0c\0\0\0__setstate__" + TOUCH + b"ub.", id="BUILD on object"),
+        pytest.param(_global("__main__", "A") + b"N}(X\x07\0\0\0__new__" + TOUCH + b"u\x86b.", id="BUILD on Inert"),
+        pytest.param(
+            _global("torch._utils", "_rebuild_tensor_v2") + b"N}(X\x04\0\0\0read" + TOUCH + b"u\x86b.",
+            id="BUILD on tensor",
+        ),
+        pytest.param(
+            _global("torch._utils", "_rebuild_parameter") + b"N}(X\x07\0\0\0__new__" + TOUCH + b"u\x86b.",
+            id="BUILD on parameter",
+        ),
+        pytest.param(
+            _global("torch", "FloatStorage") + b"N}(X\x04\0\0\0name" + TOUCH + b"u\x86b.", id="BUILD on dtype"
+        ),
+        pytest.param(_global("torch", "FloatStorage") + b")R.", id="REDUCE of dtype"),
+        pytest.param(_global("torch._utils", "_rebuild_tensor_v2") + b")\x81.", id="empty tensor"),
+        pytest.param(b"(X\x01\0\0\0aX\x01\0\0\0bt" + b"Q.", id="BINPERSID"),
+        pytest.param(b"\x82\x01.", id="EXT1"),
+        pytest.param(b"]" + TOUCH + b"R.", id="call of a list"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [zip_of, stream_of])
+def test_hostile_programs_do_nothing(tmp_path: Path, program: bytes, wrap: Callable[[Path, bytes], Path]) -> None:
+    """Every opcode that can call or change something: the file is refused, and nothing has changed."""
+    mark = tmp_path / "was-here"
+    command = b"touch " + str(mark).encode()
+    program = program.replace(TOUCH, b"X" + struct.pack("<I", len(command)) + command)
+    before = {name: dict(vars(kind)) for name, kind in vars(mmadfer.model.pickled).items() if isinstance(kind, type)}
+    path = wrap(tmp_path / "hostile.pth", program)
+    with pytest.raises(WeightsError, match=r"hostile\.pth"):
+        mmadfer.load(path)
+    assert not mark.exists()
+    after = {name: dict(vars(kind)) for name, kind in vars(mmadfer.model.pickled).items() if isinstance(kind, type)}
+    assert after == before
+
+
+def test_unknown_objects_are_inert(tmp_path: Path, model: MMADFER) -> None:
+    tree = PickledFile(save_fold(tmp_path / "fold.pth", state_dict(model))).tree
+    assert type(tree["recorder"]) is Inert
+    assert type(tree["args"]) is Inert
+    assert tree["epoch"] == 25
+
+
+def _tensor_file(path: Path, shape: tuple[int, ...], stride: tuple[int, ...], count: int, record: bytes) -> Path:
+    """A file with one tensor, described as given, in `state_dict`."""
+    out = io.BytesIO()
+    out.write(b"\x80\x02}X\x0a\0\0\0state_dict}X\x01\0\0\0x" + _global("torch._utils", "_rebuild_tensor_v2") + b"((")
+    out.write(b"X\x07\0\0\0storage" + _global("torch", "FloatStorage") + b"X\x01\0\0\0" + b"0X\x03\0\0\0cpu")
+    out.write(pickle.dumps(count, 2)[2:-1] + b"tQK\0")
+    out.write(pickle.dumps(shape, 2)[2:-1] + pickle.dumps(stride, 2)[2:-1] + b"\x89}tRss.")
+    return zip_of(path, out.getvalue(), **{"0": record})
+
+
+def test_sound_tensor_of_a_made_file(tmp_path: Path) -> None:
+    """The maker of the next test makes right files, too."""
+    file = PickledFile(_tensor_file(tmp_path / "a.pth", (2, 2), (1, 2), 4, struct.pack("<4f", 1, 2, 3, 4)))
+    assert file.read(file.tree["state_dict"])["x"].tolist() == [[1, 3], [2, 4]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "count", "record"),
+    [
+        pytest.param((8,), (1,), 4, bytes(16), id="beyond its storage"),
+        pytest.param((4,), (1,), 4, bytes(12), id="record too short"),
+        pytest.param((4,), (-1,), 4, bytes(16), id="negative stride"),
+        pytest.param((4, 1), (1,), 4, bytes(16), id="sizes and strides differ"),
+        pytest.param((10**12,), (1,), 10**12, bytes(16), id="huge"),
+    ],
+)
+def test_impossible_tensors_are_refused(
+    tmp_path: Path, shape: tuple[int, ...], stride: tuple[int, ...], count: int, record: bytes
+) -> None:
+    path = _tensor_file(tmp_path / "a.pth", shape, stride, count, record)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        (file := PickledFile(path)).read(file.tree["state_dict"])
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("keep", [0.0, 0.001, 0.3, 0.9, 0.9999])
+def test_cut_off_files_are_refused(tmp_path: Path, model: MMADFER, legacy: bool, keep: float) -> None:
+    path = save_fold(tmp_path / "fold.pth", state_dict(model), legacy)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(WeightsError, match=r"fold.pth.*cannot be read"):
+        mmadfer.load(path)
+
+
+def test_flipped_bit_is_found(tmp_path: Path, model: MMADFER) -> None:
+    path = save_fold(tmp_path / "fold.pth", state_dict(model))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"cannot be read as weights of torch.save \(Bad CRC-32"):
+        mmadfer.load(path)
+
+
+def test_torchscript_is_refused(tmp_path: Path) -> None:
+    """Such an archive holds code, which torch.load would take up."""
+    with zipfile.ZipFile(zip_of(tmp_path / "script.pt", pickle.dumps({})), "a") as archive:
+        archive.writestr("archive/constants.pkl", pickle.dumps(()))
+    with pytest.raises(WeightsError, match="a zip archive of another kind"):
+        mmadfer.load(tmp_path / "script.pt")
