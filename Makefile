@@ -16,7 +16,7 @@ demo: $(INSTALLED)
 	@$(PY) -m mmadfer.demo
 
 test: lint
-	@$(PY) -m pytest
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED) types
 	@$(VENV)/bin/ruff check $(SOURCES)

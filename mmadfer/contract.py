@@ -9,11 +9,8 @@ from mmadfer.config import ModelConfig, PrepareConfig, Section
 KEY = "mmadfer.contract"
 """Name of the metadata entry that holds the contract (safetensors, ONNX)."""
 
-LICENCES = {
-    "MAE-Face": "MIT",
-    "AudioMAE": "CC BY-NC 4.0",
-    "mmadfer": "Apache-2.0",
-}
+LICENCES = {"mmadfer": "Apache-2.0"}
+ENCODER_LICENCES = {"MAE-Face": "MIT", "AudioMAE": "CC BY-NC 4.0"}
 
 
 class Contract(Section):
@@ -34,12 +31,19 @@ class Contract(Section):
     weights_hash: str = ""
     """SHA-256 over the trainable tensors."""
     licences: dict[str, str] = LICENCES
+    """Of the code, and of the encoders' weights where they come from a file."""
     version: str = ""
     """The mmadfer version that wrote it."""
 
     def dumps(self) -> str:
         """One line of JSON."""
         return self.model_dump_json()
+
+
+def licences(model: ModelConfig) -> dict[str, str]:
+    """The licences that bind a model of this configuration; encoders drawn at random have none."""
+    given = {"MAE-Face": model.vision.weights, "AudioMAE": model.audio.weights}
+    return LICENCES | {name: ENCODER_LICENCES[name] for name, weights in given.items() if weights}
 
 
 def loads(text: str) -> Contract:

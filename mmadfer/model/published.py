@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig
-from mmadfer.contract import LICENCES, Contract
+from mmadfer.contract import ENCODER_LICENCES, LICENCES, Contract
 from mmadfer.errors import WeightsError
 from mmadfer.model.encoder import Encoder
 from mmadfer.model.fit import explain
@@ -202,7 +202,7 @@ def _contract(model: MMADFER, classes: int) -> Contract:
         model=model.config,
         prepare=PrepareConfig(sound=SoundConfig(rate="native")),
         data_set=data_set,
-        licences={**LICENCES, "weights": f"as the data set's ({data_set})"},
+        licences={**LICENCES, **ENCODER_LICENCES, "weights": f"as the data set's ({data_set})"},
     )
 
 

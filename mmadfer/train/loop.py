@@ -15,7 +15,7 @@ from typing import Any, cast
 import mmadfer
 from mmadfer import run as runs
 from mmadfer.config import Config
-from mmadfer.contract import Contract
+from mmadfer.contract import Contract, licences
 from mmadfer.data.loader import Batch, Loader, batches, steps_per_epoch
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError, DataError, RunError
@@ -209,6 +209,7 @@ class Trainer:
             epoch=self.at.epoch,
             metrics=self.at.metrics,
             encoder_hash=self.encoder_hash,
+            licences=licences(self.config.model),
             version=mmadfer.__version__,
         )
 
