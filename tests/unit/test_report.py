@@ -180,7 +180,7 @@ def test_the_page_is_whole_fetches_nothing_and_escapes_text(tmp_path: Path) -> N
     assert len(parsed.ids) == len(set(parsed.ids))
     assert all(reference.startswith("#") for reference in parsed.references)
     assert {reference[1:] for reference in parsed.references} <= set(parsed.ids)
-    for word in ("AudioMAE: CC BY-NC 4.0", "MAE-Face: MIT", "viewport", "prefers-color-scheme: dark", "epochs: 2"):
+    for word in ("mmadfer: Apache-2.0", "viewport", "prefers-color-scheme: dark", "epochs: 2"):
         assert word in page
 
 
