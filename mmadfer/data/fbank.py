@@ -9,6 +9,8 @@ from mmadfer.errors import ClipError
 
 MEAN, SPREAD = -4.2677393, 2 * 4.5689974
 """Of AudioSet, as AudioMAE was trained: the input is (x - MEAN) / SPREAD."""
+SILENCE = -MEAN / SPREAD
+"""A filter bank of padding only, after normalisation."""
 WINDOW, SHIFT = 25.0, 10.0
 """Milliseconds of a frame, and between the starts of two frames."""
 

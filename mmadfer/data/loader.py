@@ -20,13 +20,10 @@ from torch import Tensor
 
 from mmadfer.config import Config
 from mmadfer.data.decoder import Decoder, Frames
-from mmadfer.data.fbank import MEAN, SPREAD
+from mmadfer.data.fbank import SILENCE
 from mmadfer.data.sampling import Draw, draw, order, test_draw
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError, DataError
-
-SILENCE = -MEAN / SPREAD
-"""A filter bank of padding only, after normalisation."""
 
 READ_AHEAD = 2  # batches
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.data.clip import ClipData, read_clip
+from mmadfer.data.fbank import SILENCE
 from mmadfer.data.image import decode_jpeg, encode_jpeg, resize
-from mmadfer.data.loader import SILENCE
 from mmadfer.data.record import Record
 from mmadfer.data.sampling import test_indexes
 from mmadfer.errors import DataError, WeightsError
