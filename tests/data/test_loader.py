@@ -11,8 +11,8 @@ from PIL import Image
 
 from mmadfer.config import Config, parse
 from mmadfer.data import sampling
-from mmadfer.data.image import decode_jpeg, resize
 from mmadfer.data.fbank import SILENCE
+from mmadfer.data.image import decode_jpeg, resize
 from mmadfer.data.loader import Batch, Loader, batches, preprocess, steps_per_epoch
 from mmadfer.data.store import Clip, Header, Record, Store, write
 from mmadfer.errors import ConfigError, DataError
