@@ -59,8 +59,8 @@ def read_pickle(path: Path) -> Any:
         with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        found = re.search(r"(?:Unsupported global: GLOBAL|global) (\S+\.\S+)", str(error))
-        what = f"{found[1]}, which could run code" if found else str(error).splitlines()[0]
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"{found[1]}, which could run code" if found else "more than tensors and plain values, or is damaged"
         raise WeightsError(
             f"{path} was refused: it holds {what}. Nothing in it was run; use a checkpoint of your own"
         ) from error

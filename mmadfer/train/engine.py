@@ -158,7 +158,10 @@ def _settings(config: TrainConfig, world: int) -> dict[str, Any]:
         "train_batch_size": config.batch_size,
         "train_micro_batch_size_per_gpu": config.batch_size // world // config.accumulate,
         "gradient_accumulation_steps": config.accumulate,
-        "zero_optimization": {"stage": config.zero_stage},
+        "zero_optimization": {
+            "stage": config.zero_stage,
+            "memory_efficient_linear": False,
+        },  # it patches torch for good
         "gradient_clipping": 0.0,  # DeepSpeed clips at 1 by default; the published recipe does not
         "zero_allow_untested_optimizer": True,
         "steps_per_print": None,

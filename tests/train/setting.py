@@ -1,0 +1,106 @@
+"""A tiny store, a tiny model, and ways to train it."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmadfer.config import Config, parse
+from mmadfer.data.store import Clip, Header, Record, write
+
+LABELS = ("glad", "sad", "calm")
+CLIPS = 24
+SIDE = 32
+
+
+def make_store(path: Path, spoilt: Iterable[str] = ()) -> Path:
+    """24 clips of 3 classes in 2 folds; the sound of the `spoilt` ones is NaN."""
+    header = Header("tiny", LABELS, parse({"name": "x", "prepare": {"face_size": SIDE}}, "").prepare, Path("/media"))
+    write(path, header, (_clip(k, f"c{k:02d}" in set(spoilt)) for k in range(CLIPS)))
+    return path
+
+
+def _clip(number: int, spoilt: bool) -> tuple[Clip, Record]:
+    rng, kind = np.random.default_rng(number), number % len(LABELS)
+    frames = [rng.integers(0, 120, (SIDE, SIDE, 3)) + 60 * kind for _ in range(3 + number % 4)]
+    fbank = rng.normal(kind - 1, 0.5, (512, 128)).astype(np.float32)
+    if spoilt:
+        fbank[:] = np.nan
+    clip = Clip(f"c{number:02d}", LABELS[kind], 1 + number // 3 % 2, f"{number}.mp4", len(frames))
+    return clip, Record([_jpeg(frame.astype(np.uint8)) for frame in frames], fbank)
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def make_config(store: Path, **train: Any) -> Config:
+    """Two epochs of three steps of four clips."""
+    encoder = {"width": 32, "depth": 2, "heads": 2}
+    model = {
+        "image_size": SIDE,
+        "frames": 4,
+        "vision": encoder,
+        "audio": {**encoder, "seed": 1},
+        "latent": 8,
+        "prompts": 4,
+        "temporal": {"width": 32, "heads": 2, "head_width": 16, "mlp_width": 64},
+    }
+    defaults = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "save_every": 2, "log_every": 1}
+    data = {"store": str(store), "folds": 2, "threads": 1}
+    return parse({"name": "tiny", "data": data, "model": model, "train": {**defaults, **train}}, "the test")
+
+
+class StopAt:
+    """Asks to stop when it has been asked `n` times."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Published checkpoints, the oldest first."""
+    return sorted(path for path in (folder / "checkpoints").glob("step-*") if not path.suffix)
+
+
+def weights(folder: Path) -> bytes:
+    """The newest checkpoint's weights file."""
+    return (checkpoints(folder)[-1] / "weights.safetensors").read_bytes()
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of one kind."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["event"] == kind]
+
+
+def start(config: Config, run: Path, *options: str, env: dict[str, str] | None = None, **how: Any) -> subprocess.Popen:
+    """`mmadfer train` on fold 1, in a process of its own."""
+    file = run.with_suffix(".yaml")
+    file.write_text(config.to_yaml())
+    command = [sys.executable, "-m", "mmadfer.cli", "train", str(file), "--run", str(run), "--fold", "1", *options]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
+    """Return once the run has logged this step."""
+    while process.poll() is None:
+        if (folder / "metrics.jsonl").exists() and f'"step": {step},' in (folder / "metrics.jsonl").read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"training ended before step {step}: {process.communicate()}")

@@ -1,0 +1,98 @@
+"""What training computes: the published recipe, and nothing that is not finite."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from setting import CLIPS, checkpoints, events, make_config, make_store
+from torch.nn import functional
+
+from mmadfer.config import Config
+from mmadfer.data.loader import Loader, batches, preprocess
+from mmadfer.data.store import Store
+from mmadfer.errors import TrainingError
+from mmadfer.metrics import uar
+from mmadfer.model.build import build
+from mmadfer.train.engine import learning_rate
+from mmadfer.train.evaluate import evaluate_path
+from mmadfer.train.loop import train
+
+
+def by_hand(config: Config) -> dict[str, torch.Tensor]:
+    """The recipe in plain torch: weights after training fold 1, leaving out steps whose loss is not finite."""
+    store = Store(config.data.store or "")
+    model, loader = build(config.model, len(store.labels), config.train.seed), Loader(store, config, store.labels)
+    optimizer = torch.optim.AdamW(model.trainable().values(), lr=1.0, weight_decay=config.train.weight_decay)
+    for epoch in range(config.train.epochs):
+        optimizer.param_groups[0]["lr"] = learning_rate(config.train, epoch)
+        for batch in loader.train(epoch, batches(config, store, 1, epoch)):
+            logits = model(preprocess(batch), batch.fbank, batch.drop_path)
+            loss = functional.cross_entropy(logits, batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            if loss.isfinite():
+                optimizer.step()
+    loader.close()
+    return {name: value.detach() for name, value in model.trainable().items()}
+
+
+def saved(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoints(folder)[-1] / "weights.safetensors")
+
+
+def assert_equal(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=tolerance, msg=name)
+
+
+def test_deepspeed_moves_the_weights_as_plain_torch_does(config: Config, straight: Path) -> None:
+    assert_equal(saved(straight), by_hand(config))
+
+
+def test_learning_rate_is_a_cosine_stepped_once_an_epoch() -> None:
+    train = make_config(Path("x"), epochs=4, lr=2.0).train
+    assert [learning_rate(train, epoch) for epoch in (0, 2, 4)] == pytest.approx([2.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_a_clip_of_nan_does_not_reach_the_weights(tmp_path: Path, stage: int) -> None:
+    config = make_config(make_store(tmp_path / "spoilt.store", spoilt=["c04"]), zero_stage=stage)
+    assert train(config, 1, tmp_path / "fold").finished
+    skipped = events(tmp_path / "fold", "skip")
+    assert len(skipped) == 2, "once in each epoch"
+    assert all("c04" in event["ids"] and "rank 0: loss nan" in event["reason"] for event in skipped)
+    assert_equal(saved(tmp_path / "fold"), by_hand(config), tolerance=1e-5 if stage else 0)
+
+
+def test_three_such_steps_in_a_row_end_training(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "spoilt.store", spoilt=[f"c{k:02d}" for k in range(CLIPS)])
+    with pytest.raises(TrainingError, match=r"(?s)3 steps in a row.*step 3 \(rank 0: loss nan.*train.lr"):
+        train(make_config(store, save_every=9), 1, tmp_path / "fold")
+    assert not checkpoints(tmp_path / "fold")
+
+
+def test_bfloat16_trains(store: Path, straight: Path, tmp_path: Path) -> None:
+    assert train(make_config(store, precision="bf16"), 1, tmp_path / "fold").finished
+    losses = [[event["loss"] for event in events(folder, "step")] for folder in (straight, tmp_path / "fold")]
+    assert losses[0] != losses[1]
+    assert losses[0][0] == pytest.approx(losses[1][0], abs=0.05)
+
+
+def test_result_is_the_last_epoch_and_can_be_had_again(
+    config: Config, straight: Path, store: Path, tmp_path: Path
+) -> None:
+    result = json.loads((straight / "result.json").read_text())
+    epochs = events(straight, "epoch")
+    assert [event["epoch"] for event in epochs] == [1, 2]
+    assert (result["uar"], result["war"]) == (epochs[-1]["uar"], epochs[-1]["war"])
+    assert result["best"]["uar"] == max(event["uar"] for event in epochs)
+    again = evaluate_path(straight, store, 1, out=tmp_path / "again.csv")
+    assert again.confusion.tolist() == result["confusion"]
+    assert uar(again.confusion) == result["uar"]
+    assert (tmp_path / "again.csv").read_bytes() == (straight / "predictions.csv").read_bytes()
+    two = evaluate_path(straight, store, 1, clips=2)
+    assert two.ids == again.ids
+    assert two.probabilities.sum(1) == pytest.approx(1, abs=1e-6)
