@@ -21,9 +21,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
-    temporary.chmod(0o666 & ~_umask())
     try:
         yield temporary
+        temporary.chmod(0o666 & ~_umask())  # last: some writers put a private file of their own in its place
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)

@@ -2,7 +2,7 @@
 
 metrics.jsonl has one event a line. `step` counts optimizer steps of the whole run, `epoch` from 1:
     step    epoch, step, loss, lr, norm          every train.log_every steps
-    skip    epoch, step, reason, ids             a step that was not finite; ids are rank 0's clips
+    skip    epoch, step, reason, ids             a step that was not finite; ids: clips of the ranks to blame
     epoch   epoch, step, loss, lr, uar, war, seconds, clips_per_second
     resume  epoch, step;  stop  epoch, step;  end  epoch, step, uar, war, seconds
 """
@@ -17,6 +17,9 @@ from typing import Any
 from mmadfer.files import write_text
 from mmadfer.optional import need
 from mmadfer.train.disk import writing
+
+BREATH = 30.0
+"""Seconds between lines on the terminal within an epoch."""
 
 CURVES = ("loss", "lr", "norm", "uar", "war", "clips_per_second")
 
@@ -99,3 +102,31 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes_left = divmod(minutes, 60)
     return f"{hours}h{minutes_left:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+class Pace:
+    """The speed of an epoch, or of what is left of it after a resume."""
+
+    def __init__(self) -> None:
+        self._began = self._spoke = time.monotonic()
+        self._steps = 0
+        self.speed = 0.0
+        """Optimizer steps a second."""
+
+    def tick(self) -> bool:
+        """Count a step; whether it is time to say something."""
+        now, self._steps = time.monotonic(), self._steps + 1
+        self.speed = self._steps / (now - self._began)
+        if now - self._spoke < BREATH:
+            return False
+        self._spoke = now
+        return True
+
+    @property
+    def seconds(self) -> float:
+        """Since the epoch began, or was taken up again."""
+        return time.monotonic() - self._began
+
+    def epoch(self, steps: int) -> float:
+        """Seconds that a whole epoch of `steps` steps takes, its test included."""
+        return self.seconds + (steps - self._steps) / self.speed if self.speed else self.seconds

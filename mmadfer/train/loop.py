@@ -26,13 +26,10 @@ from mmadfer.train.disk import writing
 from mmadfer.train.engine import Engine, learning_rate
 from mmadfer.train.evaluate import Predictions, run_test
 from mmadfer.train.guards import Outcome, Strikes
-from mmadfer.train.log import Log, duration
+from mmadfer.train.log import Log, Pace, duration
 from mmadfer.train.ranks import Ranks, connected, rank_from_environment
 from mmadfer.train.signals import stop_on_signals
 from mmadfer.train.state import Belonging, Progress
-
-BREATH = 30.0
-"""Seconds between lines on the terminal within an epoch."""
 
 Stop = Callable[[], bool]
 
@@ -133,13 +130,12 @@ class Trainer:
     def _steps(self) -> bool:
         """The rest of the epoch's steps; False where the ranks were asked to stop, and have saved."""
         train, ranks = self.config.train, self.ranks
-        share = {"rank": ranks.rank, "world": ranks.world, "start_step": self.at.step}
-        ids = batches(self.config, self.store, self.fold, self.at.epoch, **share)
+        ids = self._share(ranks.rank, self.at.step)
         self.pace = Pace()
         with closing(cast(Generator[Batch], self.loader.train(self.at.epoch, ids))) as stream:
             while micro := list(islice(stream, train.accumulate)):
                 outcome = self.engine.step(micro, learning_rate(train, self.at.epoch), self.stop)
-                self._count(outcome, micro)
+                self._count(outcome)
                 if outcome.stop:
                     self._save()
                     return False
@@ -147,7 +143,7 @@ class Trainer:
                     self._save()
         return True
 
-    def _count(self, outcome: Outcome, micro: list[Batch]) -> None:
+    def _count(self, outcome: Outcome) -> None:
         at = self.at
         at.step, at.total = at.step + 1, at.total + 1
         where = {"epoch": at.epoch + 1, "step": at.total}
@@ -157,15 +153,23 @@ class Trainer:
                 lr = learning_rate(self.config.train, at.epoch)
                 self.log.event("step", **where, loss=outcome.loss, lr=lr, norm=outcome.norm)
         else:
-            self.log.event(
-                "skip", **where, reason=outcome.explain(), ids=[clip for batch in micro for clip in batch.ids]
-            )
+            clips = [clip for rank in outcome.culprits for clip in self._clips(rank, at.step - 1)]
+            self.log.event("skip", **where, reason=outcome.explain(), ids=clips)
             self.log.say(
                 f"WARNING: step {at.total} was skipped, its loss or gradient is not finite: {outcome.explain()}"
             )
         self.strikes.see(outcome, at.total)
         if self.pace.tick():
             self.log.say(f"{self._epoch()}  step {at.step}/{self.steps}  loss {outcome.loss:.3f}  {self._speed()}")
+
+    def _share(self, rank: int, step: int) -> list[list[str]]:
+        """What a rank trains on from `step` of this epoch on: micro-batches of clips."""
+        where = {"rank": rank, "world": self.ranks.world, "start_step": step}
+        return batches(self.config, self.store, self.fold, self.at.epoch, **where)
+
+    def _clips(self, rank: int, step: int) -> list[str]:
+        """The clips of one rank in one step of this epoch."""
+        return [clip for ids in self._share(rank, step)[: self.config.train.accumulate] for clip in ids]
 
     def _test(self) -> bool:
         """The epoch's test and checkpoint; False where the ranks were asked to stop, and have saved."""
@@ -249,34 +253,6 @@ class Trainer:
 
     def _speed(self) -> str:
         return f"{self.pace.speed * self.config.train.batch_size:.1f} clips/s"
-
-
-class Pace:
-    """The speed of an epoch, or of what is left of it after a resume."""
-
-    def __init__(self) -> None:
-        self._began = self._spoke = time.monotonic()
-        self._steps = 0
-        self.speed = 0.0
-        """Optimizer steps a second."""
-
-    def tick(self) -> bool:
-        """Count a step; whether it is time to say something."""
-        now, self._steps = time.monotonic(), self._steps + 1
-        self.speed = self._steps / (now - self._began)
-        if now - self._spoke < BREATH:
-            return False
-        self._spoke = now
-        return True
-
-    @property
-    def seconds(self) -> float:
-        """Since the epoch began, or was taken up again."""
-        return time.monotonic() - self._began
-
-    def epoch(self, steps: int) -> float:
-        """Seconds that a whole epoch of `steps` steps takes, its test included."""
-        return self.seconds + (steps - self._steps) / self.speed if self.speed else self.seconds
 
 
 def _finished(folder: Path, fold: int) -> Result | None:
