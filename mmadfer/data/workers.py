@@ -5,12 +5,13 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from mmadfer.data.record import Clip, Record, encode
 from mmadfer.data.sets import Source
 from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.files import sha256
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 AHEAD = 2
 """Clips given to each worker in advance; what is in flight bounds the memory."""
@@ -67,11 +71,11 @@ def outcomes(tasks: list[Task], jobs: int) -> Generator[Outcome, None, None]:
 def _until_a_crash(waiting: deque[Task], jobs: int) -> Iterator[Outcome]:
     """Take tasks from the left as they are done; end early when a worker dies."""
     ahead, given = deque[Future[Outcome]](), 0
-    with _pool(jobs) as pool:
+    with pool(jobs) as workers:
         try:
             while waiting:
                 while given < len(waiting) and given < AHEAD * jobs:
-                    ahead.append(_submit(pool, waiting[given]))
+                    ahead.append(submit(workers, prepare_clip, waiting[given]))
                     given += 1
                 outcome = ahead.popleft().result()
                 waiting.popleft()
@@ -82,37 +86,43 @@ def _until_a_crash(waiting: deque[Task], jobs: int) -> Iterator[Outcome]:
 
 
 def _alone(task: Task) -> Outcome:
-    with _pool(1) as pool:
+    with pool(1) as workers:
         try:
-            return _submit(pool, task).result()
+            return submit(workers, prepare_clip, task).result()
         except BrokenProcessPool:
             detail = f"{task.source.media} ended the process that decoded it: it is damaged, or takes too much memory"
             return Outcome(task.source.id, reason="unreadable", detail=detail)
 
 
 @contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes with one torch thread each, that never see Ctrl-C and end with this process.
+
+    Raises:
+        DataError: they cannot be started.
+    """
     # a fork of a process that runs torch's threads may hang; the server has none, and imports torch once for all
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mmadfer.data.clip"])
-    pool = ProcessPoolExecutor(jobs, context, _start_worker)
+    workers = ProcessPoolExecutor(jobs, context, _start_worker)
     try:
         with _without_interrupts():
-            ready = pool.submit(os.getpid)
+            ready = workers.submit(os.getpid)
         try:
             ready.result()
         except BrokenProcessPool as error:
             raise DataError(
                 "worker processes cannot be started; call prepare under `if __name__ == '__main__':`, or with jobs=1"
             ) from error
-        yield pool
+        yield workers
     finally:
-        pool.shutdown(cancel_futures=True)
+        workers.shutdown(cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, task: Task) -> Future[Outcome]:
+def submit(workers: ProcessPoolExecutor, work: Callable[[A], R], argument: A) -> Future[R]:
+    """Hand `work(argument)` to one of the processes of `pool`."""
     with _without_interrupts():
-        return pool.submit(prepare_clip, task)
+        return workers.submit(work, argument)
 
 
 @contextmanager

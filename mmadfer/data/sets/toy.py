@@ -8,23 +8,25 @@ names of the classes are of the field; nobody's emotion is measured here.
 
 import json
 import os
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
+from mmadfer.data.progress import Meter
 from mmadfer.data.sets import Source, Table
 from mmadfer.data.sets.toy_face import FPS, draw_look, render
 from mmadfer.data.sets.toy_voice import RATE, draw_voice, speak
+from mmadfer.data.store import writing
+from mmadfer.data.workers import pool, submit
 from mmadfer.errors import DataError
 from mmadfer.files import atomic, write_json
 from mmadfer.optional import need
@@ -91,16 +93,18 @@ def make(root: Path | str, clips_per_class: int = 50, seed: int = 1, jobs: int |
     _check(root, plan)
     if (root / MANIFEST).is_file():
         return root / MANIFEST
-    write_json(root / PLAN, asdict(plan))
-    jobs_ = _jobs(root, plan)
-    _run([job for job in jobs_ if not job.media.is_file()], jobs or os.cpu_count() or 1)
-    write_json(root / MANIFEST, _manifest(root, plan, jobs_))
+    with writing(root):
+        write_json(root / PLAN, asdict(plan))
+        clips = _jobs(root, plan)
+        todo = [clip for clip in clips if not clip.media.is_file()]
+        _run(todo, jobs or os.cpu_count() or 1, len(clips) - len(todo))
+        write_json(root / MANIFEST, _manifest(root, plan, clips))
     return root / MANIFEST
 
 
 def _check(root: Path, plan: Plan) -> None:
     begun = _plan(root)
-    if begun is None and root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if begun is None and root.exists() and (not root.is_dir() or any(p for p in root.iterdir() if p.suffix != ".tmp")):
         raise DataError(f"{root} is not a toy set and not empty: choose another folder for the toy set")
     if begun not in (None, plan):
         raise DataError(
@@ -138,18 +142,21 @@ def _manifest(root: Path, plan: Plan, jobs: list[Job]) -> dict[str, Any]:
     return {"name": NAME, "plan": asdict(plan), "labels": list(LABELS), "clips": clips}
 
 
-def _run(jobs: list[Job], processes: int) -> None:
+def _run(jobs: list[Job], processes: int, before: int) -> None:
     need("skimage.data", extra="demo")
+    with closing(_done(jobs, processes)) as done, Meter("making toy clips", len(jobs), before) as meter:
+        for _ in done:
+            meter.step()
+
+
+def _done(jobs: list[Job], processes: int) -> Generator[None, None, None]:
+    """Yield after each clip that is made."""
     if min(processes, len(jobs)) <= 1:
-        done: Iterable[None] = map(_make, jobs)
-        return _watch(done, len(jobs))
-    with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
-        _watch(pool.map(_make, jobs, chunksize=4), len(jobs))
-
-
-def _watch(work: Iterable[None], total: int) -> None:
-    for _ in track(work, "Making the toy set", total=total):
-        pass
+        yield from map(_make, jobs)
+        return
+    with pool(min(processes, len(jobs))) as workers:
+        for future in as_completed([submit(workers, _make, job) for job in jobs]):
+            yield future.result()
 
 
 def _make(job: Job) -> None:
@@ -169,7 +176,10 @@ def content(label: str, number: int, seed: int) -> tuple[NDArray[np.uint8], NDAr
 
 
 def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32]) -> None:
-    """Write an MP4 file, H.264 and AAC, on one thread, so that the bytes are the same every time."""
+    """Write an MP4 file, H.264 and AAC, on one thread, so that the bytes are the same every time.
+
+    `video` and `sound` as `content` gives them.
+    """
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
         picture = file.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "veryfast", "threads": "1"})
         picture.width, picture.height, picture.pix_fmt = video.shape[2], video.shape[1], "yuv420p"
