@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -43,8 +44,8 @@ def steps() -> list[Step]:
     common = ("launch", "demo", "--cluster", "local", "--set", f"data.store={store}")
     controls = [
         Step(
-            f"Control: the same model, {name}, fold 1",
-            (*common, "--folds", "1", "--run", f"{FOLDER}/{key}", "--set", f"data.modalities={key}"),
+            f"Control: the same model, {name}",
+            (*common, "--run", f"{FOLDER}/{key}", "--set", f"data.modalities={key}"),
             FOLDER / key,
         )
         for name, key in CONTROLS.items()
@@ -127,16 +128,28 @@ def _choose_video() -> None:
 
 def _show(console: Console, seconds: float) -> None:
     report = json.loads((FOLDER / "both/report/report.json").read_text())
-    table = Table("fold", "UAR", "WAR", title="Toy set, last epoch, test folds")
-    for fold in report["folds"]:
-        table.add_row(str(fold["fold"]), f"{fold['uar']:.2%}", f"{fold['war']:.2%}")
-    console.print(table)
     prediction = json.loads(_prediction.read_text())[0]
-    console.print(f"report      {FOLDER}/both/report/report.html")
-    console.print(f"model       {FOLDER}/model.onnx")
     truth = (FOLDER / "video.label").read_text()
-    console.print(f"prediction  {_prediction} ({_video}: {prediction['label']}; truth: {truth})")
-    console.print(f"{seconds:.0f} seconds")
+    console.print(_table(report))
+    for name, text in {
+        "report": f"{FOLDER}/both/report/report.html",
+        "model": f"{FOLDER}/model.onnx",
+        "prediction": f"{_prediction} ({_video}: {prediction['label']}; truth: {truth})",
+        "time": f"{seconds:.0f} s",
+    }.items():
+        console.print(f"{name:<12}{text}", soft_wrap=True, highlight=False)
+
+
+def _table(report: dict[str, Any]) -> Table:
+    table = Table("", "UAR", "WAR", title="Toy set: last epoch, on the test folds", title_justify="left")
+    for fold in report["folds"]:
+        table.add_row(f"fold {fold['fold']}", f"{fold['uar']:.2%}", f"{fold['war']:.2%}")
+    table.add_section()
+    mean, std = report["mean"], report["std"]
+    table.add_row("mean ± std", *(f"{mean[k]:.2%} ± {100 * std[k]:.2f}" for k in ("uar", "war")), style="bold")
+    for run in report["beside"][1:]:
+        table.add_row(run["name"], f"{run['uar']:.2%}", f"{run['war']:.2%}")
+    return table
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """One media file to face crops and filter bank: the same for preparation, runtime and parity."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces, media
@@ -43,16 +45,28 @@ def read_clip(path: Path | str, settings: PrepareConfig) -> ClipData:
         ClipError: with `reason` `unreadable`, `empty`, `no sound` or `no face`.
     """
     waveform, rate = media.read_sound(path, settings.sound.rate)
-    try:
-        bands = fbank(waveform, rate, settings.sound)
-    except ClipError as error:
-        raise ClipError(f"{path}: {error}", error.reason) from error
-    boxes = _find_face(path, settings.detect_every)
+    with _one_thread():
+        try:
+            bands = fbank(waveform, rate, settings.sound)
+        except ClipError as error:
+            raise ClipError(f"{path}: {error}", error.reason) from error
+        boxes = _find_face(path, settings.detect_every)
     frames, times = list[np.ndarray](), list[float]()
     for (time, image), box in zip(media.read_frames(path), boxes, strict=True):
         frames.append(faces.crop(image, box, settings.face_size, settings.face_margin))
         times.append(time)
     return ClipData(frames, bands, np.array(times), waveform, rate)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch's order of sums, which changes with its threads: a box's last digit can move a crop by a pixel."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _find_face(path: Path | str, every: int) -> np.ndarray:
