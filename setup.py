@@ -1,4 +1,4 @@
-"""The source tree keeps `launch/` and `export/` at the top; in the package they are `mmadfer.launch` and `mmadfer.export`."""
+"""The tree keeps `launch/` and `export/` at the top; in the package they are `mmadfer.launch` and `mmadfer.export`."""
 
 from setuptools import find_packages, setup
 

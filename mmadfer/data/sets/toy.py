@@ -167,12 +167,17 @@ def _make(job: Job) -> None:
 
 
 def content(label: str, number: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Frames uint8 (n, SIDE, SIDE, 3) at FPS, and sound float32 (n * RATE / FPS,) of one clip."""
+    """Frames uint8 (n, SIDE, SIDE, 3) at FPS, and sound float32 (samples,) at RATE, of one clip.
+
+    The sound ends with its last whole block, up to 64 ms before the picture: what the AAC encoder makes of a part of a
+    block depends on what lies behind it in memory.
+    """
     rng = np.random.RandomState([seed, list(LABELS).index(label), number])
     frames = int(rng.randint(FRAMES[0], FRAMES[1] + 1))
     mouth_first, calms = LABELS[label]
     video = render(draw_look(rng), frames, backward=mouth_first)
-    return video, speak(draw_voice(rng), frames * RATE // FPS, backward=calms, rng=rng)
+    samples = frames * RATE // FPS // BLOCK * BLOCK
+    return video, speak(draw_voice(rng), samples, backward=calms, rng=rng)
 
 
 def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32]) -> None:
