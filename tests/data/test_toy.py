@@ -75,7 +75,7 @@ def test_streams_are_h264_and_aac_of_one_length(root: Path) -> None:
             assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
             seconds = seconds_of(video)
             assert 2.8 <= seconds <= 3.2
-            assert seconds_of(audio) == pytest.approx(seconds, abs=0.07)
+            assert seconds_of(audio) == pytest.approx(seconds, abs=0.01)
             assert (video.average_rate, audio.rate) == (toy_face.FPS, toy_voice.RATE)
 
 

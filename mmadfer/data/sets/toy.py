@@ -167,17 +167,12 @@ def _make(job: Job) -> None:
 
 
 def content(label: str, number: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Frames uint8 (n, SIDE, SIDE, 3) at FPS, and sound float32 (samples,) at RATE, of one clip.
-
-    The sound ends with its last whole block, up to 64 ms before the picture: what the AAC encoder makes of a part of a
-    block depends on what lies behind it in memory.
-    """
+    """Frames uint8 (n, SIDE, SIDE, 3) at FPS, and sound float32 (n * RATE / FPS,) of one clip."""
     rng = np.random.RandomState([seed, list(LABELS).index(label), number])
     frames = int(rng.randint(FRAMES[0], FRAMES[1] + 1))
     mouth_first, calms = LABELS[label]
     video = render(draw_look(rng), frames, backward=mouth_first)
-    samples = frames * RATE // FPS // BLOCK * BLOCK
-    return video, speak(draw_voice(rng), samples, backward=calms, rng=rng)
+    return video, speak(draw_voice(rng), frames * RATE // FPS, backward=calms, rng=rng)
 
 
 def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32]) -> None:
@@ -191,10 +186,23 @@ def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32])
         voice = file.add_stream("aac", rate=RATE, layout="mono")
         voice.bit_rate = 64000
         for image in video:
-            file.mux(picture.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+            file.mux(picture.encode(av.VideoFrame.from_ndarray(to_yuv(image), "yuv420p")))
         file.mux(picture.encode(None))
         for start in range(0, len(sound), BLOCK):
             block = av.AudioFrame.from_ndarray(sound[None, start : start + BLOCK], "fltp", "mono")
             block.sample_rate, block.pts, block.time_base = RATE, start, Fraction(1, RATE)
             file.mux(voice.encode(block))
         file.mux(voice.encode(None))
+
+
+def to_yuv(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB (H, W, 3) to the planes of yuv420p (H * 3 / 2, W), BT.601, in integers.
+
+    FFmpeg's own conversion rounds differently from one process to the next.
+    """
+    height, width = image.shape[:2]
+    rgb = image.astype(np.int32)
+    luma = (rgb @ (66, 129, 25) + 128 >> 8) + 16
+    small = rgb.reshape(height // 2, 2, width // 2, 2, 3).sum(axis=(1, 3))
+    chroma = [(small @ row + 512 >> 10) + 128 for row in ((-38, -74, 112), (112, -94, -18))]
+    return np.concatenate([luma.ravel(), *(plane.ravel() for plane in chroma)]).astype(np.uint8).reshape(-1, width)
