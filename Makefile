@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 SOURCES := mmadfer launch export tests setup.py
 
-.PHONY: help demo test lint types bench lock clean
+.PHONY: help demo test lint types lock clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
