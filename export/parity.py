@@ -16,6 +16,7 @@ import typer
 from rich.progress import track
 
 from mmadfer.contract import Contract
+from mmadfer.data.agreement import check_store
 from mmadfer.data.clip import read_clip
 from mmadfer.data.store import Store
 from mmadfer.errors import DataError, WeightsError
@@ -38,7 +39,7 @@ def compare(
         DataError: the store was prepared otherwise than the model asks for, or a media file cannot be read.
     """
     _check_same(reference, candidate)
-    _check_store(reference.contract, store)
+    check_store(reference.contract, store)
     _check_media(store, ids)
     rows = [
         _row(reference, candidate, store, name) for name in track(ids, "Parity, from file to label", transient=True)
@@ -90,20 +91,6 @@ def _promises(contract: Contract) -> dict[str, Any]:
         "modalities": contract.modalities,
         "fold": contract.fold,
     }
-
-
-def _check_store(contract: Contract, store: Store) -> None:
-    unknown = sorted(set(store.labels) - set(contract.labels))
-    if unknown:
-        raise DataError(
-            f"{store.path} has labels that the model does not know: {', '.join(unknown)}; the model knows "
-            f"{', '.join(contract.labels)}. Take the store of its own data set ({contract.data_set})."
-        )
-    if store.prepare != contract.prepare:
-        raise DataError(
-            f"{store.path} was prepared with {store.prepare}, and the model asks for {contract.prepare}; "
-            "prepare the data with the model's settings"
-        )
 
 
 def _check_media(store: Store, ids: Sequence[str]) -> None:

@@ -50,17 +50,30 @@ def to_onnx(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
         `out`.
 
     Raises:
-        WeightsError: no such model, or one that does not fit into one ONNX file.
+        WeightsError: no such model, one that has epochs left to train, or that does not fit into one ONNX file.
         MissingDependencyError: the packages of `mmadfer[export]` are not installed.
     """
     onnx, _ = need("onnx", extra="export"), need("onnxscript", extra="export")
-    model, out = load(path, fold), Path(out)
+    model, out = _finished(path, fold), Path(out)
     _check_size(model, path)
     proto = graph(model, carried(model, promised(model.contract, path)))
     with atomic(out) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
         onnx.checker.check_model(str(temporary), full_check=True)
     return out
+
+
+def _finished(path: Path | str, fold: int | None) -> MMADFER:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what `load` warns of is an error here
+        model = load(path, fold)
+    contract = model.contract
+    if contract is not None and contract.unfinished:
+        raise WeightsError(
+            f"{path} is not fully trained: {contract.epoch} of {contract.epochs} epochs of fold {contract.fold} are "
+            "done. Finish it first (`mmadfer train` or `launch` with --resume); only the last epoch is the result"
+        )
+    return model
 
 
 def graph(model: MMADFER, contract: Contract) -> Any:

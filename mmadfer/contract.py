@@ -22,10 +22,18 @@ class Contract(Section):
     data_set: str
     modalities: Literal["both", "vision", "audio"] = "both"
     """What it was trained on: `vision` is fed silence, `audio` black frames."""
+    store: str = ""
+    """Fingerprint of the store that it was trained on; empty where it is not known."""
     fold: int | None = None
+    """The test fold: the model has seen the clips of all others."""
     epoch: int | None = None
+    """Finished epochs."""
+    epochs: int | None = None
+    """Epochs that training was to have."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of training and of `metrics`; an exported graph computes in float32."""
     metrics: dict[str, float] = Field(default_factory=dict)
-    """`uar` and `war` of the last epoch on the test fold, as fractions."""
+    """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch."""
     encoder_hash: str = ""
     """SHA-256 over the frozen encoder tensors."""
     weights_hash: str = ""
@@ -34,6 +42,11 @@ class Contract(Section):
     """Of the code, and of the encoders' weights where they come from a file."""
     version: str = ""
     """The mmadfer version that wrote it."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether training has epochs left."""
+        return self.epoch is not None and self.epochs is not None and self.epoch < self.epochs
 
     def dumps(self) -> str:
         """One line of JSON."""

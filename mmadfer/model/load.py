@@ -1,5 +1,6 @@
 """One call from any file or folder with weights to a model that is ready to use."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def load(path: Path | str, fold: int | None = None, labels: Sequence[str] | None
     latest complete one), a .safetensors file, or a published checkpoint (.pth, .pt; nothing in it is executed).
     labels: the classes that the caller expects, in order.
 
+    Warns where the model has epochs left to train.
+
     Raises:
         WeightsError: nothing there, not a model, damaged, or made for other classes than `labels`.
     """
@@ -29,6 +32,9 @@ def load(path: Path | str, fold: int | None = None, labels: Sequence[str] | None
         model = load_fold(file)
         hashes = {"encoder_hash": encoder_hash(model), "weights_hash": weights_hash(model)}
         model.contract = model.contract and model.contract.model_copy(update=hashes)
+    if model.contract and model.contract.unfinished:
+        told = f"{file} is not fully trained: {model.contract.epoch} of {model.contract.epochs} epochs are done"
+        warnings.warn(told, stacklevel=2)
     if labels is not None and model.contract and tuple(labels) != model.contract.labels:
         raise WeightsError(
             f"{file} tells {len(model.contract.labels)} classes ({', '.join(model.contract.labels)}), but here are "

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ import torch
 from torch import Tensor
 
 from mmadfer import metrics
-from mmadfer.config import Config, DataConfig
+from mmadfer.config import Config, DataConfig, TrainConfig
 from mmadfer.contract import Contract
+from mmadfer.data.agreement import check_store
 from mmadfer.data.loader import Batch, Loader, preprocess
 from mmadfer.data.store import Store
-from mmadfer.errors import DataError, WeightsError
+from mmadfer.errors import WeightsError
 from mmadfer.files import write_text
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.train.engine import autocast
 from mmadfer.train.ranks import Ranks
 
 Forward = Callable[[Batch], Tensor]
@@ -67,10 +70,12 @@ class Predictions:
 def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str], ids: Sequence[str]) -> Predictions:
     """Test a model on clips of a store, on the device that it is on and with the arithmetic of `train.precision`.
 
+    bf16 rounds the operands of matrix products as training did; the sums may differ by the order of addition.
+
     Args:
         model: as `mmadfer.load` gives it.
         store: holds the clips.
-        config: `data.test_clips`, `data.modalities`, `data.threads`, `model`, `train.batch_size`.
+        config: `data.test_clips`, `data.modalities`, `data.threads`, `model`, `train.batch_size`, `train.precision`.
         labels: class names in the model's order.
         ids: the clips.
 
@@ -79,8 +84,13 @@ def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str]
         ConfigError: a label of the store that the model does not know.
     """
     device = next(model.parameters()).device
+
+    def forward(batch: Batch) -> Tensor:
+        with autocast(config.train.precision, device):
+            return model(preprocess(batch), batch.fbank)
+
     with closing(Loader(store, config, labels, "cpu" if device.type == "cpu" else device.index or 0)) as loader:
-        predictions = run_test(lambda batch: model(preprocess(batch), batch.fbank), loader, ids, Ranks(device=device))
+        predictions = run_test(forward, loader, ids, Ranks(device=device))
     assert predictions is not None
     return predictions
 
@@ -110,19 +120,30 @@ def run_test(
     return Predictions(list(ids), np.array(truth, np.int64), everyone.numpy(), loader.labels)
 
 
-def evaluate_path(path: Path, data: Path, fold: int, clips: int = 1, out: Path | None = None) -> Predictions:
-    """Test a trained model on fold `fold` of the store `data`; writes the predictions to `out` as CSV.
+def evaluate_path(
+    path: Path, data: Path, fold: int | None = None, clips: int = 1, out: Path | None = None
+) -> Predictions:
+    """Test a trained model on its own test fold of the store `data`; writes the predictions to `out` as CSV.
+
+    Args:
+        path: as for `mmadfer.load`; of a run directory, `fold` chooses the model too (by default its first).
+        data: the store.
+        fold: only needed where the model does not say which fold it was not trained on, as published ones.
+        clips: index sets averaged per clip, 1 or 2.
+        out: the CSV file.
 
     Raises:
-        WeightsError: no such model, or one of other classes than the store's.
-        DataError: no such store or fold, or one prepared in another way than the model was trained on.
+        WeightsError: no such model, or one that was trained on the clips of `fold`, or does not say and `fold` is None.
+        DataError: no such store or fold, or one of other classes, or prepared otherwise than the model's.
     """
     from mmadfer.model.load import load
 
     model, store = load(path, fold=fold), Store(data)
     contract = model.contract
     assert contract is not None
-    _check(contract, store, path)
+    check_store(contract, store)
+    fold = _test_fold(contract, fold, path)
+    _warn_of_other_folds(contract, store)
     config = Config(
         name="evaluation",
         prepare=contract.prepare,
@@ -133,6 +154,7 @@ def evaluate_path(path: Path, data: Path, fold: int, clips: int = 1, out: Path |
             modalities=contract.modalities,
             test_clips=2 if clips == 2 else 1,
         ),
+        train=TrainConfig(precision=contract.precision),
     )
     if torch.cuda.is_available():
         model = model.cuda()
@@ -156,15 +178,24 @@ def print_result(predictions: Predictions) -> None:
     console.print(f"{len(predictions.ids)} clips  UAR {scores['uar']:.2%}  WAR {scores['war']:.2%}", highlight=False)
 
 
-def _check(contract: Contract, store: Store, path: Path) -> None:
-    unknown = sorted(set(store.labels) - set(contract.labels))
-    if unknown:
+def _test_fold(contract: Contract, fold: int | None, path: Path) -> int:
+    """The fold that the model has not seen."""
+    known = contract.fold if fold is None else fold
+    if known is None:
+        raise WeightsError(f"{path} does not say which fold it was not trained on: give it with --fold")
+    if contract.fold not in (None, known):
         raise WeightsError(
-            f"{path} knows {', '.join(contract.labels)}; {store.path} also has {', '.join(unknown)}: "
-            "give a model that was trained on these classes"
+            f"{path} holds the model whose test fold is {contract.fold}; it was trained on the clips of fold {known}. "
+            f"Leave --fold out, or give the run directory or the model of fold {known}"
         )
-    if store.prepare.sound != contract.prepare.sound:
-        raise DataError(
-            f"{store.path} was prepared with {store.prepare.sound}, {path} was trained on {contract.prepare.sound}: "
-            "prepare a store with the model's settings (another sound rate costs accuracy, silently)"
+    return known
+
+
+def _warn_of_other_folds(contract: Contract, store: Store) -> None:
+    now = store.header.fingerprint
+    if contract.store and now and contract.store != now and contract.data_set == store.data_set:
+        print(
+            f"WARNING: {store.path} was prepared anew since this model was trained (fingerprint {now[:12]}, then "
+            f"{contract.store[:12]}); its folds may differ, and the model may have seen these clips.",
+            file=sys.stderr,
         )

@@ -5,8 +5,8 @@ stopped or killed goes on to the same final weights, bit for bit on one machine.
 """
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,9 +16,10 @@ import mmadfer
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.contract import Contract, licences
+from mmadfer.data.agreement import as_prepared, check_config
 from mmadfer.data.loader import Batch, Loader, batches, steps_per_epoch
 from mmadfer.data.store import Store
-from mmadfer.errors import ConfigError, DataError, RunError
+from mmadfer.errors import ConfigError, RunError
 from mmadfer.files import write_json
 from mmadfer.model.build import build, encoder_hash
 from mmadfer.train.checkpoint import Checkpoints
@@ -58,7 +59,8 @@ def train(config: Config, fold: int, folder: Path, resume: bool = False, stop: S
         stop: asked at the end of each step; by default, SIGTERM, SIGUSR2 and ctrl-C.
 
     Raises:
-        RunError: the directory has been begun and `resume` is off, or its checkpoints belong to another run.
+        RunError: the directory has been begun and `resume` is off, its checkpoints belong to another run, or another
+            process is training it.
         ConfigError, DataError, WeightsError: the configuration, the store, or encoder files cannot be used.
         TrainingError: three steps in a row were not finite, the disk is full, or another rank is gone.
     """
@@ -66,9 +68,8 @@ def train(config: Config, fold: int, folder: Path, resume: bool = False, stop: S
     done = _finished(folder, fold) if resume else None
     if done is not None:
         return done
-    if rank_from_environment() == 0:
-        _open(folder, resume)
     with (
+        _alone(folder, resume) if rank_from_environment() == 0 else nullcontext(),
         stop_on_signals() if stop is None else nullcontext(stop) as asked,
         connected() as ranks,
         closing(Trainer(config, fold, folder, ranks, asked)) as trainer,
@@ -82,8 +83,10 @@ class Trainer:
     """One fold in the making, on one of its ranks."""
 
     def __init__(self, config: Config, fold: int, folder: Path, ranks: Ranks, stop: Stop) -> None:
-        self.config, self.fold, self.folder, self.ranks, self.stop = config, fold, folder, ranks, stop
+        self.fold, self.folder, self.ranks, self.stop = fold, folder, ranks, stop
         self.store = _store(config)
+        config, self.prepared = as_prepared(config, self.store)
+        self.config = config
         self.labels = config.data.labels or self.store.labels
         self.steps = steps_per_epoch(config, self.store, fold)
         batches(config, self.store, fold, 0, rank=ranks.rank, world=ranks.world)  # refuses what the ranks do not divide
@@ -120,6 +123,8 @@ class Trainer:
         found = self.checkpoints.load(self.engine) if resume else None
         self.at = found or Progress()
         self.log.open(self.at.total)
+        if self.prepared:
+            self.log.say(f"WARNING: {self.prepared}")
         if found:
             self.log.event("resume", epoch=self.at.epoch + 1, step=self.at.total)
             self.log.say(f"going on after step {self.at.total}, in epoch {self.at.epoch + 1}")
@@ -209,9 +214,12 @@ class Trainer:
             prepare=self.store.prepare,
             data_set=self.store.data_set,
             modalities=self.config.data.modalities,
+            store=self.store.header.fingerprint,
             fold=self.fold,
             epoch=self.at.epoch,
-            metrics=self.at.metrics,
+            epochs=self.config.train.epochs,
+            precision=self.config.train.precision,
+            metrics={} if self.at.step else self.at.metrics,  # in an epoch, they are of earlier weights
             encoder_hash=self.encoder_hash,
             licences=licences(self.config.model),
             version=mmadfer.__version__,
@@ -262,9 +270,19 @@ def _finished(folder: Path, fold: int) -> Result | None:
     return Result(fold, folder, True, found["epoch"], found["epochs"], found["uar"], found["war"])
 
 
+@contextmanager
+def _alone(folder: Path, resume: bool) -> Iterator[None]:
+    """Keep other trainings out of the fold directory."""
+    _open(folder, resume)
+    with runs.lock(folder):
+        _open(folder, resume)  # while this process waited, another one may have begun it
+        runs.clear_failed(folder)
+        yield
+
+
 def _open(folder: Path, resume: bool) -> None:
     """Raises RunError where `folder` holds a begun fold that nobody asked to go on with."""
-    if not resume and folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
+    if not resume and runs.begun(folder):
         raise RunError(f"{folder} has been begun: go on with --resume, or choose another run directory")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -274,10 +292,5 @@ def _store(config: Config) -> Store:
     if config.data.store is None:
         raise ConfigError("data.store is not set: name a store made by `mmadfer prepare` (--set data.store=PATH)")
     store = Store(config.data.store)
-    prepared = (store.prepare.sound.frames, store.prepare.sound.mels)
-    if prepared != config.model.fbank:
-        raise DataError(
-            f"{store.path} holds filter banks of {prepared[0]} frames and {prepared[1]} mels, but model.fbank is "
-            f"{list(config.model.fbank)}: prepare a store with this configuration, or set prepare.sound and model.fbank"
-        )
+    check_config(config, store)
     return store

@@ -10,6 +10,7 @@ from export_setup import CONTRACT, awake
 from typer.testing import CliRunner
 
 from mmadfer import contract as contracts
+from mmadfer.data.agreement import check_store
 from mmadfer.data.store import Store, write
 from mmadfer.errors import DataError, ParityError, WeightsError
 from mmadfer.export import parity as module
@@ -127,7 +128,7 @@ def test_a_model_of_other_classes_is_refused(checkpoint: Path, onnx_file: Path, 
 def test_a_store_of_another_kind_is_refused(store: Path, tmp_path: Path, update: dict[str, object], words: str) -> None:
     contract = CONTRACT.model_copy(update=update)
     with Store(store) as opened, pytest.raises(DataError, match=words):
-        module._check_store(contract, opened)
+        check_store(contract, opened)
 
 
 def test_media_that_moved_away_are_named(checkpoint: Path, onnx_file: Path, store: Path, tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors import safe_open
 
-from mmadfer.config import Config, parse
+from mmadfer import contract as contracts
+from mmadfer.config import Config, PrepareConfig, parse
+from mmadfer.contract import Contract
 from mmadfer.data.store import Clip, Header, Record, write
 
 LABELS = ("glad", "sad", "calm")
@@ -21,9 +24,10 @@ CLIPS = 24
 SIDE = 32
 
 
-def make_store(path: Path, spoilt: Iterable[str] = ()) -> Path:
+def make_store(path: Path, spoilt: Iterable[str] = (), fingerprint: str = "", **prepare: Any) -> Path:
     """24 clips of 3 classes in 2 folds; the sound of the `spoilt` ones is NaN."""
-    header = Header("tiny", LABELS, parse({"name": "x", "prepare": {"face_size": SIDE}}, "").prepare, Path("/media"))
+    settings = PrepareConfig.model_validate({"face_size": SIDE, **prepare})
+    header = Header("tiny", LABELS, settings, Path("/media"), fingerprint)
     write(path, header, (_clip(k, f"c{k:02d}" in set(spoilt)) for k in range(CLIPS)))
     return path
 
@@ -80,6 +84,12 @@ def checkpoints(folder: Path) -> list[Path]:
 def weights(folder: Path) -> bytes:
     """The newest checkpoint's weights file."""
     return (checkpoints(folder)[-1] / "weights.safetensors").read_bytes()
+
+
+def promises(checkpoint: Path) -> Contract:
+    """The contract in a checkpoint's weights file."""
+    with safe_open(checkpoint / "weights.safetensors", "pt") as file:
+        return contracts.loads(file.metadata()[contracts.KEY])
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:

@@ -4,19 +4,22 @@ import json
 import os
 import resource
 import signal
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from setting import StopAt, checkpoints, events, make_config, start, wait_for_step, weights
+from setting import StopAt, checkpoints, events, make_config, promises, start, wait_for_step, weights
 
 from mmadfer import contract
 from mmadfer.config import Config
 from mmadfer.errors import MmadferError, RunError, WeightsError
+from mmadfer.export.to_onnx import to_onnx
 from mmadfer.files import sha256
 from mmadfer.model.build import build, encoder_hash
+from mmadfer.model.load import load
 from mmadfer.train.loop import train
 
 
@@ -112,6 +115,19 @@ def test_checkpoint_holds_trainable_weights_and_the_encoders_hash(config: Config
     assert promises.metrics["uar"] == json.loads((straight / "result.json").read_text())["uar"]
     (states,) = (newest / "deepspeed").iterdir()
     assert set(torch.load(states, weights_only=True)["module"]) == {f"model.{name}" for name in model.trainable()}
+
+
+def test_checkpoint_in_an_epoch_says_what_it_is(config: Config, half: Path, straight: Path, tmp_path: Path) -> None:
+    whole, part = (promises(path) for path in checkpoints(half))
+    assert (whole.epoch, whole.epochs, set(whole.metrics)) == (1, 2, {"uar", "war"})
+    assert (part.epoch, part.metrics) == (1, {}), "the numbers of epoch 1 are of other weights"
+    with pytest.warns(UserWarning, match="1 of 2 epochs"):
+        load(half)
+    with pytest.raises(WeightsError, match=r"1 of 2 epochs.*--resume"):
+        to_onnx(half, tmp_path / "model.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not load(straight).contract.unfinished
 
 
 @pytest.fixture
