@@ -1,5 +1,6 @@
 """One media file to face crops and filter bank: the same for preparation, runtime and parity."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,10 +31,10 @@ class ClipData:
     """Of the waveform, in Hz."""
 
     @property
-    def seconds(self) -> float:
-        """How long the clip is: to the end of its last frame, or of its sound."""
-        step = float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
-        return max(float(self.times[-1]) + step, self.waveform.shape[1] / self.rate)
+    def span(self) -> tuple[float, float]:
+        """Start and end of the pictures in seconds; the last is shown as long as others are."""
+        shown = float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
+        return round(float(self.times[0]), 3), round(float(self.times[-1]) + shown, 3)
 
 
 def read_clip(path: Path | str, settings: PrepareConfig) -> ClipData:
@@ -58,15 +59,31 @@ def read_clip(path: Path | str, settings: PrepareConfig) -> ClipData:
     return ClipData(frames, bands, np.array(times), waveform, rate)
 
 
+_moment = threading.Lock()
+"""Held while torch's number for threads yet to start is another one."""
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch's order of sums, which changes with its threads: a box's last digit can move a crop by a pixel."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Keep torch's order of sums, which changes with its threads: a box's last digit can move a crop by a pixel.
+
+    Other threads of this process, such as a server's, keep their number, and may be in here at the same time.
+    """
+    with _moment:
+        before = torch.get_num_threads()  # this also makes the number this thread's own; see below
+        _set_here_only(1, before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _set_here_only(count: int, elsewhere: int) -> None:
+    # torch sets two numbers: the calling thread's own, and the one that threads start with that ask for the first time
+    torch.set_num_threads(count)
+    other = threading.Thread(target=torch.set_num_threads, args=(elsewhere,))
+    other.start()
+    other.join()
 
 
 def _find_face(path: Path | str, every: int) -> np.ndarray:

@@ -51,10 +51,20 @@ def _detect_batch(batch: list[np.ndarray]) -> list[np.ndarray]:
         return [np.empty((0, 5))] * len(batch)
     try:
         boxes, scores = detector().detect(np.stack(batch))
-    except (RuntimeError, IndexError):  # MTCNN 2.6.0 fails where a candidate lies outside of the picture
+    except (RuntimeError, IndexError) as error:  # MTCNN 2.6.0 fails where a candidate lies outside of the picture
+        if lacks_memory(error):
+            raise
         return [np.empty((0, 5))] if len(batch) == 1 else [_detect_batch([image])[0] for image in batch]
     size = np.array([width, height, width, height], dtype=np.float64)
     return [_joined(box, score, size) for box, score in zip(boxes, scores, strict=True)]
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an exception says that no memory is left; torch tells it by words alone."""
+    words = ("allocate memory", "out of memory", "not enough memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
 
 
 def _joined(boxes: Any, scores: Any, size: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -52,7 +52,7 @@ def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 
     if out.exists():
         return _already(out, table, header)
     detector()  # tells here that it is missing, before workers are started
-    partial = out.with_name(out.name + ".partial")
+    partial = _partial(out)
     with writing(out), _locked(partial):
         parts = _parts(table, settings, partial)
         _prepare_parts(parts, header, jobs)
@@ -103,14 +103,25 @@ def _already(out: Path, table: Table, header: Header) -> Summary:
         summary = summarise(out, table, store.clips.values(), dict(store.left_out), 0.0)
     if not summary.report.exists():
         write_report(summary)
+    _clear(_partial(out))
     return replace(summary, already=True)
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
+
+
+def _clear(partial: Path) -> None:
+    """Remove what a process left that was killed after it had written the store."""
+    if partial.exists():
+        with suppress(DataError, OSError), _locked(partial):  # its owner is at work, or this disk is only for reading
+            shutil.rmtree(partial)
 
 
 @contextmanager
 def _locked(partial: Path) -> Iterator[None]:
     """Keep other processes off this folder, and clear away what a killed one left of its last file."""
     partial.mkdir(parents=True, exist_ok=True)
-    name = partial.name.removesuffix(".partial")
     with (partial / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,11 +11,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from mmadfer.config import PrepareConfig
+from mmadfer.data import faces
 from mmadfer.data.record import Clip, Record, encode
 from mmadfer.data.sets import Source
 from mmadfer.errors import ClipError, DataError, MmadferError
@@ -54,11 +56,10 @@ def outcomes(tasks: list[Task], jobs: int) -> Generator[Outcome, None, None]:
     """Prepare clips in `jobs` processes; results come in the order of the tasks.
 
     Raises:
-        DataError: worker processes cannot be started.
+        DataError: worker processes cannot be started, or the machine fails while a clip is prepared.
     """
     if jobs <= 1 or len(tasks) <= 1:
-        with _one_thread():
-            yield from map(prepare_clip, tasks)
+        yield from map(prepare_clip, tasks)
         return
     waiting = deque(tasks)
     while waiting:
@@ -135,19 +136,6 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The same digits here as in a worker: torch's sums depend on the number of threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _start_worker() -> None:
     import torch
 
@@ -166,7 +154,8 @@ def prepare_clip(task: Task) -> Outcome:
     """Prepare one clip; what is wrong with the clip itself is in the outcome.
 
     Raises:
-        MmadferError: something is wrong that would be wrong for every clip.
+        DataError: the machine ran out of memory or could not read the file, which says nothing about the clip.
+        MmadferError: something else that would be wrong for every clip.
     """
     from mmadfer.data.clip import read_clip
     from mmadfer.data.image import encode_jpeg
@@ -176,12 +165,34 @@ def prepare_clip(task: Task) -> Outcome:
         data = read_clip(source.media, task.settings)
         digest = sha256(source.media)
     except ClipError as error:
+        _check_machine(source.media, error)
         return Outcome(source.id, reason=error.reason, detail=str(error))
-    except (MmadferError, MemoryError):
+    except MmadferError:
         raise
     except Exception as error:  # one odd file must not end hours of preparation; it is listed like the others
+        _check_machine(source.media, error)
         return Outcome(source.id, reason="unreadable", detail=f"{source.media}: {type(error).__name__}: {error}")
     jpegs = [encode_jpeg(frame, task.settings.jpeg_quality) for frame in data.frames]
     silent = not np.any(data.waveform)
     clip = Clip(source.id, source.label, source.fold, task.media, len(jpegs), source.subject, digest, silent)
     return Outcome(source.id, clip, encode(Record(jpegs, data.fbank)))
+
+
+def _check_machine(media: Path, error: Exception) -> None:
+    """Stop where the machine is at fault: a clip that is left out now stays out when the machine is well again."""
+    if faces.lacks_memory(error) or faces.lacks_memory(error.__cause__):
+        raise DataError(
+            f"{media}: no memory is left to decode it ({error.__cause__ or error}). Finished parts are kept: run the "
+            "same command with fewer --jobs, or take this clip out if it needs too much even alone"
+        ) from error
+    try:
+        with media.open("rb") as file:  # what FFmpeg calls an input error may be the file's fault or the disk's
+            while file.read(2**20):
+                pass
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return  # the clip table names what is not there
+    except OSError as trouble:
+        raise DataError(
+            f"{media} cannot be read: {trouble.strerror}. Finished parts are kept: mend the disk, mount or "
+            "permissions, and run the same command again"
+        ) from trouble

@@ -86,7 +86,7 @@ class Recogniser:
         """
         clip = read_clip(Path(video), self.contract.prepare)
         logits = self.backend.logits(*from_clip(clip, self.contract))[0]
-        return self._prediction(str(video), span(clip.times), logits)
+        return self._prediction(str(video), clip.span, logits)
 
     def predict(self, videos: Iterable[Path | str]) -> Iterator[Prediction | Failure]:
         """Predict many videos, one after the other; one that cannot be read becomes a `Failure`."""
@@ -142,12 +142,6 @@ def _inputs(jpegs: Sequence[bytes], fbank: np.ndarray, contract: Contract) -> In
     if contract.modalities == "vision":
         fbank = np.full_like(fbank, SILENCE)
     return frames[None], fbank[None, None]
-
-
-def span(times: np.ndarray) -> tuple[float, float]:
-    """Start and end in seconds of a clip whose frames are shown at `times` (frames,), the last as long as others."""
-    shown = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    return round(float(times[0]), 3), round(float(times[-1]) + shown, 3)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

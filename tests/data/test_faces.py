@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from make_media import FPS, RATE, grey, moving_face, portrait, tone, write_video
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces
-from mmadfer.data.clip import read_clip
+from mmadfer.data.clip import _one_thread, read_clip
 from mmadfer.errors import ClipError
 
 
@@ -89,7 +90,7 @@ def test_the_crop_follows_a_face_that_moves(tmp_path: Path) -> None:
     moved = np.abs(clip.frames[0].astype(float) - np.roll(clip.frames[0], 12, axis=1)).mean()
     assert steady < 12 < moved
     assert (clip.rate, clip.fbank.shape) == (RATE, (512, 128))
-    assert clip.seconds == pytest.approx(1.0, abs=0.05)
+    assert clip.span == pytest.approx((0.0, 1.0), abs=0.05)
     np.testing.assert_allclose(clip.times, np.arange(24) / FPS, atol=1e-3)
 
 
@@ -107,3 +108,28 @@ def test_every_reason_is_told_with_the_file(tmp_path: Path) -> None:
     with pytest.raises(ClipError, match=r"d\.mov.*less than|d\.mov.*25 ms") as caught:
         read_clip(short, PrepareConfig())
     assert caught.value.reason == "no sound"
+
+
+def test_threads_that_decode_at_once_keep_their_number() -> None:
+    torch.set_num_threads(3)
+    inside, leave, seen = threading.Barrier(3), threading.Event(), list[int]()
+
+    def work() -> None:
+        with _one_thread():
+            inside.wait(10)
+            seen.append(torch.get_num_threads())
+            leave.wait(10)
+        seen.append(torch.get_num_threads())
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    inside.wait(10)
+    bystander = threading.Thread(target=lambda: seen.append(10 * torch.get_num_threads()))
+    bystander.start()
+    bystander.join()
+    leave.set()
+    for worker in workers:
+        worker.join()
+    assert sorted(seen) == [1, 1, 3, 3, 30]
+    assert torch.get_num_threads() == 3

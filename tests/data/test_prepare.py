@@ -12,18 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from make_media import grey, moving_face, tone, video, write_video
 
 from mmadfer.config import PrepareConfig
+from mmadfer.data import faces, sets
 from mmadfer.data import prepare as preparation
-from mmadfer.data import sets
 from mmadfer.data.clip import read_clip
 from mmadfer.data.prepare import prepare
 from mmadfer.data.sets import Source, Table
 from mmadfer.data.store import Store
 from mmadfer.data.summary import print_summary
-from mmadfer.data.workers import Task, outcomes
+from mmadfer.data.workers import Task, outcomes, prepare_clip
 from mmadfer.errors import DataError
 
 SETTINGS = PrepareConfig(face_size=64)
@@ -95,6 +96,16 @@ def test_nothing_is_done_twice(done: SimpleNamespace) -> None:
     assert again.already
     assert done.out.stat() == before
     assert (again.counts, again.left_out) == (done.summary.counts, done.summary.left_out)
+
+
+def test_what_a_kill_after_writing_left_is_cleared(done: SimpleNamespace) -> None:
+    partial = preparation._partial(done.out)
+    (partial / "part-00000").mkdir(parents=True)
+    with preparation._locked(partial):  # its owner is still at work
+        assert prepare(done.table, done.out, SETTINGS).already
+        assert partial.exists()
+    assert prepare(done.table, done.out, SETTINGS).already
+    assert not partial.exists()
 
 
 def test_a_store_of_something_else_is_not_overwritten(done: SimpleNamespace, media: Path) -> None:
@@ -241,3 +252,29 @@ def test_a_clip_that_crashes_its_process_is_left_out_alone(media: Path) -> None:
     assert [outcome.id for outcome in found] == [GOOD[0], GOOD[0], GOOD[1], GOOD[2]]
     assert [outcome.reason for outcome in found] == ["", "unreadable", "", ""]
     assert "ended the process" in found[1].detail
+
+
+def test_a_file_that_the_disk_does_not_give_is_no_verdict_on_the_clip() -> None:
+    media = Path("/proc/self/mem")  # a file whose first byte gives an input error, as a failing disk does
+    with pytest.raises(DataError, match=r"/proc/self/mem cannot be read: Input/output error.*run the same command"):
+        prepare_clip(Task(Source("a", media, "glad", 1), "a.mp4", SETTINGS))
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    from mmadfer.data import clip
+
+    assert clip  # what it needs is imported before memory is short
+    faces.detector()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_lack_of_memory_is_no_picture_without_a_face() -> None:
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        list(faces.detect([np.zeros((2000, 2000, 3), np.uint8)] * 4))
+    assert faces.lacks_memory(caught.value)

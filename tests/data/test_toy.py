@@ -100,7 +100,7 @@ def test_a_face_is_found_in_every_state_of_it(root: Path) -> None:
 def test_preparation_takes_a_clip(root: Path) -> None:
     data = read_clip(root / "sad" / "sad-000.mp4", PrepareConfig(face_size=80, detect_every=12))
     assert data.frames[0].shape == (80, 80, 3)
-    assert len(data.frames) == round(data.seconds * toy_face.FPS)
+    assert len(data.frames) == round(data.span[1] * toy_face.FPS)
 
 
 def test_a_bag_of_frames_cannot_tell_the_orders_apart() -> None:

@@ -11,13 +11,13 @@ from export_setup import CONTRACT, awake
 from rich.console import Console
 
 from mmadfer import contract as contracts
-from mmadfer.data.clip import read_clip
+from mmadfer.data.clip import ClipData, read_clip
 from mmadfer.data.sets import toy
 from mmadfer.errors import DataError, MissingDependencyError, WeightsError
 from mmadfer.model.build import save_weights
 from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.cli import predict_files
-from mmadfer.runtime.recogniser import from_clip, softmax, span
+from mmadfer.runtime.recogniser import from_clip, softmax
 from mmadfer.runtime.results import print_predictions, write_csv, write_json
 
 
@@ -96,7 +96,8 @@ def test_softmax_holds_with_large_logits() -> None:
 
 @pytest.mark.parametrize(("times", "seconds"), [([0.0, 0.1, 0.2], (0, 0.3)), ([1.0], (1, 1)), ([0.5, 1.0], (0.5, 1.5))])
 def test_a_clip_lasts_as_long_as_its_frames_are_shown(times: list[float], seconds: tuple[float, float]) -> None:
-    assert span(np.array(times)) == pytest.approx(seconds)
+    clip = ClipData([], np.empty((0, 0)), np.array(times), np.empty((1, 0)), 16000)
+    assert clip.span == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
