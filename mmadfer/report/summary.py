@@ -152,12 +152,12 @@ def _compare(report: Report, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
     others = {name: runs.read(path) for name, path in beside.items()}
     usable = {name: {f.fold: f for f in _folds(run) if f.usable} for name, run in others.items()}
     mine = {fold.fold: fold for fold in report.usable}
-    common = sorted(set(mine).intersection(*(found for found in usable.values() if found)))
+    notes = {name: _doubt(found, report.labels) for name, found in usable.items()}
+    common = sorted(set(mine).intersection(*(found for name, found in usable.items() if not notes[name])))
     rows = [_row("this run", mine, common, {})]
     for name, found in usable.items():
         differs = {key: theirs for key, (_, theirs) in runs.differences(report.config, others[name].config).items()}
-        note = _doubt(found, report.labels)
-        rows.append(_row(name, found if not note else {}, common, differs, note))
+        rows.append(_row(name, {} if notes[name] else found, common, differs, notes[name]))
     return tuple(rows)
 
 

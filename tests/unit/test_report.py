@@ -149,6 +149,16 @@ def test_runs_are_compared_on_the_folds_that_all_have(tmp_path: Path) -> None:
         assert "vision only" in shown
 
 
+def test_a_run_of_other_classes_takes_no_fold_from_the_comparison(tmp_path: Path) -> None:
+    run, vision = make_run(tmp_path / "run"), make_run(tmp_path / "vision")
+    other = make_run(tmp_path / "other", ())
+    write_fold(other / "fold-5", 5, {"labels": ["glad", "cross"]})
+    found, _, _ = told(run, {"vision only": vision, "other": other})
+    rows = {row["name"]: row for row in found["beside"]}
+    assert rows["this run"]["folds"] == rows["vision only"]["folds"] == [1, 2, 3, 4, 5]
+    assert (rows["other"]["note"], rows["other"]["folds"]) == ("other classes: not compared", [])
+
+
 class _Page(HTMLParser):
     """Collects tags and what they refer to."""
 
