@@ -54,7 +54,7 @@ def to_onnx(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
         MissingDependencyError: the packages of `mmadfer[export]` are not installed.
     """
     onnx, _ = need("onnx", extra="export"), need("onnxscript", extra="export")
-    model, out = _finished(path, fold), Path(out)
+    model, out = finished(path, fold), Path(out)
     _check_size(model, path)
     proto = graph(model, carried(model, promised(model.contract, path)))
     with atomic(out) as temporary:
@@ -63,7 +63,12 @@ def to_onnx(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
     return out
 
 
-def _finished(path: Path | str, fold: int | None) -> MMADFER:
+def finished(path: Path | str, fold: int | None) -> MMADFER:
+    """Load a model to be delivered.
+
+    Raises:
+        WeightsError: no such model, or one that has epochs left to train.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what `load` warns of is an error here
         model = load(path, fold)

@@ -6,7 +6,7 @@ Only the wiring is here; each command calls the module that does the work, and i
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ export_app = typer.Typer(help="Write a trained model in the form that a product 
 app.add_typer(export_app, name="export")
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
+Device = Literal["cpu", "cuda"]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last complete checkpoint.")]
 
 
@@ -58,7 +59,8 @@ def train(
     from mmadfer import run as runs
     from mmadfer.train.loop import train as start
 
-    settings = configs.load(config, overrides or ())
+    settings = runs.absolute(configs.load(config, overrides or ()))
+    runs.check_files(settings)
     folder = runs.open_fold(run or Path("runs") / settings.name, settings, fold, resume)
     result = start(settings, fold, folder, resume=resume)
     if not result.finished:
@@ -69,7 +71,9 @@ def train(
 def evaluate(
     path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
     data: Annotated[Path, typer.Option(help="The prepared store.")],
-    fold: Annotated[int, typer.Option(min=1, help="The fold to test on.")] = 1,
+    fold: Annotated[
+        int | None, typer.Option(min=1, help="Fold of a run directory (default: the first), or of a published .pth.")
+    ] = None,
     clips: Annotated[int, typer.Option(min=1, max=2, help="Index sets averaged per clip.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Predictions per clip as CSV.")] = None,
 ) -> None:
@@ -87,11 +91,12 @@ def predict(
     fold: Annotated[int | None, typer.Option(help="Fold of a run directory.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write predictions as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write predictions as CSV.")] = None,
+    device: Annotated[Device, typer.Option(help="Where the model computes.")] = "cpu",
 ) -> None:
     """Recognise the emotion in video files."""
     from mmadfer.runtime.cli import predict_files
 
-    raise typer.Exit(predict_files(videos, model, backend, fold, json, csv))
+    raise typer.Exit(predict_files(videos, model, backend, fold, json, csv, device))
 
 
 @app.command()
@@ -126,6 +131,18 @@ def export_onnx(
     from mmadfer.export.parity import export
 
     export(path, out, data, fold, clips)
+
+
+@export_app.command("weights")
+def export_weights(
+    path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
+) -> None:
+    """One file with trained weights, encoders and contract, to load on any machine."""
+    from mmadfer.export.to_weights import export
+
+    export(path, out, fold)
 
 
 @app.command()

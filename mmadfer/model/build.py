@@ -18,6 +18,10 @@ from mmadfer.model.fit import explain
 from mmadfer.model.init import draw_encoder, draw_trainable
 from mmadfer.model.mma_dfer import MMADFER, empty
 
+SELF_CONTAINED = (
+    "write one file with everything where it was trained: `mmadfer export weights RUN --fold K --out model.safetensors`"
+)
+
 
 def build(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
     """Make a new model on the CPU in float32; the global random state is neither read nor changed.
@@ -97,6 +101,7 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
     if included:
         model.load_state_dict(tensors, assign=True)
     else:
+        _check_origins(path, contract.model)
         model.to_empty(device="cpu")
         for name in ("vision", "audio"):
             _fill_encoder(model, name)
@@ -106,7 +111,7 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
 
 def _read(path: Path) -> tuple[Contract, dict[str, Tensor]]:
     if not path.is_file():
-        raise WeightsError(f"no weights at {path}")
+        raise WeightsError(f"no weights at {path}: give a run directory, a .safetensors or a published .pth")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(contracts.KEY)
@@ -133,9 +138,20 @@ def _verified(path: Path, model: MMADFER, contract: Contract, included: bool) ->
         )
     if contract.encoder_hash != encoder_hash(model):
         origin = "the encoders inside" if included else f"the encoders built from {_origins(contract.model)}"
-        raise WeightsError(f"{path}: {origin} are not those it was trained with (another hash): give the same files")
+        cure = "use another copy of it" if included else f"put the files of the training there, or {SELF_CONTAINED}"
+        raise WeightsError(f"{path}: {origin} are not those it was trained with (another hash): {cure}")
     model.contract = contract
     return model
+
+
+def _check_origins(path: Path, config: ModelConfig) -> None:
+    files = (encoder.weights for encoder in (config.vision, config.audio))
+    missing = [str(file) for file in files if file is not None and not file.is_file()]
+    if missing:
+        raise WeightsError(
+            f"{path} holds the trained part only, and there is no weights file at {' and '.join(missing)} for its "
+            f"encoders: put the files of the training there, or {SELF_CONTAINED}"
+        )
 
 
 def _origins(config: ModelConfig) -> str:

@@ -91,7 +91,10 @@ def promised(contract: Contract | None, path: Path | str) -> Contract:
         WeightsError: it has none, so that labels and preprocessing are unknown.
     """
     if contract is None:
-        raise WeightsError(f"{path} does not tell its labels and preprocessing; save it with mmadfer's save_weights")
+        raise WeightsError(
+            f"{path} does not tell its labels and preprocessing: take the run it comes from, or write it anew with "
+            "`mmadfer export weights RUN --out model.safetensors`"
+        )
     return contract
 
 

@@ -17,6 +17,7 @@ def predict_files(
     fold: int | None = None,
     json: Path | None = None,
     csv: Path | None = None,
+    device: str = "cpu",
 ) -> int:
     """Predict the videos, print them, and write what is asked for.
 
@@ -25,8 +26,9 @@ def predict_files(
 
     Raises:
         WeightsError: the model cannot be used.
+        MissingDependencyError: the backend or the device is not there.
     """
-    recogniser = Recogniser(model, backend, fold)
+    recogniser = Recogniser(model, backend, fold, device)
     found = recogniser.predict(videos)
     results = list(track(found, "Predicting", total=len(videos), transient=True) if len(videos) > 1 else found)
     if json:

@@ -136,7 +136,10 @@ class Engine:
             return
         self._engine.step()  # ZeRO keeps gradients in buffers of its own, and drops them where their norm is not finite
         if self._engine.was_step_applied():
-            raise TrainingError("DeepSpeed has moved the weights by a gradient that is not finite: a fault in it")
+            raise TrainingError(
+                "DeepSpeed has moved the weights by a gradient that is not finite, so they are lost; checkpoints are "
+                "whole. Start a new run with train.zero_stage=0, where mmadfer itself skips such a step"
+            )
 
 
 def _round_frozen(model: MMADFER) -> None:

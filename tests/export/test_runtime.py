@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from export_setup import CONTRACT, awake
 from rich.console import Console
 
 from mmadfer import contract as contracts
+from mmadfer.cli import app, run
 from mmadfer.data.clip import ClipData, read_clip
 from mmadfer.data.sets import toy
 from mmadfer.errors import DataError, MissingDependencyError, WeightsError
@@ -203,3 +205,20 @@ def test_what_cannot_be_done_is_said(
         pytest.skip("onnxruntime-gpu is installed")
     with pytest.raises(error, match=words):
         Recogniser(onnx_file, **arguments)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
+def test_the_command_computes_where_it_is_told(
+    onnx_file: Path, video: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    there = {".onnx": "CUDAExecutionProvider" in onnxruntime.get_available_providers()}
+    if there.get(suffix, torch.cuda.is_available()):
+        pytest.skip("a GPU is here")
+    command = ["predict", str(video), "--model", str(onnx_file.with_suffix(suffix)), "--device"]
+    assert run(app, [*command, "cuda"]) == MissingDependencyError.exit_code
+    assert "device cuda: " in capsys.readouterr().err
+    assert run(app, [*command, "abacus"]) == 2
+    assert "'cpu', 'cuda'" in capsys.readouterr().err
+    assert run(app, [*command, "cpu"]) == 0
