@@ -69,6 +69,13 @@ def test_evaluation_repeats_the_result_of_training(there: Path) -> None:
     assert (there / "again.csv").read_text() == (there / "run/fold-1/predictions.csv").read_text()
 
 
+def test_evaluation_takes_the_fold_that_the_model_has_not_seen(there: Path) -> None:
+    mmadfer("evaluate", there / "run/fold-2", "--data", there / "toy.store", "--out", there / "second.csv")
+    assert (there / "second.csv").read_text() == (there / "run/fold-2/predictions.csv").read_text()
+    told = mmadfer("evaluate", there / "run/fold-2", "--fold", 1, "--data", there / "toy.store", code=2)
+    assert "trained on the clips of fold 1" in told
+
+
 def test_other_classes_are_refused(there: Path) -> None:
     labels = ("--set", "data.labels=[happy, sad]", "--set", f"data.store={there}/toy.store")
     told = mmadfer("train", "demo", "--run", there / "other", *SET, *labels, code=2)
