@@ -5,8 +5,9 @@ Only the wiring is here; each command calls the module that does the work, and i
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -22,8 +23,14 @@ export_app = typer.Typer(help="Write a trained model in the form that a product 
 app.add_typer(export_app, name="export")
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
-Device = Literal["cpu", "cuda"]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last complete checkpoint.")]
+
+
+class Device(StrEnum):
+    """Where a model computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 @app.command()
@@ -91,12 +98,12 @@ def predict(
     fold: Annotated[int | None, typer.Option(help="Fold of a run directory.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write predictions as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write predictions as CSV.")] = None,
-    device: Annotated[Device, typer.Option(help="Where the model computes.")] = "cpu",
+    device: Annotated[Device, typer.Option(help="Where the model computes.")] = Device.CPU,
 ) -> None:
     """Recognise the emotion in video files."""
     from mmadfer.runtime.cli import predict_files
 
-    raise typer.Exit(predict_files(videos, model, backend, fold, json, csv, device))
+    raise typer.Exit(predict_files(videos, model, backend, fold, json, csv, device.value))
 
 
 @app.command()
