@@ -268,7 +268,7 @@ def little_memory() -> Iterator[None]:
     faces.detector()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (used + 48 * 2**20, hard))
     yield
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
@@ -276,5 +276,5 @@ def little_memory() -> Iterator[None]:
 @pytest.mark.usefixtures("little_memory")
 def test_a_lack_of_memory_is_no_picture_without_a_face() -> None:
     with pytest.raises(RuntimeError) as caught:
-        list(faces.detect([np.zeros((1500, 1500, 3), np.uint8)]))  # 27 MB in torch's float32, and then its pyramid
+        list(faces.detect([np.zeros((2000, 2000, 3), np.uint8)]))  # 48 MB in torch's float32, and then its pyramid
     assert faces.lacks_memory(caught.value)
