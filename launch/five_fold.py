@@ -4,6 +4,7 @@
 """
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -64,7 +65,8 @@ def launch(
     cpus: Annotated[int | None, typer.Option("--cpus-per-fold", min=1, help="CPU cores of a fold.")] = None,
     nodes: Annotated[int, typer.Option("--nodes-per-fold", min=1, help="Nodes of a fold.")] = 1,
     parallel: Annotated[
-        int | None, typer.Option("--array-parallelism", min=1, help="Folds at the same time (default: all).")
+        int | None,
+        typer.Option("--array-parallelism", min=1, help="Folds at the same time (default: all that have GPUs)."),
     ] = None,
     time: Annotated[str | None, typer.Option(help="Time limit of a job: 480 or 8:00:00.")] = None,
     partition: Annotated[str | None, typer.Option(rich_help_panel=SLURM)] = None,
@@ -80,7 +82,7 @@ def launch(
     wanted = {"gpus": gpus, "nodes": nodes, "cpus": cpus, "parallel": parallel, "time": time}
     where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
     resources = plan.resources(settings, chosen, cluster, **wanted, **where)
-    plan.check_files(settings)
+    runs.check_files(settings)
     task = Launch(_place(run, settings, resume), settings, chosen, resources, resume)
     if dry_run:
         print(describe(task))
@@ -191,8 +193,8 @@ def _again(task: Launch) -> str:
         "cpus-per-fold": resources.cpus,
         "array-parallelism": resources.parallel,
     }
-    words = " ".join(f"--{name} {value}" for name, value in options.items())
-    return f"mmadfer launch {task.run / 'config.yaml'} {words} --resume"
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return shlex.join(["mmadfer", "launch", str(task.run / "config.yaml"), *words, "--resume"])
 
 
 def _join(items: object) -> str:

@@ -4,8 +4,8 @@ Nothing heavy is imported before it runs.
 
 A signal before the time limit or at preemption (USR2) would make submitit checkpoint rank 0 at once, in the middle
 of a step. Here every rank only raises a flag; the training loop sees it at the end of the step, all ranks save
-together, and then submitit's own handler puts the job back into the queue. What resumes is found on disk, never in
-the pickle.
+together, and then submitit's own handler puts the job back into the queue. After SIGTERM
+they save and leave for good. What resumes is found on disk, never in the pickle.
 """
 
 import ctypes
@@ -13,13 +13,15 @@ import os
 import signal
 import socket
 import zlib
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from mmadfer import run as runs
+from mmadfer.errors import RunError
+from mmadfer.lock import BusyError
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,7 @@ class FoldJob:
         if job.cluster == "local":
             _die_with(int(job.job_id))
         folder, first = runs.fold_dir(Path(self.run), self.fold), job.global_rank == 0
-        with runs.lock(folder) if first else nullcontext():
-            if first:
-                runs.clear_failed(folder)
-            self._train(folder, job.paths.stderr, first)
+        self._train(folder, job.paths.stderr, first)
 
     def environment(self, job: Any) -> dict[str, str]:
         """Variables for DeepSpeed and torch, from submitit's view of the job."""
@@ -78,8 +77,10 @@ class FoldJob:
 
             config = runs.read(Path(self.run)).config
             result = train(config, self.fold, folder, resume=True, stop=stop)
+            if stop.cancelled and not result.finished:
+                raise RunError(f"fold {self.fold} was stopped by SIGTERM and has saved: --resume goes on from there")
         except Exception as error:
-            if first:
+            if first and not isinstance(error, BusyError):  # the fold is well: another process trains it
                 runs.mark_failed(folder, error, log)
             raise
         if not result.finished:
@@ -109,13 +110,19 @@ class Stop:
     """The stop flag of one rank: raised by the signal, lowered by nobody."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self._requeued = False
         self._signal = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
         self._submitit = signal.signal(self._signal, self._ask)
+        signal.signal(signal.SIGTERM, self._ask)
 
     def __call__(self) -> bool:
         """Whether this rank was asked to stop."""
         return self.asked
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this rank was asked to end for good (SIGTERM, as scancel sends), and not before a time limit."""
+        return self.asked and not self._requeued
 
     def requeue(self) -> None:
         """Let submitit queue the job again (it does so on rank 0) and leave."""
@@ -124,6 +131,7 @@ class Stop:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        self._requeued |= number == self._signal
 
 
 def port_of(job_id: str) -> int:

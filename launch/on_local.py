@@ -2,9 +2,11 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from mmadfer.optional import need
 
 POLL = 0.5
 """Seconds between two looks at the folds."""
+SAVE = 30
+"""Seconds that the folds of a stopped launch have for a step and a checkpoint."""
 
 
 class LocalFolds:
@@ -33,6 +37,8 @@ class LocalFolds:
         self._environment = dict(environment)
         self._parallel = parallel
         self._todo = list(jobs)
+        self._freed: list[tuple[str, ...] | None] = []
+        self._devices = {job.fold: job.devices for job in jobs}
         self._running: dict[int, Any] = {}
         self._logs: dict[int, list[Path]] = {}
         self._executor = submitit.LocalExecutor(run / "jobs", max_num_timeout=1000)
@@ -44,9 +50,10 @@ class LocalFolds:
         for fold, job in list(self._running.items()):
             if job.done():
                 self.states[fold] = self._ended(fold)
+                self._freed.append(self._devices[fold])
                 del self._running[fold]
         while self._todo and len(self._running) < self._parallel:
-            self._start(self._todo.pop(0))
+            self._start(self._placed(self._todo.pop(0)))
         return dict(self.states)
 
     def last_words(self, fold: int) -> tuple[str, Path | None]:
@@ -57,18 +64,25 @@ class LocalFolds:
         return follow.last_lines(self._logs.get(fold, []))
 
     def cancel(self) -> None:
-        """End every fold: first by themselves (ctrl-C reaches them too), then by a signal, then by force."""
+        """End every fold: ask it to save and leave, then by force; an interrupt meanwhile is force at once."""
         self._todo.clear()
-        self._wait(3)
-        self._each(lambda job: job.cancel())
-        self._wait(5)
-        self._each(lambda job: os.kill(int(job.job_id), signal.SIGKILL))
-        self._wait(5)
+        try:
+            for _ in range(SAVE):
+                self._each(lambda job: os.kill(int(job.job_id), signal.SIGTERM))
+                self._wait(1)  # then again: it is not heard while a fold starts
+        finally:
+            self._each(lambda job: os.kill(int(job.job_id), signal.SIGKILL))
+            self._wait(5)
+
+    def _placed(self, job: FoldJob) -> FoldJob:
+        """The job on the GPUs of one that has ended, if one has."""
+        self._devices[job.fold] = self._freed.pop(0) if self._freed else job.devices
+        return replace(job, devices=self._devices[job.fold])
 
     def _start(self, job: FoldJob) -> None:
         from submitit.core.utils import environment_variables
 
-        with environment_variables(**self._environment), _errors_to(self.run / "jobs" / "controllers.log"):
+        with environment_variables(**self._environment), _apart(self.run / "jobs" / "controllers.log"):
             started = self._executor.submit(job)
         self._running[job.fold] = started
         paths = [started.task(k).paths for k in range(started.num_tasks)]
@@ -96,10 +110,12 @@ class LocalFolds:
 
 
 @contextmanager
-def _errors_to(path: Path) -> Iterator[None]:
-    """What is started here writes its errors to `path`: submitit's controllers have tracebacks for an interrupt."""
+def _apart(path: Path) -> Iterator[None]:
+    """What is started here writes its errors to `path`, and leaves ctrl-C to the launch: submitit's controllers would
+    kill their folds in the middle of a step."""
     path.parent.mkdir(exist_ok=True)
-    kept = os.dup(2)
+    kept, main = os.dup(2), threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
     with open(path, "ab") as file:
         os.dup2(file.fileno(), 2)
     try:
@@ -107,6 +123,8 @@ def _errors_to(path: Path) -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def train_here(folds: LocalFolds, show: follow.Follower) -> list[int]:
@@ -124,5 +142,6 @@ def train_here(folds: LocalFolds, show: follow.Follower) -> list[int]:
                     return sorted(told)
                 time.sleep(POLL)
     except BaseException:
+        print(f"Stopping: the folds have {SAVE} s to save; ctrl-C again ends them at once.", flush=True)
         folds.cancel()
         raise

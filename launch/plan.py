@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmadfer.config import Config
-from mmadfer.errors import ConfigError, RunError
+from mmadfer.errors import RunError
 from mmadfer.launch.job import FoldJob
 
 SIGNAL_DELAY = 120
@@ -50,12 +51,12 @@ class Resources:
 
 
 def jobs(run: Path, folds: Iterable[int], resources: Resources) -> list[FoldJob]:
-    """One job per fold; on this machine fold k begins at GPU (k - 1) * gpus and goes round."""
+    """One job per fold; on this machine each takes the next GPUs, round and round."""
     accelerator = "cuda" if resources.gpus else "cpu"
     here = visible_gpus() if resources.cluster == "local" and resources.gpus else []
     made = []
-    for fold in folds:
-        first = (fold - 1) * resources.gpus
+    for place, fold in enumerate(folds):
+        first = place * resources.gpus
         devices = tuple(here[(first + i) % len(here)] for i in range(resources.gpus) if here)
         own = devices if resources.cluster == "local" else None
         made.append(FoldJob(str(run), fold, accelerator, resources.threads, own))
@@ -64,7 +65,7 @@ def jobs(run: Path, folds: Iterable[int], resources: Resources) -> list[FoldJob]
 
 def slurm_parameters(name: str, resources: Resources, environment: dict[str, str]) -> dict[str, Any]:
     """submitit's SLURM parameters for the array of folds."""
-    exports = [f'export {key}="{value}"' for key, value in environment.items()]
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
     wanted = {
         **_where(resources),
         "job_name": name,
@@ -112,7 +113,8 @@ def resources(config: Config, folds: list[int], cluster: str | None, **wanted: A
         _fits_here(gpus, nodes, here)
     if gpus % nodes:
         raise RunError(f"--gpus-per-fold {gpus} cannot be shared evenly by --nodes-per-fold {nodes}")
-    parallel = min(len(folds), wanted["parallel"] or len(folds))
+    fitting = max(1, len(here) // gpus) if cluster == "local" and gpus else len(folds)
+    parallel = min(len(folds), wanted["parallel"] or fitting)
     cpus = wanted["cpus"] or (max(1, cores() // parallel) if cluster == "local" else 4 * max(gpus, nodes))
     minutes = parse_time(wanted["time"]) if wanted["time"] else (30 * 24 * 60 if cluster == "local" else 24 * 60)
     where = {key: wanted[key] for key in ("partition", "account", "qos", "constraint")}
@@ -164,24 +166,6 @@ def parse_time(text: str) -> int:
     if not seconds:
         raise RunError(f"--time {text!r} leaves no time")
     return -(-seconds // 60)
-
-
-def check_files(config: Config) -> None:
-    """Refuse, before anything is made, a launch whose every job would fail.
-
-    Raises:
-        ConfigError: no store is given, or a file of the configuration is not there.
-    """
-    if config.data.store is None:
-        raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
-    named = {
-        "data.store": config.data.store,
-        "model.vision.weights": config.model.vision.weights,
-        "model.audio.weights": config.model.audio.weights,
-    }
-    for key, path in named.items():
-        if path is not None and not path.exists():
-            raise ConfigError(f"{key}: {path} does not exist")
 
 
 def cores() -> int:

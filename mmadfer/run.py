@@ -7,18 +7,12 @@ RUN/jobs/                              the launcher's job files and logs
 RUN/report/                            report.html, report.json
 """
 
-import fcntl
 import json
 import os
-import platform
 import re
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +21,17 @@ from mmadfer import config as configs
 from mmadfer.config import Config
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.files import write_json, write_text
+from mmadfer.lock import NAME, lock
+from mmadfer.origin import origin
 
-PACKAGES = ("torch", "deepspeed", "nvidia-dali-cuda130", "timm", "numpy", "submitit")
 WAIT = 60.0
 """Seconds that a rank waits for rank 0 to make the run directory."""
+FREE = (
+    *("name", "prepare", "data.store", "data.threads", "data.test_clips"),
+    *("model.vision.weights", "model.audio.weights", "train.keep", "train.save_every", "train.log_every"),
+)
+"""Keys that may change from one start to the next: none moves a weight. Encoder files are known by their hash, the
+store by its fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,13 @@ def folds(run: Path) -> list[int]:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of a fold directory; one that has its name is complete, for the name comes by rename."""
-    names = (re.fullmatch(r"step-(\d+)", path.name) for path in (Path(folder) / "checkpoints").glob("step-*"))
-    newest = max((match for match in names if match), key=lambda match: int(match[1]), default=None)
-    return Path(folder) / "checkpoints" / newest[0] if newest else None
+    return next(iter(published(Path(folder) / "checkpoints")), None)
+
+
+def published(checkpoints: Path) -> list[Path]:
+    """Checkpoints by name, the newest first."""
+    found = [path for path in checkpoints.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
 
 
 def result(folder: Path) -> dict[str, Any] | None:
@@ -94,20 +99,9 @@ def clear_failed(folder: Path) -> None:
     (Path(folder) / "failed.json").unlink(missing_ok=True)
 
 
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Keep a fold directory for this process; the system lets go of it whatever becomes of the process.
-
-    Raises:
-        RunError: another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"{folder} is being trained by another process: wait for it, or end it first") from error
-        yield
+def begun(folder: Path) -> bool:
+    """Whether a fold directory holds anything of a training; a lock and word of a failure are nothing."""
+    return folder.is_dir() and any(path.name not in (NAME, "failed.json") for path in folder.iterdir())
 
 
 def create(folder: Path, config: Config, resume: bool = False) -> Run:
@@ -121,13 +115,12 @@ def create(folder: Path, config: Config, resume: bool = False) -> Run:
     """
     folder, config = Path(folder).absolute(), absolute(config)
     _refuse_file(folder)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return _make(folder, config)
-    if not resume:
+    present = (folder / "config.yaml").is_file() or _foreign(folder)
+    if present and not resume:
         raise RunError(f"{folder} exists and is not empty: choose another --run, or go on with --resume")
-    run = read(folder)
-    _same(run.config, config, folder)
-    _note_resume(folder)
+    run, made = _enter(folder, config, resume)
+    if not (made or resume):
+        raise RunError(f"{folder} has just been made by another process: choose another --run, or go on with --resume")
     return run
 
 
@@ -142,13 +135,13 @@ def open_fold(folder: Path, config: Config, fold: int, resume: bool = False) -> 
     folder, follower = Path(folder).absolute(), int(os.environ.get("RANK", "0")) > 0
     if follower:
         _wait(folder / "config.yaml")
-    begun = fold_dir(folder, fold)
-    if not (resume or follower) and begun.is_dir() and any(begun.iterdir()):
-        raise RunError(f"fold {fold} has been begun in {begun}: choose another --run, or go on with --resume")
-    present = (folder / "config.yaml").is_file()
-    run = create(folder, config, resume=resume or present)
-    run.fold(fold).mkdir(exist_ok=True)
-    return run.fold(fold)
+    _refuse_file(folder)
+    place = fold_dir(folder, fold)
+    if not (resume or follower) and begun(place):
+        raise RunError(f"fold {fold} has been begun in {place}: choose another --run, or go on with --resume")
+    _enter(folder, absolute(config), resume and not follower)
+    place.mkdir(exist_ok=True)
+    return place
 
 
 def read(folder: Path) -> Run:
@@ -160,7 +153,7 @@ def read(folder: Path) -> Run:
     folder = Path(folder).absolute()
     path = folder / "config.yaml"
     if not path.is_file():
-        raise RunError(f"{folder} is not a run directory: it has no config.yaml")
+        raise RunError(f"{folder} is not a run directory (no config.yaml): `mmadfer train` and `launch` make one")
     try:
         return Run(folder, configs.load(path))
     except ConfigError as error:
@@ -196,6 +189,35 @@ def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
 
 
+def is_free(key: str) -> bool:
+    """Whether a key may change from one start to the next."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+
+
+def check_files(config: Config) -> None:
+    """Refuse, before anything is made, a training that could not begin.
+
+    Raises:
+        ConfigError: no store is given, a file is not there, or the store has other folds or sound.
+        DataError: the store is damaged, or another file.
+    """
+    if config.data.store is None:
+        raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
+    named = {
+        "data.store": config.data.store,
+        "model.vision.weights": config.model.vision.weights,
+        "model.audio.weights": config.model.audio.weights,
+    }
+    for key, path in named.items():
+        if path is not None and not path.exists():
+            raise ConfigError(f"{key}: {path} does not exist")
+    from mmadfer.data.agreement import check_config
+    from mmadfer.data.store import Store
+
+    with Store(config.data.store) as store:
+        check_config(config, store)
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -203,62 +225,52 @@ def now() -> str:
 
 def _make(folder: Path, config: Config) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", {"name": config.name, "created": now(), **_origin(folder)})
+    write_json(folder / "run.json", {"name": config.name, "created": now(), **origin(folder)})
     write_text(folder / "config.yaml", config.to_yaml())  # last: with it the run is whole
     return Run(folder, config)
 
 
-def _origin(folder: Path) -> dict[str, Any]:
-    return {
-        "version": mmadfer.__version__,
-        "git": _git(folder),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-    }
+def _enter(folder: Path, config: Config, resume: bool) -> tuple[Run, bool]:
+    """The run, and whether it was made just now: of processes that come together, one makes it."""
+    if not (folder / "config.yaml").is_file() and not _foreign(folder):
+        with lock(folder, "made"):
+            if not (folder / "config.yaml").is_file():
+                return _make(folder, config), True
+    changed = _changed(read(folder).config, config, folder)
+    if resume or changed:
+        with lock(folder, "opened"):
+            changed = _changed(read(folder).config, config, folder)  # another process may have written it
+            _note(folder, resume, changed)
+            if changed:
+                write_text(folder / "config.yaml", config.to_yaml())
+    return Run(folder, config), False
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _foreign(folder: Path) -> bool:
+    """Whether a directory holds what does not come from making a run."""
+    ours = re.compile(rf"run\.json|git\.diff|{re.escape(NAME)}|\.(run\.json|git\.diff|config\.yaml)\..*\.tmp")
+    return folder.is_dir() and not all(ours.fullmatch(path.name) for path in folder.iterdir())
 
 
-def _git(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout that the code comes from; its changes go to `git.diff`. None outside a checkout."""
-    code = Path(mmadfer.__file__).resolve()
-    if _output(code.parent, "ls-files", "--error-unmatch", code.name) is None:
-        return None
-    commit, top = _output(code.parent, "rev-parse", "HEAD"), _output(code.parent, "rev-parse", "--show-toplevel")
-    if commit is None or top is None:
-        return None
-    dirty = bool(_output(Path(top.strip()), "status", "--porcelain"))
-    if dirty:
-        write_text(folder / "git.diff", _output(Path(top.strip()), "diff", "--binary", "HEAD") or "")
-    return {"commit": commit.strip(), "dirty": dirty, "diff": "git.diff" if dirty else None}
-
-
-def _output(where: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(where), *arguments], capture_output=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode("utf-8", errors="replace")
-
-
-def _note_resume(folder: Path) -> None:
-    found = about(folder)
-    resumed = [*found.get("resumed", []), {"at": now(), "version": mmadfer.__version__}]
-    write_json(folder / "run.json", {**found, "resumed": resumed})
-
-
-def _same(old: Config, new: Config, folder: Path) -> None:
-    changed = differences(old, new)
+def _note(folder: Path, resume: bool, changed: dict[str, tuple[Any, Any]]) -> None:
+    found, event = about(folder), {"at": now(), "version": mmadfer.__version__}
+    if resume:
+        found["resumed"] = [*found.get("resumed", []), event]
     if changed:
-        lines = "\n".join(f"  {key}: {was!r} in the run, {wanted!r} now" for key, (was, wanted) in changed.items())
+        found["changed"] = [*found.get("changed", []), {**event, "keys": changed}]
+    write_json(folder / "run.json", found)
+
+
+def _changed(old: Config, new: Config, folder: Path) -> dict[str, tuple[Any, Any]]:
+    """The keys that differ, all of them FREE."""
+    changed = differences(old, new)
+    bound = {key: values for key, values in changed.items() if not is_free(key)}
+    if bound:
+        lines = "\n".join(f"  {key}: {was!r} in the run, {wanted!r} now" for key, (was, wanted) in bound.items())
         raise RunError(
             f"{folder} was made for another configuration; mend these keys or choose another --run:\n{lines}"
         )
+    return changed
 
 
 def _refuse_file(folder: Path) -> None:

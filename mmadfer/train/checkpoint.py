@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmadfer import run as runs
 from mmadfer.contract import Contract
 from mmadfer.errors import RunError, TrainingError, WeightsError
 from mmadfer.files import sync
@@ -95,7 +96,7 @@ class Checkpoints:
 
     def _choose(self) -> int:
         """Step of the newest whole checkpoint, -1 without any checkpoint."""
-        paths = states.published(self.folder)
+        paths = runs.published(self.folder)
         for path in paths:
             problem = states.damage(path)
             if problem is None:
@@ -115,7 +116,7 @@ class Checkpoints:
             _replace(final, final.with_suffix(".old"))
         os.rename(temporary, final)
         sync(self.folder)
-        for path in [*states.published(self.folder)[self.keep :], *self.folder.glob("step-*.old")]:
+        for path in [*runs.published(self.folder)[self.keep :], *self.folder.glob("step-*.old")]:
             _delete(path)
 
     def _clean(self) -> None:

@@ -21,6 +21,7 @@ from mmadfer.data.loader import Batch, Loader, batches, steps_per_epoch
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError, RunError
 from mmadfer.files import write_json
+from mmadfer.lock import lock
 from mmadfer.model.build import build, encoder_hash
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.disk import writing
@@ -274,7 +275,7 @@ def _finished(folder: Path, fold: int) -> Result | None:
 def _alone(folder: Path, resume: bool) -> Iterator[None]:
     """Keep other trainings out of the fold directory."""
     _open(folder, resume)
-    with runs.lock(folder):
+    with lock(folder):
         _open(folder, resume)  # while this process waited, another one may have begun it
         runs.clear_failed(folder)
         yield

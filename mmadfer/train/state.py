@@ -1,7 +1,6 @@
 """What a checkpoint says of itself: how far the run is, what it belongs to, and which files make it whole."""
 
 import json
-import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,6 @@ from mmadfer.files import sha256, write_json
 
 FORMAT = 1
 STATE = "state.json"
-FREE = (
-    *("name", "prepare", "data.store", "data.threads", "data.test_clips"),
-    *("model.vision.weights", "model.audio.weights", "train.keep", "train.save_every", "train.log_every"),
-)
-"""Keys that may change from one start to the next: none moves a weight. Encoder files are known by their hash, the
-store by its fingerprint."""
 
 
 @dataclass
@@ -91,7 +84,7 @@ class Belonging:
             old, new = (parse(tree, where=str(path / STATE)) for tree in (saved.config, self.config))
         except ConfigError as error:
             raise RunError(f"{path} was written by another version of mmadfer: {error}") from error
-        changed = {key: values for key, values in runs.differences(old, new).items() if not _is_free(key)}
+        changed = {key: values for key, values in runs.differences(old, new).items() if not runs.is_free(key)}
         if changed:
             lines = "\n".join(f"  {key}: {was!r} in the checkpoint, {now!r} now" for key, (was, now) in changed.items())
             raise RunError(f"{path} was trained with other settings; set them back or choose another run:\n{lines}")
@@ -141,16 +134,6 @@ def damage(path: Path) -> str | None:
         return next((f"{name} has changed" for name, mark in marks.items() if _mark(path / name) != mark), None)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{STATE} cannot be read: {error}"
-
-
-def published(folder: Path) -> list[Path]:
-    """Checkpoints by name, the newest first."""
-    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
-
-
-def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE)
 
 
 def _files(folder: Path) -> list[str]:

@@ -27,12 +27,12 @@ train: {epochs: 2, batch_size: 4, lr: 1.0e-3}
 """
 
 
-def _records() -> Iterator[tuple[Clip, Record]]:
+def _records(folds: int) -> Iterator[tuple[Clip, Record]]:
     for number in range(24):
         rng = np.random.default_rng(number)
         buffer = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(buffer, "JPEG")
-        clip = Clip(f"c{number:02}", LABELS[number % 2], 1 + number // 2 % 2, f"{number}.mp4", 6)
+        clip = Clip(f"c{number:02}", LABELS[number % 2], 1 + number // 2 % folds, f"{number}.mp4", 6)
         yield clip, Record([buffer.getvalue()] * 6, rng.random((512, 128), np.float32))
 
 
@@ -40,7 +40,7 @@ def _records() -> Iterator[tuple[Clip, Record]]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty-four clips of noise in two folds."""
     path = tmp_path_factory.mktemp("store") / "tiny.store"
-    write(path, Header("tiny", LABELS, PrepareConfig(face_size=32)), _records())
+    write(path, Header("tiny", LABELS, PrepareConfig(face_size=32)), _records(2))
     return path
 
 
@@ -49,4 +49,13 @@ def config(store: Path, tmp_path: Path) -> Path:
     """A configuration file whose folds train in seconds."""
     path = tmp_path / "tiny.yaml"
     path.write_text(CONFIG.replace("STORE", str(store)))
+    return path
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Path:
+    """The same with five folds."""
+    store, path = tmp_path / "five.store", tmp_path / "five.yaml"
+    write(store, Header("five", LABELS, PrepareConfig(face_size=32)), _records(5))
+    path.write_text(CONFIG.replace("STORE", str(store)).replace("folds: 2", "folds: 5"))
     return path

@@ -59,8 +59,8 @@ report       when all folds have ended
 #SBATCH --wckey=submitit
 
 # setup
-export PYTHONPATH="RUN/code"
-export PYTHONSAFEPATH="1"
+export PYTHONPATH=RUN/code
+export PYTHONSAFEPATH=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
@@ -89,8 +89,8 @@ srun --unbuffered --output RUN/jobs/%A_%a_%t_log.out --error RUN/jobs/%A_%a_%t_l
 #SBATCH --wckey=submitit
 
 # setup
-export PYTHONPATH="RUN/code"
-export PYTHONSAFEPATH="1"
+export PYTHONPATH=RUN/code
+export PYTHONSAFEPATH=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
@@ -137,12 +137,17 @@ def test_slurm_dry_run_shows_what_submitit_would_write_without_slurm(config: Pat
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_on_one_machine_folds_go_round_the_gpus(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_one_machine_folds_go_round_the_gpus(five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,9")
-    options = ("--run", tmp_path / "run", "--cluster", "local", "--set", "data.folds=5", "--dry-run")
-    one = [line for line in said(config, *options).stdout.splitlines() if line.startswith("job")]
+    options = ("--run", tmp_path / "run", "--cluster", "local", "--dry-run")
+    assert "(3 at a time, local)" in said(five, *options).stdout
+    assert "(1 at a time, local)" in said(five, *options, "--gpus-per-fold", 2).stdout
+    assert "(5 at a time, local)" in said(five, *options, "--array-parallelism", 5).stdout
+    apart = [line for line in said(five, *options, "--folds", "1,4").stdout.splitlines() if line.startswith("job")]
+    assert [line.split("GPUs ")[1].split(",")[0] for line in apart] == ["4", "7"]
+    one = [line for line in said(five, *options).stdout.splitlines() if line.startswith("job")]
     assert [line.split("GPUs ")[1].split(",")[0] for line in one] == ["4", "7", "9", "4", "7"]
-    two = [line for line in said(config, *options, "--gpus-per-fold", 2).stdout.splitlines() if line.startswith("job")]
+    two = [line for line in said(five, *options, "--gpus-per-fold", 2).stdout.splitlines() if line.startswith("job")]
     assert [line.split("GPUs ")[1].rpartition(",")[0] for line in two] == ["4, 7", "9, 4", "7, 9", "4, 7", "9, 4"]
     assert all("2 rank(s)" in line for line in two)
 
@@ -172,6 +177,13 @@ def test_what_cannot_work_is_refused_before_anything_is_made(
     with pytest.raises(error, match=words):
         raise shown.exception
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_sbatch_files_take_paths_as_they_are(config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "my $HOME run"
+    shown = said(config, "--run", run, "--cluster", "slurm", "--dry-run").stdout
+    exports = [line for line in shown.splitlines() if line.startswith("export PYTHONPATH=")]
+    assert exports == [f"export PYTHONPATH='{run}/code'"] * 2
 
 
 def test_no_slurm_is_said_before_anything_is_made(

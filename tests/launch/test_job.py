@@ -53,6 +53,7 @@ def test_a_job_is_small_and_comes_back_from_its_pickle_and_its_checkpoint() -> N
 def test_the_signal_only_raises_the_flag_until_all_have_saved() -> None:
     queued: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: queued.append(number))
+    term = signal.getsignal(signal.SIGTERM)
     try:
         stop = Stop()
         assert not stop()
@@ -63,6 +64,22 @@ def test_the_signal_only_raises_the_flag_until_all_have_saved() -> None:
         assert queued == [signal.SIGUSR2]
     finally:
         signal.signal(signal.SIGUSR2, before)
+        signal.signal(signal.SIGTERM, term)
+
+
+def test_sigterm_stops_for_good_and_usr2_for_the_queue() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        stop = Stop()
+        assert not stop.cancelled
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
+        assert stop.cancelled
+        signal.raise_signal(signal.SIGUSR2)
+        assert not stop.cancelled
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_jobs_import_the_copy_of_the_code(tmp_path: Path) -> None:

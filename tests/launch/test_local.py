@@ -13,6 +13,8 @@ import pytest
 
 from mmadfer import run as runs
 from mmadfer.launch import five_fold
+from mmadfer.launch.job import FoldJob
+from mmadfer.launch.on_local import LocalFolds
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -20,7 +22,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def start(config: Path, run: Path, *options: str) -> "subprocess.Popen[str]":
     command = [sys.executable, five_fold.__file__, str(config), "--run", str(run), "--cluster", "local", *options]
     quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet, start_new_session=True
+    )
 
 
 def wait_for(what: Callable[[], list[int]], seconds: float = 60) -> list[int]:
@@ -72,6 +76,14 @@ def test_two_folds_train_report_and_are_not_trained_again(config: Path, tmp_path
     assert len(list((run / "jobs").glob("*_submitted.pkl"))) == 2
 
 
+def test_a_fold_takes_the_gpus_of_the_one_that_has_ended(config: Path, tmp_path: Path) -> None:
+    jobs = [FoldJob(str(tmp_path), fold, devices=(gpu,)) for fold, gpu in ((1, "0"), (2, "1"), (3, "0"))]
+    folds = LocalFolds(tmp_path, jobs, {}, parallel=2, minutes=1)
+    assert [folds._placed(job).devices for job in jobs[:2]] == [("0",), ("1",)]
+    folds._freed.append(folds._devices[2])
+    assert folds._placed(jobs[2]).devices == ("1",)
+
+
 def test_a_killed_fold_is_said_and_the_launch_fails(config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     begun = start(config, run, "--folds", "2")
@@ -89,13 +101,17 @@ def test_a_killed_fold_is_said_and_the_launch_fails(config: Path, tmp_path: Path
 def test_stopping_the_launch_ends_every_fold_and_says_how_to_go_on(
     config: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
+    config.write_text(config.read_text().replace("epochs: 2", "epochs: 500"))
     run = tmp_path / "run"
     begun = start(config, run, "--array-parallelism", "1")
     pids = wait_for(lambda: tasks(run))
-    begun.send_signal(number)
+    wait_for(lambda: [1] if (run / "fold-1" / "metrics.jsonl").exists() else [])
+    os.killpg(begun.pid, number)  # as ctrl-C does
     text, _ = begun.communicate(timeout=60)
     assert begun.returncode == 130, text
     assert "--resume" in text
     assert "Traceback" not in text
     wait_for(lambda: [1] if not alive(pids) else [], 10)
+    assert "has saved" in str(runs.failure(run / "fold-1"))
+    assert runs.latest_checkpoint(run / "fold-1")
     assert len(list((run / "jobs").glob("*_submitted.pkl"))) == 1

@@ -1,13 +1,16 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from mmadfer import cli
 from mmadfer import config as configs
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.errors import RunError
+from mmadfer.lock import lock
 
 
 def settings(*overrides: str) -> Config:
@@ -89,9 +92,87 @@ def test_the_newest_checkpoint_is_found_and_leftovers_are_not(tmp_path: Path) ->
     assert found.name == "step-00000100"
 
 
+def _lock(folder: Path, wait: float) -> "subprocess.Popen[str]":
+    code = (
+        f"from pathlib import Path; from mmadfer.lock import lock\nwith lock(Path({str(folder)!r}), wait={wait}): pass"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+
+
 def test_only_one_process_holds_a_fold(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from mmadfer import run\nwith run.lock(Path({str(tmp_path)!r})): pass"
-    with runs.lock(tmp_path):
-        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "is being trained by another process" in other.stderr
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with lock(tmp_path):
+        other = _lock(tmp_path, 1.2)
+        assert "is being trained by another process: wait for it" in other.communicate(timeout=30)[1]
+    assert _lock(tmp_path, 0).wait(timeout=30) == 0
+
+
+def test_a_process_that_is_about_to_leave_is_waited_for(tmp_path: Path) -> None:
+    with lock(tmp_path):
+        other = _lock(tmp_path, 30)
+        assert other.stderr is not None
+        assert "waiting up to 30 s" in other.stderr.readline()
+    assert other.communicate(timeout=30)[1] == ""
+    assert other.returncode == 0
+
+
+def test_processes_that_start_together_make_one_run(tmp_path: Path) -> None:
+    code = f"""
+import sys, time
+from pathlib import Path
+from mmadfer import config, run
+settings = config.load("dfew_160")
+while time.time() < float(sys.argv[2]): pass
+run.open_fold(Path({str(tmp_path / "run")!r}), settings, int(sys.argv[1]))
+"""
+    for _ in range(2):  # the second time, none makes it
+        together = str(time.time() + 2)
+        folds = [
+            subprocess.Popen([sys.executable, "-c", code, str(k), together], stderr=subprocess.PIPE, text=True)
+            for k in range(1, 6)
+        ]
+        assert [fold.communicate(timeout=60)[1] for fold in folds] == [""] * 5
+    assert runs.folds(tmp_path / "run") == [1, 2, 3, 4, 5]
+    assert "resumed" not in runs.about(tmp_path / "run")
+
+
+def test_a_run_whose_making_was_cut_short_is_made_again(tmp_path: Path) -> None:
+    for name in ("run.json", ".config.yaml.x1y2.tmp", ".lock"):
+        (tmp_path / name).write_text("")
+    assert runs.create(tmp_path, settings()).path == tmp_path
+
+
+def test_files_may_move_and_the_run_says_so(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    runs.open_fold(run, settings("data.store=/a.store"), 1)
+    runs.open_fold(run, settings("data.store=/b.store", "train.save_every=7"), 2)
+    assert runs.read(run).config.data.store == Path("/b.store")
+    about = runs.about(run)
+    assert about["changed"][0]["keys"]["data.store"] == ["/a.store", "/b.store"]
+    assert set(about["changed"][0]["keys"]) == {"data.store", "train.save_every"}
+    assert "resumed" not in about
+
+
+def test_only_rank_0_notes_that_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.open_fold(tmp_path / "run", settings(), 1)
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        runs.open_fold(tmp_path / "run", settings(), 1, resume=True)
+    assert len(runs.about(tmp_path / "run")["resumed"]) == 1
+
+
+def test_a_fold_that_could_not_begin_is_not_begun(tmp_path: Path) -> None:
+    fold = runs.open_fold(tmp_path / "run", settings(), 1)
+    with lock(fold):
+        runs.mark_failed(fold, "no such store", None)
+    assert not runs.begun(fold)
+    assert runs.open_fold(tmp_path / "run", settings(), 1) == fold
+
+
+def test_a_first_mistake_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for store in ("null", "nowhere.store"):
+        assert cli.run(cli.app, ["train", "dfew_160", "--set", f"data.store={store}"]) == 2
+        assert "data.store" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

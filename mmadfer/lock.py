@@ -1,0 +1,52 @@
+"""A folder kept for one process; the system lets go of it whatever becomes of the process."""
+
+import fcntl
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from mmadfer.errors import RunError
+
+NAME = ".lock"
+WAIT = 60.0
+"""Seconds that a stopped process may take to save and leave."""
+QUIET = 1.0
+"""Seconds of waiting that are not worth a word."""
+
+
+class BusyError(RunError):
+    """Another process holds the folder, and does not leave."""
+
+
+@contextmanager
+def lock(folder: Path, what: str = "trained", wait: float = WAIT) -> Iterator[None]:
+    """Keep a folder for this process; waits up to `wait` seconds for another one to leave it, and says so.
+
+    Raises:
+        BusyError: another process holds it; `what` says what is being done to it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / NAME, "w", encoding="utf-8") as file:
+        if not _taken(file, folder, min(wait, QUIET)):
+            print(f"{folder} is being {what} by another process: waiting up to {wait:.0f} s", file=sys.stderr)
+            if not _taken(file, folder, wait - QUIET):
+                raise BusyError(f"{folder} is being {what} by another process: wait for it, or end it first")
+        yield
+
+
+def _taken(file: IO[str], folder: Path, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.1)
+        except OSError as error:  # a file system without locks
+            print(f"{folder} cannot be locked ({error.strerror}): keep other processes out of it", file=sys.stderr)
+            return True
