@@ -66,7 +66,7 @@ def launch(
     nodes: Annotated[int, typer.Option("--nodes-per-fold", min=1, help="Nodes of a fold.")] = 1,
     parallel: Annotated[
         int | None,
-        typer.Option("--array-parallelism", min=1, help="Folds at the same time (default: all that have GPUs)."),
+        typer.Option("--array-parallelism", min=1, help="Folds at a time (default: as GPUs allow)."),
     ] = None,
     time: Annotated[str | None, typer.Option(help="Time limit of a job: 480 or 8:00:00.")] = None,
     partition: Annotated[str | None, typer.Option(rich_help_panel=SLURM)] = None,

@@ -15,6 +15,7 @@ from mmadfer import run as runs
 from mmadfer.launch import five_fold
 from mmadfer.launch.job import FoldJob
 from mmadfer.launch.on_local import LocalFolds
+from mmadfer.lock import lock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -74,6 +75,25 @@ def test_two_folds_train_report_and_are_not_trained_again(config: Path, tmp_path
     assert again.returncode == 0
     assert "running" not in text
     assert len(list((run / "jobs").glob("*_submitted.pkl"))) == 2
+
+
+def test_train_waits_for_its_fold_and_makes_paths_absolute(config: Path, store: Path, tmp_path: Path) -> None:
+    fold, relative = tmp_path / "run" / "fold-1", os.path.relpath(store, tmp_path)
+    command = [sys.executable, "-m", "mmadfer.cli", "train", str(config), "--run", "run", "--set"]
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    with lock(fold.resolve()):
+        begun = subprocess.Popen(
+            [*command, f"data.store={relative}"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True
+        )
+        assert begun.stderr is not None
+        assert any("trained by another process: waiting" in line for line in begun.stderr)
+        assert not runs.begun(fold)
+    _, words = begun.communicate(timeout=120)
+    assert begun.returncode == 0, words
+    newest = runs.latest_checkpoint(fold)
+    assert newest is not None
+    saved = json.loads((newest / "state.json").read_text())["belonging"]["config"]
+    assert Path(saved["data"]["store"]).is_absolute()
 
 
 def test_a_fold_takes_the_gpus_of_the_one_that_has_ended(config: Path, tmp_path: Path) -> None:
