@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmadfer import config as configs
 from mmadfer import run as runs
 from mmadfer.launch import five_fold
 from mmadfer.launch.job import FoldJob
@@ -78,10 +79,11 @@ def test_two_folds_train_report_and_are_not_trained_again(config: Path, tmp_path
 
 
 def test_train_waits_for_its_fold_and_makes_paths_absolute(config: Path, store: Path, tmp_path: Path) -> None:
-    fold, relative = tmp_path / "run" / "fold-1", os.path.relpath(store, tmp_path)
+    fold = runs.open_fold(tmp_path / "run", configs.load(str(config)), 1)
+    relative = os.path.relpath(store, tmp_path)
     command = [sys.executable, "-m", "mmadfer.cli", "train", str(config), "--run", "run", "--set"]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    with lock(fold.resolve()):
+    with lock(fold):
         begun = subprocess.Popen(
             [*command, f"data.store={relative}"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True
         )
