@@ -35,12 +35,20 @@ class Device(StrEnum):
 
 @app.command()
 def prepare(
-    data_set: Annotated[str, typer.Argument(help="Which layout: toy or folder.")],
-    root: Annotated[Path, typer.Option(help="Where the media files lie (toy: where they are made).")],
+    data_set: Annotated[
+        str, typer.Argument(help="Layout: dfew, mafw, mafw_compound, crema_d, ravdess, folder, csv or toy.")
+    ],
+    root: Annotated[Path, typer.Option(help="The data set's folder, or the CSV file (toy: where it is made).")],
     out: Annotated[Path, typer.Option(help="The store to write.")],
     config: Annotated[str, typer.Option(help="Configuration with the `prepare` section.")] = "dfew_160",
     overrides: Set = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    device: Annotated[Device, typer.Option(help="Where faces are looked for.")] = Device.CPU,
+    lists: Annotated[
+        Path | None, typer.Option(help="dfew, mafw: folder of the published program's lists (folder count label).")
+    ] = None,
+    prefix: Annotated[str | None, typer.Option(help="The start of the lists' paths that --root replaces.")] = None,
+    preview: Annotated[Path | None, typer.Option(help="Write 50 random clips as one HTML page.")] = None,
 ) -> None:
     """Turn media files into one checksummed store of faces, sound and folds."""
     from mmadfer import config as configs
@@ -49,8 +57,12 @@ def prepare(
     from mmadfer.data.prepare import print_summary
 
     settings = configs.load(config, overrides or ())
-    table = sets.table(data_set, root, settings.data.folds)
-    print_summary(run(table, out, settings.prepare, jobs))
+    table = sets.table(data_set, root, settings.data.folds, lists, prefix)
+    print_summary(run(table, out, settings.prepare, jobs, device.value))
+    if preview:
+        from mmadfer.data.preview import write_preview
+
+        write_preview(out, preview)
 
 
 @app.command()

@@ -41,6 +41,18 @@ class PrepareConfig(Section):
     """Side of the stored face crops in pixels."""
     face_margin: Annotated[float, Field(ge=0, le=2)] = 0.2
     """Width added around the detected box, as a share of its longer side."""
+    face_box: Literal["track", "union"] = "track"
+    """`track` follows one face through the clip. `union` cuts, frame by frame, around all faces in the frame, and the
+    picture's centre where there is none, as the published program did for MAFW; `face_margin` and `detect_every` then
+    have no effect."""
+    mafw_frame_order: Literal["time", "published"] = "time"
+    """`published` takes frames in the order of their numbers as text (0, 1, 10, 11, …, 2, …), without the last of them,
+    as the published program read MAFW; the released MAFW weights were trained so."""
+    no_sound: Literal["leave_out", "silence"] = "leave_out"
+    """What becomes of a clip without a sound track: left out, or kept with a filter bank of padding only (as the
+    published program did). Both are told in the report."""
+    max_seconds: Annotated[float, Field(gt=0)] = 300
+    """A longer clip is left out and named: an emotion clip lasts seconds, and a film would fill the memory."""
     detect_every: Positive = 5
     """Faces are detected in every n-th frame; boxes in between are interpolated."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95

@@ -19,13 +19,17 @@ class Clip:
     fold: int
     """The fold, from 1, in whose test set the clip is."""
     media: str
-    """The media file, relative to the store's root."""
+    """The video file, or the folder of frames, relative to the store's root."""
     frames: int
     subject: str | None = None
     sha256: str = ""
     """Of the media file."""
     silent: bool = False
-    """Its sound track is there, but every sample is zero."""
+    """Its sound is nothing but zeros, or missing and replaced by silence (`prepare.no_sound`)."""
+    sound: str | None = None
+    """The file with its sound, relative to the store's root, where that is not `media`."""
+    rate: int = 0
+    """Of the sound that the filter bank was computed from, in Hz; 0 where there was none."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,15 @@ class Source:
 
     id: str
     media: Path
+    """A video file, or a folder with one image for each frame, in the order of the numbers in their names."""
     label: str
     fold: int
     """The fold, from 1, in whose test set the clip is."""
     subject: str | None = None
+    sound: Path | None = None
+    """The file with its sound; None: the sound of `media`. One that does not exist is a clip without sound."""
+    cropped: bool = False
+    """The frames show nothing but the face, and are taken as they are."""
 
 
 @dataclass(frozen=True)
