@@ -1,0 +1,64 @@
+"""What every benchmark prints: the machine it ran on, and a plain table that can be pasted into a document."""
+
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("mmadfer", "torch", "av", "pillow", "numpy", "nvidia-dali-cuda130")
+
+
+def machine() -> str:
+    """One line: date, CPU model, cores that this process may use, GPU if any, and the versions that matter."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    found = {name: found for name in PACKAGES if (found := _version(name))}
+    versions = ", ".join(f"{name} {number}" for name, number in found.items())
+    parts = [date.today().isoformat(), _processor(), f"{len(os.sched_getaffinity(0))} cores", *gpus]
+    return f"{', '.join(parts)}; Python {platform.python_version()}, {versions}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A plain text table: the first column to the left, the others to the right, a rule under the heads."""
+    lines = [[str(cell) for cell in row] for row in (heads, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = [
+        "  ".join(_pad(k, cell, width) for k, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+        for line in lines
+    ]
+    return "\n".join([texts[0], "  ".join("-" * width for width in widths), *texts[1:]])
+
+
+def _pad(column: int, cell: str, width: int) -> str:
+    return cell.ljust(width) if column == 0 else cell.rjust(width)
+
+
+@contextmanager
+def on_cores(count: int) -> Iterator[None]:
+    """Let this process, and those that it starts meanwhile, use `count` cores only; threads that run stay elsewhere."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
