@@ -1,17 +1,15 @@
 """The report as one self-contained HTML page."""
 
 from collections.abc import Iterable
-from html import escape
 from typing import Any
 
 from mmadfer.report.folds import FoldResult
 from mmadfer.report.plots import curve
-from mmadfer.report.style import CSS
+from mmadfer.report.style import document, section, table
+from mmadfer.report.style import text as _text
 from mmadfer.report.summary import PICKED, RESULT, SPREAD, Report
 from mmadfer.report.terminal import percent, spread
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""The page asks for nothing, and runs nothing."""
 FAINT = ' class="dim"'
 
 
@@ -22,26 +20,13 @@ def render(report: Report) -> str:
         _head(report),
         _alarm(report),
         _figures(report),
-        _section("Folds", _folds(report)),
-        _section("Confusion and recall", _matrix(report)),
-        _section("Curves", _curves(report)),
-        _section("Beside other runs", _beside(report)) if report.beside else "",
-        _section("Where it comes from", _origin(report)),
+        section("Folds", _folds(report)),
+        section("Confusion and recall", _matrix(report)),
+        section("Curves", _curves(report)),
+        section("Beside other runs", _beside(report)) if report.beside else "",
+        section("Where it comes from", _origin(report)),
     ]
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{CSS}</style>\n</head>\n<body>\n{''.join(parts)}</body>\n</html>\n"
-    )
-
-
-def _text(value: Any) -> str:
-    return escape(str(value))
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{title}</h2>\n{body}</section>\n"
+    return document(title, "".join(parts))
 
 
 def _head(report: Report) -> str:
@@ -75,7 +60,7 @@ def _folds(report: Report) -> str:
     means = [f"{percent(report.mean(value))}{spread(report.std(value))}" for value in ("uar", "war")]
     picked = f"{percent(report.best('uar'))} / {percent(report.best('war'))}"
     foot = ["Mean", *means, int(report.confusion.sum()), "", "", "", picked]
-    return _table(head, body, _cells(foot), f"* {PICKED}.")
+    return table(head, body, _cells(foot), f"* {PICKED}.")
 
 
 def _fold(fold: FoldResult) -> str:
@@ -97,22 +82,13 @@ def _cells(values: Iterable[Any]) -> str:
     return f'<th scope="row">{first}</th>{cells}<td{FAINT}>{last}</td>'
 
 
-def _table(head: str, body: str, foot: str = "", caption: str = "", kind: str = "") -> str:
-    tail = f"<tfoot><tr>{foot}</tr></tfoot>" if foot else ""
-    under = f"<caption>{caption}</caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table class="{kind}">{under}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody>{tail}</table></div>\n"
-    )
-
-
 def _matrix(report: Report) -> str:
     heads = ("truth \\ predicted", *report.labels, "Recall %")
     head = "".join(f"<th>{_text(name)}</th>" for name in heads)
     lines = zip(report.labels, report.confusion, report.recall, strict=True)
     rows = "".join(_matrix_row(label, row, recall) for label, row, recall in lines)
     caption = "Clips, and percent of the row, summed over the test folds. Recall is of this sum: its mean may differ"
-    return _table(head, rows, "", f"{caption} from the mean UAR of the folds.", "matrix")
+    return table(head, rows, "", f"{caption} from the mean UAR of the folds.", "matrix")
 
 
 def _matrix_row(label: str, row: Any, recall: float | None) -> str:
@@ -143,7 +119,7 @@ def _beside(report: Report) -> str:
         cells = (", ".join(map(str, row.folds)), percent(row.uar), percent(row.war))
         middle = "".join(f"<td>{cell}</td>" for cell in cells)
         body += f'<tr><th scope="row">{_text(row.name)}</th>{middle}<td class="text">{_text(differs)}</td></tr>'
-    return _table(head, body, "", "Means over the folds that all these runs have.")
+    return table(head, body, "", "Means over the folds that all these runs have.")
 
 
 def _origin(report: Report) -> str:

@@ -1,4 +1,10 @@
-"""The look of the page: one column on a phone, light or dark as the reader's device is, nothing fetched."""
+"""The frame and look of our pages: one column on a phone, light or dark as the reader's device is, nothing fetched."""
+
+from html import escape
+from typing import Any
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""A page asks for nothing, and runs nothing."""
 
 CSS = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --dim: #5c6670; --line: #d9dee3; --soft: #f4f6f8;
@@ -39,3 +45,33 @@ pre { background: var(--soft); border-radius: .6rem; padding: .8rem 1rem; overfl
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 @media print { body { max-width: none; } details { display: none; } }
 """
+
+
+def text(value: Any) -> str:
+    """Any value as HTML text or attribute; what UTF-8 cannot say, as in odd file names, as `\\x..`."""
+    return escape(str(value).encode("utf-8", "backslashreplace").decode())
+
+
+def document(title: str, body: str, css: str = "") -> str:
+    """A whole HTML page of a plain title and a body in HTML; `css` is added to the common one."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{text(title)}</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{CSS}{css}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
+def section(title: str, body: str) -> str:
+    """A part of a page under a heading; both are HTML."""
+    return f"<section><h2>{title}</h2>\n{body}</section>\n"
+
+
+def table(head: str, body: str, foot: str = "", caption: str = "", kind: str = "") -> str:
+    """A table of rows and cells in HTML, that scrolls where the page is too narrow for it."""
+    tail = f"<tfoot><tr>{foot}</tr></tfoot>" if foot else ""
+    under = f"<caption>{caption}</caption>" if caption else ""
+    return (
+        f'<div class="scroll"><table class="{kind}">{under}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody>{tail}</table></div>\n"
+    )
