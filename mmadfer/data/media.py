@@ -1,6 +1,7 @@
 """Frames and sound of a media file through PyAV; a file that is cut off is noticed, never used in part.
 
-Needs nothing but FFmpeg's libraries, which PyAV brings. Times are seconds from the start of the container.
+Needs nothing but FFmpeg's libraries, which PyAV brings. Times are seconds from the start of the container. Only
+containers of media are opened, and only this one file: a playlist under a video's name leads nowhere.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,18 @@ from mmadfer.errors import ClipError
 SHORTER = 0.05
 """A file is cut off if this share of its duration, and `SHORTER_SECONDS`, are missing at the end."""
 SHORTER_SECONDS = 0.25
+MOST_PIXELS = 8192 * 4320
+"""Of a picture: 8K video, the largest in use. A damaged header can promise gigabytes."""
+MOST_FPS = 1000
+"""A file with more pictures per second of the limit is too long, whatever its time stamps say."""
+RATES = (1000, 768_000)
+"""Lowest and highest rate of sound in Hz; what is outside is a damaged header."""
+MOST_CHANNELS = 64
+CONTAINERS = (
+    "mov,matroska,webm,avi,flv,live_flv,wav,w64,mpeg,mpegvideo,mpegts,asf,ogg,mp3,aac,flac,aiff,au,caf,amr,ac3,eac3,"
+    "h264,hevc,av1,obu,ivf,m4v,mjpeg,dv,gif,nut,rm,mxf,swf,wtv,gxf,yuv4mpegpipe"
+)
+"""FFmpeg's demuxers for media; left out are those that read text as video or follow links to other files."""
 
 
 def read_frames(path: Path | str) -> Iterator[tuple[float, np.ndarray]]:
@@ -33,11 +46,27 @@ def read_frames(path: Path | str) -> Iterator[tuple[float, np.ndarray]]:
         yield frame_time(frame), to_rgb(frame)
 
 
-def video_frames(path: Path | str) -> Iterator[av.VideoFrame]:
-    """Like `read_frames`, with pictures as the decoder made them; `to_rgb` converts those that are wanted."""
-    count = 0
-    for frame in _decode(Path(path), "video"):
+def duration(path: Path | str) -> float | None:
+    """Seconds that the file lasts as its container says, which may be wrong; None if it does not say.
+
+    Raises:
+        ClipError: `unreadable`.
+    """
+    with _opened(Path(path)) as container:
+        return container.duration / av.time_base if container.duration else None
+
+
+def video_frames(path: Path | str, limit: float | None = None) -> Iterator[av.VideoFrame]:
+    """Like `read_frames`, with pictures as the decoder made them; `to_rgb` converts those that are wanted.
+
+    Raises:
+        ClipError: as `read_frames`; `too long` as soon as pictures lie more than `limit` seconds apart.
+    """
+    count, first = 0, 0.0
+    for frame in _decode(Path(path), "video", limit):
+        first = first if count else frame_time(frame)
         count += 1
+        _check_length(path, limit, max(frame_time(frame) - first, count / MOST_FPS))
         yield frame
     if not count:
         raise ClipError(f"{path} has no pictures: give a video file", "empty")
@@ -58,34 +87,64 @@ def to_rgb(frame: av.VideoFrame, longest: int | None = None) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))  # both count counter-clockwise
 
 
-def read_sound(path: Path | str, rate: int | Literal["native"] = "native") -> tuple[np.ndarray, int]:
+def read_sound(
+    path: Path | str, rate: int | Literal["native"] = "native", limit: float | None = None
+) -> tuple[np.ndarray, int]:
     """Decode the first sound stream, resampled by libswresample unless `rate` is `native`.
 
     Returns:
         waveform float32 (channels, samples) in [-1, 1], and its rate in Hz.
 
     Raises:
-        ClipError: `no sound` (no sound stream, or nothing in it) or `unreadable`.
+        ClipError: `no sound` (no sound stream, or nothing in it), `too long` (more than `limit` seconds) or
+            `unreadable`.
     """
-    chunks, found = list[np.ndarray](), 0
+    chunks, samples, kind = list[np.ndarray](), 0, (0, 0)
     resampler = av.AudioResampler(format="fltp", rate=None if rate == "native" else rate)
     with _readable(Path(path)):
-        for frame in _decode(Path(path), "audio"):
+        for frame in _decode(Path(path), "audio", limit):
+            kind = _same_sound(path, frame, kind)
+            samples += frame.samples
+            _check_length(path, limit, samples / frame.sample_rate)
             chunks += [part.to_ndarray() for part in resampler.resample(frame)]
-            found = found or frame.sample_rate
-        if found:
+        if samples:
             chunks += [part.to_ndarray() for part in resampler.resample(None)]
-    if not chunks:
+    if not sum(chunk.shape[1] for chunk in chunks):
         raise ClipError(f"{path} has no sound: give a video with a sound track", "no sound")
-    return np.concatenate(chunks, axis=1), found if rate == "native" else rate
+    return np.concatenate(chunks, axis=1), kind[0] if rate == "native" else rate
 
 
-def _decode(path: Path, kind: Literal["video", "audio"]) -> Iterator[Any]:
+def _same_sound(path: Path | str, frame: Any, before: tuple[int, int]) -> tuple[int, int]:
+    """Rate and number of channels, which stay what they were in a sound file."""
+    kind = (frame.sample_rate, frame.layout.nb_channels)
+    if not (RATES[0] <= kind[0] <= RATES[1] and kind[1] <= MOST_CHANNELS):
+        raise ClipError(
+            f"{path} says that its sound has {kind[1]} channels at {kind[0]} Hz, but at most {MOST_CHANNELS} at "
+            f"{RATES[0]} to {RATES[1]} Hz can be: it is damaged; copy it again"
+        )
+    if before[0] and kind != before:
+        raise ClipError(
+            f"the sound of {path} changes from {before[1]} channels at {before[0]} Hz to {kind[1]} at {kind[0]} Hz: it "
+            "is damaged, or several recordings in one file; copy it again, or cut it"
+        )
+    return kind
+
+
+def _check_length(path: Path | str, limit: float | None, seconds: float) -> None:
+    if limit is not None and seconds > limit:
+        raise ClipError(
+            f"{path} is longer than {limit:g} s: cut it into clips, or raise prepare.max_seconds", "too long"
+        )
+
+
+def _decode(path: Path, kind: Literal["video", "audio"], limit: float | None) -> Iterator[Any]:
     """The frames of the first stream of a kind; all packets are read, so that a missing end is seen."""
-    with _readable(path), av.open(str(path)) as container:
+    with _opened(path) as container:
+        _check_length(path, limit, (container.duration or 0) / av.time_base)
         stream = next((stream for stream in container.streams if stream.type == kind), None)
         if stream is not None:
             stream.codec_context.thread_count = 1  # preparation runs one process per core
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         end, expected = 0.0, _duration(path, container)
         for packet in container.demux():
             end = max(end, _end(packet))
@@ -95,6 +154,14 @@ def _decode(path: Path, kind: Literal["video", "audio"]) -> Iterator[Any]:
                 yield from packet.decode()
         if expected - end > max(SHORTER_SECONDS, SHORTER * expected):
             raise ClipError(f"{path} is cut off: it ends after {end:.1f} of {expected:.1f} s; copy it again")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "max_pixels": str(MOST_PIXELS)}
+    # the prefix keeps names such as 12:30.mp4 from being taken for a protocol
+    with _readable(path), av.open(f"file:{path}", options=options) as container:
+        yield container
 
 
 @contextmanager
