@@ -1,12 +1,16 @@
-"""The store: one file with every prepared clip of a data set, read at random by clip id.
+"""The store: one file with every prepared clip of a data set, read at random by clip id, or by clip and frame.
 
-The container is a ZIP without compression: random access by name, a CRC-32 for each record, one file for the
-cluster's file system instead of a million, written by the standard library, and any tool can list and check it.
-LMDB and HDF5 need a library each and lock or corrupt on network file systems; WebDataset's tar has no index and no
-checksum.
+The container is a ZIP without compression: random access by name, a CRC-32 for each record, one file for the cluster's
+file system instead of a million, written by the standard library, and any tool can list and check it. Records are
+safetensors (`mmadfer.data.record`), which any framework reads and nobody has to unpickle. LMDB and HDF5 need a library
+each and lock or corrupt on network file systems; WebDataset's tar has no index and no checksum; Parquet and Arrow read
+rows by the group, and a JPEG gains nothing from columns; array formats (Zarr, NumPy) want items of one size.
 
+    clips/<id>.safetensors        a record; its head (all but the frames) has a checksum of its own in the index
     index.json                    format, data set, labels, settings, fingerprint, clips, clips left out
-    clips/<id>.safetensors        jpeg uint8 (all frames, concatenated), offsets int64 (n + 1), fbank float32
+
+So the frames that training draws are read and checked without the others: the head first, whose length the index knows,
+then the frames, where neighbours are fetched together, each with its checksum from the head.
 """
 
 import errno
@@ -15,53 +19,36 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-from safetensors import SafetensorError
-
-from mmadfer.config import PrepareConfig
-from mmadfer.data.record import Clip, Record, check_id, decode, encode
+from mmadfer.data import index as indexes
+from mmadfer.data.index import Header
+from mmadfer.data.record import Clip, Head, Record, check_id, checked, decode, encode, read_head, runs
 from mmadfer.errors import DataError
 from mmadfer.files import atomic
 
 __all__ = ["Clip", "Header", "Record", "Store", "check_id", "write", "writing"]
 
-FORMAT = "mmadfer-store"
-VERSION = 1
 INDEX = "index.json"
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    ValueError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    OSError,
-    EOFError,
-)
+ODD = (ValueError, LookupError, TypeError, RuntimeError, OSError, EOFError)
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, *ODD)
 """What `zipfile` and our own parsing raise on bytes that are not what they should be."""
-LOCAL_HEADER = 30  # bytes before the name in a ZIP member; the lengths of name and extra field are its last four
+LOCAL_HEADER = 30  # bytes before the name in a ZIP member; ours have nothing between the name and the content
 
 
-@dataclass(frozen=True)
-class Header:
-    """What holds for the whole store."""
+class _Place(NamedTuple):
+    """Where a record lies in the file, and the checksums that the index has of it."""
 
-    data_set: str
-    labels: tuple[str, ...]
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    root: Path = Path()
-    fingerprint: str = ""
-    """Of settings and sources; equal fingerprints mean that preparing again would give the same store."""
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    """Clip id -> why it is not in the store."""
+    start: int
+    size: int
+    crc: int
+    head: int
+    head_crc: int
 
 
 @contextmanager
@@ -89,12 +76,15 @@ def write(path: Path | str, header: Header, records: Iterable[tuple[Clip, Record
         DataError: an id twice or not storable, a label that is not in the header, or a full disk.
     """
     path, clips = Path(path), dict[str, Clip]()
+    heads = dict[str, tuple[int, int]]()
     with writing(path), atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for clip, content in records:
             _check(clip, header, clips)
-            clips[clip.id] = clip
-            archive.writestr(_member(clip.id), content if isinstance(content, bytes) else encode(content))
-        archive.writestr(zipfile.ZipInfo(INDEX), json.dumps(_index(path, header, clips), indent=1))
+            data = content if isinstance(content, bytes) else encode(content)
+            size = read_head(data, len(data)).size
+            clips[clip.id], heads[clip.id] = clip, (size, zlib.crc32(data[:size]))
+            archive.writestr(_member(clip.id), data)
+        archive.writestr(zipfile.ZipInfo(INDEX), indexes.to_text(path, header, clips, heads))
 
 
 def _check(clip: Clip, header: Header, seen: Mapping[str, Clip]) -> None:
@@ -111,21 +101,6 @@ def _member(clip: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(
         f"clips/{clip}.safetensors"
     )  # with the ZIP epoch as its date, so that bytes are reproducible
-
-
-def _index(path: Path, header: Header, clips: Mapping[str, Clip]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "data_set": header.data_set,
-        "labels": header.labels,
-        "prepare": header.prepare.model_dump(mode="json"),
-        "root": str(header.root),
-        "root_from_here": os.path.relpath(header.root, path.absolute().parent),
-        "fingerprint": header.fingerprint,
-        "left_out": dict(header.left_out),
-        "clips": [asdict(clips[name]) for name in sorted(clips)],
-    }
 
 
 class Store:
@@ -149,9 +124,11 @@ class Store:
         self.path = Path(path).absolute()
         self._file = _open(self.path)
         try:
-            self._members, index = self._directory()
-            self.header = _header(index, self.path.parent)
-            self.clips = {item["id"]: Clip(**item) for item in index["clips"]}
+            index, members = self._directory()
+            self.header = indexes.header(index, self.path.parent)
+            heads = {row["id"]: row.pop("head") for row in index["clips"]}
+            self.clips = {row["id"]: indexes.clip(row) for row in index["clips"]}
+            self._places = {name: _place(members[_member(name).filename], *heads[name]) for name in self.clips}
         except DAMAGE as error:
             self.close()
             raise DataError(_not_a_store(self.path, error)) from error
@@ -160,12 +137,11 @@ class Store:
         self.size = (self.prepare.face_size, self.prepare.face_size)
         self.folds = tuple(sorted({clip.fold for clip in self.clips.values()}))
 
-    def _directory(self) -> tuple[dict[str, zipfile.ZipInfo], dict[str, Any]]:
+    def _directory(self) -> tuple[dict[str, Any], dict[str, zipfile.ZipInfo]]:
         with zipfile.ZipFile(self.path) as archive:
             index = json.loads(archive.read(INDEX))
-            if index["format"] != FORMAT or index["version"] != VERSION:
-                raise ValueError(f"format {index['format']!r} version {index['version']!r} is not {FORMAT!r} {VERSION}")
-            return {info.filename: info for info in archive.infolist()}, index
+            indexes.check_version(index, self.path)
+            return index, archive.NameToInfo
 
     def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
         return Store, (self.path,)
@@ -194,23 +170,37 @@ class Store:
             raise DataError(f"{self.path} has no fold {k}; it has {', '.join(map(str, self.folds))}")
         return ids
 
-    def read(self, clip: str) -> Record:
+    def read(self, clip: str, frames: Sequence[int] | None = None) -> Record:
         """The content of a clip.
 
+        Args:
+            clip: its id.
+            frames: which frames, from 0, in the order in which they are wanted; one may be wanted more than once.
+                Only what they need is read and checked. None: all.
+
         Raises:
-            DataError: no such clip, or its bytes do not have the checksum that they were written with.
+            DataError: no such clip, or what was read does not have the checksum that it was written with.
+            IndexError: the clip has no such frame.
         """
+        place = self._place(clip)
         with self._whole_record(clip):
-            return decode(self._bytes(clip))
+            if frames is None:
+                return decode(self._bytes(place.start, place.size, place.crc))
+            head = read_head(self._bytes(place.start, place.head, place.head_crc), place.size)
+        if any(not 0 <= k < len(head.crcs) for k in frames):
+            raise IndexError(f"clip {clip!r} has {len(head.crcs)} frames, and was asked for {list(frames)}")
+        with self._whole_record(clip):
+            return Record(self._frames(place.start + head.size, head, frames), head.fbank)
 
     def raw(self, clip: str) -> bytes:
         """Like `read`, but the bytes that `write` takes."""
+        place = self._place(clip)
         with self._whole_record(clip):
-            return self._bytes(clip)
+            return self._bytes(place.start, place.size, place.crc)
 
-    def verify(self) -> list[str]:
-        """Ids of the clips that cannot be read or do not have the frames that the index says."""
-        return [name for name, clip in self.clips.items() if not self._whole(clip)]
+    def verify(self, step: Callable[[], object] = bool) -> list[str]:
+        """Ids of the clips that cannot be read or are not what the index says; `step` is called after each clip."""
+        return [name for name in self.clips if (not self._is_whole(name), step())[0]]
 
     def close(self) -> None:
         """Close the file."""
@@ -227,32 +217,53 @@ class Store:
             raise DataError(f"{self.path} has no clip {clip!r}{_why(self.left_out.get(clip))}")
         return self.clips[clip]
 
+    def _place(self, clip: str) -> _Place:
+        return self._places[self._clip(clip).id]
+
     @contextmanager
     def _whole_record(self, clip: str) -> Iterator[None]:
-        self._clip(clip)
         try:
             yield
-        except (ValueError, KeyError, struct.error, SafetensorError) as error:
+        except DAMAGE as error:
+            what = "cannot be read" if isinstance(error, OSError) else "is damaged"
             raise DataError(
-                f"clip {clip!r} in {self.path} is damaged ({error}). "
+                f"clip {clip!r} in {self.path} {what} ({error}). "
                 "Copy the store again from where it is whole, or delete it and run `mmadfer prepare` again."
             ) from error
 
-    def _bytes(self, clip: str) -> bytes:
+    def _bytes(self, start: int, size: int, crc: int) -> bytes:
         # pread has no shared position, so that threads and forked readers do not disturb each other
-        info = self._members[_member(clip).filename]
-        lengths = os.pread(self._file, 4, info.header_offset + LOCAL_HEADER - 4)
-        start = info.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", lengths))
-        data = os.pread(self._file, info.file_size, start)
-        if zlib.crc32(data) != info.CRC:
-            raise ValueError(f"its checksum is {zlib.crc32(data):08x} instead of {info.CRC:08x}")
-        return data
+        return checked(os.pread(self._file, size, start), crc)
 
-    def _whole(self, clip: Clip) -> bool:
+    def _frames(self, start: int, head: Head, frames: Sequence[int]) -> list[bytes]:
+        found = dict[int, bytes]()
+        for run in runs(sorted(set(frames)), head.offsets):
+            first = head.offsets[run[0]]
+            data = os.pread(self._file, head.offsets[run[-1] + 1] - first, start + first)
+            for k in run:
+                found[k] = checked(data[head.offsets[k] - first : head.offsets[k + 1] - first], head.crcs[k])
+        return [found[k] for k in frames]
+
+    def _is_whole(self, clip: str) -> bool:
+        """Whether any way of reading it would give what was written."""
+        place, member = self._places[clip], _member(clip)
+        member.CRC, member.file_size, member.compress_size = place.crc, place.size, place.size
+        local = member.FileHeader(zip64=False)
         try:
-            return len(self.read(clip.id).jpegs) == clip.frames
-        except DataError:
+            data = self.raw(clip)
+            head = read_head(data, len(data))
+            checked(data[: place.head], place.head_crc)
+            for (a, b), crc in zip(pairwise(head.offsets), head.crcs, strict=True):
+                checked(data[head.size + a : head.size + b], crc)
+            named = os.pread(self._file, len(local), place.start - len(local)) == local
+        except (DataError, *DAMAGE):
             return False
+        return named and len(head.crcs) == self.clips[clip].frames and head.size == place.head
+
+
+def _place(member: zipfile.ZipInfo, head: int, head_crc: int) -> _Place:
+    start = member.header_offset + LOCAL_HEADER + len(member.filename.encode())
+    return _Place(start, member.file_size, member.CRC, head, head_crc)
 
 
 def _open(path: Path) -> int:
@@ -263,16 +274,6 @@ def _open(path: Path) -> int:
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise DataError(f"no store at {path} ({reason}); make one with `mmadfer prepare`") from error
-
-
-def _header(index: dict[str, Any], here: Path) -> Header:
-    try:
-        settings = PrepareConfig.model_validate(index["prepare"])
-    except ValidationError as error:
-        raise ValueError(f"its settings are not understood: {error}") from error
-    moved = Path(os.path.normpath(here / index["root_from_here"]))  # store and media were moved together
-    labels, root = tuple(index["labels"]), moved if moved.is_dir() else Path(index["root"])
-    return Header(index["data_set"], labels, settings, root, index["fingerprint"], index["left_out"])
 
 
 def _not_a_store(path: Path, error: Exception) -> str:

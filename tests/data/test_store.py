@@ -1,3 +1,4 @@
+import os
 import pickle
 import resource
 import subprocess
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from mmadfer.config import PrepareConfig
+from mmadfer.data.record import read_head
 from mmadfer.data.store import Clip, Header, Record, Store, check_id, write
 from mmadfer.errors import DataError
 
@@ -166,3 +169,72 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert "out.store could not be written" in done.stdout
     assert "Make room" in done.stdout
     assert (done.stderr, list(tmp_path.iterdir())) == ("", [])
+
+
+@pytest.mark.parametrize("frames", [[0], [7], [0, 7], [7, 3, 3, 0], [1, 2, 3], [], list(range(8)), [5] * 4])
+def test_some_frames_are_read_in_the_order_asked(path: Path, frames: list[int]) -> None:
+    with Store(path) as store:
+        read, whole = store.read(clip(3).id, frames), store.read(clip(3).id)
+        assert read.jpegs == [whole.jpegs[k] for k in frames]
+        np.testing.assert_array_equal(read.fbank, whole.fbank)
+        for wrong in (8, -1):
+            with pytest.raises(IndexError, match="has 8 frames"):
+                store.read(clip(3).id, [*frames, wrong])
+
+
+def test_few_calls_read_only_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jpegs = [np.random.default_rng(k).bytes(12_000) for k in range(65)]
+    write(tmp_path / "a.store", HEADER, [(replace(clip(0), frames=65), Record(jpegs, record(0).fbank))])
+    calls, pread = list[int](), os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, start: (calls.append(size), pread(file, size, start))[1])
+    with Store(tmp_path / "a.store") as store:
+        assert store.read(clip(0).id, [60, 2, 3, 5, 61, 2]).jpegs == [jpegs[k] for k in (60, 2, 3, 5, 61, 2)]
+    head, *rest = calls
+    assert head < 262_144 + 2_000
+    assert rest == [48_000, 24_000]  # frame 4 lies between two that are wanted
+
+
+def test_any_reader_of_safetensors_reads_a_record(path: Path) -> None:
+    with Store(path) as store:
+        tensors = load(store.raw(clip(2).id))
+        assert set(tensors) == {"crcs", "offsets", "fbank", "jpeg"}
+        first, last = tensors["offsets"][:2]
+        assert tensors["jpeg"][first:last].tobytes() == store.read(clip(2).id).jpegs[0]
+
+
+def test_every_damaged_byte_is_noticed_by_who_uses_it_and_by_verify(tmp_path: Path) -> None:
+    """One clip, one flipped byte in turn all over the record: beside its ZIP header, in its head and in each frame."""
+    small = Record(record(0).jpegs, np.ones((4, 2), np.float32))
+    write(tmp_path / "a.store", HEADER, [(clip(0), small)])
+    whole = (tmp_path / "a.store").read_bytes()
+    with Store(tmp_path / "a.store") as store:
+        place, name = store._places[clip(0).id], clip(0).id
+        offsets = read_head(store.raw(name), place.size).offsets
+    with (tmp_path / "a.store").open("r+b", buffering=0) as file, Store(tmp_path / "a.store") as store:
+        for position in range(place.start + place.size):
+            file.seek(position)
+            file.write(bytes([whole[position] ^ 0x10]))
+            assert store.verify() == [name], position
+            inside = position - place.start
+            for k in range(5):
+                uses = 0 <= inside < place.head or offsets[k] <= inside - place.head < offsets[k + 1]
+                assert _fails(store, name, [k]) == uses, (position, k)
+            assert _fails(store, name, None) == (inside >= 0)
+            file.seek(position)
+            file.write(whole[position : position + 1])
+
+
+def _fails(store: Store, name: str, frames: list[int] | None) -> bool:
+    try:
+        store.read(name, frames)
+    except DataError as error:
+        return "is damaged" in str(error)
+    return False
+
+
+def test_a_store_of_another_version_is_told_apart_from_a_damaged_one(tmp_path: Path) -> None:
+    for version, word in ((1, "an older version.*mmadfer prepare"), (99, "a newer version")):
+        with zipfile.ZipFile(tmp_path / "a.store", "w") as archive:
+            archive.writestr("index.json", f'{{"format": "mmadfer-store", "version": {version}}}')
+        with pytest.raises(DataError, match=rf"a\.store was prepared by {word}"):
+            Store(tmp_path / "a.store")
