@@ -1,0 +1,115 @@
+"""The contact sheet: random clips of a store as one page, to see at once whether the preparation is right.
+
+Wrong faces, wrong labels, and swapped, silent or cut sound show to a person here, and to no test: faces and filter bank
+come from the store, the waveform beside them from the media file.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmadfer.data import media
+from mmadfer.data.image import decode_jpeg
+from mmadfer.data.record import Clip
+from mmadfer.data.store import Store, writing
+from mmadfer.errors import ClipError, DataError
+from mmadfer.files import write_text
+
+FACES = 5
+"""Frames of each clip that are shown, the first and the last among them."""
+LONGEST = 192
+"""Longer side in pixels of a face on the page, sharp on fine screens too."""
+
+
+@dataclass
+class Look:
+    """What the page shows of a clip."""
+
+    clip: Clip
+    faces: list[tuple[int, bytes]] = field(default_factory=list)
+    """Frame number from 0, and the picture as a JPEG file."""
+    bands: np.ndarray | None = None
+    """The filter bank, float32 (frames, mels), as in the store."""
+    waveform: np.ndarray | None = None
+    """All of the sound in the media file, float32 (channels, samples)."""
+    rate: int = 0
+    """Of the waveform, in Hz."""
+    sound: str = ""
+    """Why there is no waveform."""
+    damage: str = ""
+    """Why the record cannot be shown."""
+
+
+def write_preview(store: Path, out: Path, count: int = 50, seed: int = 0) -> None:
+    """Write a page with `count` clips of a store, drawn by `seed`, the same number of every label as far as there are.
+
+    The page holds its pictures and needs no network. Where a media file is not there any more, the page says so in the
+    place of the waveform; a damaged record is named. The folder of `out` is made if need be.
+
+    Raises:
+        DataError: `store` is no store, `out` is the store itself, or cannot be written.
+    """
+    from mmadfer.data.preview_html import page
+
+    if Path(out).absolute() == Path(store).absolute():
+        raise DataError(f"the preview would overwrite the store {store}: give it another name, such as preview.html")
+    with Store(store) as opened:
+        looks = [_look(opened, clip) for clip in choose(opened.clips.values(), count, seed)]
+        with writing(Path(out)):
+            write_text(out, page(opened, looks, seed))
+
+
+def choose(clips: Iterable[Clip], count: int, seed: int) -> list[Clip]:
+    """Draw clips, one of each label in turn, so that rare labels are there; sorted by id.
+
+    The same clips and seed give the same choice.
+    """
+    of = defaultdict[str, list[Clip]](list)
+    for clip in sorted(clips, key=lambda clip: clip.id):
+        of[clip.label].append(clip)
+    rng = np.random.default_rng([seed])
+    shuffled = [[of[label][k] for k in rng.permutation(len(of[label]))] for label in sorted(of)]
+    turns = [(turn, clip) for group in shuffled for turn, clip in enumerate(group)]
+    turns.sort(key=lambda item: item[0])
+    return sorted((clip for _, clip in turns[:count]), key=lambda clip: clip.id)
+
+
+def _look(store: Store, clip: Clip) -> Look:
+    look = Look(clip)
+    try:
+        numbers = np.unique(np.linspace(0, clip.frames - 1, FACES).round().astype(int)).tolist()
+        record = store.read(clip.id, numbers)
+        look.bands = record.fbank
+        look.faces = [(number, _small(jpeg)) for number, jpeg in zip(numbers, record.jpegs, strict=True)]
+    except (DataError, IndexError) as error:
+        look.damage = str(error)
+    _listen(look, store)
+    return look
+
+
+def _small(jpeg: bytes) -> bytes:
+    # made anew, so that what is on the page is a picture whatever the store holds
+    image = Image.fromarray(decode_jpeg(jpeg))
+    image.thumbnail((LONGEST, LONGEST), Image.Resampling.BILINEAR, reducing_gap=None)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def _listen(look: Look, store: Store) -> None:
+    clip = look.clip
+    path = store.root / (clip.sound or clip.media)
+    if not path.exists():
+        look.sound = "no sound file" if store.media(clip.id).exists() else "media not found"
+    elif path.is_dir():  # frames without a sound file of their own
+        look.sound = "no sound"
+    else:
+        try:
+            look.waveform, look.rate = media.read_sound(path, limit=store.prepare.max_seconds)
+        except ClipError as error:
+            look.sound = "no sound" if error.reason == "no sound" else f"the sound cannot be read: {error}"
