@@ -1,10 +1,50 @@
-"""Folds for data sets that come without: stratified, and the same for the same clips anywhere."""
+"""Folds: the official ones of a set's own lists, or stratified ones that are the same for the same clips anywhere."""
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from mmadfer.errors import DataError
+
+
+def official(tests: Mapping[int, Collection[str]], trains: Mapping[int, Collection[str]]) -> dict[str, int]:
+    """The fold in whose test list each clip is.
+
+    Args:
+        tests: fold -> the clips that it tests on.
+        trains: fold -> the clips that it trains on; may have fewer folds, or none.
+
+    Returns:
+        clip id -> fold.
+
+    Raises:
+        DataError: a clip is tested in two folds, tested and trained on in one fold, or trained on and never tested.
+    """
+    fold_of = dict[str, int]()
+    for fold, clips in tests.items():
+        for clip in clips:
+            if fold_of.setdefault(clip, fold) != fold:
+                raise DataError(f"clip {clip!r} is in the test lists of folds {fold_of[clip]} and {fold}; {_RULE}")
+    for fold, clips in trains.items():
+        for clip in clips:
+            if fold_of.get(clip) == fold:
+                raise DataError(f"clip {clip!r} is in the training list and in the test list of fold {fold}; {_RULE}")
+            if clip not in fold_of:
+                raise DataError(f"clip {clip!r} is in the training list of fold {fold} and in no test list; {_RULE}")
+    return fold_of
+
+
+_RULE = "every clip is tested in exactly one fold, and trained on in others only. Get the set's lists again."
+
+
+def need(folds: int, there: int, name: str) -> None:
+    """Check that `data.folds` is the number of folds that a set comes with.
+
+    Raises:
+        DataError: it is another number.
+    """
+    if folds != there:
+        raise DataError(f"{name} has {there} folds of its own, and data.folds is {folds}: set data.folds={there}")
 
 
 def assign(

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
@@ -59,30 +60,53 @@ class Table:
                 f"data set {self.name!r} has clip ids twice; make them unique: {', '.join(sorted(twice)[:5])}"
             )
 
-    @property
+    @cached_property
     def root(self) -> Path:
-        """The deepest folder that holds all media files."""
-        return Path(os.path.commonpath([clip.media.absolute().parent for clip in self.clips]))
+        """The deepest folder that holds all media files, and all files with sound of their own."""
+        files = {path.parent for clip in self.clips for path in (clip.media, clip.sound) if path}
+        return Path(os.path.commonpath([folder.absolute() for folder in files]))
 
 
-def _lazy(module: str) -> Callable[[Path, int], Table]:
-    def table(root: Path, folds: int) -> Table:
-        found: Table = import_module(f"{__name__}.{module}").table(Path(root), folds)
+def _lazy(module: str, function: str = "table") -> Callable[..., Table]:
+    def table(*arguments: object) -> Table:
+        found: Table = getattr(import_module(f"{__name__}.{module}"), function)(*arguments)
         return found
 
     return table
 
 
-SETS: dict[str, Callable[[Path, int], Table]] = {name: _lazy(name) for name in ("folder", "toy")}
+SETS: dict[str, Callable[[Path, int], Table]] = {
+    **{name: _lazy(name) for name in ("dfew", "mafw", "crema_d", "ravdess", "folder", "toy")},
+    "mafw_compound": _lazy("mafw", "compound"),
+    "csv": _lazy("table_csv"),
+}
 """Name of a set -> function of its folder and the number of folds; modules are imported when they are used."""
+PUBLISHED: dict[str, Callable[[Path, int, Path, str | None], Table]] = {
+    name: _lazy("published", f"{name}_table") for name in ("dfew", "mafw")
+}
+"""Sets whose lists the published program has in a form of its own -> function that reads these."""
 
 
-def table(name: str, root: Path | str, folds: int = 5) -> Table:
+def table(
+    name: str, root: Path | str, folds: int = 5, lists: Path | str | None = None, prefix: str | None = None
+) -> Table:
     """The clip table of the set `name` under `root`.
 
+    Args:
+        name: one of `SETS`.
+        root: the set's folder; for `csv` the file.
+        folds: how many, for sets without folds of their own; the others check it.
+        lists: a folder with the published program's lists, which are read in place of the set's own.
+        prefix: the start of the lists' paths that `root` replaces; found by itself where it is not given.
+
     Raises:
-        DataError: no such set, or the folder does not have the set's layout.
+        DataError: no such set, the folder does not have the set's layout, or an option that the set does not take.
     """
     if name not in SETS:
         raise DataError(f"no data set {name!r}; known: {', '.join(sorted(SETS))}")
-    return SETS[name](Path(root), folds)
+    if lists is None and prefix is None:
+        return SETS[name](Path(root).absolute(), folds)
+    if lists is None or name not in PUBLISHED:
+        known = " and ".join(sorted(PUBLISHED))
+        raise DataError(f"--lists is for {known}, and --prefix only for --lists; {name!r} was read with one of them")
+    return PUBLISHED[name](Path(root).absolute(), folds, Path(lists), prefix)

@@ -5,12 +5,12 @@ from collections import Counter
 from pathlib import Path
 
 from mmadfer.data import folds as fold
-from mmadfer.data.sets import Source, Table
+from mmadfer.data.sets import Source, Table, layout
+from mmadfer.data.sets.layout import FILMS
 from mmadfer.data.store import check_id
 from mmadfer.errors import DataError
 
-MEDIA = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".flv")
-LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(MEDIA[1:])}"
+LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(FILMS[1:])}"
 
 
 def table(root: Path, folds: int = 5) -> Table:
@@ -23,11 +23,11 @@ def table(root: Path, folds: int = 5) -> Table:
     """
     root = Path(root).absolute()
     files = [path for label in _folders(root) for path in _files(label)]
-    media = [path for path in files if path.suffix.lower() in MEDIA]
+    media = [path for path in files if path.suffix.lower() in FILMS]
     labels = tuple(sorted({path.parent.name for path in media}))
     if len(labels) < 2:
         raise DataError(f"{root} has {_found(root, labels, len(files), len(media))}; expected {LAYOUT}")
-    ids = _ids(root, media)
+    ids = {check_id(clip): path for clip, path in zip(layout.ids(root, media), media, strict=True)}
     fold_of = fold.assign({clip: path.parent.name for clip, path in ids.items()}, folds)
     clips = [Source(clip, path, path.parent.name, fold_of[clip]) for clip, path in sorted(ids.items())]
     return Table(root.name or "folder", labels, clips, _notes(root, files, media, folds))
@@ -49,20 +49,10 @@ def _files(folder: Path) -> list[Path]:
 def _found(root: Path, labels: tuple[str, ...], files: int, media: int) -> str:
     if media:
         return f"a single label, {labels[0]!r}, with {media} clips"
-    loose = sum(path.suffix.lower() in MEDIA for path in _files(root))
+    loose = sum(path.suffix.lower() in FILMS for path in _files(root))
     if loose:
         return f"{loose} clips outside of label folders"
     return f"no clips: {len(_folders(root))} folders, with {files} files that are not video" if files else "no clips"
-
-
-def _ids(root: Path, media: list[Path]) -> dict[str, Path]:
-    names = {path: path.relative_to(root).as_posix() for path in media}
-    stems = Counter(name.rpartition(".")[0] for name in names.values())
-    ids = {}
-    for path, name in names.items():
-        stem = name.rpartition(".")[0]
-        ids[check_id(stem if stems[stem] == 1 else name)] = path
-    return ids
 
 
 def _notes(root: Path, files: list[Path], media: list[Path], folds: int) -> tuple[str, ...]:

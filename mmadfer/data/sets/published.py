@@ -1,0 +1,169 @@
+"""The published program's own lists (`folder count label`), so that its users can move over with their files.
+
+A list is named `DFEW_set_1_test.txt` or `MAFW_set_1_test_faces.txt`, also with `.gz`; its folders hold one image for
+each frame, of the face only. Training lists are not read: a fold trains on what the other four test.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmadfer.data import folds as fold
+from mmadfer.data.sets import Source, Table, dfew, layout, mafw
+from mmadfer.errors import DataError
+
+FOLDS = 5
+READERS = 16
+"""Folders counted at a time; on a network file system each takes a round trip."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    where: str
+    folder: str
+    """As listed, with '/'."""
+    count: int
+    label: int
+
+    @property
+    def clip(self) -> str:
+        return self.folder.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """What the published program takes for granted of a set."""
+
+    name: str
+    labels: tuple[str, ...]
+    clips: int
+    sound: Callable[[Path], Path]
+    """Folder of a clip -> its file with sound."""
+    less: int
+    """How many images more than listed a folder has."""
+
+
+def _dfew_sound(frames: Path) -> Path:
+    stem = str(int(frames.name)) if frames.name.isdecimal() else frames.name
+    return frames.parent.with_name("raw_wav") / f"{stem}.wav"
+
+
+def _mafw_sound(frames: Path) -> Path:
+    return frames.parent.with_name("clips_wav") / f"{frames.name}.wav"
+
+
+_DFEW = _Set("DFEW", dfew.LABELS, dfew.CLIPS, _dfew_sound, 0)
+_MAFW = _Set("MAFW", mafw.LABELS, mafw.CLIPS["single"], _mafw_sound, 1)
+
+
+def dfew_table(root: Path, folds: int, lists: Path, prefix: str | None) -> Table:
+    """DFEW as the published program reads it: cropped frames, sound in `raw_wav/1.wav` beside the folder of clips.
+
+    Raises:
+        DataError: a list is missing or cannot be understood, a clip is in two of them, a path does not start with
+            `prefix`, or no listed clip is there.
+    """
+    return _table(_DFEW, root, folds, lists, prefix)
+
+
+def mafw_table(root: Path, folds: int, lists: Path, prefix: str | None) -> Table:
+    """Like `dfew_table` for MAFW, with sound in `clips_wav/00025.wav`."""
+    return _table(_MAFW, root, folds, lists, prefix)
+
+
+def _table(kind: _Set, root: Path, folds: int, lists: Path, prefix: str | None) -> Table:
+    fold.need(folds, FOLDS, kind.name)
+    read = {k: _read(path, kind) for k, path in _paths(lists, kind.name).items()}
+    fold_of = fold.official({k: [line.clip for line in listed] for k, listed in read.items()}, {})
+    listed = {line.clip: line for lines in read.values() for line in lines}
+    start = _prefix([*listed.values()], root) if prefix is None else _slashes(prefix)
+    frames = {clip: root / _rest(listed[clip], start) for clip in sorted(listed)}
+    sounds = {clip: kind.sound(path) for clip, path in frames.items()}
+    clips = [
+        Source(i, path, kind.labels[listed[i].label], fold_of[i], None, sounds[i], cropped=True)
+        for i, path in frames.items()
+    ]
+    folders = layout.Folders()
+    notes = (
+        f"in the lists of {lists}, {start} was replaced by {root}",
+        *layout.fewer(len(clips), kind.clips, kind.name),
+        *layout.missing([*frames.values()], folders, f"the lists' folders, with {root} in place of {start}"),
+        *layout.sound_notes(sounds.values(), folders),
+        *_count_notes({clip: listed[clip].count + kind.less for clip in frames}, frames),
+    )
+    return Table(kind.name.lower(), kind.labels, clips, notes)
+
+
+def _paths(lists: Path, name: str) -> dict[int, Path]:
+    """Fold -> test list."""
+    pattern = re.compile(rf"{name}_set_(\d+)_test[^/]*\.txt(\.gz)?", re.IGNORECASE)
+    paths = dict[int, Path]()
+    for entry in layout.scan(lists):
+        match = pattern.fullmatch(entry.name)
+        if match and paths.setdefault(int(match[1]), lists / entry.name).name != entry.name:
+            raise DataError(f"{lists} has two lists of fold {match[1]}: {paths[int(match[1])].name} and {entry.name}")
+    if {*paths} != {*range(1, FOLDS + 1)}:
+        there = ", ".join(map(str, sorted(paths))) or "none"
+        raise DataError(
+            f"{lists} must have {FOLDS} test lists, {name}_set_1_test….txt to {name}_set_{FOLDS}_test….txt (or .gz); "
+            f"there are {there}"
+        )
+    return dict(sorted(paths.items()))
+
+
+def _read(path: Path, kind: _Set) -> list[_Line]:
+    lines = dict[str, _Line]()
+    for where, text in layout.lines(path):
+        line = _parse(where, text, len(kind.labels))
+        if line.clip in lines:
+            raise DataError(f"{where}: clip {line.clip!r} is already in {lines[line.clip].where}; get the list again")
+        lines[line.clip] = line
+    return [*lines.values()]
+
+
+def _parse(where: str, text: str, labels: int) -> _Line:
+    folder, *numbers = text.rsplit(maxsplit=2)
+    folder = _slashes(folder)
+    if not folder or len(numbers) != 2 or not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):
+        raise DataError(f"{where}: {text[:120]!r} is not `folder count label`")
+    if int(numbers[1]) >= labels:
+        raise DataError(f"{where}: label {numbers[1]} is not from 0 to {labels - 1}")
+    return _Line(where, folder, int(numbers[0]), int(numbers[1]))
+
+
+def _slashes(path: str) -> str:
+    """A path of any system with single '/', and none at the end."""
+    return re.sub(r"[/\\]+", "/", path).rstrip("/")
+
+
+def _prefix(lines: Sequence[_Line], root: Path) -> str:
+    """The folder that all clips share; without its last part where that part is under `root`."""
+    try:
+        shared = os.path.commonpath([line.folder.rpartition("/")[0] for line in lines])
+    except ValueError as error:
+        raise DataError("the lists have absolute and relative paths: make them all the same") from error
+    above, _, last = shared.rpartition("/")
+    return above if last and (root / last).is_dir() else shared
+
+
+def _rest(line: _Line, prefix: str) -> str:
+    if prefix and not line.folder.startswith(f"{prefix}/"):
+        raise DataError(f"{line.where}: {line.folder} does not start with {prefix}/; give the right --prefix")
+    return line.folder[len(prefix) :].lstrip("/")
+
+
+def _count_notes(expected: dict[str, int], frames: dict[str, Path]) -> tuple[str, ...]:
+    """A note on the clips with other than the listed number of images; those that are not there are told elsewhere."""
+    with ThreadPoolExecutor(READERS) as pool:
+        counts = dict(zip(frames, pool.map(_images, frames.values()), strict=True))
+    other = [
+        f"{clip} ({counts[clip]}, not {expected[clip]})" for clip in frames if counts[clip] not in (0, expected[clip])
+    ]
+    return (f"{len(other):,} clips have other numbers of images than listed: {layout.some(other)}",) if other else ()
+
+
+def _images(folder: Path) -> int:
+    return sum(entry.name.lower().endswith(layout.IMAGES) for entry in layout.scan(folder))
