@@ -100,7 +100,8 @@ def read_sound(
             `unreadable`.
     """
     chunks, samples, kind = list[np.ndarray](), 0, (0, 0)
-    resampler = av.AudioResampler(format="fltp", rate=None if rate == "native" else rate)
+    # packed samples are one plane; of 8 planes and more, PyAV 18 reads on behind the last one
+    resampler = av.AudioResampler(format="flt", rate=None if rate == "native" else rate)
     with _readable(Path(path)):
         for frame in _decode(Path(path), "audio", limit):
             kind = _same_sound(path, frame, kind)
@@ -109,9 +110,10 @@ def read_sound(
             chunks += [part.to_ndarray() for part in resampler.resample(frame)]
         if samples:
             chunks += [part.to_ndarray() for part in resampler.resample(None)]
-    if not sum(chunk.shape[1] for chunk in chunks):
+    if not sum(map(np.size, chunks)):
         raise ClipError(f"{path} has no sound: give a video with a sound track", "no sound")
-    return np.concatenate(chunks, axis=1), kind[0] if rate == "native" else rate
+    waveform = np.concatenate(chunks, axis=1).reshape(-1, kind[1]).T
+    return np.ascontiguousarray(waveform), kind[0] if rate == "native" else rate
 
 
 def _same_sound(path: Path | str, frame: Any, before: tuple[int, int]) -> tuple[int, int]:

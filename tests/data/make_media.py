@@ -1,5 +1,6 @@
 """Small real media files for tests: the astronaut's face (or none) with a tone (or none)."""
 
+import struct
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 FPS, RATE = 25, 44100
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
 
 @cache
@@ -44,17 +46,20 @@ def write_video(
     rate: int = RATE,
     codecs: tuple[str, str] = ("libx264", "aac"),
     options: dict[str, str] | None = None,
+    pixels: str = "yuv420p",
+    ticks: list[int] | None = None,
 ) -> Path:
+    """Write a video; `ticks` are the times of its frames in units of 1/FPS s, by default one after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
         video: Any = container.add_stream(codecs[0], rate=FPS)
         video.height, video.width = frames[0].shape[:2] if frames else (192, 256)
-        video.pix_fmt = "yuv420p"
-        layout = "stereo" if sound is not None and len(sound) == 2 else "mono"
+        video.pix_fmt = pixels
+        layout = LAYOUTS[1 if sound is None else len(sound)]
         audio: Any = None if sound is None else container.add_stream(codecs[1], rate=rate, layout=layout)
         for k, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = k, Fraction(1, FPS)
+            frame.pts, frame.time_base = ticks[k] if ticks else k, Fraction(1, FPS)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None and sound is not None:
@@ -66,11 +71,25 @@ def write_video(
 def _sound_frames(sound: np.ndarray, rate: int, layout: str) -> list[av.AudioFrame]:
     frames = []
     for start in range(0, sound.shape[1], 1024):
-        block = np.ascontiguousarray(sound[:, start : start + 1024])
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+        block = sound[:, start : start + 1024].T.reshape(1, -1)  # packed: PyAV miscounts the planes of 8 channels
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
         frames.append(frame)
     return frames
+
+
+def rotate(path: Path, quarters: int) -> Path:
+    """Say in an MP4's header that its pictures are to be turned clockwise by this many quarters."""
+    turns = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)]
+    before, after = (_matrix(*turns[k]) for k in (0, quarters))
+    data = path.read_bytes()
+    start = data.index(before, data.index(b"tkhd"))
+    path.write_bytes(data[:start] + after + data[start + len(after) :])
+    return path
+
+
+def _matrix(a: int, b: int, c: int, d: int) -> bytes:
+    return struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
 
 
 def video(path: Path, seconds: float = 1.0, step: int = 1, pitch: float = 220) -> Path:
