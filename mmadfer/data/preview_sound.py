@@ -60,7 +60,7 @@ def drawing(look: Look, seconds: float) -> str:
         _picture(bands, end, middle),
         _axis(end, middle + BANDS),
         "" if long <= end else _words(WIDTH - 2, middle + BANDS - 4, f"goes on to {long:.1f} s", "end"),
-        "" if len(bands) else _words(4, middle + BANDS - 4, "filter bank: padding only"),
+        "" if look.bands is None or len(bands) else _words(4, middle + BANDS - 4, "filter bank: padding only"),
     ]
     return (
         f'<svg viewBox="0 0 {WIDTH} {middle + BANDS + 18}" role="img" aria-label="waveform and filter bank" '
