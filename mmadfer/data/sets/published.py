@@ -140,13 +140,14 @@ def _slashes(path: str) -> str:
 
 
 def _prefix(lines: Sequence[_Line], root: Path) -> str:
-    """The folder that all clips share; without its last part where that part is under `root`."""
+    """The folder that all clips share; without those parts of its end that are found under `root`."""
     try:
         shared = os.path.commonpath([line.folder.rpartition("/")[0] for line in lines])
     except ValueError as error:
         raise DataError("the lists have absolute and relative paths: make them all the same") from error
-    above, _, last = shared.rpartition("/")
-    return above if last and (root / last).is_dir() else shared
+    parts = shared.split("/")
+    ends = [len(parts) - kept for kept in range(1, len(parts) + 1) if parts[-kept]]
+    return "/".join(parts[: next((end for end in ends if root.joinpath(*parts[end:]).is_dir()), len(parts))])
 
 
 def _rest(line: _Line, prefix: str) -> str:
