@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -20,8 +20,8 @@ from mmadfer.config import PrepareConfig
 from mmadfer.data import faces
 from mmadfer.data.record import Clip, Record, encode
 from mmadfer.data.sets import Source
+from mmadfer.data.stamp import UNREAD, Digest, Files, digest, stamp
 from mmadfer.errors import ClipError, DataError, MmadferError
-from mmadfer.files import sha256
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -38,6 +38,10 @@ class Task:
     media: str
     """Its file, relative to the store's root."""
     settings: PrepareConfig
+    sound: str | None = None
+    """The file with its sound, relative to the store's root, where that is not `media`."""
+    device: str = "cpu"
+    """Where faces are looked for."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class Outcome:
     """As in the store."""
     reason: str = ""
     detail: str = ""
+    digest: Digest = UNREAD
+    """What the clip's files held before they were decoded."""
+    stamp: str = ""
+    """Of these files, likewise."""
 
 
 def outcomes(tasks: list[Task], jobs: int) -> Generator[Outcome, None, None]:
@@ -92,7 +100,7 @@ def _alone(task: Task) -> Outcome:
             return submit(workers, prepare_clip, task).result()
         except BrokenProcessPool:
             detail = f"{task.source.media} ended the process that decoded it: it is damaged, or takes too much memory"
-            return Outcome(task.source.id, reason="unreadable", detail=detail)
+            return _mark(Outcome(task.source.id, reason="unreadable", detail=detail), *_look(task))
 
 
 @contextmanager
@@ -157,13 +165,27 @@ def prepare_clip(task: Task) -> Outcome:
         DataError: the machine ran out of memory or could not read the file, which says nothing about the clip.
         MmadferError: something else that would be wrong for every clip.
     """
+    seen = _look(task)  # first: files that change meanwhile are then found to have changed
+    return _mark(_decode(task), *seen)
+
+
+def _look(task: Task) -> tuple[str, Digest]:
+    files = Files(task.source.media, task.source.sound)
+    return stamp(files), digest(files)
+
+
+def _mark(outcome: Outcome, now: str, found: Digest) -> Outcome:
+    clip = outcome.clip and replace(outcome.clip, sha256=found.sha256, size=found.size)
+    return replace(outcome, clip=clip, digest=found, stamp=now)
+
+
+def _decode(task: Task) -> Outcome:
     from mmadfer.data.clip import read_clip
     from mmadfer.data.image import encode_jpeg
 
     source = task.source
     try:
         data = read_clip(source.media, task.settings)
-        digest = sha256(source.media)
     except ClipError as error:
         _check_machine(source.media, error)
         return Outcome(source.id, reason=error.reason, detail=str(error))
@@ -174,7 +196,7 @@ def prepare_clip(task: Task) -> Outcome:
         return Outcome(source.id, reason="unreadable", detail=f"{source.media}: {type(error).__name__}: {error}")
     jpegs = [encode_jpeg(frame, task.settings.jpeg_quality) for frame in data.frames]
     silent = not np.any(data.waveform)
-    clip = Clip(source.id, source.label, source.fold, task.media, len(jpegs), source.subject, digest, silent)
+    clip = Clip(source.id, source.label, source.fold, task.media, len(jpegs), source.subject, silent=silent)
     return Outcome(source.id, clip, encode(Record(jpegs, data.fbank)))
 
 
