@@ -1,5 +1,6 @@
 """What a trained model needs to be used rightly: written once, carried by every form of the model."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
@@ -22,6 +23,9 @@ class Contract(Section):
     data_set: str
     modalities: Literal["both", "vision", "audio"] = "both"
     """What it was trained on: `vision` is fed silence, `audio` black frames."""
+    sound_rates: tuple[int, ...] = ()
+    """Rates in Hz, rising, at which the sound of its store's clips was heard; empty where they are not known. Under
+    `prepare.sound.rate: native`, the model knows no other."""
     store: str = ""
     """Fingerprint of the store that it was trained on; empty where it is not known."""
     fold: int | None = None
@@ -71,6 +75,17 @@ def describe(contract: Contract) -> dict[str, Any]:
         "data set": contract.data_set,
         "fold": contract.fold,
         "image size": contract.model.image_size,
-        "sound rate": contract.prepare.sound.rate,
+        "sound rate": _rate(contract),
         **{name.upper(): f"{value:.2%}" for name, value in contract.metrics.items()},
     }
+
+
+def _rate(contract: Contract) -> str:
+    rate, known = contract.prepare.sound.rate, hertz(contract.sound_rates)
+    return f"{rate} ({known})" if rate == "native" and known else str(rate)
+
+
+def hertz(rates: Iterable[int]) -> str:
+    """Rates for a person: `44100, 48000 Hz`; nothing for none."""
+    listed = ", ".join(map(str, rates))
+    return f"{listed} Hz" if listed else ""

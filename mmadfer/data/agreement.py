@@ -3,12 +3,21 @@
 Nothing here imports torch, so that a launcher can ask before it makes anything.
 """
 
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from mmadfer.config import Config, PrepareConfig
-from mmadfer.contract import Contract
+from mmadfer.contract import Contract, hertz
+from mmadfer.data.record import Clip
 from mmadfer.data.store import Store
-from mmadfer.errors import ConfigError, DataError
+from mmadfer.errors import ClipError, ConfigError, DataError
+
+OF_CLIPS = {"max_seconds", "no_sound"}
+"""Keys below `prepare` that say which clips are kept, not how those that are kept are processed."""
+OF_TRACK = {"face_margin", "detect_every"}
+"""Keys that have no effect where `face_box` is `union`."""
 
 
 def check_config(config: Config, store: Store) -> None:
@@ -45,7 +54,8 @@ def check_store(contract: Contract, store: Store) -> None:
     """Refuse a store that was not prepared as the model was trained.
 
     Raises:
-        DataError: it has labels that the model does not know, or differs in any setting of `prepare`.
+        DataError: it has labels or rates of sound that the model does not know, or differs in a setting of `prepare`
+            that changes what a clip becomes.
     """
     unknown = sorted(set(store.labels) - set(contract.labels))
     if unknown:
@@ -57,9 +67,57 @@ def check_store(contract: Contract, store: Store) -> None:
     if differ:
         raise DataError(
             f"{store.path} was prepared with {_told(differ, 2)}, the model was trained with {_told(differ, 1)}: other "
-            "faces or sound cost accuracy, silently. Prepare a store with the model's settings: "
+            "faces, frames or sound cost accuracy, silently. Prepare a store with the model's settings: "
             + " ".join(f"--set prepare.{key}={wanted}" for key, wanted, _ in differ)
         )
+    if not contract.store or contract.store != store.header.fingerprint:
+        _check_rates(contract, store)
+
+
+def check_rate(contract: Contract, rate: int, path: Path | str) -> None:
+    """Refuse a file whose sound has a rate at which the model has heard none.
+
+    Args:
+        contract: of the model.
+        rate: at which the file's filter bank was computed, in Hz; 0 where it has no sound.
+        path: the file, for the message.
+
+    Raises:
+        ClipError: `sound rate`: the model hears sound at its own rate, knows its rates, and this is none of them.
+    """
+    if _strange(contract, [rate]):
+        raise ClipError(_other_sound(contract, path, f"{rate} Hz", rate), "sound rate")
+
+
+def sound_rates(clips: Iterable[Clip]) -> dict[int, int]:
+    """Rate in Hz, rising -> how many clips were heard at it; clips without sound, or of unknown rate, do not count."""
+    counts = Counter(clip.rate for clip in clips if clip.rate)
+    return dict(sorted(counts.items()))
+
+
+def _check_rates(contract: Contract, store: Store) -> None:
+    counts = sound_rates(store.clips.values())
+    strange = _strange(contract, counts)
+    if strange:
+        found = ", ".join(f"{rate} Hz ({counts[rate]} of {len(store.clips)} clips)" for rate in strange)
+        raise DataError(_other_sound(contract, store.path, found, strange[0]))
+
+
+def _other_sound(contract: Contract, path: Path | str, found: str, rate: int) -> str:
+    nearest = min(contract.sound_rates, key=lambda known: abs(known - rate))
+    return (
+        f"{path} has sound at {found}, but the model was trained at {hertz(contract.sound_rates)}: it takes sound at "
+        "its own rate, and mel bands of another rate cost accuracy, silently. Convert the sound of such a file (ffmpeg "
+        f"-i FILE -c:v copy -ar {nearest} NEW), or train with --set prepare.sound.rate=16000, which resamples all sound"
+    )
+
+
+def _strange(contract: Contract, rates: Iterable[int]) -> list[int]:
+    """Those of the rates that the model has not heard; none where it hears nothing, resamples, or does not say."""
+    known = contract.sound_rates
+    if contract.modalities == "vision" or contract.prepare.sound.rate != "native" or not known:
+        return []
+    return [rate for rate in rates if rate and rate not in known]
 
 
 def _own_folds(store: Store) -> str:
@@ -69,9 +127,10 @@ def _own_folds(store: Store) -> str:
 
 
 def _differences(one: PrepareConfig, other: PrepareConfig) -> list[tuple[str, Any, Any]]:
-    """Keys below `prepare` whose values differ, with both values."""
+    """Keys below `prepare` that change what a clip becomes and whose values differ, with both values."""
     left, right = (_flat(section) for section in (one, other))
-    return [(key, left[key], right[key]) for key in left if left[key] != right[key]]
+    idle = OF_CLIPS | (OF_TRACK if one.face_box == other.face_box == "union" else set())
+    return [(key, left[key], right[key]) for key in left if left[key] != right[key] and key not in idle]
 
 
 def _flat(section: PrepareConfig) -> dict[str, Any]:

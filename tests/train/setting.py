@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ CLIPS = 24
 SIDE = 32
 
 
-def make_store(path: Path, spoilt: Iterable[str] = (), fingerprint: str = "", **prepare: Any) -> Path:
-    """24 clips of 3 classes in 2 folds; the sound of the `spoilt` ones is NaN."""
+def make_store(
+    path: Path, spoilt: Iterable[str] = (), fingerprint: str = "", rates: Sequence[int] = (0,), **prepare: Any
+) -> Path:
+    """24 clips of 3 classes in 2 folds; the sound of the `spoilt` ones is NaN; clip k is told to be of rates[k]."""
     settings = PrepareConfig.model_validate({"face_size": SIDE, **prepare})
     header = Header("tiny", LABELS, settings, Path("/media"), fingerprint)
-    write(path, header, (_clip(k, f"c{k:02d}" in set(spoilt)) for k in range(CLIPS)))
+    clips = (_clip(k, f"c{k:02d}" in set(spoilt)) for k in range(CLIPS))
+    write(path, header, ((replace(clip, rate=rates[k % len(rates)]), data) for k, (clip, data) in enumerate(clips)))
     return path
 
 

@@ -1,17 +1,32 @@
 """A model is trained on the store that its configuration tells of, and tested on clips that it has not seen."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from setting import checkpoints, make_config, make_store, promises
+from setting import LABELS, checkpoints, make_config, make_store, promises
 
-from mmadfer.config import Config, parse
-from mmadfer.errors import ConfigError, DataError, WeightsError
+from mmadfer.config import Config, ModelConfig, PrepareConfig, parse
+from mmadfer.contract import Contract, describe
+from mmadfer.data.agreement import as_prepared, check_rate, check_store, sound_rates
+from mmadfer.data.store import Store
+from mmadfer.errors import ClipError, ConfigError, DataError, WeightsError
 from mmadfer.model.build import save_weights
 from mmadfer.model.load import load
 from mmadfer.train import state
 from mmadfer.train.evaluate import evaluate_path
 from mmadfer.train.loop import train
+
+RATES = (
+    r"other\.store has sound at 16000 Hz \(8 of 24 clips\), 22050 Hz \(8 of 24 clips\), but the model was trained at "
+    r"44100, 48000 Hz: .*silently.*ffmpeg .*-ar 44100.*prepare\.sound\.rate=16000"
+)
+
+
+def promise(**prepare: Any) -> Contract:
+    """Of a model trained on stores as `make_store` makes them, but for `prepare`."""
+    settings = PrepareConfig.model_validate({"face_size": 32, **prepare})
+    return Contract(labels=LABELS, model=ModelConfig(), prepare=settings, data_set="tiny")
 
 
 def changed(config: Config, **sections: dict) -> Config:
@@ -79,6 +94,72 @@ def test_a_store_of_other_faces_is_refused(straight: Path, tmp_path: Path) -> No
     other = make_store(tmp_path / "other.store", face_margin=0.5)
     with pytest.raises(DataError, match=r"face_margin 0\.5.*face_margin 0\.2.*--set prepare\.face_margin=0\.2"):
         evaluate_path(straight, other)
+
+
+@pytest.mark.parametrize(
+    ("key", "trained", "found"), [("face_box", "union", "track"), ("mafw_frame_order", "published", "time")]
+)
+def test_published_processing_is_told_with_a_cure(tmp_path: Path, key: str, trained: str, found: str) -> None:
+    contract, store = promise(**{key: trained}), make_store(tmp_path / "one.store")
+    with pytest.raises(DataError, match=rf"{key} {found}, .*{key} {trained}:.*--set prepare\.{key}={trained}$"):
+        check_store(contract, Store(store))
+
+
+def test_which_clips_are_kept_does_not_change_those_that_are(tmp_path: Path) -> None:
+    store = Store(make_store(tmp_path / "one.store", no_sound="silence", max_seconds=10))
+    check_store(promise(), store)
+    assert as_prepared(make_config(store.path), Store(make_store(tmp_path / "other.store", max_seconds=7)))[1] == (
+        f"{tmp_path / 'other.store'} was prepared with face_size 32, not face_size 224: the store's settings hold"
+    )
+
+
+def test_what_has_no_effect_does_not_differ(tmp_path: Path) -> None:
+    union = Store(make_store(tmp_path / "union.store", face_box="union", face_margin=0.5, detect_every=9))
+    check_store(promise(face_box="union"), union)
+    with pytest.raises(DataError, match=r"face_margin=0\.2.*face_box=track"):
+        check_store(promise(), union)
+
+
+def test_the_rates_of_a_store_are_kept_in_its_models(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "one.store", rates=(48000, 0, 44100, 44100))
+    assert sound_rates(Store(store).clips.values()) == {44100: 12, 48000: 6}
+    train(make_config(store, epochs=1), 1, tmp_path / "fold")
+    contract = promises(checkpoints(tmp_path / "fold")[-1])
+    assert contract.sound_rates == (44100, 48000)
+    assert describe(contract)["sound rate"] == "native (44100, 48000 Hz)"
+    other = make_store(tmp_path / "other.store", fingerprint="other", rates=(44100, 22050, 16000))
+    with pytest.raises(DataError, match=RATES):
+        evaluate_path(tmp_path / "fold", other)
+    assert len(evaluate_path(tmp_path / "fold", make_store(tmp_path / "fits.store", rates=(0, 48000))).ids) == 12
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"store": "new"},
+        {"sound_rates": ()},
+        {"modalities": "vision"},
+        {"prepare": {"face_size": 32, "sound": {"rate": 16000}}},
+    ],
+    ids=["its own store", "rates unknown", "deaf", "resampled"],
+)
+def test_other_rates_do_no_harm_to(tmp_path: Path, changes: dict) -> None:
+    prepare = changes.get("prepare", {})
+    store = Store(make_store(tmp_path / "new.store", fingerprint="new", rates=(16000,), **prepare))
+    known = promise().model_copy(update={"sound_rates": (48000,), "store": "old"})
+    contract = Contract.model_validate(known.model_dump() | changes)
+    check_store(contract, store)
+    if "store" not in changes:
+        check_rate(contract, 16000, "a.mp4")
+
+
+def test_a_file_of_a_strange_rate_is_refused() -> None:
+    contract = promise().model_copy(update={"sound_rates": (22050, 48000)})
+    check_rate(contract, 48000, "a.mp4")
+    check_rate(contract, 0, "a.mp4")  # no sound
+    with pytest.raises(ClipError, match=r"a\.mp4 has sound at 44100 Hz.* 22050, 48000 Hz.*-ar 48000") as caught:
+        check_rate(contract, 44100, "a.mp4")
+    assert caught.value.reason == "sound rate"
 
 
 def test_a_model_is_tested_in_the_arithmetic_it_was_trained_in(store: Path, tmp_path: Path) -> None:
