@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from mmadfer.data.folds import assign
+from mmadfer.data.folds import assign, need, official
 from mmadfer.errors import DataError
 
 FROZEN = [1, 5, 1, 4, 4, 1, 1, 4, 3, 1]  # a change here would change every result of a set without published folds
@@ -44,3 +44,30 @@ def test_too_few_are_refused() -> None:
         assign(LABELS, 3, subjects={clip: (clip[-1] > "4" and "p") or "q" for clip in LABELS})
     with pytest.raises(DataError, match="at least 2 folds"):
         assign(LABELS, 1)
+
+
+def test_official_folds_are_the_test_lists() -> None:
+    tests = {1: ["a", "b"], 2: ["c"], 3: ["d"]}
+    trains = {fold: [clip for k in tests if k != fold for clip in tests[k]] for fold in tests}
+    assert official(tests, trains) == official(tests, {}) == {"a": 1, "b": 1, "c": 2, "d": 3}
+
+
+@pytest.mark.parametrize(
+    ("tests", "trains", "message"),
+    [
+        ({1: ["a"], 2: ["b", "a"]}, {}, "'a' is in the test lists of folds 1 and 2"),
+        ({1: ["a"], 2: ["b"]}, {1: ["b"], 2: ["a", "b"]}, "'b' is in the training list and in the test list of fold 2"),
+        ({1: ["a"], 2: ["b"]}, {1: ["b", "c"], 2: []}, "'c' is in the training list of fold 1 and in no test list"),
+    ],
+)
+def test_official_folds_that_contradict(
+    tests: dict[int, list[str]], trains: dict[int, list[str]], message: str
+) -> None:
+    with pytest.raises(DataError, match=f"clip {message}; every clip is tested in exactly one fold"):
+        official(tests, trains)
+
+
+def test_the_number_of_official_folds_is_given() -> None:
+    need(5, 5, "DFEW")
+    with pytest.raises(DataError, match=r"DFEW has 5 folds of its own, and data.folds is 10: set data.folds=5"):
+        need(10, 5, "DFEW")

@@ -191,9 +191,7 @@ def test_another_folder_is_told_what_is_expected(tmp_path: Path, name: str) -> N
 
 def test_without_any_clip_the_first_looked_for_are_named(tmp_path: Path) -> None:
     layouts.dfew_lists(tmp_path, NUMBERS)
-    with pytest.raises(
-        DataError, match=r"none of the 7 listed clips .*looked for .*part_1/1.mp4.*clip_224x224"
-    ):
+    with pytest.raises(DataError, match=r"none of the 7 listed clips .*looked for .*part_1/1.mp4.*clip_224x224"):
         table("dfew", tmp_path)
     (tmp_path / "Clip/clip_224x224").mkdir(parents=True)
     with pytest.raises(DataError, match=r"looked for .*clip_224x224/00001, .*/00002"):

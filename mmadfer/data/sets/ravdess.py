@@ -48,7 +48,7 @@ def _what(match: re.Match[str] | None) -> str:
         return "of other names"
     if match["form"] != "01":
         return {"02": "pictures without sound", "03": "sound without pictures"}.get(match["form"], "of other forms")
-    return {"01": SPEECH, "02": "song"}.get(match["voice"], "of other forms")
+    return {"01": SPEECH, "02": "songs"}.get(match["voice"], "of other forms")
 
 
 def _others(files: list[Path]) -> tuple[str, ...]:

@@ -82,9 +82,10 @@ def _cells(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
             reader = csv.DictReader(text, restkey="", restval="", strict=True)
             try:
                 reader.fieldnames = _header(f"{file}, line 1", reader.fieldnames or [])
-                yield from ((f"{file}, line {reader.line_num}", row) for row in reader if any(row.values()))
+                yield from ((f"{file}, line {reader.reader.line_num}", row) for row in reader if any(row.values()))
             except csv.Error as error:
-                raise DataError(f"{file}, line {reader.line_num}: {error}; quote a field with commas whole") from error
+                where = f"{file}, line {reader.reader.line_num}"
+                raise DataError(f"{where}: {error}; quote a field with commas as a whole") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read ({error}); --root must be a CSV file in UTF-8 with {LAYOUT}") from error
 

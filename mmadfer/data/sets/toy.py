@@ -177,13 +177,13 @@ def content(label: str, number: int, seed: int) -> tuple[NDArray[np.uint8], NDAr
     return video, speak(draw_voice(rng), frames * RATE // FPS, backward=calms, rng=rng)
 
 
-def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32]) -> None:
+def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32], fps: int = FPS) -> None:
     """Write an MP4 file, H.264 and AAC, on one thread, so that the bytes are the same every time.
 
-    `video` and `sound` as `content` gives them.
+    `video` and `sound` as `content` gives them; pictures may have any even height and width, and `fps` any rate.
     """
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
-        picture = file.add_stream("libx264", rate=FPS, options=X264)
+        picture = file.add_stream("libx264", rate=fps, options=X264)
         picture.width, picture.height, picture.pix_fmt = video.shape[2], video.shape[1], "yuv420p"
         voice = file.add_stream("aac", rate=RATE, layout="mono")
         voice.bit_rate = 64000
