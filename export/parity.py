@@ -23,7 +23,7 @@ from mmadfer.errors import DataError, WeightsError
 from mmadfer.export.comparison import TOLERANCE, Comparison, check, show
 from mmadfer.export.to_onnx import to_onnx
 from mmadfer.files import sha256, sync, write_json
-from mmadfer.runtime.recogniser import Recogniser, from_clip, from_record
+from mmadfer.runtime.recogniser import Recogniser, from_clip, from_record, seen_frames
 
 REPORT = "parity.json"
 """The report's name, beside the model."""
@@ -58,8 +58,10 @@ def compare(
 
 
 def _row(reference: Recogniser, candidate: Recogniser, store: Store, name: str) -> tuple[np.ndarray, ...]:
-    from_file = from_clip(read_clip(store.media(name), store.prepare), reference.contract)
-    from_store = from_record(store.read(name), reference.contract)
+    contract = reference.contract
+    clip = read_clip(store.media(name), store.prepare, keep=seen_frames(contract))
+    from_file = from_clip(clip, contract)
+    from_store = from_record(store.read(name), contract)
     return (
         reference.backend.logits(*from_file)[0],
         candidate.backend.logits(*from_file)[0],

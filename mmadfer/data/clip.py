@@ -1,62 +1,200 @@
-"""One media file to face crops and filter bank: the same for preparation, runtime and parity."""
+"""One clip to face crops and filter bank: the same for preparation, runtime and parity."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mmadfer.config import PrepareConfig
-from mmadfer.data import faces, media
-from mmadfer.data.fbank import fbank
+from mmadfer.data import faces, frames, media
+from mmadfer.data.fbank import SILENCE, fbank
+from mmadfer.data.image import encode_jpeg, square
 from mmadfer.errors import ClipError
+
+Keep = Callable[[int], Sequence[int]]
+"""Of a clip's number of frames, which to keep; one may be named twice."""
+Cut = Callable[[Iterator[tuple[int, frames.Picture]]], Iterator[bytes]]
+"""Numbered pictures to the JPEG of each, one after the other."""
+AT_ONCE = 8
+"""Full pictures that are held together for a GPU."""
 
 
 @dataclass(frozen=True)
 class ClipData:
-    """What the model sees of a media file, before frames are chosen."""
+    """What the model sees of a clip."""
 
-    frames: list[np.ndarray]
-    """Face crops of all frames, uint8 RGB (face_size, face_size, 3)."""
+    jpegs: list[bytes]
+    """Face crops of the frames that were to be kept, as in the store."""
     fbank: np.ndarray
     """float32 (frames, mels), padded and normalised."""
     times: np.ndarray
-    """When each frame is shown, float64 seconds."""
-    waveform: np.ndarray
-    """The whole sound, float32 (channels, samples) in [-1, 1]."""
+    """When each frame of the whole clip is shown, float64 seconds, in the order in which frames are counted."""
     rate: int
-    """Of the waveform, in Hz."""
+    """Of the sound that the filter bank was computed from, in Hz; 0 where there was none."""
+    silent: bool
+    """The sound is nothing but zeros, or missing and replaced by silence."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of this clip, such as a sound that is missing."""
 
     @property
     def span(self) -> tuple[float, float]:
         """Start and end of the pictures in seconds; the last is shown as long as others are."""
-        shown = float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
-        return round(float(self.times[0]), 3), round(float(self.times[-1]) + shown, 3)
+        times = np.sort(self.times)
+        shown = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        return round(float(times[0]), 3), round(float(times[-1]) + shown, 3)
 
 
-def read_clip(path: Path | str, settings: PrepareConfig) -> ClipData:
-    """Decode a media file, follow its face, cut it out of every frame, and compute the filter bank of its sound.
+def read_clip(
+    path: Path | str,
+    settings: PrepareConfig,
+    *,
+    sound: Path | str | None = None,
+    cropped: bool = False,
+    keep: Keep | None = None,
+    device: str = "cpu",
+) -> ClipData:
+    """Decode a clip, find the face in its frames, cut it out of them, and compute the filter bank of its sound.
 
-    The file is decoded twice, first small to find the face, so that large frames are never held in memory.
+    Pictures are gone through twice, first small to find the face, and encoded as they come: never are all of them held
+    in memory.
+
+    Args:
+        path: a video file, or a folder with one image for each frame.
+        settings: what is done to it.
+        sound: the file with its sound, if that is not `path`; one that does not exist is a clip without sound.
+        cropped: the frames show nothing but the face and are taken whole. JPEG files of the right size keep their very
+            bytes, so that they lose nothing by being encoded again.
+        keep: which frames become a JPEG; all by default.
+        device: where faces are looked for, `cpu` or `cuda`. Another device may move a crop by a pixel.
 
     Raises:
-        ClipError: with `reason` `unreadable`, `empty`, `no sound` or `no face`.
+        ClipError: with `reason` `unreadable`, `empty`, `no sound`, `no face` or `too long`.
+        OSError: the disk fails.
     """
-    waveform, rate = media.read_sound(path, settings.sound.rate)
+    path = Path(path)
+    try:
+        bands, rate, silent, notes = _read_sound(path, None if sound is None else Path(sound), settings)
+        jpegs, times = _read_pictures(path, settings, cropped, keep, device)
+    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+        raise ClipError(
+            f"{error.filename or path} cannot be read ({error.strerror}): mend its permissions or the path"
+        ) from error
+    return ClipData(jpegs, bands, times, rate, silent, notes)
+
+
+def _read_sound(
+    path: Path, sound: Path | None, settings: PrepareConfig
+) -> tuple[np.ndarray, int, bool, tuple[str, ...]]:
+    """The filter bank, the sound's rate, whether it is silent, and notes."""
+    source = path if sound is None else sound
+    try:
+        if source.is_dir() if sound is None else not source.exists():
+            raise ClipError(f"{source} {'is a folder of images' if sound is None else 'does not exist'}", "no sound")
+        waveform, rate = media.read_sound(source, settings.sound.rate, settings.max_seconds)
+        with _one_thread():
+            return _fbank(source, waveform, rate, settings), rate, not np.any(waveform), ()
+    except ClipError as error:
+        if error.reason != "no sound" or settings.no_sound != "silence":
+            raise
+        nothing = np.full((settings.sound.frames, settings.sound.mels), SILENCE, np.float32)
+        return nothing, 0, True, (f"no sound, silence in its place: {error}",)
+
+
+def _fbank(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> np.ndarray:
+    try:
+        return fbank(waveform, rate, settings.sound)
+    except ClipError as error:
+        raise ClipError(f"{source}: {error}", error.reason) from error
+
+
+def _read_pictures(
+    path: Path, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str
+) -> tuple[list[bytes], np.ndarray]:
+    """The JPEGs of the frames to keep, and the times of all."""
+    if cropped:
+        times, cut = _whole(path, settings)
+    elif settings.face_box == "union":
+        times, cut = _union(path, settings, device)
+    else:
+        times, cut = _tracked(path, settings, device)
+    order = _order(len(times), settings)
+    chosen = order if keep is None else [order[k] for k in keep(len(order))]
+    wanted = set(chosen)
+    numbered = enumerate(frames.pictures(path, settings.max_seconds))
+    made = dict(zip(sorted(wanted), cut((k, one) for k, one in numbered if k in wanted), strict=True))
+    return [made[k] for k in chosen], times[order]
+
+
+def _order(count: int, settings: PrepareConfig) -> list[int]:
+    """The frames' numbers in the order in which the model sees them."""
+    if settings.mafw_frame_order == "time":
+        return list(range(count))
+    return sorted(range(count), key=str)[: max(1, count - 1)]
+
+
+def _times(path: Path, settings: PrepareConfig) -> np.ndarray:
+    return np.array([picture.time for picture in frames.pictures(path, settings.max_seconds)])
+
+
+def _whole(path: Path, settings: PrepareConfig) -> tuple[np.ndarray, Cut]:
+    """Frames as they are; the bytes of a folder's JPEG files are kept if all have the right size and coding."""
+    size, quality = settings.face_size, settings.jpeg_quality
+    if path.is_dir() and all(image.is_jpeg(size) for image in frames.images(path, settings.max_seconds)):
+        return _times(path, settings), lambda some: (image.data() for _, image in some)
+    return _times(path, settings), lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
+
+
+def _union(path: Path, settings: PrepareConfig, device: str) -> tuple[np.ndarray, Cut]:
+    """Each frame by its own faces; on a CPU also looked at on its own, so that others never change its last digit."""
+
+    def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
+        while images := [one.rgb() for _, one in islice(some, 1 if device == "cpu" else AT_ONCE)]:
+            with _one_thread():
+                found = list(faces.detect(images, device))
+            for image, boxes in zip(images, found, strict=True):
+                x0, y0, x1, y1 = faces.union(boxes, *image.shape[:2])
+                yield encode_jpeg(square(image[y0:y1, x0:x1], settings.face_size), settings.jpeg_quality)
+
+    return _times(path, settings), cut
+
+
+def _tracked(path: Path, settings: PrepareConfig, device: str) -> tuple[np.ndarray, Cut]:
+    """Each frame by the box of the one face that is followed through the clip."""
+    times, indexes = list[float](), list[int]()
+    looked_at = _looked_at(frames.pictures(path, settings.max_seconds), settings.detect_every, times, indexes)
     with _one_thread():
-        try:
-            bands = fbank(waveform, rate, settings.sound)
-        except ClipError as error:
-            raise ClipError(f"{path}: {error}", error.reason) from error
-        boxes = _find_face(path, settings.detect_every)
-    frames, times = list[np.ndarray](), list[float]()
-    for (time, image), box in zip(media.read_frames(path), boxes, strict=True):
-        frames.append(faces.crop(image, box, settings.face_size, settings.face_margin))
-        times.append(time)
-    return ClipData(frames, bands, np.array(times), waveform, rate)
+        boxes = faces.interpolate(indexes, faces.track(faces.detect(looked_at, device)), len(times))
+    if boxes is None:
+        raise ClipError(
+            f"{path} shows no face in any of the {len(indexes)} frames looked at (of {len(times)})", "no face"
+        )
+
+    def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
+        for k, picture in some:
+            face = faces.crop(picture.rgb(), boxes[k], settings.face_size, settings.face_margin)
+            yield encode_jpeg(face, settings.jpeg_quality)
+
+    return np.array(times), cut
+
+
+def _looked_at(
+    pictures: Iterable[frames.Picture], every: int, times: list[float], indexes: list[int]
+) -> Iterator[np.ndarray]:
+    """Every n-th picture and the last one, small; their indexes and the times of all are added to the lists."""
+    picture = None
+    for index, picture in enumerate(pictures):
+        times.append(picture.time)
+        if index % every == 0:
+            indexes.append(index)
+            yield picture.rgb(faces.LONGEST)
+    if picture is not None and indexes[-1] != len(times) - 1:
+        indexes.append(len(times) - 1)
+        yield picture.rgb(faces.LONGEST)
 
 
 _moment = threading.Lock()
@@ -84,26 +222,3 @@ def _set_here_only(count: int, elsewhere: int) -> None:
     other = threading.Thread(target=torch.set_num_threads, args=(elsewhere,))
     other.start()
     other.join()
-
-
-def _find_face(path: Path | str, every: int) -> np.ndarray:
-    """Boxes of all frames, (frames, 4) as in `faces`."""
-    indexes = list[int]()
-    boxes = faces.track(faces.detect(_looked_at(path, every, indexes)))
-    count = indexes[-1] + 1
-    found = faces.interpolate(indexes, boxes, count)
-    if found is None:
-        raise ClipError(f"{path} shows no face in any of the {len(indexes)} frames looked at (of {count})", "no face")
-    return found
-
-
-def _looked_at(path: Path | str, every: int, indexes: list[int]) -> Iterator[np.ndarray]:
-    """Every n-th frame and the last one, small; their indexes are added to `indexes`."""
-    index, frame = -1, None
-    for index, frame in enumerate(media.video_frames(path)):
-        if index % every == 0:
-            indexes.append(index)
-            yield media.to_rgb(frame, faces.LONGEST)
-    if frame is not None and indexes[-1] != index:
-        indexes.append(index)
-        yield media.to_rgb(frame, faces.LONGEST)

@@ -1,5 +1,7 @@
 """Where the face is: MTCNN on some frames, one face followed through the clip, a square crop of every frame.
 
+`union` gives the published program's box for MAFW instead: all faces of one frame together.
+
 Boxes are float64 (x0, y0, x1, y1) in shares of the picture's width and height, so that they fit any size of it.
 MTCNN is Zhang et al. 2016 by facenet-pytorch, the detector that the paper used (section 4.1).
 """
@@ -20,41 +22,47 @@ SMALLEST = 20
 """Side in pixels of the smallest face that is found in them."""
 REACH = 1.5
 """Widths that a face may move between two pictures; one more for each picture without it."""
-BATCH = 16
+BATCH = {"cpu": 16, "cuda": 64}
+"""Pictures of LONGEST x LONGEST that are looked at in one go; of larger ones fewer, so that the memory is bounded."""
 INSTALL = "pip install --no-deps facenet-pytorch==2.6.0"
 
 
 @cache
-def detector() -> Any:
-    """MTCNN, loaded once per process; its weights are in its package.
+def detector(device: str = "cpu") -> Any:
+    """MTCNN on `cpu` or `cuda`, loaded once per process; its weights are in its package.
 
     Raises:
         MissingDependencyError: facenet-pytorch is not installed.
     """
-    return need("facenet_pytorch", None, hint=INSTALL).MTCNN(keep_all=True, min_face_size=SMALLEST, device="cpu")
+    return need("facenet_pytorch", None, hint=INSTALL).MTCNN(keep_all=True, min_face_size=SMALLEST, device=device)
 
 
-def detect(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def detect(images: Iterable[np.ndarray], device: str = "cpu") -> Iterator[np.ndarray]:
     """Find the faces in pictures, uint8 RGB (H, W, 3).
 
     Yields:
         for each picture float64 (faces, 5): box and probability.
     """
-    for _, same in groupby(images, key=np.shape):  # a batch has one size
-        while batch := list(islice(same, BATCH)):
-            yield from _detect_batch(batch)
+    for shape, same in groupby(images, key=np.shape):  # a batch has one size
+        while batch := list(islice(same, _batch(shape, device))):
+            yield from _detect_batch(batch, device)
 
 
-def _detect_batch(batch: list[np.ndarray]) -> list[np.ndarray]:
+def _batch(shape: tuple[int, ...], device: str) -> int:
+    most = BATCH[device.split(":", maxsplit=1)[0]]
+    return max(1, min(most, most * LONGEST**2 // max(1, shape[0] * shape[1])))
+
+
+def _detect_batch(batch: list[np.ndarray], device: str) -> list[np.ndarray]:
     height, width = batch[0].shape[:2]
     if min(height, width) < SMALLEST:
         return [np.empty((0, 5))] * len(batch)
     try:
-        boxes, scores = detector().detect(np.stack(batch))
+        boxes, scores = detector(device).detect(np.stack(batch))
     except (RuntimeError, IndexError) as error:  # MTCNN 2.6.0 fails where a candidate lies outside of the picture
-        if lacks_memory(error):
+        if lacks_memory(error) or lacks_gpu(error):
             raise
-        return [np.empty((0, 5))] if len(batch) == 1 else [_detect_batch([image])[0] for image in batch]
+        return [np.empty((0, 5))] if len(batch) == 1 else [_detect_batch([image], device)[0] for image in batch]
     size = np.array([width, height, width, height], dtype=np.float64)
     return [_joined(box, score, size) for box, score in zip(boxes, scores, strict=True)]
 
@@ -65,6 +73,11 @@ def lacks_memory(error: BaseException | None) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )
+
+
+def lacks_gpu(error: BaseException | None) -> bool:
+    """Whether an exception says that the GPU failed, which would make every clip one without a face."""
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("CUDA", "cuDNN", "CUBLAS", "NVML"))
 
 
 def _joined(boxes: Any, scores: Any, size: np.ndarray) -> np.ndarray:
@@ -136,6 +149,34 @@ def interpolate(indexes: Sequence[int], boxes: Sequence[np.ndarray | None], coun
         return None
     at, values = [index for index, _ in found], np.stack([box for _, box in found])
     return np.stack([np.interp(np.arange(count), at, values[:, side]) for side in range(4)], axis=1)
+
+
+def union(found: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
+    """The box that the published program cuts out of a MAFW frame, faults and all.
+
+    All faces together, rounded; the shorter side is widened to a square, which the picture's border then cuts. Without
+    a face it is the middle of the picture, half of its shorter side away to each side.
+
+    Args:
+        found: (faces, 5) of this frame, as `detect` gives.
+        height: of the picture in pixels.
+        width: of the picture in pixels.
+
+    Returns:
+        x0, y0, x1, y1 in pixels, within the picture and not empty.
+    """
+    if len(found):
+        size = np.array([width, height])
+        x0, y0 = (max(0, round(value)) for value in (found[:, :2].min(axis=0) * size).tolist())
+        x1, y1 = (round(value) for value in (found[:, 2:4].max(axis=0) * size).tolist())
+        widen, heighten = max(0, (y1 - y0) - (x1 - x0)) // 2, max(0, (x1 - x0) - (y1 - y0)) // 2
+        x0, x1 = max(0, x0 - widen), min(width, x1 + widen)
+        y0, y1 = max(0, y0 - heighten), min(height, y1 + heighten)
+        if x0 < x1 and y0 < y1:
+            return x0, y0, x1, y1
+    half = max(1, min(height // 2, width // 2))
+    x, y = width // 2, height // 2
+    return max(0, x - half), max(0, y - half), min(width, x + half), min(height, y + half)
 
 
 def crop(image: np.ndarray, box: np.ndarray, size: int, margin: float) -> np.ndarray:

@@ -19,9 +19,13 @@ def resize(frames: Sequence[np.ndarray], size: int) -> np.ndarray:
     Returns:
         uint8 (T, 3, S, S), as the model takes them.
     """
+    return np.ascontiguousarray(np.stack([square(frame, size) for frame in frames]).transpose(0, 3, 1, 2))
+
+
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """The whole image (H, W, 3) as uint8 (size, size, 3), whatever its shape; bilinear, antialiased."""
     # reducing_gap would trade exactness for speed, so it stays off.
-    resized = [np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR)) for frame in frames]
-    return np.ascontiguousarray(np.stack(resized).transpose(0, 3, 1, 2))
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
@@ -38,6 +42,6 @@ def decode_jpeg(data: bytes) -> np.ndarray:
         DataError: the bytes are no image, or cut off.
     """
     try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        return np.asarray(Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise DataError(f"a stored frame is not a readable JPEG ({error}); run `mmadfer prepare` again") from error

@@ -14,8 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces
 from mmadfer.data.record import Clip, Record, encode
@@ -58,6 +56,8 @@ class Outcome:
     """What the clip's files held before they were decoded."""
     stamp: str = ""
     """Of these files, likewise."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the clip."""
 
 
 def outcomes(tasks: list[Task], jobs: int) -> Generator[Outcome, None, None]:
@@ -181,11 +181,10 @@ def _mark(outcome: Outcome, now: str, found: Digest) -> Outcome:
 
 def _decode(task: Task) -> Outcome:
     from mmadfer.data.clip import read_clip
-    from mmadfer.data.image import encode_jpeg
 
     source = task.source
     try:
-        data = read_clip(source.media, task.settings)
+        data = read_clip(source.media, task.settings, sound=source.sound, cropped=source.cropped, device=task.device)
     except ClipError as error:
         _check_machine(source.media, error)
         return Outcome(source.id, reason=error.reason, detail=str(error))
@@ -194,10 +193,18 @@ def _decode(task: Task) -> Outcome:
     except Exception as error:  # one odd file must not end hours of preparation; it is listed like the others
         _check_machine(source.media, error)
         return Outcome(source.id, reason="unreadable", detail=f"{source.media}: {type(error).__name__}: {error}")
-    jpegs = [encode_jpeg(frame, task.settings.jpeg_quality) for frame in data.frames]
-    silent = not np.any(data.waveform)
-    clip = Clip(source.id, source.label, source.fold, task.media, len(jpegs), source.subject, silent=silent)
-    return Outcome(source.id, clip, encode(Record(jpegs, data.fbank)))
+    clip = Clip(
+        source.id,
+        source.label,
+        source.fold,
+        task.media,
+        len(data.jpegs),
+        source.subject,
+        silent=data.silent,
+        sound=task.sound,
+        rate=data.rate,
+    )
+    return Outcome(source.id, clip, encode(Record(data.jpegs, data.fbank)), notes=data.notes)
 
 
 def _check_machine(media: Path, error: Exception) -> None:

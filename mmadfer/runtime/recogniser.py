@@ -1,16 +1,16 @@
 """`Recogniser(path)(video)`: the same way from file to label for every backend."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmadfer.contract import Contract
-from mmadfer.data.clip import ClipData, read_clip
+from mmadfer.data.clip import ClipData, Keep, read_clip
 from mmadfer.data.fbank import SILENCE
-from mmadfer.data.image import decode_jpeg, encode_jpeg, resize
+from mmadfer.data.image import decode_jpeg, resize
 from mmadfer.data.record import Record
 from mmadfer.data.sampling import test_indexes
 from mmadfer.errors import DataError, WeightsError
@@ -32,6 +32,8 @@ class Prediction:
     """Parts of the video, in time: {start, end (seconds), label, probabilities}; one over the whole clip for now."""
     model: dict[str, Any]
     """Which model said so: file, backend, data set, fold, weights hash, version."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know of this one, such as a sound that is missing and was taken for silence."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -79,14 +81,14 @@ class Recogniser:
         return self.contract.labels
 
     def __call__(self, video: Path | str) -> Prediction:
-        """Predict one video.
+        """Predict one video, or a folder of images with the notes' word that its sound is missing.
 
         Raises:
-            DataError: no such file, not a video, no face, or no sound.
+            DataError: no such file, not a video, no face, no sound (unless the model takes silence for it), too long.
         """
-        clip = read_clip(Path(video), self.contract.prepare)
+        clip = read_clip(Path(video), self.contract.prepare, keep=seen_frames(self.contract))
         logits = self.backend.logits(*from_clip(clip, self.contract))[0]
-        return self._prediction(str(video), clip.span, logits)
+        return self._prediction(str(video), clip, logits)
 
     def predict(self, videos: Iterable[Path | str]) -> Iterator[Prediction | Failure]:
         """Predict many videos, one after the other; one that cannot be read becomes a `Failure`."""
@@ -108,30 +110,33 @@ class Recogniser:
             "version": contract.version,
         }
 
-    def _prediction(self, video: str, span: tuple[float, float], logits: np.ndarray) -> Prediction:
+    def _prediction(self, video: str, clip: ClipData, logits: np.ndarray) -> Prediction:
         probabilities = dict(zip(self.labels, softmax(logits).tolist(), strict=True))
         label = self.labels[int(logits.argmax())]
-        segment = {"start": span[0], "end": span[1], "label": label, "probabilities": probabilities}
-        return Prediction(video, label, probabilities, [segment], self.facts())
+        segment = {"start": clip.span[0], "end": clip.span[1], "label": label, "probabilities": probabilities}
+        return Prediction(video, label, probabilities, [segment], self.facts(), list(clip.notes))
+
+
+def seen_frames(contract: Contract) -> Keep:
+    """The frames of a clip that the model sees, for `read_clip`'s `keep`: no other is cut out and encoded."""
+    return lambda count: test_indexes(count, contract.model.frames)[0].tolist()
 
 
 def from_clip(clip: ClipData, contract: Contract) -> Inputs:
-    """What every backend is fed with for a decoded media file: its test frames and its sound.
+    """What every backend is fed with for a clip that was read with `keep=seen_frames(contract)`.
 
-    The chosen crops pass through JPEG as in preparation, so that a file gives the very arrays that its record in a
+    The crops pass through JPEG as in preparation, so that a file gives the very arrays that its record in a
     store gives, and parity can tell that both ways are one.
     """
     # Without it, bytes differ by 0.7 on average (10 at most) and logits by up to 1e-4 where clips differ by 1e-2
     # (ViT-B, 160 px, 8 clips): no label changes, but no equality is left to check. It takes 10 to 25 ms beside 300 to
     # 800 ms for decoding and faces. What remains is DALI's resizing in training against Pillow's here, as small.
-    chosen = test_indexes(len(clip.frames), contract.model.frames)[0]
-    quality = contract.prepare.jpeg_quality
-    return _inputs([encode_jpeg(clip.frames[i], quality) for i in chosen], clip.fbank, contract)
+    return _inputs(clip.jpegs, clip.fbank, contract)
 
 
 def from_record(record: Record, contract: Contract) -> Inputs:
     """The same for a clip in a store."""
-    chosen = test_indexes(len(record.jpegs), contract.model.frames)[0]
+    chosen = seen_frames(contract)(len(record.jpegs))
     return _inputs([record.jpegs[i] for i in chosen], record.fbank, contract)
 
 

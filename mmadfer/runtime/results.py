@@ -22,9 +22,12 @@ def print_predictions(results: Sequence[Prediction | Failure], console: Console 
     predictions = [result for result in results if isinstance(result, Prediction)]
     if predictions:
         console.print(_table(predictions))
-    for failure in results:
-        if isinstance(failure, Failure):
-            console.print(f"[red]{escape(str(failure.error))}", soft_wrap=True, highlight=False)
+    for result in results:
+        if isinstance(result, Failure):
+            console.print(f"[red]{escape(str(result.error))}", soft_wrap=True, highlight=False)
+        else:
+            for note in result.notes:
+                console.print(f"[yellow]{escape(result.video)}: {escape(note)}", soft_wrap=True, highlight=False)
 
 
 def _table(predictions: Sequence[Prediction]) -> Table:
@@ -51,19 +54,19 @@ def _object(result: Prediction | Failure) -> dict[str, object]:
 
 
 def write_csv(path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str]) -> None:
-    """Write `video,label,p_<label>…,error` with one row per video, atomically."""
+    """Write `video,label,p_<label>…,error,notes` with one row per video, atomically."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["video", "label", *(f"p_{label}" for label in labels), "error"])
+    writer.writerow(["video", "label", *(f"p_{label}" for label in labels), "error", "notes"])
     writer.writerows(_row(result, labels) for result in results)
     write_text(path, text.getvalue())
 
 
 def _row(result: Prediction | Failure, labels: Sequence[str]) -> list[str]:
     if isinstance(result, Failure):
-        return [_cell(result.video, "./"), "", *("" for _ in labels), _cell(str(result.error))]
+        return [_cell(result.video, "./"), "", *("" for _ in labels), _cell(str(result.error)), ""]
     shares = (f"{result.probabilities[label]:.6f}" for label in labels)
-    return [_cell(result.video, "./"), _cell(result.label), *shares, ""]
+    return [_cell(result.video, "./"), _cell(result.label), *shares, "", _cell("; ".join(result.notes))]
 
 
 def _cell(text: str, guard: str = "'") -> str:

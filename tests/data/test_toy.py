@@ -13,6 +13,7 @@ from av import AudioStream, VideoStream
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces, media
 from mmadfer.data.clip import read_clip
+from mmadfer.data.image import decode_jpeg
 from mmadfer.data.sets import table, toy, toy_face, toy_voice
 from mmadfer.errors import DataError
 
@@ -99,8 +100,8 @@ def test_a_face_is_found_in_every_state_of_it(root: Path) -> None:
 
 def test_preparation_takes_a_clip(root: Path) -> None:
     data = read_clip(root / "sad" / "sad-000.mp4", PrepareConfig(face_size=80, detect_every=12))
-    assert data.frames[0].shape == (80, 80, 3)
-    assert len(data.frames) == round(data.span[1] * toy_face.FPS)
+    assert decode_jpeg(data.jpegs[0]).shape == (80, 80, 3)
+    assert len(data.jpegs) == round(data.span[1] * toy_face.FPS)
 
 
 def test_a_bag_of_frames_cannot_tell_the_orders_apart() -> None:

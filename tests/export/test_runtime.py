@@ -19,7 +19,7 @@ from mmadfer.errors import DataError, MissingDependencyError, WeightsError
 from mmadfer.model.build import save_weights
 from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.cli import predict_files
-from mmadfer.runtime.recogniser import from_clip, softmax
+from mmadfer.runtime.recogniser import from_clip, seen_frames, softmax
 from mmadfer.runtime.results import print_predictions, write_csv, write_json
 
 
@@ -84,7 +84,7 @@ sys.exit(f"imported {{bad}}" if bad else 0)
 
 @pytest.mark.parametrize("modalities", ["both", "vision", "audio"])
 def test_a_model_is_fed_what_it_was_trained_on(video: Path, modalities: str) -> None:
-    clip = read_clip(video, CONTRACT.prepare)
+    clip = read_clip(video, CONTRACT.prepare, keep=seen_frames(CONTRACT))
     frames, fbank = from_clip(clip, CONTRACT.model_copy(update={"modalities": modalities}))
     assert (frames.shape, frames.dtype) == ((1, 4, 3, 32, 32), np.uint8)
     assert (fbank.shape, fbank.dtype) == ((1, 1, 512, 128), np.float32)
@@ -98,7 +98,7 @@ def test_softmax_holds_with_large_logits() -> None:
 
 @pytest.mark.parametrize(("times", "seconds"), [([0.0, 0.1, 0.2], (0, 0.3)), ([1.0], (1, 1)), ([0.5, 1.0], (0.5, 1.5))])
 def test_a_clip_lasts_as_long_as_its_frames_are_shown(times: list[float], seconds: tuple[float, float]) -> None:
-    clip = ClipData([], np.empty((0, 0)), np.array(times), np.empty((1, 0)), 16000)
+    clip = ClipData([], np.empty((0, 0)), np.array(times), 16000, silent=False)
     assert clip.span == pytest.approx(seconds)
 
 
@@ -127,7 +127,7 @@ def test_the_command_writes_json_csv_and_a_table(
     assert one == Recogniser(onnx_file)(video).to_dict()
     assert (other["video"], "zero bytes" in other["error"]) == (str(bad["empty"]), True)
     rows = list(csv.DictReader(files["csv"].read_text().splitlines()))
-    assert list(rows[0]) == ["video", "label", *(f"p_{label}" for label in CONTRACT.labels), "error"]
+    assert list(rows[0]) == ["video", "label", *(f"p_{label}" for label in CONTRACT.labels), "error", "notes"]
     assert (rows[0]["label"], rows[1]["label"]) == (one["label"], "")
     assert float(rows[0]["p_sad"]) == pytest.approx(one["probabilities"]["sad"], abs=1e-6)
     printed = capsys.readouterr().out

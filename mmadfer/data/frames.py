@@ -1,0 +1,183 @@
+"""The pictures of a clip, one after the other: the frames of a video file, or the images of a folder.
+
+A folder holds one image for each frame, in the order of the numbers in their names. Hidden files are passed over;
+anything else that is no image is an error, since a clip of which a part is missing looks like a whole one.
+"""
+
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+from PIL import Image, ImageOps
+
+from mmadfer.data import media
+from mmadfer.errors import ClipError
+
+FPS = 25
+"""Images per second of a folder, which does not say so itself."""
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+"""What is read of all that Pillow knows; some of its formats start other programs."""
+UPRIGHT, ORIENTATION = 1, 0x0112
+"""EXIF's value and key for a picture that needs no turning."""
+BASELINE, PROGRESSIVE = 0xC0, 0xC2
+"""Markers of the two JPEG codings that every decoder reads, also those of GPUs."""
+HEAD = 2**20
+"""Bytes of a JPEG file in which its header ends."""
+
+
+class Picture(Protocol):
+    """One frame, decoded when it is asked for."""
+
+    @property
+    def time(self) -> float:
+        """When it is shown, in seconds."""
+
+    def rgb(self, longest: int | None = None) -> np.ndarray:
+        """The upright picture, uint8 (H, W, 3), made smaller if its longer side has more than `longest` pixels."""
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """A frame as FFmpeg decoded it."""
+
+    frame: av.VideoFrame
+
+    @property
+    def time(self) -> float:
+        """See `Picture`."""
+        return media.frame_time(self.frame)
+
+    def rgb(self, longest: int | None = None) -> np.ndarray:
+        """See `Picture`."""
+        return media.to_rgb(self.frame, longest)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image in a folder."""
+
+    path: Path
+    time: float
+
+    def rgb(self, longest: int | None = None) -> np.ndarray:
+        """See `Picture`; also an image in grey or with a palette.
+
+        Raises:
+            ClipError: it is no image, damaged, cut off, too large, or has more than 8 bits per colour.
+        """
+        with _image(self.path, self.path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ClipError(f"{self.path} has more than 8 bits per colour: save it with 8")
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            if longest and max(upright.size) > longest:
+                width, height = (max(1, round(side * longest / max(upright.size))) for side in upright.size)
+                upright = upright.resize((width, height), Image.Resampling.BILINEAR)
+            return np.asarray(upright)
+
+    def is_jpeg(self, size: int) -> bool:
+        """Whether its bytes can be kept: a JPEG of size x size that every decoder shows alike.
+
+        Raises:
+            ClipError: it is no image.
+        """
+        with self.path.open("rb") as file:
+            head = file.read(HEAD)
+        with _image(self.path, io.BytesIO(head)) as image:
+            return (
+                image.format == "JPEG"
+                and image.mode in ("RGB", "L")
+                and image.size == (size, size)
+                and image.getexif().get(ORIENTATION, UPRIGHT) == UPRIGHT
+                and image.info.get("adobe_transform", 1) != 0  # colours kept as RGB, which some decoders overlook
+                and _coding(head) in (BASELINE, PROGRESSIVE)
+            )
+
+    def data(self) -> bytes:
+        """The file's own bytes.
+
+        Raises:
+            ClipError: the image in them is cut off.
+        """
+        data = self.path.read_bytes()
+        with _image(self.path, io.BytesIO(data)) as image:
+            image.load()
+        return data
+
+
+def pictures(path: Path, limit: float) -> Iterator[Picture]:
+    """All pictures of a video file or of a folder of images, in time.
+
+    Raises:
+        ClipError: `unreadable`, `empty`, or `too long` (more than `limit` seconds).
+    """
+    if path.is_dir():
+        yield from images(path, limit)
+    else:
+        yield from map(VideoFrame, media.video_frames(path, limit))
+
+
+def images(folder: Path, limit: float) -> Sequence[ImageFile]:
+    """The images of a folder, in the order of the numbers in their names.
+
+    Raises:
+        ClipError: `empty` (no image), `too long` (at 25 per second), or something in it is no regular file.
+    """
+    files = [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    if not files:
+        raise ClipError(f"{folder} holds no images: give a folder with one image for each frame", "empty")
+    if len(files) > limit * FPS:
+        raise ClipError(
+            f"{folder} holds {len(files)} images, more than {limit:g} s at {FPS} per second: cut it into clips, or "
+            "raise prepare.max_seconds",
+            "too long",
+        )
+    for file in files:
+        if not file.is_file():  # also a named pipe, which would be waited for without end
+            raise ClipError(f"{file} is not a file: a folder of frames holds images alone; move it elsewhere")
+    return [ImageFile(file, k / FPS) for k, file in enumerate(sorted(files, key=_natural))]
+
+
+def _natural(file: Path) -> tuple[list[int | str], str]:
+    """Numbers by value, what is between them as text: 2.jpg comes before 10.jpg."""
+    parts = re.split(r"(\d+)", file.name)  # text and digits take turns, so that like is compared with like
+    return [int(part) if k % 2 else part for k, part in enumerate(parts)], file.name
+
+
+@contextmanager
+def _image(name: Path, content: Path | io.BytesIO) -> Iterator[Any]:
+    """An image whose pixels are not read yet; whatever is wrong with it names the file."""
+    try:
+        with Image.open(content, formats=FORMATS) as image:
+            if image.width * image.height > media.MOST_PIXELS:
+                raise ClipError(
+                    f"{name} has {image.width} x {image.height} pixels, more than any video: make it smaller"
+                )
+            yield image
+    except (ClipError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises whatever its parsers meet
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of the image
+        raise ClipError(f"{name} is no readable image ({_words(error)}): mend it, or move it elsewhere") from error
+
+
+def _words(error: Exception) -> str:
+    return "not an image" if "cannot identify" in str(error) else str(error) or type(error).__name__
+
+
+def _coding(data: bytes) -> int:
+    """The marker of a JPEG's frame header (SOF, ITU-T T.81 table B.1); 0 if none is found."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return marker
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])  # FF FF: padding
+    return 0
