@@ -94,7 +94,9 @@ class DataConfig(Section):
     test_clips: Literal[1, 2] = 1
     """Index sets whose predictions are averaged at evaluation (section 4.2)."""
     threads: Positive = 2
-    """DALI's CPU threads for each rank."""
+    """CPU threads for each rank that read, and as many that decode and resize."""
+    read_ahead: Positive = 2
+    """Batches that are read in advance; `mmadfer.data.loader` says what each takes of memory."""
 
 
 class EncoderConfig(Section):

@@ -27,7 +27,7 @@ from mmadfer.origin import origin
 WAIT = 60.0
 """Seconds that a rank waits for rank 0 to make the run directory."""
 FREE = (
-    *("name", "prepare", "data.store", "data.threads", "data.test_clips"),
+    *("name", "prepare", "data.store", "data.threads", "data.read_ahead", "data.test_clips"),
     *("model.vision.weights", "model.audio.weights", "train.keep", "train.save_every", "train.log_every"),
 )
 """Keys that may change from one start to the next: none moves a weight. Encoder files are known by their hash, the

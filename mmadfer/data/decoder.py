@@ -1,38 +1,44 @@
-"""JPEG bytes, crop boxes and flips in, resized frames out: DALI's part of the loader, the same on CPU and GPU.
+"""JPEG bytes, crop boxes and flips in, resized frames out: DALI decodes, on the CPU or on a GPU.
 
 Every frame is a sample of its own, so that one operator decodes a whole batch. The number of samples may change from
-one batch to the next, and none is dropped at the end.
+one batch to the next, and none is dropped at the end. On a GPU, DALI also crops, resizes and mirrors (`graph`). On the
+CPU its resize takes three times as long as decoding, so torch's does that there: it has PIL's arithmetic, for bytes.
 """
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from mmadfer.data.blocks import Blocks
 from mmadfer.errors import DataError
 from mmadfer.optional import need
 
 
 @dataclass(frozen=True)
 class Frames:
-    """N frames to decode."""
+    """The frames of B clips, T of each, to decode."""
 
     jpegs: list[np.ndarray]
-    """The bytes of each file, uint8."""
+    """The bytes of each file, uint8; B x T of them, clip by clip."""
     crops: np.ndarray
-    """int32 (N, 4): left, top, width, height in pixels of the stored frame."""
+    """int32 (B, 4): left, top, width, height in pixels of the stored frame."""
     flips: np.ndarray
-    """int32 (N,): 1 mirrors left to right."""
+    """bool (B,): whether a clip is mirrored, left to right."""
 
 
 class Decoder:
-    """A DALI pipeline that works one batch ahead of its user: `start` returns at once, `finish` waits.
+    """Decodes one batch after the other; one thread at a time may use it.
 
     Args:
         side: S, of the resulting frames.
-        threads: for decoding on the CPU.
+        threads: for the CPU's share.
         device: where frames go; a GPU decodes them itself.
 
     Raises:
@@ -43,72 +49,122 @@ class Decoder:
         need("nvidia.dali", extra="train")
         self._side, self._threads, self._device = side, threads, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="resize")
+        self._blocks = Blocks()
         self._pipeline: Any = None
-        self._capacity = self._started = 0
+        self._capacity = 0
 
-    def reserve(self, frames: int) -> None:
-        """Make room for batches of up to `frames` frames."""
-        if self._pipeline is None or frames > self._capacity:
-            self._capacity = max(frames, self._capacity, 1)
-            self._pipeline = _pipeline(self._capacity, self._side, self._threads, self._device)
-
-    def start(self, frames: Frames) -> None:
-        """Decode in the background."""
-        self._pipeline.feed_input("jpegs", frames.jpegs)
-        self._pipeline.feed_input("crops", frames.crops)
-        self._pipeline.feed_input("flips", frames.flips)
-        self._pipeline.schedule_run()
-        self._started += 1
-
-    def finish(self) -> Tensor:
-        """The frames of the oldest `start` that is not finished: uint8 (N, 3, S, S), contiguous, RGB.
+    def decode(self, frames: Frames) -> Tensor:
+        """The frames as uint8 (B, T, 3, S, S), contiguous, RGB; a GPU has finished with them.
 
         Raises:
-            DataError: a frame is not a JPEG, or smaller than its crop; what was started is lost.
+            DataError: a frame is not a JPEG, or smaller than its crop.
         """
-        try:
-            decoded = self._pipeline.share_outputs()[0].as_tensor()
-        except Exception as error:  # DALI raises IndexError, RuntimeError and others here
-            self.close()
-            raise DataError(f"a frame cannot be decoded: {error}") from error
-        self._started -= 1
-        frames = self._copy(decoded)
-        self._pipeline.release_outputs()
-        return frames
-
-    def _copy(self, decoded: Any) -> Tensor:
-        from nvidia.dali.plugin.pytorch import feed_ndarray
-
-        if self._stream is None:
-            return feed_ndarray(decoded, torch.empty(decoded.shape(), dtype=torch.uint8))
-        # A stream of its own: DALI may only take its buffer back after the copy, and to wait for that on the model's
-        # stream would be to wait for the training step.
-        with torch.cuda.stream(self._stream):
-            frames = torch.empty(decoded.shape(), dtype=torch.uint8, device=self._device)
-            feed_ndarray(decoded, frames, cuda_stream=self._stream)
-        self._stream.synchronize()
-        frames.record_stream(torch.cuda.current_stream(self._device))
-        return frames
-
-    def drain(self) -> None:
-        """Throw away what was started and not finished."""
-        while self._started:
-            try:
-                self.finish()
-            except DataError:
-                return
+        shape = (len(frames.crops), len(frames.jpegs) // len(frames.crops), 3, self._side, self._side)
+        self._reserve(len(frames.jpegs))
+        with self._output(frames, shape[1]) as decoded:
+            if self._stream is None:
+                return self._fit([np.asarray(decoded[k]) for k in range(len(decoded))], frames, shape)
+            return self._copy(decoded, self._stream).view(shape)
 
     def close(self) -> None:
-        """Free the pipeline; `reserve` makes a new one."""
-        self._pipeline, self._started = None, 0
+        """Free the threads and DALI's memory."""
+        self._pool.shutdown()
+        self._pipeline = None
+
+    def _reserve(self, samples: int) -> None:
+        """Make room for batches of up to `samples` frames."""
+        if self._pipeline is None or samples > self._capacity:
+            self._capacity = max(samples, self._capacity)
+            if self._stream is None:
+                self._pipeline = _decoding(self._capacity, self._threads)
+            else:
+                self._pipeline = graph(self._capacity, self._side, self._threads, self._device)
+
+    @contextmanager
+    def _output(self, frames: Frames, each: int) -> Iterator[Any]:
+        self._pipeline.feed_input("jpegs", frames.jpegs)
+        if self._stream is not None:
+            feed_boxes(self._pipeline, frames, each)
+        try:
+            self._pipeline.schedule_run()
+            decoded = self._pipeline.share_outputs()[0]
+        except Exception as error:  # DALI raises IndexError, RuntimeError and others here
+            self._pipeline = None  # a failed pipeline cannot be used again
+            raise DataError(f"a frame cannot be decoded: {error}") from error
+        yield decoded
+        self._pipeline.release_outputs()
+
+    def _fit(self, images: list[np.ndarray], frames: Frames, shape: tuple[int, ...]) -> Tensor:
+        result, each = self._blocks.take(shape, torch.uint8), shape[1]
+        clips = [images[start : start + each] for start in range(0, len(images), each)]
+        list(self._pool.map(fit, clips, frames.crops.tolist(), frames.flips.tolist(), result.numpy()))
+        return result
+
+    def _copy(self, decoded: Any, stream: torch.cuda.Stream) -> Tensor:
+        from nvidia.dali.plugin.pytorch import feed_ndarray
+
+        # A stream of its own: DALI may only take its buffer back after the copy, and to wait for that on the model's
+        # stream would be to wait for the training step.
+        with torch.cuda.stream(stream):
+            dense = decoded.as_tensor()
+            frames = torch.empty(dense.shape(), dtype=torch.uint8, device=self._device)
+            feed_ndarray(dense, frames, cuda_stream=stream)
+        stream.synchronize()
+        return frames
 
 
-def _pipeline(samples: int, side: int, threads: int, device: torch.device) -> Any:
+def fit(images: Sequence[np.ndarray], crop: Sequence[int], flip: bool, out: np.ndarray) -> None:
+    """Crop, resize and mirror the frames of a clip.
+
+    Args:
+        images: T frames, uint8 (H, W, 3).
+        crop: left, top, width, height.
+        flip: mirror left to right.
+        out: uint8 (T, 3, S, S), where the result goes.
+
+    Raises:
+        DataError: a frame is smaller than the crop.
+    """
+    x, y, w, h = crop
+    if any(image.shape[0] < y + h or image.shape[1] < x + w for image in images):
+        sizes = sorted({f"{image.shape[1]} x {image.shape[0]}" for image in images})
+        raise DataError(f"a frame is smaller than its crop ({w} x {h} pixels at {x}, {y}): {', '.join(sizes)}")
+    crops = torch.from_numpy(np.stack([image[y : y + h, x : x + w] for image in images])).permute(0, 3, 1, 2)
+    resized = interpolate(crops, size=out.shape[2:], mode="bilinear", antialias=True).numpy()
+    # numpy copies in this thread; torch would start a team of threads in each of ours.
+    np.copyto(out, resized[..., ::-1] if flip else resized)
+
+
+def _decoding(samples: int, threads: int) -> Any:
+    from nvidia.dali import Pipeline, fn, types
+
+    # The simple executor: it has one set of buffers, and the caller waits anyway.
+    pipeline = Pipeline(batch_size=samples, num_threads=threads, device_id=None, exec_async=False, exec_pipelined=False)
+    with pipeline:
+        jpegs = fn.external_source(name="jpegs", dtype=types.UINT8, ndim=1)
+        # Whole frames: to decode only a crop saves nothing on the CPU.
+        pipeline.set_outputs(fn.decoders.image(jpegs, output_type=types.RGB, jpeg_fancy_upsampling=True))
+    pipeline.build()
+    return pipeline
+
+
+def graph(samples: int, side: int, threads: int, device: torch.device) -> Any:
+    """The DALI pipeline that does all of it, as it runs on a GPU; `feed_boxes` says what it takes besides `jpegs`.
+
+    Args:
+        samples: the most frames in a batch.
+        side: S.
+        threads: on the CPU.
+        device: a GPU, or the CPU, where it does the same slowly.
+
+    Returns:
+        A pipeline whose output is uint8 (frames, 3, S, S).
+    """
     from nvidia.dali import Pipeline, fn, types
 
     gpu = device.type == "cuda"
-    # A queue of 1: with more, DALI's first run wants as many batches, which a short epoch does not have. Runs that are
-    # scheduled beyond it still go on in the background.
+    # A queue of 1: with more, DALI's first run wants as many batches, which a short epoch does not have.
     pipeline = Pipeline(
         batch_size=samples, num_threads=threads, device_id=device.index if gpu else None, prefetch_queue_depth=1
     )
@@ -134,3 +190,9 @@ def _pipeline(samples: int, side: int, threads: int, device: torch.device) -> An
         )
     pipeline.build()
     return pipeline
+
+
+def feed_boxes(pipeline: Any, frames: Frames, each: int) -> None:
+    """Give `graph`'s pipeline the crop and the flip of each frame; `each` is T."""
+    pipeline.feed_input("crops", np.repeat(frames.crops, each, axis=0))
+    pipeline.feed_input("flips", np.repeat(frames.flips.astype(np.int32), each))

@@ -1,17 +1,24 @@
-"""Clips for training and evaluation: read from the store in threads, decoded, cropped and resized by DALI.
+"""Clips for training and evaluation: read from the store and decoded in threads, brightened on the device.
 
-    store -> JPEG bytes of the T drawn frames -> [DALI: decode the crop -> resize -> mirror] -> uint8 (B, T, 3, S, S)
+    store -> JPEG bytes of the T drawn frames -> [decode -> crop -> resize -> mirror] -> uint8 (B, T, 3, S, S)
 
-DALI only executes the numbers of `mmadfer.data.sampling`; it draws nothing itself. The same graph runs on the CPU, or
-on a GPU, which then decodes the JPEGs. Brightness follows in torch, on the device (`preprocess`): in DALI it costs a
-millisecond a frame on the CPU. While a batch is being used, the next one is decoded and those after it are read.
+Decoding only executes the numbers of `mmadfer.data.sampling`; nothing is drawn there. Brightness and scaling follow in
+torch, on the device (`preprocess`): in DALI they cost a millisecond a frame on the CPU.
+
+While a batch is being used, the next one is decoded, and `data.read_ahead` more are read. So a rank holds, whatever the
+size of the data set, in bytes, with frames of H x W in the store and J bytes of JPEG each:
+
+    read        (read_ahead + 2) B (T J + 4 x 512 x 128)
+    decoded     3 B T S S 2, one batch waiting and one in use, and 3 B T H W inside of the decoder
+    preprocess  12 B T S S for each result in use, on the CPU
+
+With 8 clips of 16 frames of 224 pixels and 16 kB, and 2 batches read ahead: 16, 58 and 77 MB.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -19,16 +26,17 @@ import torch
 from torch import Tensor
 
 from mmadfer.config import Config
+from mmadfer.data.blocks import Blocks
 from mmadfer.data.decoder import Decoder, Frames
 from mmadfer.data.fbank import SILENCE
 from mmadfer.data.sampling import Draw, draw, order, test_draw
-from mmadfer.data.store import Store
+from mmadfer.data.store import Record, Store
 from mmadfer.errors import ConfigError, DataError
-
-READ_AHEAD = 2  # batches
 
 T = TypeVar("T")
 How = Callable[[str], Draw]
+Read = tuple[Draw, Record]
+_blocks = Blocks()
 
 
 @dataclass(frozen=True)
@@ -48,23 +56,16 @@ class Batch:
     """float32 (B, T + 1, depth, 2) uniform draws in [0, 1); None in evaluation."""
 
 
-@dataclass(frozen=True)
-class _Clips:
-    """What was read for a batch, before decoding."""
-
-    frames: Frames
-    fbank: np.ndarray
-    draws: list[Draw]
-    ids: list[str]
-
-
 def preprocess(batch: Batch) -> Tensor:
     """The frames as the model takes them: float32 (B, T, 3, S, S) in [0, 1], with the drawn brightness.
 
     The published program multiplies and clamps the bytes before it crops and resizes. All but the clamp is linear, so
     the order only matters beside pixels that saturate: it clamps before the interpolation, this does after it.
     """
-    frames = batch.frames / 255
+    if batch.frames.is_cuda:
+        frames = batch.frames / 255
+    else:  # the same numbers; to convert and divide at once is slower
+        frames = _blocks.take(tuple(batch.frames.shape), torch.float32).copy_(batch.frames).div_(255)
     return frames.mul_(batch.brightness.view(-1, 1, 1, 1, 1)).clamp_(max=1)
 
 
@@ -141,7 +142,7 @@ class Loader:
         _check_labels(store, self.labels)
         self._decoder = Decoder(config.model.image_size, config.data.threads, self.device)
         self._readers = ThreadPoolExecutor(config.data.threads, thread_name_prefix="reader")
-        self._busy = False
+        self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoder")
 
     def train(self, epoch: int, ids_batches: Iterable[list[str]]) -> Iterator[Batch]:
         """The batches of ids (see `batches`) with this epoch's frames and augmentation.
@@ -177,75 +178,65 @@ class Loader:
         return self._run([list(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)], how)
 
     def close(self) -> None:
-        """Stop the threads and free DALI's memory."""
-        self._readers.shutdown(wait=True, cancel_futures=True)
+        """Stop the threads and free the decoder's memory."""
+        for pool in (self._readers, self._decoding):
+            pool.shutdown(wait=True, cancel_futures=True)
         self._decoder.close()
 
     def _run(self, requests: list[list[str]], how: How) -> Iterator[Batch]:
-        with self._alone():
-            self._decoder.reserve(self.config.model.frames * max(map(len, requests), default=0))
-            reading = _ahead((self._readers.submit(self._read, ids, how) for ids in requests), READ_AHEAD)
-            decoding = _ahead((self._start(clips.result()) for clips in reading), 1)
-            for clips in decoding:
-                yield self._finish(clips)
+        # What an abandoned loop has begun ends by itself; the one decoding thread keeps loops apart.
+        reading = ((ids, [self._readers.submit(self._read, clip, how) for clip in ids]) for ids in requests)
+        ready = _ahead(reading, self.config.data.read_ahead)
+        for decoded in _ahead((self._decoding.submit(self._decode, *clips) for clips in ready), 1):
+            yield self._finish(decoded.result())
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._busy:
-            raise RuntimeError("this loader is in another loop; finish or close that one first, or make a second one")
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
-            self._decoder.drain()
+    def _read(self, clip: str, how: How) -> Read:
+        drawn = how(clip)
+        wanted = [] if self.config.data.modalities == "audio" else drawn.indexes.tolist()
+        return drawn, self.store.read(clip, wanted)
 
-    def _read(self, ids: list[str], how: How) -> _Clips:
-        draws, records = [how(clip) for clip in ids], [self.store.read(clip) for clip in ids]
-        jpegs = [record.jpegs[k] for record, drawn in zip(records, draws, strict=True) for k in drawn.indexes]
-        each = len(draws[0].indexes)
-        frames = Frames(
-            jpegs=[np.frombuffer(jpeg, np.uint8) for jpeg in jpegs],
-            crops=np.repeat([drawn.crop for drawn in draws], each, axis=0).astype(np.int32),
-            flips=np.repeat([drawn.flip for drawn in draws], each).astype(np.int32),
-        )
-        return _Clips(frames, np.stack([record.fbank for record in records])[:, None], draws, ids)
-
-    def _start(self, clips: _Clips) -> _Clips:
-        if self.config.data.modalities != "audio":
-            self._decoder.start(clips.frames)
-        return clips
-
-    def _finish(self, clips: _Clips) -> Batch:
-        labels = [self.labels.index(self.store.clips[clip].label) for clip in clips.ids]
-        fbank = clips.fbank if self.config.data.modalities != "vision" else np.full_like(clips.fbank, SILENCE)
-        drop_path = [drawn.drop_path for drawn in clips.draws if drawn.drop_path is not None]
+    def _decode(self, ids: list[str], reading: list[Future[Read]]) -> Batch:
+        """The batch, with its frames on the device and all else on the CPU."""
+        draws, records = zip(*(clip.result() for clip in reading), strict=True)
+        fbank = np.stack([record.fbank for record in records])[:, None]
+        drop_path = [drawn.drop_path for drawn in draws if drawn.drop_path is not None]
         return Batch(
-            frames=self._frames(clips),
-            fbank=self._place(torch.from_numpy(fbank)),
-            labels=self._place(torch.tensor(labels)),
-            ids=clips.ids,
-            brightness=self._place(torch.tensor([drawn.brightness for drawn in clips.draws], dtype=torch.float32)),
-            drop_path=self._place(torch.from_numpy(np.stack(drop_path))) if drop_path else None,
+            frames=self._frames(ids, draws, records),
+            fbank=torch.from_numpy(fbank if self.config.data.modalities != "vision" else np.full_like(fbank, SILENCE)),
+            labels=torch.tensor([self.labels.index(self.store.clips[clip].label) for clip in ids]),
+            ids=ids,
+            brightness=torch.tensor([drawn.brightness for drawn in draws], dtype=torch.float32),
+            drop_path=torch.from_numpy(np.stack(drop_path)) if drop_path else None,
         )
 
-    def _frames(self, clips: _Clips) -> Tensor:
-        side = self.config.model.image_size
-        shape = (len(clips.ids), self.config.model.frames, 3, side, side)
+    def _frames(self, ids: list[str], draws: Sequence[Draw], records: Sequence[Record]) -> Tensor:
         if self.config.data.modalities == "audio":
-            return torch.zeros(shape, dtype=torch.uint8, device=self.device)
+            side = self.config.model.image_size
+            return torch.zeros((len(ids), self.config.model.frames, 3, side, side), dtype=torch.uint8)
+        frames = Frames(
+            jpegs=[np.frombuffer(jpeg, np.uint8) for record in records for jpeg in record.jpegs],
+            crops=np.array([drawn.crop for drawn in draws], np.int32),
+            flips=np.array([drawn.flip for drawn in draws]),
+        )
         try:
-            return self._decoder.finish().view(shape)
+            return self._decoder.decode(frames)
         except DataError as error:
             raise DataError(
-                f"one of the clips {', '.join(clips.ids)} in {self.store.path} is damaged: "
+                f"one of the clips {', '.join(ids)} in {self.store.path} is damaged: "
                 f"delete the store and run `mmadfer prepare` again ({error})"
             ) from error
 
-    def _place(self, tensor: Tensor) -> Tensor:
+    def _finish(self, batch: Batch) -> Batch:
         if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+            return batch
+        if batch.frames.is_cuda:  # made on the decoder's stream
+            batch.frames.record_stream(torch.cuda.current_stream(self.device))
+        names = ("frames", "fbank", "labels", "brightness", "drop_path")
+        tensors = {name: getattr(batch, name) for name in names}
+        return replace(batch, **{name: self._place(t) for name, t in tensors.items() if t is not None})
+
+    def _place(self, tensor: Tensor) -> Tensor:
+        return tensor if tensor.is_cuda else tensor.pin_memory().to(self.device, non_blocking=True)
 
 
 def _ahead(items: Iterable[T], n: int) -> Iterator[T]:
