@@ -98,7 +98,7 @@ def test_lists_of_another_system(tmp_path: Path) -> None:
 
 def test_mafw_sound_and_counts(tmp_path: Path) -> None:
     clips = with_frames(tmp_path / "mfaw/clips_faces", count=4)
-    layouts.touch(clips, "00001/4.jpg", "00001/notes.txt")
+    layouts.touch(clips, "00001/4.jpg", "00001/.hidden")
     layouts.touch(tmp_path, "mfaw/clips_wav/00001.wav")
     lists = small(tmp_path, f"{OLD}/mfaw/clips_faces", "MAFW", "_faces")
     layouts.touch(lists, "MAFW_set_1_train_faces.txt", "DFEW_set_9_test.txt")

@@ -64,7 +64,7 @@ def _found(root: Path, ids: list[str], folders: layout.Folders) -> tuple[Found, 
     notes = [f"frames are used: {frames}"]
     if frames.name.endswith("_16f"):
         notes.append("clip_224x224 is not there: every clip has 16 frames only, which leaves training little to draw")
-    places = (layout.locate(root, "raw_wav") or frames.with_name("raw_wav"), frames)
+    places = [folder for folder in (layout.locate(root, "raw_wav"), frames) if folder]
     sounds = {i: sound(int(i), places, films, folders) for i in ids}
     return [(i, frames / i, sounds[i], True) for i in ids], (*notes, *layout.sound_notes(sounds.values(), folders))
 

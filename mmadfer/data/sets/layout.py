@@ -11,7 +11,6 @@ from pathlib import Path
 from mmadfer.errors import DataError
 
 FILMS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".flv")
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 MANY = 200
 """A folder with more folders in it than this holds clips, and is not searched for parts of a layout."""
 Parse = Callable[[str], tuple[str, str] | None]

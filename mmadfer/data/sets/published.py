@@ -167,4 +167,4 @@ def _count_notes(expected: dict[str, int], frames: dict[str, Path]) -> tuple[str
 
 
 def _images(folder: Path) -> int:
-    return sum(entry.name.lower().endswith(layout.IMAGES) for entry in layout.scan(folder))
+    return sum(not entry.name.startswith(".") for entry in layout.scan(folder))
