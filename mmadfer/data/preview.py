@@ -102,14 +102,21 @@ def _small(jpeg: bytes) -> bytes:
 
 
 def _listen(look: Look, store: Store) -> None:
-    clip = look.clip
-    path = store.root / (clip.sound or clip.media)
-    if not path.exists():
-        look.sound = "no sound file" if store.media(clip.id).exists() else "media not found"
-    elif path.is_dir():  # frames without a sound file of their own
-        look.sound = "no sound"
-    else:
-        try:
-            look.waveform, look.rate = media.read_sound(path, limit=store.prepare.max_seconds)
-        except ClipError as error:
-            look.sound = "no sound" if error.reason == "no sound" else f"the sound cannot be read: {error}"
+    try:
+        look.sound = _sought(look.clip, store)
+        if not look.sound:
+            sound = store.root / (look.clip.sound or look.clip.media)
+            look.waveform, look.rate = media.read_sound(sound, limit=store.prepare.max_seconds)
+    except ClipError as error:
+        look.sound = "no sound" if error.reason == "no sound" else f"the sound cannot be read: {error}"
+    except Exception as error:  # one odd file must not cost the sheet; it is told like the others
+        look.sound = f"the sound cannot be read: {type(error).__name__}: {error}"
+
+
+def _sought(clip: Clip, store: Store) -> str:
+    """Why there is no file to listen to; "" if there is one."""
+    if not store.media(clip.id).exists():
+        return "media not found"
+    if clip.sound is None:
+        return "no sound" if store.media(clip.id).is_dir() else ""
+    return "" if (store.root / clip.sound).exists() else "no sound: its file is not there"

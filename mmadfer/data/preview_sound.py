@@ -27,7 +27,7 @@ def remarks(look: Look) -> list[str]:
 
 def _silence(look: Look) -> str:
     peak = 0.0 if look.clip.silent else 1.0 if look.waveform is None else _peak(look.waveform)
-    if peak >= QUIET or look.sound == "no sound":
+    if peak >= QUIET or look.sound.startswith("no sound"):
         return ""
     return "nearly silent" if peak else "silence: nothing but zeros"
 

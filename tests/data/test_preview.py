@@ -165,6 +165,13 @@ def test_a_file_that_cannot_be_read_any_more(copy: SimpleNamespace) -> None:
     assert "the sound cannot be read" in show(copy).words
 
 
+def test_a_path_that_the_system_does_not_take(copy: SimpleNamespace) -> None:
+    rewrite(copy, media="x" * 400)
+    page = show(copy)
+    assert "the sound cannot be read: OSError" in page.words
+    assert len(page.all("img", "src")) == FACES
+
+
 def rewrite(made: SimpleNamespace, **changes: object) -> None:
     """The clip `plain` alone, with other words about it in the index."""
     with Store(made.store) as store:
@@ -182,7 +189,7 @@ def test_sound_in_a_file_of_its_own(copy: SimpleNamespace) -> None:
     assert len(page.all("polygon", "points")) == 1
     assert "frames with sound voices/1.mkv" in page.words
     (copy.root / "media/voices/1.mkv").unlink()
-    assert "no sound file" in show(copy).words
+    assert "no sound: its file is not there" in show(copy).words
 
 
 def test_frames_without_sound(copy: SimpleNamespace) -> None:
