@@ -12,7 +12,7 @@ from mmadfer.errors import DataError
 
 FILMS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".flv")
 MANY = 200
-"""A folder with more folders in it than this holds clips, and is not searched for parts of a layout."""
+"""A folder with more in it than this holds clips, and is not searched for parts of a layout."""
 Parse = Callable[[str], tuple[str, str] | None]
 """A list's line to clip and label; None for a line without a clip; a ValueError says what is wrong."""
 
@@ -63,8 +63,8 @@ def below(root: Path, deeper: int = 2) -> Iterator[Path]:
 
 
 def _inner(folder: Path) -> list[Path]:
-    found = [Path(entry.path) for entry in scan(folder) if entry.is_dir() and not entry.name.startswith(".")]
-    return found if len(found) <= MANY else []
+    entries = [entry for entry in scan(folder) if not entry.name.startswith(".")]
+    return [Path(entry.path) for entry in entries if entry.is_dir()] if len(entries) <= MANY else []
 
 
 def locate(root: Path, *names: str) -> Path | None:
