@@ -1,5 +1,6 @@
-"""Preparing single clips, here or in worker processes that survive a clip which crashes its decoder."""
+"""Preparing single clips, here or in worker processes that survive a clip which crashes or hangs its decoder."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -8,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,12 @@ R = TypeVar("R")
 
 AHEAD = 2
 """Clips given to each worker in advance; what is in flight bounds the memory."""
+SLOWEST = {"track": 900, "union": 3600}
+"""Seconds that a clip may take, by `face_box`; a hundred times what a clip of 30 s takes."""
+OF_THE_FILE = {
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG,
+}  # fmt: skip
+"""What a system says of a file that is not there or not for us; anything else it says of the disk or itself."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +67,35 @@ class Outcome:
     """What a person should know of the clip."""
 
 
-def outcomes(tasks: list[Task], jobs: int) -> Generator[Outcome, None, None]:
+class _TookTooLongError(Exception):
+    """A worker gives no answer."""
+
+
+def outcomes(tasks: list[Task], jobs: int, seconds: int | None = None) -> Generator[Outcome, None, None]:
     """Prepare clips in `jobs` processes; results come in the order of the tasks.
+
+    Args:
+        tasks: the clips.
+        jobs: one process is this one, which a clip can crash or hang; others are workers that are replaced.
+        seconds: that a worker may take for a clip before it is ended; by default `SLOWEST`.
 
     Raises:
         DataError: worker processes cannot be started, or the machine fails while a clip is prepared.
     """
-    if jobs <= 1 or len(tasks) <= 1:
+    if jobs <= 1 or not tasks:
         yield from map(prepare_clip, tasks)
         return
-    waiting = deque(tasks)
+    waiting, seconds = deque(tasks), seconds or SLOWEST[tasks[0].settings.face_box]
     while waiting:
-        yield from _until_a_crash(waiting, min(jobs, len(waiting)))
-        for task in list(islice(waiting, AHEAD * jobs)):  # one of those in flight crashed; each for itself tells which
-            yield _alone(task)
+        crashed = yield from _until_trouble(waiting, min(jobs, len(waiting)), seconds)
+        in_flight = list(islice(waiting, AHEAD * jobs)) if crashed else []  # one of them; each for itself tells which
+        for task in in_flight:
+            yield _alone(task, seconds)
             waiting.popleft()
 
 
-def _until_a_crash(waiting: deque[Task], jobs: int) -> Iterator[Outcome]:
-    """Take tasks from the left as they are done; end early when a worker dies."""
+def _until_trouble(waiting: deque[Task], jobs: int, seconds: int) -> Generator[Outcome, None, bool]:
+    """Take tasks from the left as they are done; ends early when a worker dies (True) or hangs (False)."""
     ahead, given = deque[Future[Outcome]](), 0
     with pool(jobs) as workers:
         try:
@@ -86,21 +103,46 @@ def _until_a_crash(waiting: deque[Task], jobs: int) -> Iterator[Outcome]:
                 while given < len(waiting) and given < AHEAD * jobs:
                     ahead.append(submit(workers, prepare_clip, waiting[given]))
                     given += 1
-                outcome = ahead.popleft().result()
+                outcome = _result(ahead.popleft(), seconds)
                 waiting.popleft()
                 given -= 1
                 yield outcome
         except BrokenProcessPool:
-            return
+            return True
+        except _TookTooLongError as error:
+            _kill(workers)
+            yield _given_up(waiting.popleft(), str(error))
+        except BaseException:
+            _kill(workers)  # a clip that hangs must not hold up the end either
+            raise
+    return False
 
 
-def _alone(task: Task) -> Outcome:
+def _alone(task: Task, seconds: int) -> Outcome:
     with pool(1) as workers:
         try:
-            return submit(workers, prepare_clip, task).result()
+            return _result(submit(workers, prepare_clip, task), seconds)
         except BrokenProcessPool:
-            detail = f"{task.source.media} ended the process that decoded it: it is damaged, or takes too much memory"
-            return _mark(Outcome(task.source.id, reason="unreadable", detail=detail), *_look(task))
+            return _given_up(task, "ended the process that decoded it: it is damaged, or takes too much memory")
+        except _TookTooLongError as error:
+            _kill(workers)
+            return _given_up(task, str(error))
+
+
+def _given_up(task: Task, why: str) -> Outcome:
+    return _mark(Outcome(task.source.id, reason="unreadable", detail=f"{task.source.media} {why}"), *_look(task))
+
+
+def _result(future: Future[Outcome], seconds: int) -> Outcome:
+    for _ in range(seconds):  # one by one: while a cluster suspends the job, its clock goes on
+        with suppress(TimeoutError):
+            return future.result(timeout=1)
+    raise _TookTooLongError(f"took longer than {seconds} s to decode: it is damaged, or far too large")
+
+
+def _kill(workers: ProcessPoolExecutor) -> None:
+    for process in list(workers._processes.values()):  # before Python 3.14 there is no public way
+        process.kill()
 
 
 @contextmanager
@@ -162,7 +204,7 @@ def prepare_clip(task: Task) -> Outcome:
     """Prepare one clip; what is wrong with the clip itself is in the outcome.
 
     Raises:
-        DataError: the machine ran out of memory or could not read the file, which says nothing about the clip.
+        DataError: the machine ran out of memory, or its disk or GPU failed, which says nothing about the clip.
         MmadferError: something else that would be wrong for every clip.
     """
     seen = _look(task)  # first: files that change meanwhile are then found to have changed
@@ -186,12 +228,12 @@ def _decode(task: Task) -> Outcome:
     try:
         data = read_clip(source.media, task.settings, sound=source.sound, cropped=source.cropped, device=task.device)
     except ClipError as error:
-        _check_machine(source.media, error)
+        _check_machine(source, error)
         return Outcome(source.id, reason=error.reason, detail=str(error))
     except MmadferError:
         raise
     except Exception as error:  # one odd file must not end hours of preparation; it is listed like the others
-        _check_machine(source.media, error)
+        _check_machine(source, error)
         return Outcome(source.id, reason="unreadable", detail=f"{source.media}: {type(error).__name__}: {error}")
     clip = Clip(
         source.id,
@@ -207,21 +249,44 @@ def _decode(task: Task) -> Outcome:
     return Outcome(source.id, clip, encode(Record(data.jpegs, data.fbank)), notes=data.notes)
 
 
-def _check_machine(media: Path, error: Exception) -> None:
+def _check_machine(source: Source, error: Exception) -> None:
     """Stop where the machine is at fault: a clip that is left out now stays out when the machine is well again."""
+    kept = "Finished parts are kept:"
     if faces.lacks_memory(error) or faces.lacks_memory(error.__cause__):
         raise DataError(
-            f"{media}: no memory is left to decode it ({error.__cause__ or error}). Finished parts are kept: run the "
+            f"{source.media}: no memory is left to decode it ({error.__cause__ or error}). {kept} run the "
             "same command with fewer --jobs, or take this clip out if it needs too much even alone"
         ) from error
-    try:
-        with media.open("rb") as file:  # what FFmpeg calls an input error may be the file's fault or the disk's
-            while file.read(2**20):
-                pass
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return  # the clip table names what is not there
-    except OSError as trouble:
+    if faces.lacks_gpu(error):
+        raise DataError(f"the GPU failed at {source.media} ({error}). {kept} run the same command again") from error
+    path, trouble = _disk_trouble(source, error)
+    if trouble is not None:
         raise DataError(
-            f"{media} cannot be read: {trouble.strerror}. Finished parts are kept: mend the disk, mount or "
-            "permissions, and run the same command again"
+            f"{path} cannot be read: {trouble.strerror}. {kept} mend the disk or mount, and run the same command again"
         ) from trouble
+
+
+def _disk_trouble(source: Source, error: Exception) -> tuple[Path, OSError | None]:
+    """The file that the disk does not give, and what it said; a file that is gone or not for us is no such trouble."""
+    import av.error
+
+    if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError) and _of_the_machine(error):
+        return Path(error.filename or source.media), error
+    path = source.media
+    try:
+        for path in Files(source.media, source.sound).listed():
+            if path.is_file():  # what FFmpeg calls an input error may be the file's fault or the disk's
+                _read(path)
+    except OSError as trouble:
+        return path, trouble if _of_the_machine(trouble) else None
+    return path, None
+
+
+def _of_the_machine(error: OSError) -> bool:
+    return error.errno is not None and error.errno not in OF_THE_FILE
+
+
+def _read(path: Path) -> None:
+    with path.open("rb") as file:
+        while file.read(2**20):
+            pass
