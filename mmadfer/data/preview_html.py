@@ -175,7 +175,7 @@ def _about(look: Look) -> str:
         parts += [f"{_many(len(look.waveform), 'channel')}, the first is shown" if len(look.waveform) > 1 else "mono"]
         parts += [loudness(look.waveform)]
     if clip.rate and clip.rate != look.rate:
-        parts += [f"the model hears it at {_hertz(clip.rate)}"]
+        parts += [f"the filter bank is of sound at {_hertz(clip.rate)}"]
     return ", ".join(parts)
 
 
