@@ -59,7 +59,10 @@ def compare(
 
 def _row(reference: Recogniser, candidate: Recogniser, store: Store, name: str) -> tuple[np.ndarray, ...]:
     contract = reference.contract
-    clip = read_clip(store.media(name), store.prepare, keep=seen_frames(contract))
+    stored = store.clips[name]
+    sound = store.root / stored.sound if stored.sound else None
+    keep = seen_frames(contract)
+    clip = read_clip(store.media(name), store.prepare, sound=sound, cropped=stored.cropped, keep=keep)
     from_file = from_clip(clip, contract)
     from_store = from_record(store.read(name), contract)
     return (
@@ -96,7 +99,7 @@ def _promises(contract: Contract) -> dict[str, Any]:
 
 
 def _check_media(store: Store, ids: Sequence[str]) -> None:
-    missing = [name for name in ids if not store.media(name).is_file()]
+    missing = [name for name in ids if not store.media(name).exists()]
     if missing:
         raise DataError(
             f"parity starts from the media files, and {len(missing)} of {len(ids)} are not there; the first is "

@@ -46,6 +46,8 @@ class Clip:
     """Of the sound that the filter bank was computed from, in Hz; 0 where there was none."""
     size: int = 0
     """Bytes of the files it was made of."""
+    cropped: bool = False
+    """Its frames were taken whole, as they show nothing but the face."""
 
 
 @dataclass(frozen=True)

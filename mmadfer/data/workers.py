@@ -245,6 +245,7 @@ def _decode(task: Task) -> Outcome:
         silent=data.silent,
         sound=task.sound,
         rate=data.rate,
+        cropped=source.cropped,
     )
     return Outcome(source.id, clip, encode(Record(data.jpegs, data.fbank)), notes=data.notes)
 
