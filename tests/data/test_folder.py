@@ -3,16 +3,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from layouts import touch
 
 from mmadfer.data import sets
 from mmadfer.errors import DataError
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
 
 
 def test_labels_clips_and_folds_are_found(tmp_path: Path) -> None:

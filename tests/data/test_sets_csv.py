@@ -69,6 +69,12 @@ def test_clips_that_are_not_there_stay_in_the_table(tmp_path: Path) -> None:
         table("csv", tmp_path)
 
 
+def test_folders_that_cannot_be_read_are_left_to_preparation(tmp_path: Path) -> None:
+    file = listed(tmp_path, "path,label", *PLAIN, "loop/1.mp4,sad")
+    (tmp_path / "loop").symlink_to("loop")
+    assert "loop/1" in {clip.id for clip in table("csv", file).clips}
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

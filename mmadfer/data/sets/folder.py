@@ -1,7 +1,7 @@
 """Any folder of `<label>/<clip>.mp4`: labels are the folders' names in alphabetical order."""
 
-import os
 from collections import Counter
+from os import DirEntry
 from pathlib import Path
 
 from mmadfer.data import folds as fold
@@ -22,8 +22,8 @@ def table(root: Path, folds: int = 5) -> Table:
         DataError: no such folder, no clips, a single label, or fewer clips than folds.
     """
     root = Path(root).absolute()
-    files = [path for label in _folders(root) for path in _files(label)]
-    media = [path for path in files if path.suffix.lower() in FILMS]
+    files = [file for label in _folders(root) for file in _entries(Path(label.path))]
+    media = [Path(file.path) for file in files if _is_film(file)]
     labels = tuple(sorted({path.parent.name for path in media}))
     if len(labels) < 2:
         raise DataError(f"{root} has {_found(root, labels, len(files), len(media))}; expected {LAYOUT}")
@@ -33,37 +33,39 @@ def table(root: Path, folds: int = 5) -> Table:
     return Table(root.name or "folder", labels, clips, _notes(root, files, media, folds))
 
 
-def _folders(root: Path) -> list[Path]:
+def _folders(root: Path) -> list[DirEntry[str]]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; expected a folder of {LAYOUT}")
-    return [path for path in _files(root) if path.is_dir()]
+    return [entry for entry in _entries(root) if entry.is_dir()]
 
 
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {os.strerror(error.errno or 0)}") from error
+def _entries(folder: Path) -> list[DirEntry[str]]:
+    return [entry for entry in layout.scan(folder) if not entry.name.startswith(".")]
+
+
+def _is_film(file: DirEntry[str]) -> bool:
+    return Path(file.name).suffix.lower() in FILMS
 
 
 def _found(root: Path, labels: tuple[str, ...], files: int, media: int) -> str:
     if media:
         return f"a single label, {labels[0]!r}, with {media} clips"
-    loose = sum(path.suffix.lower() in FILMS for path in _files(root))
+    loose = sum(map(_is_film, _entries(root)))
     if loose:
         return f"{loose} clips outside of label folders"
     return f"no clips: {len(_folders(root))} folders, with {files} files that are not video" if files else "no clips"
 
 
-def _notes(root: Path, files: list[Path], media: list[Path], folds: int) -> tuple[str, ...]:
-    notes = []
-    others = Counter(path.suffix.lower() or path.name for path in {*files} - {*media} if path.is_file())
-    if others:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
-        notes.append(f"{others.total()} files under {root} are not video and were passed over: {kinds}")
-    deeper = [path.relative_to(root).as_posix() for path in files if path.is_dir()]
-    if deeper:
-        notes.append(f"{len(deeper)} folders below the labels were passed over: {', '.join(deeper[:3])}")
+def _notes(root: Path, files: list[DirEntry[str]], media: list[Path], folds: int) -> tuple[str, ...]:
+    notes, folders = list[str](), [file for file in files if file.is_dir()]
+    others = [Path(file.name) for file in files if not _is_film(file) and not file.is_dir()]
+    kinds = Counter(path.suffix.lower() or path.name for path in others)
+    if kinds:
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        notes.append(f"{kinds.total()} files under {root} are not video and were passed over: {told}")
+    if folders:
+        deeper = [Path(folder.path).relative_to(root).as_posix() for folder in folders]
+        notes.append(f"{len(deeper)} folders below the labels were passed over: {layout.some(deeper)}")
     few = [label for label, count in Counter(path.parent.name for path in media).items() if count < folds]
     if few:
         notes.append(f"fewer clips than folds, so some folds have none of them: {', '.join(few)}")

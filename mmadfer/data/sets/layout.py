@@ -34,8 +34,14 @@ class Folders:
         return self._names[folder]
 
     def has(self, path: Path) -> bool:
-        """Whether there is a file or folder of this name."""
-        return path.name in self.names(path.parent)
+        """Whether there is a file or folder of this name; so it seems in a folder that cannot be read.
+
+        Preparation then says of each of its clips what is wrong.
+        """
+        try:
+            return path.name in self.names(path.parent)
+        except DataError:
+            return True
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:
@@ -50,7 +56,7 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {os.strerror(error.errno or 0)}; give it the right to be") from error
+        raise DataError(f"{folder} cannot be read: {os.strerror(error.errno or 0)}; mend its permissions") from error
 
 
 def below(root: Path, deeper: int = 2) -> Iterator[Path]:
