@@ -73,7 +73,7 @@ def read_clip(
         device: where faces are looked for, `cpu` or `cuda`. Another device may move a crop by a pixel.
 
     Raises:
-        ClipError: with `reason` `unreadable`, `empty`, `no sound`, `no face` or `too long`.
+        ClipError: with `reason` `unreadable`, `empty`, `no sound`, `sound rate`, `no face` or `too long`.
         OSError: the disk fails.
     """
     path = Path(path)

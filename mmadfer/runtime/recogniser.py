@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmadfer.contract import Contract
+from mmadfer.data.agreement import check_rate
 from mmadfer.data.clip import ClipData, Keep, read_clip
 from mmadfer.data.fbank import SILENCE
 from mmadfer.data.image import decode_jpeg, resize
@@ -84,9 +85,11 @@ class Recogniser:
         """Predict one video, or a folder of images with the notes' word that its sound is missing.
 
         Raises:
-            DataError: no such file, not a video, no face, no sound (unless the model takes silence for it), too long.
+            DataError: no such file, not a video, no face, no sound (unless the model takes silence for it), too long,
+                or sound at a rate that the model does not know.
         """
         clip = read_clip(Path(video), self.contract.prepare, keep=seen_frames(self.contract))
+        check_rate(self.contract, clip.rate, video)
         logits = self.backend.logits(*from_clip(clip, self.contract))[0]
         return self._prediction(str(video), clip, logits)
 
