@@ -1,7 +1,15 @@
 """A clip table to one store: resumable, in parallel, and nothing half-written is ever taken for whole.
 
-Clips are prepared in parts of 64, each a small store of its own in `OUT.partial/`. A restart keeps the finished parts
-of the same files and settings. When all are there, they are assembled into OUT, which appears by one rename.
+Clips are prepared in parts of 64, each a small store of its own in `OUT.partial/`. A restart keeps the parts whose own
+clips have the same files and settings, so that a file that changed costs one part. When all are there, they are
+copied into OUT one after the other, and OUT appears by one rename.
+
+Until then the disk holds both, twice the size of the store. The parts could be dropped as they are copied, but a kill
+would then cost what was dropped, hours of work for minutes of disk space; and one growing file, without parts, could
+not replace the clips of a file that changed.
+
+Whether files are the same is decided by size and SHA-256. Their dates only say which need not be read again; they are
+in `OUT.files.json`, which can be deleted, and not in the store, whose bytes do not change with a copy of the media.
 """
 
 import fcntl
@@ -9,30 +17,34 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from mmadfer.config import PrepareConfig
+from mmadfer.data import stamp
 from mmadfer.data.faces import detector
 from mmadfer.data.progress import Meter
-from mmadfer.data.sets import Source, Table
+from mmadfer.data.sets import Table
+from mmadfer.data.stamp import UNREAD, Digest, Files
 from mmadfer.data.store import Clip, Header, Store, write, writing
 from mmadfer.data.summary import Summary, print_summary, summarise, write_report
-from mmadfer.data.workers import Task, outcomes
+from mmadfer.data.workers import Outcome, Task, outcomes
 from mmadfer.errors import DataError
+from mmadfer.files import write_json
 
 __all__ = ["Summary", "prepare", "print_summary"]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same files and settings would give another store."""
 PART = 64
 
 
-def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 1) -> Summary:
+def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 1, device: str = "cpu") -> Summary:
     """Prepare all clips of a table into the store `out`, and write `OUT.report.json` beside it.
 
     Clips without face or sound, and those that cannot be decoded, are left out and listed; none is replaced.
@@ -42,19 +54,23 @@ def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 
         out: the store to write. If it is there, made of the same files with the same settings, nothing is done.
         settings: what is done to each clip.
         jobs: processes; the store has the same bytes with any number.
+        device: where faces are looked for, `cpu` or `cuda`.
 
     Raises:
-        DataError: `out` exists and is something else, another process prepares it, no clip is left, or a full disk.
+        DataError: `out` exists and is something else, its files have changed, another process prepares it, no clip is
+            left, or a full disk.
         MissingDependencyError: facenet-pytorch is not installed.
     """
     begin, out = monotonic(), Path(out).absolute()
-    header = Header(table.name, table.labels, settings, table.root, fingerprint(table, settings))
+    header = Header(table.name, table.labels, settings, table.root)
+    tasks = _tasks(table, settings, device)
     if out.exists():
-        return _already(out, table, header)
-    detector()  # tells here that it is missing, before workers are started
+        return _already(out, table, tasks, header)
+    if not all(source.cropped for source in table.clips):
+        detector(device)  # tells here that it is missing, before workers are started
     partial = _partial(out)
     with writing(out), _locked(partial):
-        parts = _parts(table, settings, partial)
+        parts = _parts(tasks, partial)
         _prepare_parts(parts, header, jobs)
         clips, left_out = _assemble(parts, out, header)
         summary = summarise(out, table, clips, left_out, monotonic() - begin)
@@ -68,43 +84,76 @@ def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 
     return summary
 
 
-def fingerprint(table: Table, settings: PrepareConfig) -> str:
-    """SHA-256 over everything that decides what is in the store; of the media files their size and date."""
-    clips = [[c.id, _relative(c, table), c.label, c.fold, c.subject, *_stamp(c.media)] for c in table.clips]
-    listed = [
-        VERSION,
-        table.name,
-        table.labels,
-        settings.model_dump(mode="json"),
-        sorted(clips, key=lambda c: str(c[0])),
+def _tasks(table: Table, settings: PrepareConfig, device: str) -> list[Task]:
+    """The clips in the order of their ids, in which they are prepared and stored."""
+
+    def relative(path: Path) -> str:
+        return path.absolute().relative_to(table.root).as_posix()
+
+    return [
+        Task(clip, relative(clip.media), settings, None if clip.sound is None else relative(clip.sound), device)
+        for clip in sorted(table.clips, key=lambda clip: clip.id)
     ]
+
+
+def _fingerprint(header: Header, tasks: Iterable[Task], digests: Mapping[str, Digest]) -> str:
+    """SHA-256 over everything that decides what is in the store."""
+    clips = [_identity(task, digests.get(task.source.id, UNREAD)) for task in tasks]
+    listed = [VERSION, header.data_set, header.labels, header.prepare.model_dump(mode="json"), clips]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
-def _stamp(media: Path) -> tuple[int, int]:
-    try:
-        found = media.stat()
-    except OSError:
-        return (-1, -1)  # preparation will list it
-    return (found.st_size, found.st_mtime_ns)
+def _identity(task: Task, found: Digest) -> list[Any]:
+    clip = task.source
+    return [clip.id, task.media, task.sound, clip.label, clip.fold, clip.subject, clip.cropped, *found]
 
 
-def _relative(source: Source, table: Table) -> str:
-    return source.media.absolute().relative_to(table.root).as_posix()
+def _files(tasks: Iterable[Task]) -> dict[str, Files]:
+    return {task.source.id: Files(task.source.media, task.source.sound) for task in tasks}
 
 
-def _already(out: Path, table: Table, header: Header) -> Summary:
+def _already(out: Path, table: Table, tasks: list[Task], header: Header) -> Summary:
     with Store(out) as store:
-        if store.header.fingerprint != header.fingerprint:
+        if store.header.fingerprint != _fingerprint(header, tasks, store.digests):
             raise DataError(
-                f"{out} exists and was prepared from other files or with other settings: "
+                f"{out} exists and was prepared from other clips or with other settings: "
                 "choose another --out, or delete it"
             )
+        _check_files(out, _files(tasks), store.digests)
         summary = summarise(out, table, store.clips.values(), dict(store.left_out), 0.0)
     if not summary.report.exists():
         write_report(summary)
     _clear(_partial(out))
     return replace(summary, already=True)
+
+
+def _check_files(out: Path, files: Mapping[str, Files], were: Mapping[str, Digest]) -> None:
+    """Compare the clips' files with what they were, and note their dates where these alone have changed."""
+    with Meter("looking at media files", len(files), goes_on=False) as meter:
+        before, now = _stamps(out), stamp.stamps(files)
+        changed = stamp.differences(files, were, now, before, meter.step)
+    if changed:
+        first = ", ".join(f"{name} {how}" for name, how in list(changed.items())[:5])
+        raise DataError(
+            f"the files of {len(changed)} of {len(files)} clips are not those that {out} was prepared from ({first}): "
+            "put them back, or delete it and prepare again, or choose another --out"
+        )
+    if now != before:
+        with suppress(OSError):  # a disk that is only for reading
+            write_json(_sidecar(out), now)
+
+
+def _sidecar(out: Path) -> Path:
+    return out.with_name(out.name + ".files.json")
+
+
+def _stamps(out: Path) -> dict[str, str]:
+    """Clip id -> stamp of its files when they were last known to be the same; without one they are read again."""
+    try:
+        found = json.loads(_sidecar(out).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _partial(out: Path) -> Path:
@@ -135,49 +184,85 @@ def _locked(partial: Path) -> Iterator[None]:
         yield
 
 
-def _parts(table: Table, settings: PrepareConfig, partial: Path) -> dict[Path, list[Task]]:
-    tasks = [Task(clip, _relative(clip, table), settings) for clip in sorted(table.clips, key=lambda clip: clip.id)]
+def _parts(tasks: list[Task], partial: Path) -> dict[Path, list[Task]]:
     starts = range(0, len(tasks), PART)
     return {partial / f"part-{start // PART:05d}": tasks[start : start + PART] for start in starts}
 
 
 def _prepare_parts(parts: dict[Path, list[Task]], header: Header, jobs: int) -> None:
     """Write the parts that are not there yet."""
-    todo = {path: tasks for path, tasks in parts.items() if not _is_finished(path, tasks, header)}
+    todo = _unfinished(parts, header)
     tasks, lost = [task for part in todo.values() for task in part], 0
     before = sum(map(len, parts.values())) - len(tasks)
     with closing(outcomes(tasks, jobs)) as results, Meter("preparing clips", len(tasks), before) as meter:
         for path, part in todo.items():
-            clips, left_out = list[tuple[Clip, bytes]](), dict[str, str]()
+            done = list[Outcome]()
             for outcome in islice(results, len(part)):
-                if outcome.clip:
-                    clips.append((outcome.clip, outcome.data))
-                else:
-                    left_out[outcome.id] = f"{outcome.reason}: {outcome.detail}"
-                meter.step(f"{lost + len(left_out)} left out")
-            write(path, replace(header, left_out=left_out), clips)
-            lost += len(left_out)
+                done.append(outcome)
+                lost += outcome.clip is None
+                meter.step(f"{lost} left out")
+            _write_part(path, part, done, header)
+
+
+def _write_part(path: Path, tasks: Sequence[Task], done: Sequence[Outcome], header: Header) -> None:
+    lost = [outcome for outcome in done if outcome.clip is None]
+    about = replace(
+        header,
+        fingerprint=_fingerprint(header, tasks, {outcome.id: outcome.digest for outcome in done}),
+        left_out={outcome.id: f"{outcome.reason}: {outcome.detail}" for outcome in lost},
+        left_out_files={outcome.id: outcome.digest for outcome in lost},
+        stamps={outcome.id: outcome.stamp for outcome in done},
+    )
+    write(path, about, ((outcome.clip, outcome.data) for outcome in done if outcome.clip))
+
+
+def _unfinished(parts: dict[Path, list[Task]], header: Header) -> dict[Path, list[Task]]:
+    there = {path: tasks for path, tasks in parts.items() if path.exists()}
+    kept = set[Path]()
+    with Meter("checking finished parts", sum(map(len, there.values())), goes_on=False) as meter:
+        for path, tasks in there.items():
+            kept |= {path} if _is_finished(path, tasks, header) else set()
+            for _ in tasks:
+                meter.step()
+    return {path: tasks for path, tasks in parts.items() if path not in kept}
 
 
 def _is_finished(path: Path, tasks: list[Task], header: Header) -> bool:
     try:
         with Store(path) as part:
-            same = part.header.fingerprint == header.fingerprint
-            return same and {*part.clips, *part.left_out} == {task.source.id for task in tasks} and not part.verify()
+            if part.header.fingerprint != _fingerprint(header, tasks, part.digests):
+                return False
+            files = _files(tasks)
+            then, now = part.header.stamps, stamp.stamps(files)
+            return not stamp.differences(files, part.digests, now, then) and not part.verify()
     except DataError:
         return False
 
 
-def _assemble(parts: Iterable[Path], out: Path, header: Header) -> tuple[list[Clip], dict[str, str]]:
-    """Join the parts; without any clip no store is written."""
-    with ExitStack() as stack:
-        stores = [stack.enter_context(Store(path)) for path in parts]
-        clips = [clip for store in stores for clip in store.clips.values()]
-        left_out = {name: why for store in stores for name, why in store.left_out.items()}
-        if clips:
-            records = ((clip, store.raw(clip.id)) for store in stores for clip in store.clips.values())
-            write(out, replace(header, left_out=left_out), records)
+def _assemble(parts: Mapping[Path, list[Task]], out: Path, header: Header) -> tuple[list[Clip], dict[str, str]]:
+    """Join the parts, one after the other; without any clip no store is written."""
+    clips, digests, stamps = list[Clip](), dict[str, Digest](), dict[str, str]()
+    left_out, left_out_files = dict[str, str](), dict[str, tuple[int, str]]()
+    for path in parts:
+        with Store(path) as part:
+            clips += part.clips.values()
+            digests |= part.digests
+            left_out |= part.left_out
+            left_out_files |= part.header.left_out_files
+            stamps |= part.header.stamps
+    if clips:
+        print_ = _fingerprint(header, (task for tasks in parts.values() for task in tasks), digests)
+        about = replace(header, fingerprint=print_, left_out=left_out, left_out_files=left_out_files)
+        write(out, about, _records(parts))
+        write_json(_sidecar(out), stamps)
     return clips, left_out
+
+
+def _records(parts: Iterable[Path]) -> Iterator[tuple[Clip, bytes]]:
+    for path in parts:
+        with Store(path) as part:
+            for clip in part.clips.values():
+                yield clip, part.raw(clip.id)
 
 
 def _examples(summary: Summary) -> str:

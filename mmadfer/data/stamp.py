@@ -51,6 +51,8 @@ def digest(files: Files) -> Digest:
     """Read a clip's files; `UNREAD` where one cannot be read."""
     try:
         listed = files.listed()
+        if not all(path.is_file() for path in listed):  # a named pipe would be waited for without end
+            return UNREAD
         sums = [sha256(path) for path in listed]
         size = _size(listed)
     except OSError:
@@ -84,22 +86,32 @@ def difference(files: Files, was: Digest) -> str:
     return "" if now == was else "cannot be read" if now == UNREAD else "has other content of the same size"
 
 
+def stamps(clips: Mapping[str, Files]) -> dict[str, str]:
+    """Clip id -> `stamp` of its files."""
+    with ThreadPoolExecutor(THREADS) as threads:
+        return dict(zip(clips, threads.map(stamp, clips.values()), strict=True))
+
+
 def differences(
-    clips: Mapping[str, Files], were: Mapping[str, Digest], stamps: Mapping[str, str], step: Callable[[], object] = bool
+    clips: Mapping[str, Files],
+    were: Mapping[str, Digest],
+    now: Mapping[str, str],
+    then: Mapping[str, str],
+    step: Callable[[], object] = bool,
 ) -> dict[str, str]:
     """Clip id -> `difference`, of those that have one.
 
     Args:
         clips: where the files are.
         were: what they held.
-        stamps: what `stamp` said then; files that still have theirs are not read.
+        now: their stamps.
+        then: their stamps when they held it; files that still have theirs are not read.
         step: called after each clip.
     """
 
     def look(name: str) -> str:
-        if name in stamps and stamps[name] == stamp(clips[name]):
-            return ""
-        return difference(clips[name], were.get(name, UNREAD))
+        same = now.get(name) is not None and now.get(name) == then.get(name)
+        return "" if same else difference(clips[name], were.get(name, UNREAD))
 
     with ThreadPoolExecutor(THREADS) as threads:
         return {name: found for name, found in zip(clips, threads.map(look, clips), strict=True) if (found, step())[0]}

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from mmadfer.data import index as indexes
 from mmadfer.data.index import Header
 from mmadfer.data.record import Clip, Head, Record, check_id, checked, decode, encode, read_head, runs
+from mmadfer.data.stamp import Digest, Files
 from mmadfer.errors import DataError
 from mmadfer.files import atomic
 
@@ -158,6 +159,17 @@ class Store:
     def media(self, clip: str) -> Path:
         """The media file of a clip."""
         return self.root / self._clip(clip).media
+
+    @property
+    def digests(self) -> dict[str, Digest]:
+        """Clip id -> what its files held when it was prepared; of clips left out, too."""
+        lost = {name: Digest(*found) for name, found in self.header.left_out_files.items()}
+        return {name: Digest(clip.size, clip.sha256) for name, clip in self.clips.items()} | lost
+
+    def files(self, clip: str) -> Files:
+        """Where the files of a clip lie."""
+        own = self._clip(clip).sound
+        return Files(self.media(clip), None if own is None else self.root / own)
 
     def fold(self, k: int) -> list[str]:
         """Ids of the test clips of fold `k` (from 1), sorted.

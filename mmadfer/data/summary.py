@@ -46,9 +46,15 @@ class Summary:
     """Ids of clips whose files are the same, byte for byte; all are kept."""
     silent: list[str]
     """Ids of clips whose sound is nothing but zeros; they are kept."""
+    silenced: list[str]
+    """Ids of clips that have no sound, and are kept with silence in its place (`prepare.no_sound`)."""
+    rates: dict[int, int]
+    """Of the clips' sound in Hz -> clips."""
     warnings: list[str]
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    bytes: int = 0
+    """Of the store."""
     already: bool = False
     """The store was there, made of the same files with the same settings."""
 
@@ -86,10 +92,13 @@ def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str
         sum(clip.frames for clip in clips),
         left,
         (duplicates := _duplicates(clips)),
-        [clip.id for clip in clips if clip.silent],
+        [clip.id for clip in clips if clip.silent and clip.rate],
+        [clip.id for clip in clips if clip.silent and not clip.rate],
+        dict(sorted(Counter(clip.rate for clip in clips if clip.rate).items())),
         _warnings(table, kept, folds, duplicates),
         table.notes,
         round(seconds, 1),
+        out.stat().st_size if clips else 0,
     )
 
 
@@ -114,8 +123,19 @@ def _warnings(table: Table, kept: Counter[str], folds: Counter[int], duplicates:
     return [
         *(f"label {label} has no clip left; a model cannot learn it" for label in empty_labels),
         *(f"fold {fold} has no clip left; it cannot be tested" for fold in empty_folds),
+        *_uneven(folds),
         *(f"the same file is in several folds, so a test set leaks into training: {', '.join(ids)}" for ids in across),
         *(f"the same file has several labels: {', '.join(ids)}" for ids in torn),
+    ]
+
+
+def _uneven(folds: Counter[int]) -> list[str]:
+    """Folds are dealt before clips are left out, so that all of these may have been in one."""
+    mean = sum(folds.values()) / max(len(folds), 1)
+    return [
+        f"fold {fold} has {count} clips, less than half of the mean ({mean:.0f}); its result says less than the others'"
+        for fold, count in sorted(folds.items())
+        if count < mean / 2
     ]
 
 
@@ -133,12 +153,16 @@ def to_dict(summary: Summary) -> dict[str, Any]:
         "data_set": summary.data_set,
         "clips": summary.kept,
         "frames": summary.frames,
+        "bytes": summary.bytes,
+        "bytes_per_clip": round(summary.bytes / max(summary.kept, 1)),
         "labels": counts,
         "folds": summary.folds,
         "left_out_reasons": dict(sorted(reasons.items())),
         "left_out": [asdict(clip) for clip in summary.left],
         "duplicates": summary.duplicates,
         "silent": summary.silent,
+        "silence_in_place_of_no_sound": summary.silenced,
+        "sound_rates": summary.rates,
         "warnings": summary.warnings,
         "notes": list(summary.notes),
         "seconds": summary.seconds,
@@ -150,6 +174,7 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     console = console or Console()
     done = "already prepared" if summary.already else f"prepared in {summary.seconds:.0f} s"
     console.print(f"[bold]{escape(summary.data_set)}[/]: {summary.kept} clips, {summary.frames} frames, {done}")
+    console.print(_size(summary), highlight=False)
     console.print(_grid(summary))
     for clip in summary.left[:SHOWN]:
         console.print(f"left out: [bold]{escape(clip.id)}[/] ({clip.reason}) {escape(clip.detail)}", soft_wrap=True)
@@ -159,11 +184,20 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
         console.print(f"the same file: {escape(', '.join(ids))}", soft_wrap=True)
     if summary.silent:
         console.print(f"kept, but all zeros as sound: {escape(', '.join(summary.silent[:SHOWN]))}", soft_wrap=True)
+    if summary.silenced:
+        shown = escape(", ".join(summary.silenced[:SHOWN]))
+        console.print(f"kept with silence, having no sound: {len(summary.silenced)} clips: {shown}", soft_wrap=True)
     for note in summary.notes:
         console.print(f"note: {escape(note)}", soft_wrap=True)
     for warning in summary.warnings:
         console.print(f"[bold red]WARNING[/]: {escape(warning)}", soft_wrap=True)
     console.print(f"store  {summary.out}\nreport {summary.report}", highlight=False, soft_wrap=True)
+
+
+def _size(summary: Summary) -> str:
+    each = summary.bytes / max(summary.kept, 1) / 1000
+    rates = ", ".join(f"{rate} Hz ({count})" for rate, count in summary.rates.items())
+    return f"{summary.bytes / 1e6:.1f} MB, {each:.0f} kB per clip; sound at {rates or 'no rate'}"
 
 
 def _grid(summary: Summary) -> Grid:

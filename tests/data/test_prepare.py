@@ -61,7 +61,7 @@ def test_good_clips_are_in_the_store(done: SimpleNamespace, media: Path) -> None
         assert store.clips["sad/0"].media == "sad/0.mp4"
         assert store.clips["sad/quiet"].silent
         record, clip = store.read("sad/0"), read_clip(store.media("sad/0"), SETTINGS)
-        assert len(record.jpegs) == store.clips["sad/0"].frames == len(clip.frames) == 10
+        assert len(record.jpegs) == store.clips["sad/0"].frames == len(clip.jpegs) == 10
         assert record.fbank.tobytes() == clip.fbank.tobytes()
 
 
@@ -111,7 +111,7 @@ def test_what_a_kill_after_writing_left_is_cleared(done: SimpleNamespace) -> Non
 def test_a_store_of_something_else_is_not_overwritten(done: SimpleNamespace, media: Path) -> None:
     fewer = replace(done.table, clips=done.table.clips[1:])
     for table, settings in ((done.table, PrepareConfig(face_size=96)), (fewer, SETTINGS)):
-        with pytest.raises(DataError, match=r"out\.store exists and was prepared from other files"):
+        with pytest.raises(DataError, match=r"out\.store exists and was prepared from other clips"):
             prepare(table, done.out, settings)
     assert done.out.read_bytes() == done.bytes
     foreign = media.parent / "notes.txt"
@@ -180,7 +180,9 @@ def test_it_goes_on_after_a_stop_in_the_middle(
     prepare(done.table, out, SETTINGS)
     assert "were finished before and are kept" in capfd.readouterr().err
     assert out.read_bytes() == done.bytes
-    assert {path.name for path in out.parent.glob(f"*{out.name}*")} == {out.name, f"{out.name}.report.json"}
+    assert {path.name for path in out.parent.glob(f"*{out.name}*")} == {
+        f"{out.name}{end}" for end in ("", ".report.json", ".files.json")
+    }
 
 
 @pytest.fixture
