@@ -12,13 +12,14 @@ PACKAGES = ("mmadfer", "torch", "av", "pillow", "numpy", "nvidia-dali-cuda130")
 
 
 def machine() -> str:
-    """One line: date, CPU model, cores that this process may use, GPU if any, and the versions that matter."""
+    """One line: date, CPU, cores that this process may use, how busy they are, GPU if any, and the versions that matter."""
     import torch
 
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     found = {name: found for name in PACKAGES if (found := _version(name))}
     versions = ", ".join(f"{name} {number}" for name, number in found.items())
-    parts = [date.today().isoformat(), _processor(), f"{len(os.sched_getaffinity(0))} cores", *gpus]
+    cores = f"{len(os.sched_getaffinity(0))} cores (load {os.getloadavg()[0]:.1f} before)"
+    parts = [date.today().isoformat(), _processor(), cores, *gpus]
     return f"{', '.join(parts)}; Python {platform.python_version()}, {versions}"
 
 
