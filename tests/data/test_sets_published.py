@@ -123,6 +123,8 @@ def test_clips_that_are_not_there_stay_in_the_table(tmp_path: Path) -> None:
         ("00002 3 2", "00002 3 x", r"set_2_test.txt, line 1: .* is not"),
         ("00002 3 2", "00002 3 7", r"set_2_test.txt, line 1: label 7 is not from 0 to 6"),
         ("00002 3 2", "00002 -3 2", r"set_2_test.txt, line 1: .* is not"),
+        ("00002 3 2", "0\0002 3 2", r"set_2_test.txt, line 1 has control characters"),
+        ("00002 3 2", ".. 3 2", r"set_2_test.txt, line 1: clip id '..' cannot be stored"),
         ("00002 3 2", "00001 3 1", r"'00001' is in the test lists of folds 1 and 2"),
         ("00007 3 0", "00002 3 0", r"set_2_test.txt, line 2: clip '00002' is already in .*line 1"),
     ],

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mmadfer.data.store import check_id
 from mmadfer.errors import DataError
 
 FILMS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".flv")
@@ -108,7 +109,7 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
     """Where it is (`FILE, line 3`) and text of each line that is not blank; plain or .gz, UTF-8, any line ending.
 
     Raises:
-        DataError: the file cannot be read, or is not text.
+        DataError: the file cannot be read, is not text, or has control characters.
     """
     try:
         data = path.read_bytes()
@@ -116,8 +117,22 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable list ({error}): copy it again") from error
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+        if not line.replace("\t", " ").isprintable():
+            raise DataError(f"{path}, line {number} has control characters, so the list is damaged: copy it again")
         if line.strip():
             yield f"{path}, line {number}", line.strip()
+
+
+def checked(clip: str, where: str) -> str:
+    """Return the id.
+
+    Raises:
+        DataError: no store can hold it; the message begins with `where`.
+    """
+    try:
+        return check_id(clip)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def read_list(path: Path, parse: Parse) -> dict[str, str]:
@@ -132,7 +147,7 @@ def read_list(path: Path, parse: Parse) -> dict[str, str]:
             entry = parse(line)
         except ValueError as error:
             raise DataError(f"{where}: {line[:80]!r} {error}") from error
-        if entry and entry[0] in listed:
+        if entry and checked(entry[0], where) in listed:
             raise DataError(f"{where}: clip {entry[0]!r} is in this list twice; get the list again")
         if entry:
             listed[entry[0]] = entry[1]

@@ -66,10 +66,10 @@ def _table(root: Path, folds: int, kind: str, labels: tuple[str, ...]) -> Table:
 
 def _parser(labels: tuple[str, ...]) -> layout.Parse:
     def parse(line: str) -> tuple[str, str]:
-        name, _, label = line.partition(" ")
-        if label.strip() not in labels:
+        name, *label = line.split(maxsplit=1)
+        if len(label) != 1 or label[0] not in labels:
             raise ValueError(f"is not `00025.mp4 label` with one of the labels {', '.join(labels)}")
-        return name.removesuffix(".mp4"), label.strip()
+        return name.removesuffix(".mp4"), label[0]
 
     return parse
 

@@ -118,7 +118,7 @@ def _read(path: Path, kind: _Set) -> list[_Line]:
     lines = dict[str, _Line]()
     for where, text in layout.lines(path):
         line = _parse(where, text, len(kind.labels))
-        if line.clip in lines:
+        if layout.checked(line.clip, where) in lines:
             raise DataError(f"{where}: clip {line.clip!r} is already in {lines[line.clip].where}; get the list again")
         lines[line.clip] = line
     return [*lines.values()]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mmadfer.data import folds as fold
 from mmadfer.data.sets import Source, Table, layout
-from mmadfer.data.store import check_id
 from mmadfer.errors import DataError
 
 COLUMNS = ("path", "label", "fold", "subject", "sound")
@@ -119,12 +118,7 @@ def _path(folder: Path, text: str) -> Path:
 
 def _ids(file: Path, rows: list[_Row]) -> dict[str, _Row]:
     named = dict(zip(layout.ids(_base(file, rows), [row.media for row in rows]), rows, strict=True))
-    for clip, row in named.items():
-        try:
-            check_id(clip)
-        except DataError as error:
-            raise DataError(f"{row.where}: {error}") from error
-    return named
+    return {layout.checked(clip, row.where): row for clip, row in named.items()}
 
 
 def _base(file: Path, rows: list[_Row]) -> Path:
