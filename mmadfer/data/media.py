@@ -145,8 +145,7 @@ def _decode(path: Path, kind: Literal["video", "audio"], limit: float | None) ->
         _check_length(path, limit, (container.duration or 0) / av.time_base)
         stream = next((stream for stream in container.streams if stream.type == kind), None)
         if stream is not None:
-            stream.codec_context.thread_count = 1  # preparation runs one process per core
-            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+            _ready(path, stream.codec_context)
         end, expected = 0.0, _duration(path, container)
         for packet in container.demux():
             end = max(end, _end(packet))
@@ -156,6 +155,18 @@ def _decode(path: Path, kind: Literal["video", "audio"], limit: float | None) ->
                 yield from packet.decode()
         if expected - end > max(SHORTER_SECONDS, SHORTER * expected):
             raise ClipError(f"{path} is cut off: it ends after {end:.1f} of {expected:.1f} s; copy it again")
+
+
+def _ready(path: Path, decoder: Any) -> None:
+    if decoder is None:
+        raise ClipError(f"{path} has a codec that FFmpeg does not know: convert it to H.264 and AAC")
+    if isinstance(decoder, av.VideoCodecContext) and decoder.width * decoder.height > MOST_PIXELS:
+        raise ClipError(
+            f"{path} says that its pictures have {decoder.width} x {decoder.height} pixels, more than 8K video: it is "
+            "damaged, or to be made smaller"
+        )
+    decoder.thread_count = 1  # preparation runs one process per core
+    decoder.options = {"max_pixels": str(MOST_PIXELS)}
 
 
 @contextmanager
@@ -171,11 +182,33 @@ def _readable(path: Path) -> Iterator[None]:
     if not path.is_file() or path.stat().st_size == 0:
         what = "has zero bytes" if path.is_file() else "is not a file" if path.exists() else "does not exist"
         raise ClipError(f"{path} {what}: give a video file")
+    before, _ = av.logging.get_last_error()
     try:
         yield
-    except av.error.FFmpegError as error:
-        reason = error.strerror or type(error).__name__
-        raise ClipError(f"{path} cannot be decoded ({reason}): it is not a video, or damaged or cut off") from error
+    except PermissionError as error:
+        raise ClipError(f"{path} may not be read: mend its permissions") from error
+    except (av.error.FFmpegError, ValueError) as error:
+        raise ClipError(
+            f"{path} cannot be decoded ({_reason(error, before)}): it is not a video, or damaged or cut off"
+        ) from error
+
+
+def explain() -> None:
+    """Have FFmpeg's own words in the messages of this process, and none of them on its console.
+
+    For processes in which nothing else decodes: PyAV can hang where threads that decode have something to say.
+    """
+    av.logging.set_level(av.logging.PANIC)
+
+
+def _reason(error: Exception, before: int) -> str:
+    """What FFmpeg said last, if it said anything since the errors that there were `before`, or its error's name."""
+    count, said = av.logging.get_last_error()
+    reason = getattr(error, "strerror", None) or str(error)
+    words = said[2].strip() if said and count > before else ""
+    if "whitelist" in words:
+        return "text, a list of other files, or anything else that holds no media"
+    return f"{reason}: {words}" if words else reason
 
 
 def _end(packet: av.Packet) -> float:

@@ -189,7 +189,10 @@ def _without_interrupts() -> Iterator[None]:
 def _start_worker() -> None:
     import torch
 
+    from mmadfer.data import media
+
     torch.set_num_threads(1)
+    media.explain()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -30,7 +30,7 @@ SECONDS = 20.0
 MEMORY = 2 * 2**30
 """Bytes that one process may take."""
 REASONS = frozenset({"unreadable", "empty", "no face", "no sound", "too long"})
-UNNAMED = re.compile(r"Traceback|\b[A-Za-z.]*(Error|Exception|Warning)\b")
+UNNAMED = re.compile(r"Traceback|\w(Error|Exception|Warning)\b")
 
 
 def run(count: int, seed: int, start: int = 0, batch: int = BATCH) -> dict[str, Any]:
