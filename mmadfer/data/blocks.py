@@ -2,23 +2,26 @@
 decoding half of its JPEGs, nearly all of it in page faults."""
 
 import weakref
-from collections import defaultdict, deque
+from collections import deque
 
 import numpy as np
 import torch
 from torch import Tensor
 
 DTYPES = {torch.uint8: np.uint8, torch.float32: np.float32}
+KEPT = 4
+"""Unused blocks; one that comes back to so many replaces the oldest."""
 
 
 class Blocks:
     """Gives uninitialised tensors on the CPU, and takes their memory back when nothing refers to it any more.
 
-    It never holds more than was in use at once. Threads may share it.
+    Threads may share it. It is meant for tensors of about one size: a block that is too small for what is wanted next
+    goes back to the system.
     """
 
     def __init__(self) -> None:
-        self._free: defaultdict[int, deque[np.ndarray]] = defaultdict(deque)
+        self._free: deque[np.ndarray] = deque(maxlen=KEPT)
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A contiguous tensor with whatever was in memory.
@@ -28,13 +31,19 @@ class Blocks:
             dtype: uint8 or float32.
         """
         size = int(np.prod(shape)) * dtype.itemsize
-        free = self._free[size]
-        try:
-            block = free.popleft()
-        except IndexError:
-            block = np.empty(size, np.uint8)
+        block = self._block(size)
         # A tensor's storage holds the array that it was made from, through views and autograd alike, so the array's end
         # is the end of all use.
-        array = block.view(DTYPES[dtype]).reshape(shape)
-        weakref.finalize(array, free.append, block).atexit = False
+        array = block[:size].view(DTYPES[dtype]).reshape(shape)
+        weakref.finalize(array, self._free.append, block).atexit = False
         return torch.from_numpy(array)
+
+    def _block(self, size: int) -> np.ndarray:
+        # No lock: the garbage collector may give a block back in the middle of this, in this very thread.
+        while True:
+            try:
+                block = self._free.popleft()
+            except IndexError:
+                return np.empty(size, np.uint8)
+            if len(block) >= size:
+                return block

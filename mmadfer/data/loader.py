@@ -231,9 +231,14 @@ class Loader:
             return batch
         if batch.frames.is_cuda:  # made on the decoder's stream
             batch.frames.record_stream(torch.cuda.current_stream(self.device))
-        names = ("frames", "fbank", "labels", "brightness", "drop_path")
-        tensors = {name: getattr(batch, name) for name in names}
-        return replace(batch, **{name: self._place(t) for name, t in tensors.items() if t is not None})
+        return replace(
+            batch,
+            frames=self._place(batch.frames),
+            fbank=self._place(batch.fbank),
+            labels=self._place(batch.labels),
+            brightness=self._place(batch.brightness),
+            drop_path=None if batch.drop_path is None else self._place(batch.drop_path),
+        )
 
     def _place(self, tensor: Tensor) -> Tensor:
         return tensor if tensor.is_cuda else tensor.pin_memory().to(self.device, non_blocking=True)
