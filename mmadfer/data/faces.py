@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmadfer.errors import MissingDependencyError
 from mmadfer.optional import need
 
 LONGEST = 320
@@ -32,8 +33,10 @@ def detector(device: str = "cpu") -> Any:
     """MTCNN on `cpu` or `cuda`, loaded once per process; its weights are in its package.
 
     Raises:
-        MissingDependencyError: facenet-pytorch is not installed.
+        MissingDependencyError: facenet-pytorch is not installed, or there is no such device.
     """
+    if device != "cpu" and not need("torch", None, hint="pip install torch").cuda.is_available():
+        raise MissingDependencyError(f"PyTorch finds no GPU to look for faces on ({device}): use the device cpu")
     return need("facenet_pytorch", None, hint=INSTALL).MTCNN(keep_all=True, min_face_size=SMALLEST, device=device)
 
 

@@ -272,22 +272,23 @@ def _check_machine(source: Source, error: Exception) -> None:
 
 def _disk_trouble(source: Source, error: Exception) -> tuple[Path, OSError | None]:
     """The file that the disk does not give, and what it said; a file that is gone or not for us is no such trouble."""
-    import av.error
-
-    if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError) and _of_the_machine(error):
-        return Path(error.filename or source.media), error
     path = source.media
     try:
         for path in Files(source.media, source.sound).listed():
             if path.is_file():  # what FFmpeg calls an input error may be the file's fault or the disk's
                 _read(path)
     except OSError as trouble:
-        return path, trouble if _of_the_machine(trouble) else None
-    return path, None
+        if _of_the_machine(trouble):
+            return path, trouble
+    return source.media, _of_the_machine(error)
 
 
-def _of_the_machine(error: OSError) -> bool:
-    return error.errno is not None and error.errno not in OF_THE_FILE
+def _of_the_machine(error: Exception) -> OSError | None:
+    import av.error
+
+    if isinstance(error, av.error.FFmpegError) or not isinstance(error, OSError):
+        return None
+    return None if error.errno is None or error.errno in OF_THE_FILE else error
 
 
 def _read(path: Path) -> None:

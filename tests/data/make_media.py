@@ -78,6 +78,14 @@ def _sound_frames(sound: np.ndarray, rate: int, layout: str) -> list[av.AudioFra
     return frames
 
 
+def write_images(folder: Path, images: list[np.ndarray], suffix: str = "png", **options: Any) -> Path:
+    """A folder with 0.png, 1.png, …; options are those of Pillow's writer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{k}.{suffix}", **options)
+    return folder
+
+
 def rotate(path: Path, quarters: int) -> Path:
     """Say in an MP4's header that its pictures are to be turned clockwise by this many quarters."""
     turns = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)]

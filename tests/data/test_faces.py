@@ -4,13 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_media import FPS, RATE, grey, moving_face, portrait, tone, write_video
+from make_media import FPS, RATE, grey, moving_face, portrait, tone, write_images, write_video
+from PIL import Image
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces
 from mmadfer.data.clip import _one_thread, read_clip
-from mmadfer.data.image import decode_jpeg
-from mmadfer.errors import ClipError
+from mmadfer.data.image import decode_jpeg, encode_jpeg, square
+from mmadfer.errors import ClipError, MissingDependencyError
+from mmadfer.optional import need
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +96,83 @@ def test_the_crop_follows_a_face_that_moves(tmp_path: Path) -> None:
     assert (clip.rate, clip.fbank.shape) == (RATE, (512, 128))
     assert clip.span == pytest.approx((0.0, 1.0), abs=0.05)
     np.testing.assert_allclose(clip.times, np.arange(24) / FPS, atol=1e-3)
+
+
+def two_faces() -> np.ndarray:
+    """uint8 (192, 512, 3): a face at (118, 92), and a smaller one at (394, 94)."""
+    small = Image.fromarray(portrait()).resize((204, 153), Image.Resampling.BILINEAR)
+    image = Image.fromarray(np.pad(portrait(), ((0, 0), (0, 256), (0, 0)), mode="edge"))
+    image.paste(small, (300, 20))
+    return np.asarray(image)
+
+
+def test_tracking_stays_on_one_of_two_faces_also_where_it_is_lost(tmp_path: Path) -> None:
+    both, lost = two_faces(), two_faces().copy()
+    lost[:, :256] = 120
+    folder = write_images(tmp_path / "frames", [both, both, lost, both, both])
+    settings = PrepareConfig(face_size=64, detect_every=1, no_sound="silence")
+    crops = [decode_jpeg(data).astype(float) for data in read_clip(folder, settings).jpegs]
+    assert all(np.abs(crop - crops[0]).mean() < 1 for crop in (crops[1], crops[3], crops[4]))
+    np.testing.assert_allclose(crops[2], 120, atol=2)  # where the face was, not where the other one is
+
+
+def plain_union(image: np.ndarray) -> np.ndarray:
+    """The published program's steps, written down once more."""
+    boxes, _ = need("facenet_pytorch", None, hint="").MTCNN().detect(image)
+    height, width = image.shape[:2]
+    if boxes is None:
+        side = min(height // 2, width // 2)
+        return image[height // 2 - side : height // 2 + side, width // 2 - side : width // 2 + side]
+    boxes = boxes.astype(float)
+    x0, y0 = np.maximum(np.round(boxes[:, :2].min(0)), 0).astype(int)
+    x1, y1 = np.round(boxes[:, 2:].max(0)).astype(int)
+    more = abs((x1 - x0) - (y1 - y0)) // 2
+    if x1 - x0 > y1 - y0:
+        y0, y1 = y0 - more, y1 + more
+    else:
+        x0, x1 = x0 - more, x1 + more
+    return image[max(y0, 0) : y1, max(x0, 0) : x1]
+
+
+def test_the_union_is_the_published_box_of_every_frame(tmp_path: Path) -> None:
+    pictures = [two_faces(), portrait(), grey(1)[0], portrait()[40:150, :230]]
+    folder = write_images(tmp_path / "frames", pictures)
+    settings = PrepareConfig(face_size=96, face_box="union", no_sound="silence")
+    clip = read_clip(folder, settings)
+    for image, data in zip(pictures, clip.jpegs, strict=True):
+        assert data == encode_jpeg(square(plain_union(image), 96), 95)
+    last = read_clip(folder, settings, keep=lambda count: [count - 1, 0])
+    assert last.jpegs == [clip.jpegs[3], clip.jpegs[0]]
+
+
+def test_the_union_is_widened_to_a_square_that_the_border_cuts() -> None:
+    def box(*faces_: tuple[float, ...]) -> tuple[int, ...]:
+        found = np.array([[x0 / 200, y0 / 100, x1 / 200, y1 / 100, 0.9] for x0, y0, x1, y1 in faces_])
+        return faces.union(found.reshape(-1, 5), 100, 200)
+
+    assert box((50, 20, 70, 61)) == (40, 20, 80, 61)
+    assert box((50, 20, 70, 40), (120, 30, 140, 60)) == (50, 0, 140, 85)  # 25 pixels up and down
+    assert box((-5, -3, 30, 40)) == (0, 0, 35, 40)
+    assert box((150, 10, 215, 40)) == (150, 0, 200, 57)
+    assert box() == box((210, 10, 230, 20)) == (50, 0, 150, 100)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(MissingDependencyError, match="finds no GPU"):
+        faces.detector("cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_finds_the_same_faces() -> None:
+    images = [two_faces(), two_faces(), portrait(), grey(1)[0]]
+    for here, there in zip(faces.detect(images), faces.detect(images, "cuda"), strict=True):
+        np.testing.assert_allclose(here, there, atol=1e-3)
+
+
+def test_large_pictures_are_looked_at_in_smaller_batches() -> None:
+    assert [faces._batch(shape, "cpu") for shape in ((180, 320, 3), (320, 320, 3), (1080, 1920, 3))] == [16, 16, 1]
+    assert [faces._batch(shape, "cuda") for shape in ((320, 320, 3), (1080, 1920, 3), (0, 9, 3))] == [64, 3, 64]
 
 
 def test_every_reason_is_told_with_the_file(tmp_path: Path) -> None:
