@@ -14,12 +14,13 @@ from rich.console import Console
 from mmadfer import contract as contracts
 from mmadfer.cli import app, run
 from mmadfer.data.clip import ClipData, read_clip
+from mmadfer.data.record import Record
 from mmadfer.data.sets import toy
 from mmadfer.errors import DataError, MissingDependencyError, WeightsError
 from mmadfer.model.build import save_weights
 from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.cli import predict_files
-from mmadfer.runtime.recogniser import from_clip, seen_frames, softmax
+from mmadfer.runtime.recogniser import from_clip, from_record, seen_frames, softmax
 from mmadfer.runtime.results import print_predictions, write_csv, write_json
 
 
@@ -90,6 +91,32 @@ def test_a_model_is_fed_what_it_was_trained_on(video: Path, modalities: str) -> 
     assert (fbank.shape, fbank.dtype) == ((1, 1, 512, 128), np.float32)
     assert bool(frames.any()) == (modalities != "audio")
     assert (fbank.std() > 0.01) == (modalities != "vision")
+
+
+def test_the_frames_it_encodes_are_those_of_the_store(video: Path) -> None:
+    every = read_clip(video, CONTRACT.prepare)
+    some = from_clip(read_clip(video, CONTRACT.prepare, keep=seen_frames(CONTRACT)), CONTRACT)
+    stored = from_record(Record(every.jpegs, every.fbank), CONTRACT)
+    assert [array.tobytes() for array in some] == [array.tobytes() for array in stored]
+
+
+def test_a_prediction_without_sound_says_so(bad: dict[str, Path], prediction: Prediction, tmp_path: Path) -> None:
+    silence = CONTRACT.prepare.model_copy(update={"no_sound": "silence"})
+    path = tmp_path / "fold-1/checkpoints/step-00000007/weights.safetensors"
+    save_weights(path, awake(1), CONTRACT.model_copy(update={"prepare": silence}), frozen=False)
+    (found,) = Recogniser(path.parent).predict([bad["silent"]])
+    assert isinstance(found, Prediction)
+    assert (len(found.notes), prediction.notes) == (1, [])
+    assert "silence in its place" in found.notes[0]
+    files = {"json": tmp_path / "out.json", "csv": tmp_path / "out.csv"}
+    write_json(files["json"], [found])
+    write_csv(files["csv"], [prediction, found], CONTRACT.labels)
+    assert json.loads(files["json"].read_text())[0]["notes"] == found.notes
+    rows = csv.DictReader(files["csv"].read_text().splitlines())
+    assert [row["notes"] for row in rows] == ["", found.notes[0]]
+    console = Console(record=True, width=200)
+    print_predictions([prediction, found], console)
+    assert console.export_text().count("silence in its place") == 1
 
 
 def test_softmax_holds_with_large_logits() -> None:
