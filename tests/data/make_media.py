@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 FPS, RATE = 25, 44100
+EXACT = {"fflags": "+bitexact"}
+"""The same file each time; Matroska's would get a name by chance."""
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
 
@@ -51,7 +53,7 @@ def write_video(
 ) -> Path:
     """Write a video; `ticks` are the times of its frames in units of 1/FPS s, by default one after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", options=options or {}) as container:
+    with av.open(str(path), "w", options={**EXACT, **(options or {})}) as container:
         video: Any = container.add_stream(codecs[0], rate=FPS)
         video.height, video.width = frames[0].shape[:2] if frames else (192, 256)
         video.pix_fmt = pixels
