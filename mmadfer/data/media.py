@@ -193,12 +193,18 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def explain() -> None:
-    """Have FFmpeg's own words in the messages of this process, and none of them on its console.
+@contextmanager
+def explained() -> Iterator[None]:
+    """Have FFmpeg's own words in the messages meanwhile, and still none of them on the console.
 
-    For processes in which nothing else decodes: PyAV can hang where threads that decode have something to say.
+    Only for processes in which nothing else decodes: PyAV can hang where threads that decode have something to say.
     """
+    before = av.logging.get_level()
     av.logging.set_level(av.logging.PANIC)
+    try:
+        yield
+    finally:
+        av.logging.set_level(before)
 
 
 def _reason(error: Exception, before: int) -> str:

@@ -143,6 +143,8 @@ def _result(future: Future[Outcome], seconds: int) -> Outcome:
 def _kill(workers: ProcessPoolExecutor) -> None:
     for process in list(workers._processes.values()):  # before Python 3.14 there is no public way
         process.kill()
+    # one that died while it handed over a result left half of it in the pipe, whose end nobody sees while we hold it
+    workers._result_queue._writer.close()
 
 
 @contextmanager
@@ -189,10 +191,7 @@ def _without_interrupts() -> Iterator[None]:
 def _start_worker() -> None:
     import torch
 
-    from mmadfer.data import media
-
     torch.set_num_threads(1)
-    media.explain()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -225,11 +224,15 @@ def _mark(outcome: Outcome, now: str, found: Digest) -> Outcome:
 
 
 def _decode(task: Task) -> Outcome:
+    from mmadfer.data import media
     from mmadfer.data.clip import read_clip
 
     source = task.source
     try:
-        data = read_clip(source.media, task.settings, sound=source.sound, cropped=source.cropped, device=task.device)
+        with media.explained():
+            data = read_clip(
+                source.media, task.settings, sound=source.sound, cropped=source.cropped, device=task.device
+            )
     except ClipError as error:
         _check_machine(source, error)
         return Outcome(source.id, reason=error.reason, detail=str(error))
