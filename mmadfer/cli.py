@@ -165,14 +165,17 @@ def export_weights(
 
 
 @app.command()
-def doctor(store: Annotated[Path | None, typer.Argument(help="A store to verify.")] = None) -> None:
+def doctor(
+    store: Annotated[Path | None, typer.Argument(help="A store to verify.")] = None,
+    media: Annotated[bool, typer.Option("--media", help="Also compare its media files with what they were.")] = False,
+) -> None:
     """Say what this machine can do, or verify every record of a store."""
     from mmadfer import doctor as examine
 
     if store is None:
         examine.machine()
     else:
-        examine.store(store)
+        examine.store(store, media)
 
 
 def _add_launch() -> None:

@@ -2,11 +2,15 @@
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from mmadfer.errors import DataError
+
+if TYPE_CHECKING:
+    from mmadfer.data.store import Store
 
 PACKAGES = {
     "torch": "model",
@@ -21,6 +25,9 @@ PACKAGES = {
     "onnxruntime-gpu": "prediction on GPUs",
     "tensorrt-rtx-cu13": "engines",
 }
+
+SHOWN = 20
+"""Clips that are named."""
 
 
 def machine() -> None:
@@ -45,18 +52,39 @@ def _version(package: str) -> str:
         return "-"
 
 
-def store(path: Path) -> None:
-    """Verify every record of a store.
+def store(path: Path, media: bool = False) -> None:
+    """Verify every record of a store, and with `media` also whether its clips' files are still what they were.
 
     Raises:
-        DataError: records whose checksum does not hold, by name.
+        DataError: records whose checksum does not hold, or files that are gone or changed, by name.
     """
+    from mmadfer.data.progress import Meter
     from mmadfer.data.store import Store
 
-    opened = Store(path)
-    bad = opened.verify()
+    with Store(path) as opened:
+        with Meter("verifying", len(opened), goes_on=False) as meter:
+            bad = opened.verify(meter.step)
+        changed = _changed(opened) if media else {}
+    wrong = list[str]()
     if bad:
-        raise DataError(
-            f"{path}: {len(bad)} of {len(opened.clips)} records are damaged: {', '.join(bad[:20])}; prepare anew"
-        )
-    print(f"{path}: {len(opened.clips)} clips, all checksums hold")
+        wrong.append(f"{len(bad)} of {len(opened)} records are damaged ({_some(bad)}): copy it again, or prepare anew")
+    if changed:
+        how = _some([f"{name} {what}" for name, what in changed.items()])
+        wrong.append(f"the media files of {len(changed)} of {len(opened)} clips are not what they were ({how})")
+    if wrong:
+        raise DataError(f"{path}: {'; '.join(wrong)}")
+    print(f"{path}: {len(opened)} clips, all checksums hold{', and their media files are unchanged' if media else ''}")
+
+
+def _changed(opened: "Store") -> dict[str, str]:
+    """Clip id -> in what its files are not what they were; all are read, whatever their dates."""
+    from mmadfer.data.progress import Meter
+    from mmadfer.data.stamp import differences
+
+    files = {name: opened.files(name) for name in opened.clips}
+    with Meter("looking at media files", len(files), goes_on=False) as meter:
+        return differences(files, opened.digests, {}, {}, meter.step)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
