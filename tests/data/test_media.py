@@ -1,11 +1,12 @@
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-from make_media import FPS, RATE, grey, moving_face, tone, video, write_video
+from make_media import FPS, RATE, grey, moving_face, portrait, rotate, tone, video, write_video
 
-from mmadfer.data.media import read_frames, read_sound
+from mmadfer.data.media import duration, explained, read_frames, read_sound, video_frames
 from mmadfer.errors import ClipError
 
 FORMATS = {
@@ -90,18 +91,116 @@ def test_missing_streams_have_their_own_reasons(tmp_path: Path) -> None:
     assert caught.value.reason == "empty"
 
 
-def test_a_phone_held_upright_gives_upright_pictures(tmp_path: Path) -> None:
-    image = np.zeros((96, 128, 3), np.uint8)
-    image[:48] = 255  # the upper half
-    path = write_video(tmp_path / "clip.mp4", [image] * 5, tone(0.2))
-    data = path.read_bytes()
-    matrix = data.index(struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30), data.index(b"tkhd"))
-    turned = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)  # a quarter clockwise
-    path.write_bytes(data[:matrix] + turned + data[matrix + len(turned) :])
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_phone_held_otherwise_gives_upright_pictures(tmp_path: Path, quarters: int) -> None:
+    upright = np.zeros((96, 128, 3), np.uint8)
+    upright[:48] = 255  # the upper half
+    turned = np.rot90(upright, quarters)
+    path = rotate(write_video(tmp_path / "clip.mp4", [turned] * 5, tone(0.2)), quarters)
     _, first = next(read_frames(path))
-    assert first.shape == (128, 96, 3)
-    assert first[:, 60:].mean() > 240
-    assert first[:, :36].mean() < 15
+    assert first.shape == upright.shape
+    assert first[:36].mean() > 240
+    assert first[60:].mean() < 15
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "mov"])
+def test_a_variable_frame_rate_has_its_own_times(tmp_path: Path, ending: str) -> None:
+    ticks = [0, 1, 2, 5, 6, 10, 11, 12, 20]
+    path = write_video(tmp_path / f"clip.{ending}", moving_face(9), tone(1.0), codecs=FORMATS[ending], ticks=ticks)
+    times = np.array([time for time, _ in read_frames(path)])
+    np.testing.assert_allclose(times - times[0], np.array(ticks) / FPS, atol=0.0015)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 8])
+@pytest.mark.parametrize(
+    ("ending", "codec"), [("mov", "pcm_s16le"), ("mkv", "flac"), ("mkv", "pcm_f32le"), ("mp4", "aac")]
+)
+def test_every_channel_is_kept_in_its_place(tmp_path: Path, count: int, ending: str, codec: str) -> None:
+    loudness = np.linspace(1, 0.2, count)[:, None].astype(np.float32)
+    sound = tone(0.5, 48000, channels=count) * loudness
+    path = write_video(tmp_path / f"clip.{ending}", grey(12), sound, rate=48000, codecs=("libx264", codec))
+    for rate in (48000, 16000):
+        waveform, _ = read_sound(path, rate)
+        assert waveform.dtype == np.float32
+        assert waveform.flags.c_contiguous
+        heard = np.delete(
+            np.sqrt((waveform[:, 2000:-2000] ** 2).mean(axis=1)), 3 if codec == "aac" and count > 2 else []
+        )
+        wanted = np.delete(0.3 * loudness[:, 0] / np.sqrt(2), 3 if codec == "aac" and count > 2 else [])
+        np.testing.assert_allclose(heard, wanted, rtol=0.06)  # AAC's fourth channel holds nothing above 120 Hz
+
+
+@pytest.mark.parametrize("rate", [8000, 96000])
+def test_the_files_own_rate_is_kept(tmp_path: Path, rate: int) -> None:
+    sound = tone(0.5, rate)
+    path = write_video(tmp_path / "clip.mov", grey(12), sound, rate=rate, codecs=("libx264", "pcm_s16le"))
+    waveform, found = read_sound(path)
+    assert found == rate
+    np.testing.assert_allclose(waveform, sound, atol=1e-4)
+
+
+def test_reading_ends_at_a_limit(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "stated.mp4", moving_face(50), tone(2.0))
+    assert duration(path) == pytest.approx(2.0, abs=0.05)
+    assert len(list(video_frames(path, 2.1))) == 50
+    live = write_video(
+        tmp_path / "live.mkv", [portrait()] * 3, tone(5.0), options={"live": "1"}, ticks=[0, 1, 90 * FPS]
+    )
+    assert duration(live) is None
+    raw = write_video(tmp_path / "equal.mkv", [portrait()] * 3, tone(3.0), options={"live": "1"})
+    assert len(list(video_frames(raw, 2.0))) == 3
+    for read in (
+        lambda: list(video_frames(path, 1.5)),
+        lambda: read_sound(path, limit=1.5),
+        lambda: list(video_frames(live, 60)),
+        lambda: read_sound(live, limit=4.0),
+        lambda: read_sound(raw, 16000, limit=2.0),
+    ):
+        with pytest.raises(ClipError, match=r"is longer than [\d.]+ s: cut it") as caught:
+            read()
+        assert caught.value.reason == "too long"
+
+
+def test_a_header_cannot_fill_the_memory(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", grey(5), tone(0.2), codecs=("mjpeg", "pcm_s16le"), pixels="yuvj420p")
+    height_and_width = b"\xff\xc0\x00\x11\x08\x00\xc0\x01\x00"
+    data = path.read_bytes()
+    assert data.count(height_and_width) == 5
+    path.write_bytes(data.replace(height_and_width, height_and_width[:5] + struct.pack(">HH", 40000, 40000)))
+    with explained(), pytest.raises(ClipError, match=r"clip\.avi .*40000") as caught:
+        list(read_frames(path))
+    assert caught.value.reason == "unreadable"
+    wave = write_video(tmp_path / "clip.mov", grey(5), tone(0.2), codecs=("libx264", "pcm_s16le")).read_bytes()
+    (tmp_path / "slow.mov").write_bytes(wave.replace(struct.pack(">I", RATE << 16)[:4], struct.pack(">HH", 3, 0)))
+    with pytest.raises(ClipError, match=r"slow\.mov says that its sound has 1 channels at 3 Hz"):
+        read_sound(tmp_path / "slow.mov", 16000)
+
+
+def test_a_list_of_other_files_leads_nowhere(tmp_path: Path) -> None:
+    good = video(tmp_path / "good.mp4", 0.4)
+    for number, text in enumerate((f"#EXTM3U\n#EXTINF:1,\n{good}\n", f"ffconcat version 1.0\nfile '{good}'\n")):
+        path = tmp_path / f"{number}.mp4"
+        path.write_text(text)
+        with pytest.raises(ClipError, match=rf"{number}\.mp4 cannot be decoded"):
+            list(read_frames(path))
+    (tmp_path / "12:30.mp4").write_bytes(good.read_bytes())
+    assert len(list(read_frames(tmp_path / "12:30.mp4"))) == 10
+
+
+def test_what_ffmpeg_says_is_in_the_message_and_not_on_the_console(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = video(tmp_path / "clip.mp4", 0.4)
+    path.write_bytes(path.read_bytes()[:5000])
+    before = av.logging.get_level()
+    with explained(), pytest.raises(ClipError, match="moov atom not found"):
+        list(read_frames(path))
+    assert av.logging.get_level() == before
+    (tmp_path / "text").write_text("no video\n" * 99)
+    with explained(), pytest.raises(ClipError) as caught:  # nothing of the file before
+        list(read_frames(tmp_path / "text"))
+    assert "moov" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_reading_twice_gives_the_same(tmp_path: Path) -> None:
