@@ -12,7 +12,7 @@ PACKAGES = ("mmadfer", "torch", "av", "pillow", "numpy", "nvidia-dali-cuda130")
 
 
 def machine() -> str:
-    """One line: date, CPU, cores that this process may use, how busy they are, GPU if any, and the versions that matter."""
+    """One line: date, CPU, cores that this process may use, how busy they are, GPUs, and the versions that matter."""
     import torch
 
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
