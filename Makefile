@@ -1,14 +1,15 @@
 # make demo   toy videos -> five trained folds -> report -> ONNX model -> a prediction
 # make test   lint, types and every test (what CI runs)
+# make bench  the programs behind the performance tables in docs/results.md
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-SOURCES := mmadfer launch export tests setup.py
+SOURCES := mmadfer launch export bench tests setup.py
 
-.PHONY: help demo test lint types lock clean
+.PHONY: help demo test bench lint types lock clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
@@ -17,6 +18,9 @@ demo: $(INSTALLED)
 
 test: lint
 	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
+
+bench: $(INSTALLED)
+	@for program in bench/[a-z]*.py; do [ $$program = bench/common.py ] || $(PY) $$program; done
 
 lint: $(INSTALLED) types
 	@$(VENV)/bin/ruff check $(SOURCES)
