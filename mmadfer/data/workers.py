@@ -144,7 +144,7 @@ def _kill(workers: ProcessPoolExecutor) -> None:
     for process in list(workers._processes.values()):  # before Python 3.14 there is no public way
         process.kill()
     # one that died while it handed over a result left half of it in the pipe, whose end nobody sees while we hold it
-    workers._result_queue._writer.close()
+    workers._result_queue._writer.close()  # type: ignore[attr-defined]
 
 
 @contextmanager
