@@ -5,7 +5,8 @@
 The published way is written down plainly below: a torch DataLoader whose workers open 16 JPEG files of a folder one
 after the other with PIL, and decode the sound and compute its filter bank each time. Ours reads a prepared store. Both
 are timed until the model's input is there, in float32: ours with `preprocess`, which the training step runs. Each pass
-is repeated; the fastest of each counts. A core-second is one core busy for a second, workers and threads included.
+is repeated; the fastest of each counts. A core-second is one core busy for a second, workers and threads included: on
+a machine that others use too, it is the figure to go by.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import os
 import tempfile
 import time
 import wave
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,19 +28,18 @@ import torch
 from common import machine, on_cores, table
 from PIL import Image
 from torch import Tensor
-from torchaudio.compliance import kaldi
 from torch.utils.data import DataLoader, Dataset
+from torchaudio.compliance import kaldi
 from torchvision.transforms import functional as vision
 
 from mmadfer.config import Config, parse
 from mmadfer.data import sampling
 from mmadfer.data.fbank import fbank
-from mmadfer.data.loader import Loader, preprocess
+from mmadfer.data.loader import Batch, Loader, preprocess
 from mmadfer.data.store import Clip, Header, Record, Store, write
 
 SIDE, FRAMES, BATCH, RATE, SECONDS, TARGET = 224, 16, 8, 44100, 2.6, 16_000
 LABELS = ("a", "b")
-Passes = Callable[[], Iterable[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,8 @@ class Published(Dataset):
 def _draw(config: Config, epoch: int | None, clip: str, n: int) -> sampling.Draw:
     if epoch is None:
         return sampling.test_draw(n, (SIDE, SIDE), FRAMES)
-    return sampling.draw(
-        1, epoch, clip, n, size=(SIDE, SIDE), augment=config.data.augment, frames=FRAMES, depth=config.model.vision.depth
-    )
+    augment, depth = config.data.augment, config.model.vision.depth
+    return sampling.draw(1, epoch, clip, n, size=(SIDE, SIDE), augment=augment, frames=FRAMES, depth=depth)
 
 
 # ---------------------------------------------------------------- measuring
@@ -167,7 +166,7 @@ def _draw(config: Config, epoch: int | None, clip: str, n: int) -> sampling.Draw
 def measure(job: Job) -> list[tuple[object, ...]]:
     """Rows of the table: a training and an evaluation pass with these cores."""
     with on_cores(job.cores):
-        torch.set_num_threads(job.cores)
+        torch.set_num_threads(1)  # a model's threads are no part of this; both ways have workers of their own
         config = _config(job.size, job.cores)
         with Store(job.root / "bench.store") as store:
             ids = list(store.clips)
@@ -181,13 +180,12 @@ def measure(job: Job) -> list[tuple[object, ...]]:
                 keys[:] = [[(epoch, clip) for clip in part] for part in _parts(ids)]
                 yield from (frames for frames, *_ in workers)
 
-            def ours(epoch: int | None) -> Iterator[Tensor]:
-                batches = loader.test(ids, BATCH) if epoch is None else loader.train(epoch, _parts(ids))
-                yield from map(preprocess, batches)
+            def ours(epoch: int | None) -> Iterator[Batch]:
+                return loader.test(ids, BATCH) if epoch is None else loader.train(epoch, _parts(ids))
 
             try:
                 published_first = next(published(0))  # the workers start before our threads: forks copy no threads
-                difference = (published_first - next(ours(0)).cpu()).abs().mean().item() * 255
+                difference = (published_first - preprocess(next(ours(0))).cpu()).abs().mean().item() * 255
                 assert difference < 1.5, f"the pixels differ by {difference:.2f} of 255 on average"
                 return [_compare(job, epoch, len(ids), published, ours) for epoch in (0, None)]
             finally:
@@ -198,9 +196,9 @@ def _compare(job: Job, epoch: int | None, clips: int, published: Any, ours: Any)
     times: dict[Any, list[Time]] = {published: [], ours: []}
     waits = []
     for _ in range(job.repeats):
-        for way in (published, ours):
-            times[way].append(_time(way(epoch)))
-        waits.append(_waiting(ours(epoch), job.step_ms / 1000))
+        times[published].append(_time(published(epoch)))
+        times[ours].append(_time(map(preprocess, ours(epoch))))
+        waits.append(_waiting(ours(epoch), job.step_ms / 1000) if job.step_ms else 0.0)
     theirs, mine = Time.best(times[published]), Time.best(times[ours])
     frames = clips * FRAMES
     return (
@@ -221,18 +219,18 @@ def _time(batches: Iterable[Tensor]) -> Time:
     return Time(time.perf_counter() - start, _busy() - busy)
 
 
-def _waiting(batches: Iterable[Tensor], step: float) -> float:
-    """The share of the time that a consumer which takes `step` seconds for a batch waits, the first batch left out."""
-    if not step:
-        return 0.0
-    stream = iter(batches)
-    next(stream)
-    steps, start = 0, time.perf_counter()
+def _waiting(batches: Iterator[Batch], step: float) -> float:
+    """The share of its time for which a trainer whose step takes `step` seconds waits, the first batch left out."""
+    next(batches)
+    start = time.perf_counter()
     time.sleep(step)
-    for _ in stream:
-        steps += 1
+    waited = 0.0
+    while True:
+        asked = time.perf_counter()
+        if next(batches, None) is None:
+            return waited / (asked - start)
+        waited += time.perf_counter() - asked
         time.sleep(step)
-    return 1 - (steps + 1) * step / (time.perf_counter() - start)
 
 
 def _busy() -> float:
@@ -269,8 +267,9 @@ def main() -> None:
         make_files(root, given.clips)
         jpegs = [path.stat().st_size for path in root.glob("*/*.jpg")]
         print(
-            f"{given.clips} clips of {len(jpegs) / given.clips:.0f} frames of {SIDE} px, {np.mean(jpegs) / 1000:.1f} kB; "
-            f"{SECONDS} s of {RATE} Hz stereo; batches of {BATCH}; frames per second, fastest of {given.repeats}"
+            f"{given.clips} clips of {len(jpegs) / given.clips:.0f} frames of {SIDE} px, "
+            f"{np.mean(jpegs) / 1000:.1f} kB; {SECONDS} s of {RATE} Hz stereo; "
+            f"batches of {BATCH}; frames per second, fastest of {given.repeats}"
         )
         rows = []
         for size in given.sizes:
