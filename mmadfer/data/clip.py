@@ -78,13 +78,14 @@ def read_clip(
     """
     path = Path(path)
     try:
-        bands, rate, silent, notes = _read_sound(path, None if sound is None else Path(sound), settings)
-        jpegs, times = _read_pictures(path, settings, cropped, keep, device)
+        with media.remarked() as remarks:
+            bands, rate, silent, notes = _read_sound(path, None if sound is None else Path(sound), settings)
+            jpegs, times = _read_pictures(path, settings, cropped, keep, device)
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
         raise ClipError(
             f"{error.filename or path} cannot be read ({error.strerror}): mend its permissions or the path"
         ) from error
-    return ClipData(jpegs, bands, times, rate, silent, notes)
+    return ClipData(jpegs, bands, times, rate, silent, (*notes, *remarks))
 
 
 def _read_sound(

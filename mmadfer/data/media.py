@@ -182,7 +182,7 @@ def _readable(path: Path) -> Iterator[None]:
     if not path.is_file() or path.stat().st_size == 0:
         what = "has zero bytes" if path.is_file() else "is not a file" if path.exists() else "does not exist"
         raise ClipError(f"{path} {what}: give a video file")
-    before, _ = av.logging.get_last_error()
+    before = _errors()
     try:
         yield
     except PermissionError as error:
@@ -207,14 +207,41 @@ def explained() -> Iterator[None]:
         av.logging.set_level(before)
 
 
+@contextmanager
+def remarked() -> Iterator[list[str]]:
+    """Yield a list that gets what FFmpeg found wrong with the files read meanwhile, for a `ClipError` or a note.
+
+    FFmpeg puts something in the place of pictures that it cannot decode; a clip without a face may be a damaged one.
+    """
+    before, remarks = _errors(), list[str]()
+    try:
+        yield remarks
+    except ClipError as error:
+        if error.reason == "unreadable" or not (said := _said(before)):
+            raise
+        raise ClipError(f"{error}; FFmpeg says that it is damaged: {said}", error.reason) from error
+    if said := _said(before):
+        remarks.append(f"damaged in places, FFmpeg says: {said}")
+
+
 def _reason(error: Exception, before: int) -> str:
-    """What FFmpeg said last, if it said anything since the errors that there were `before`, or its error's name."""
-    count, said = av.logging.get_last_error()
-    reason = getattr(error, "strerror", None) or str(error)
-    words = said[2].strip() if said and count > before else ""
-    if "whitelist" in words:
+    """An error's name, and what FFmpeg said of it."""
+    said = _said(before)
+    if "whitelist" in said:
         return "text, a list of other files, or anything else that holds no media"
-    return f"{reason}: {words}" if words else reason
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"{reason}: {said}" if said else reason
+
+
+def _errors() -> int:
+    """Those that FFmpeg told of up to now; none unless `explained`."""
+    return int(av.logging.get_last_error()[0])
+
+
+def _said(before: int) -> str:
+    """FFmpeg's last words, if there are any since the errors that there were `before`."""
+    count, said = av.logging.get_last_error()
+    return said[2].strip() if said and count > before else ""
 
 
 def _end(packet: av.Packet) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from make_media import FPS, RATE, grey, moving_face, portrait, rotate, tone, video, write_video
 
-from mmadfer.data.media import duration, explained, read_frames, read_sound, video_frames
+from mmadfer.data.media import duration, explained, read_frames, read_sound, remarked, video_frames
 from mmadfer.errors import ClipError
 
 FORMATS = {
@@ -207,3 +207,29 @@ def test_reading_twice_gives_the_same(tmp_path: Path) -> None:
     path = video(tmp_path / "clip.mp4", 0.4)
     for (_, one), (_, two) in zip(read_frames(path), read_frames(path), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_damaged_picture_is_remarked_on(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.mp4", 0.4)
+    data = bytearray(path.read_bytes())
+    data[3000:3040] = bytes(40)
+    path.write_bytes(data)
+    with explained(), remarked() as remarks:
+        assert len(list(read_frames(path))) == 10
+    assert len(remarks) == 1
+    assert "damaged in places" in remarks[0]
+
+    def no_face() -> None:
+        list(read_frames(path))
+        raise ClipError("no face here", "no face")
+
+    with (
+        pytest.raises(ClipError, match="no face here; FFmpeg says that it is damaged: ") as caught,
+        explained(),
+        remarked(),
+    ):
+        no_face()
+    assert caught.value.reason == "no face"
+    with explained(), remarked() as remarks:
+        list(read_frames(video(tmp_path / "good.mp4", 0.4)))
+    assert remarks == []
