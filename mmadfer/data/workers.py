@@ -76,7 +76,7 @@ def outcomes(tasks: list[Task], jobs: int, seconds: int | None = None) -> Genera
 
     Args:
         tasks: the clips.
-        jobs: one process is this one, which a clip can crash or hang; others are workers that are replaced.
+        jobs: processes; a single one is this one, which a clip may crash or hang, more are workers that are replaced.
         seconds: that a worker may take for a clip before it is ended; by default `SLOWEST`.
 
     Raises:

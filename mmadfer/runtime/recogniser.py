@@ -82,7 +82,7 @@ class Recogniser:
         return self.contract.labels
 
     def __call__(self, video: Path | str) -> Prediction:
-        """Predict one video, or a folder of images with the notes' word that its sound is missing.
+        """Predict one video, or a folder with one image for each frame, which has no sound.
 
         Raises:
             DataError: no such file, not a video, no face, no sound (unless the model takes silence for it), too long,
