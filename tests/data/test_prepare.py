@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import wave
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +14,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from make_media import grey, moving_face, portrait, tone, video, write_video
-from PIL import Image
+from make_media import grey, moving_face, tone, video, write_video
 
-from mmadfer import doctor
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces, sets
 from mmadfer.data import prepare as preparation
@@ -29,7 +26,6 @@ from mmadfer.data.store import Store
 from mmadfer.data.summary import print_summary
 from mmadfer.data.workers import Task, outcomes, prepare_clip
 from mmadfer.errors import DataError
-from mmadfer.files import sha256
 
 SETTINGS = PrepareConfig(face_size=64)
 GOOD = [f"{label}/{k}" for label in ("glad", "sad") for k in range(4)]
@@ -284,134 +280,3 @@ def test_a_lack_of_memory_is_no_picture_without_a_face() -> None:
     with pytest.raises(RuntimeError) as caught:
         list(faces.detect([np.zeros((2000, 2000, 3), np.uint8)]))  # 48 MB in torch's float32, and then its pyramid
     assert faces.lacks_memory(caught.value)
-
-
-@pytest.fixture
-def own(media: Path, tmp_path: Path) -> SimpleNamespace:
-    """Six clips in parts of two: videos, and a folder of frames with its sound beside it; one is left out."""
-    root = tmp_path / "own"
-    for name in (*GOOD[:3], "sad/wall", "sad/1"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(media / f"{name}.mp4", root / f"{name}.mp4")
-    (root / "frames/00001").mkdir(parents=True)
-    for k in range(3):
-        Image.fromarray(portrait()[40:140, 70:170]).save(root / f"frames/00001/{k}.jpg")
-    write_sound(root / "1.wav")
-    clips = [
-        Source(name, root / f"{name}.mp4", name[: name.index("/")], 1) for name in (*GOOD[:3], "sad/wall", "sad/1")
-    ]
-    clips.append(Source("own", root / "frames/00001", "sad", 2, sound=root / "1.wav", cropped=True))
-    table = Table("own", ("glad", "sad"), clips)
-    return SimpleNamespace(root=root, table=table, out=tmp_path / "own.store")
-
-
-def write_sound(path: Path, pitch: float = 220) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes((tone(0.5, 8000, pitch)[0] * 32767).astype("<i2").tobytes())
-
-
-def touch(path: Path) -> None:
-    os.utime(path, ns=(1, path.stat().st_mtime_ns + 10**9))
-
-
-def test_size_and_hash_decide_and_dates_do_not(own: SimpleNamespace, tmp_path: Path) -> None:
-    summary = prepare(own.table, own.out, SETTINGS)
-    assert (summary.kept, summary.left_out) == (5, [("sad/wall", "no face")])
-    assert summary.rates == {8000: 1, 44100: 4}
-    assert summary.bytes == own.out.stat().st_size
-    with Store(own.out) as store:
-        assert store.clips["own"].sound == "1.wav"
-        assert store.clips["glad/0"].sha256 == sha256(own.root / "glad/0.mp4")
-        assert set(store.digests) == {clip.id for clip in own.table.clips}
-    whole = own.out.read_bytes()
-    sidecar = tmp_path / "own.store.files.json"
-    dates = sidecar.read_text()
-    for path in ("glad/0.mp4", "frames/00001/1.jpg", "1.wav", "sad/wall.mp4"):
-        touch(own.root / path)
-    assert prepare(own.table, own.out, SETTINGS).already
-    assert sidecar.read_text() != dates
-    sidecar.write_text("[")
-    assert prepare(own.table, own.out, SETTINGS).already
-    assert own.out.read_bytes() == whole
-
-
-def rewrite(path: Path) -> None:
-    """Other bytes of the same number."""
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-
-
-FRAME = "frames/00001/2.jpg"
-CHANGES = {
-    "a byte of a video": ("glad/0", "other content", lambda root: rewrite(root / "glad/0.mp4")),
-    "a video's length": ("glad/0", "bytes instead of", lambda root: (root / "glad/0.mp4").write_bytes(b"x")),
-    "a video is gone": ("glad/0", "is gone", lambda root: (root / "glad/0.mp4").unlink()),
-    "a clip that was left out": ("sad/wall", "other content", lambda root: rewrite(root / "sad/wall.mp4")),
-    "a byte of a frame": ("own", "other content", lambda root: rewrite(root / FRAME)),
-    "a frame's name": (
-        "own",
-        "other content",
-        lambda root: (root / "frames/00001/2.jpg").rename(root / "frames/00001/3.jpg"),
-    ),
-    "a frame is gone": ("own", "bytes instead of", lambda root: (root / "frames/00001/1.jpg").unlink()),
-    "a byte of its sound": ("own", "other content", lambda root: rewrite(root / "1.wav")),
-    "its sound is gone": ("own", "bytes instead of", lambda root: (root / "1.wav").unlink()),
-}
-
-
-def test_every_change_of_a_file_is_named(own: SimpleNamespace, tmp_path: Path) -> None:
-    prepare(own.table, own.out, SETTINGS)
-    doctor.store(own.out, media=True)
-    shutil.copytree(own.root, tmp_path / "as_it_was")
-    for name, how, change in CHANGES.values():
-        change(own.root)
-        with pytest.raises(DataError, match=rf"files of 1 of 6 clips are not those .*{name} .*{how}.*prepare again"):
-            prepare(own.table, own.out, SETTINGS)
-        if name != "sad/wall":
-            with pytest.raises(DataError, match=rf"media files of 1 of 5 clips .*{name} .*{how}"):
-                doctor.store(own.out, media=True)
-        shutil.rmtree(own.root)
-        shutil.copytree(tmp_path / "as_it_was", own.root)
-    assert prepare(own.table, own.out, SETTINGS).already
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_a_file_that_changed_costs_one_part(
-    own: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Killed before the parts were joined; then one file changes, one only its date."""
-    stop_before_joining(own, monkeypatch)
-    parts = sorted(preparation._partial(own.out).glob("part-*"))
-    before = [part.stat().st_ino for part in parts]
-    touch(own.root / "glad/2.mp4")
-    write_sound(own.root / "1.wav", 330)
-    stop_before_joining(own, monkeypatch)
-    same = [part.stat().st_ino == inode for part, inode in zip(parts, before, strict=True)]
-    assert same == [True, False, True]  # glad/0 glad/1, glad/2 own, sad/1 sad/wall
-    prepare(own.table, own.out, SETTINGS)
-    prepare(own.table, tmp_path / "undisturbed.store", SETTINGS)
-    assert own.out.read_bytes() == (tmp_path / "undisturbed.store").read_bytes()
-
-
-def stop_before_joining(own: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(preparation, "_assemble", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(own.table, own.out, SETTINGS)
-
-
-def test_damage_is_named_by_the_doctor(own: SimpleNamespace) -> None:
-    prepare(own.table, own.out, SETTINGS)
-    with Store(own.out) as store:
-        start = store._places["sad/1"].start
-    with own.out.open("r+b") as file:
-        file.seek(start + 50)
-        file.write(b"\xff")
-    with pytest.raises(DataError, match=r"1 of 5 records are damaged \(sad/1\)"):
-        doctor.store(own.out)
