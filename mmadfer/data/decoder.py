@@ -92,8 +92,10 @@ class Decoder:
         except Exception as error:  # DALI raises IndexError, RuntimeError and others here
             self._pipeline = None  # a failed pipeline cannot be used again
             raise DataError(f"a frame cannot be decoded: {error}") from error
-        yield decoded
-        self._pipeline.release_outputs()
+        try:
+            yield decoded
+        finally:
+            self._pipeline.release_outputs()
 
     def _fit(self, images: list[np.ndarray], frames: Frames, shape: tuple[int, ...]) -> Tensor:
         result, each = self._blocks.take(shape, torch.uint8), shape[1]

@@ -6,13 +6,14 @@ Decoding only executes the numbers of `mmadfer.data.sampling`; nothing is drawn 
 torch, on the device (`preprocess`): in DALI they cost a millisecond a frame on the CPU.
 
 While a batch is being used, the next one is decoded, and `data.read_ahead` more are read. So a rank holds, whatever the
-size of the data set, in bytes, with frames of H x W in the store and J bytes of JPEG each:
+size of the data set, for batches of B clips with frames of H x W and J bytes of JPEG each in the store, in bytes:
 
-    read        (read_ahead + 2) B (T J + 4 x 512 x 128)
-    decoded     3 B T S S 2, one batch waiting and one in use, and 3 B T H W inside of the decoder
-    preprocess  12 B T S S for each result in use, on the CPU
+    read        B (T J + 4 x 512 x 128) for each of read_ahead + 2 batches
+    decoded     3 B T S S for each of 3 batches: in use, waiting, being made; and 3 B T H W inside of DALI
+    preprocess  12 B T S S for each result that is kept, on the CPU
 
-With 8 clips of 16 frames of 224 pixels and 16 kB, and 2 batches read ahead: 16, 58 and 77 MB.
+With 8 clips of 16 frames of 224 pixels and 16 kB, and 2 batches read ahead: 17, 77 and 77 MB, and about 80 MB besides
+for what DALI and the memory allocator keep (measured).
 """
 
 from collections import deque

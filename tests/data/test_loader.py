@@ -1,3 +1,4 @@
+import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -5,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import LABELS, SIDE, config, join, records, same
+from PIL import Image
+from tiny import FACE, LABELS, SIDE, config, join, records, same
 
 from mmadfer.data import sampling
 from mmadfer.data.fbank import SILENCE
@@ -198,6 +200,20 @@ def test_a_frame_that_is_no_jpeg_is_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="c/01"):
             list(loader.test(["c/01"], 1))
         assert len(list(loader.test(["c/00"], 1))) == 1  # the loader survives it
+
+
+def test_a_frame_smaller_than_its_crop_is_told(tmp_path: Path) -> None:
+    good, bad = list(records())[:2]
+    buffer = io.BytesIO()
+    Image.new("RGB", (FACE - 1, FACE)).save(buffer, "JPEG")
+    small = (bad[0], Record([buffer.getvalue()] * 16, bad[1].fbank))
+    write(tmp_path / "small.store", Header("t", LABELS, config().prepare), [good, small])
+    with Store(tmp_path / "small.store") as store:
+        loader = Loader(store, config(), LABELS)
+        for _ in range(3):
+            with pytest.raises(DataError, match=r"c/01.*smaller than its crop.*95 x 96"):
+                list(loader.test(["c/01"], 1))
+            assert len(list(loader.test(["c/00"], 1))) == 1  # the loader survives it
 
 
 def test_bad_settings_are_explained(store: Store) -> None:
