@@ -1,8 +1,9 @@
-"""A small part of `fuzz_media.py`; `python tests/faults/fuzz_media.py` runs 1,000 mutations."""
+"""A small part of what `fuzz_media.py` and `fuzz_lists.py` run as programs."""
 
 import sys
 from pathlib import Path
 
+import fuzz_lists
 import pytest
 from fuzz_media import run
 from mutations import KINDS, make
@@ -29,3 +30,10 @@ def test_mutations_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
         _, other = make(8, number, tmp_path / "bases", tmp_path / "other")
         assert (kind, clip.media.read_bytes()) == (again, twin.media.read_bytes())
         assert clip.media.read_bytes() != other.media.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an alarm ends what hangs")
+def test_damaged_lists_give_a_table_or_an_error_with_a_name() -> None:
+    outcomes, faults = fuzz_lists.run(200, seed=0)
+    assert faults == []
+    assert {f"{name}: {how}" for name in fuzz_lists.SETS for how in ("table", "error")} == set(outcomes)

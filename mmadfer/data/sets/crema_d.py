@@ -64,6 +64,8 @@ def _check_content(films: list[Path]) -> None:
 
 
 def _is_pointer(film: Path) -> bool:
+    if not film.is_file():  # a named pipe would be waited for
+        return False
     try:
         with film.open("rb") as file:
             return file.read(len(POINTER)) == POINTER

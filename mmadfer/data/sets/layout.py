@@ -112,6 +112,7 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
         DataError: the file cannot be read, is not text, or has control characters.
     """
     try:
+        no_pipe(path)
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -121,6 +122,16 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
             raise DataError(f"{path}, line {number} has control characters, so the list is damaged: copy it again")
         if line.strip():
             yield f"{path}, line {number}", line.strip()
+
+
+def no_pipe(path: Path) -> None:
+    """Refuse a named pipe or a device, which would be waited for or read without end.
+
+    Raises:
+        DataError: it is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise DataError(f"{path} is a pipe or a device, not a file with a list")
 
 
 def checked(clip: str, where: str) -> str:

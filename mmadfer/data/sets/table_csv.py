@@ -77,6 +77,7 @@ def _rows(file: Path) -> Iterator[_Row]:
 def _cells(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Where it is, and column -> text of each row that is not blank."""
     try:
+        layout.no_pipe(file)
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, restkey="", restval="", strict=True)
             try:
