@@ -21,6 +21,7 @@ from mmadfer.data.record import Clip, Record, encode
 from mmadfer.data.sets import Source
 from mmadfer.data.stamp import UNREAD, Digest, Files, digest, stamp
 from mmadfer.errors import ClipError, DataError, MmadferError
+from mmadfer.files import sha256
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -279,7 +280,7 @@ def _disk_trouble(source: Source, error: Exception) -> tuple[Path, OSError | Non
     try:
         for path in Files(source.media, source.sound).listed():
             if path.is_file():  # what FFmpeg calls an input error may be the file's fault or the disk's
-                _read(path)
+                sha256(path)
     except OSError as trouble:
         if _of_the_machine(trouble):
             return path, trouble
@@ -292,9 +293,3 @@ def _of_the_machine(error: Exception) -> OSError | None:
     if isinstance(error, av.error.FFmpegError) or not isinstance(error, OSError):
         return None
     return None if error.errno is None or error.errno in OF_THE_FILE else error
-
-
-def _read(path: Path) -> None:
-    with path.open("rb") as file:
-        while file.read(2**20):
-            pass
