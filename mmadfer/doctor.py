@@ -79,11 +79,11 @@ def store(path: Path, media: bool = False) -> None:
 def _changed(opened: "Store") -> dict[str, str]:
     """Clip id -> in what its files are not what they were; all are read, whatever their dates."""
     from mmadfer.data.progress import Meter
-    from mmadfer.data.stamp import differences
+    from mmadfer.data.stamp import compare
 
     files = {name: opened.files(name) for name in opened.clips}
     with Meter("looking at media files", len(files), goes_on=False) as meter:
-        return differences(files, opened.digests, {}, {}, meter.step)
+        return compare(files, opened.digests, {}, meter.step)[0]
 
 
 def _some(names: list[str]) -> str:

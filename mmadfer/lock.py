@@ -30,14 +30,15 @@ def lock(folder: Path, what: str = "trained", wait: float = WAIT) -> Iterator[No
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / NAME, "w", encoding="utf-8") as file:
-        if not _taken(file, folder, min(wait, QUIET)):
+        if not taken(file, folder, min(wait, QUIET)):
             print(f"{folder} is being {what} by another process: waiting up to {wait:.0f} s", file=sys.stderr)
-            if not _taken(file, folder, wait - QUIET):
+            if not taken(file, folder, wait - QUIET):
                 raise BusyError(f"{folder} is being {what} by another process: wait for it, or end it first")
         yield
 
 
-def _taken(file: IO[str], folder: Path, seconds: float) -> bool:
+def taken(file: IO[str], folder: Path, seconds: float) -> bool:
+    """Whether `file`, in `folder`, could be locked for this process within so many seconds."""
     end = time.monotonic() + seconds
     while True:
         try:

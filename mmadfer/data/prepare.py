@@ -12,7 +12,6 @@ Whether files are the same is decided by size and SHA-256. Their dates only say 
 in `OUT.files.json`, which can be deleted, and not in the store, whose bytes do not change with a copy of the media.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -26,16 +25,16 @@ from time import monotonic
 from typing import Any
 
 from mmadfer.config import PrepareConfig
-from mmadfer.data import stamp
 from mmadfer.data.faces import detector
 from mmadfer.data.progress import Meter
 from mmadfer.data.sets import Table
-from mmadfer.data.stamp import UNREAD, Digest, Files
+from mmadfer.data.stamp import UNREAD, Digest, Files, compare
 from mmadfer.data.store import Clip, Header, Store, write, writing
 from mmadfer.data.summary import Summary, print_summary, summarise, write_report
 from mmadfer.data.workers import Outcome, Task, outcomes
 from mmadfer.errors import DataError
 from mmadfer.files import write_json
+from mmadfer.lock import taken
 
 __all__ = ["Summary", "prepare", "print_summary"]
 
@@ -130,8 +129,8 @@ def _already(out: Path, table: Table, tasks: list[Task], header: Header) -> Summ
 def _check_files(out: Path, files: Mapping[str, Files], were: Mapping[str, Digest]) -> None:
     """Compare the clips' files with what they were, and note their dates where these alone have changed."""
     with Meter("looking at media files", len(files), goes_on=False) as meter:
-        before, now = _stamps(out), stamp.stamps(files)
-        changed = stamp.differences(files, were, now, before, meter.step)
+        before = _stamps(out)
+        changed, now = compare(files, were, before, meter.step)
     if changed:
         first = ", ".join(f"{name} {how}" for name, how in list(changed.items())[:5])
         raise DataError(
@@ -172,12 +171,8 @@ def _locked(partial: Path) -> Iterator[None]:
     """Keep other processes off this folder, and clear away what a killed one left of its last file."""
     partial.mkdir(parents=True, exist_ok=True)
     with (partial / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(
-                f"another process is preparing {partial.with_suffix('')}: wait for it, or end it"
-            ) from error
+        if not taken(lock, partial, 0):
+            raise DataError(f"another process is preparing {partial.with_suffix('')}: wait for it, or end it")
         name = partial.name.removesuffix(".partial")
         for left in (*partial.glob(".*.tmp"), *partial.parent.glob(f".{name}.*.tmp")):
             left.unlink()
@@ -232,9 +227,7 @@ def _is_finished(path: Path, tasks: list[Task], header: Header) -> bool:
         with Store(path) as part:
             if part.header.fingerprint != _fingerprint(header, tasks, part.digests):
                 return False
-            files = _files(tasks)
-            then, now = part.header.stamps, stamp.stamps(files)
-            return not stamp.differences(files, part.digests, now, then) and not part.verify()
+            return not compare(_files(tasks), part.digests, part.header.stamps)[0] and not part.verify()
     except DataError:
         return False
 

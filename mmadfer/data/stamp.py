@@ -86,35 +86,32 @@ def difference(files: Files, was: Digest) -> str:
     return "" if now == was else "cannot be read" if now == UNREAD else "has other content of the same size"
 
 
-def stamps(clips: Mapping[str, Files]) -> dict[str, str]:
-    """Clip id -> `stamp` of its files."""
-    with ThreadPoolExecutor(THREADS) as threads:
-        return dict(zip(clips, threads.map(stamp, clips.values()), strict=True))
-
-
-def differences(
-    clips: Mapping[str, Files],
-    were: Mapping[str, Digest],
-    now: Mapping[str, str],
-    then: Mapping[str, str],
-    step: Callable[[], object] = bool,
-) -> dict[str, str]:
-    """Clip id -> `difference`, of those that have one.
+def compare(
+    clips: Mapping[str, Files], were: Mapping[str, Digest], then: Mapping[str, str], step: Callable[[], object] = bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Find the clips whose files are not what they were.
 
     Args:
         clips: where the files are.
         were: what they held.
-        now: their stamps.
         then: their stamps when they held it; files that still have theirs are not read.
         step: called after each clip.
+
+    Returns:
+        Clip id -> `difference`, of those that have one, and clip id -> `stamp`, of all.
     """
 
-    def look(name: str) -> str:
-        same = now.get(name) is not None and now.get(name) == then.get(name)
-        return "" if same else difference(clips[name], were.get(name, UNREAD))
+    def look(name: str) -> tuple[str, str]:
+        now = stamp(clips[name])
+        return "" if then.get(name) == now else difference(clips[name], were.get(name, UNREAD)), now
 
+    changed, stamps = dict[str, str](), dict[str, str]()
     with ThreadPoolExecutor(THREADS) as threads:
-        return {name: found for name, found in zip(clips, threads.map(look, clips), strict=True) if (found, step())[0]}
+        for name, (how, now) in zip(clips, threads.map(look, clips), strict=True):
+            changed |= {name: how} if how else {}
+            stamps[name] = now
+            step()
+    return changed, stamps
 
 
 def _size(paths: list[Path]) -> int:

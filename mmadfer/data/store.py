@@ -139,7 +139,7 @@ class Store:
         self.folds = tuple(sorted({clip.fold for clip in self.clips.values()}))
 
     def _directory(self) -> tuple[dict[str, Any], dict[str, zipfile.ZipInfo]]:
-        with zipfile.ZipFile(self.path) as archive:
+        with os.fdopen(os.dup(self._file), "rb") as file, zipfile.ZipFile(file) as archive:
             index = json.loads(archive.read(INDEX))
             indexes.check_version(index, self.path)
             return index, archive.NameToInfo
