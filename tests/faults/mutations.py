@@ -39,7 +39,7 @@ NAMES = (
     "concat:a|{}",
     "näive 😀 {}",
     "a\nb {}",
-    "[red]{}[/]",
+    "[red]{}[b]",
     "$(x) 'y' {}",
     "{} \udcff",
 )
