@@ -61,3 +61,8 @@ def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file is hidden, or one that file managers leave in folders: no part of a data set."""
+    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")

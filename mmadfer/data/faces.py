@@ -200,8 +200,16 @@ def crop(image: np.ndarray, box: np.ndarray, size: int, margin: float) -> np.nda
     x, y = np.clip((x0 + x1) / 2, 0, width), np.clip((y0 + y1) / 2, 0, height)
     reach = int(np.ceil(max(1.0, 2 * half / size))) + 1  # the filter also reads pixels next to the square
     left, top = int(np.floor(x - half)) - reach, int(np.floor(y - half)) - reach
-    columns = np.arange(left, int(np.ceil(x + half)) + reach).clip(0, width - 1)
-    rows = np.arange(top, int(np.ceil(y + half)) + reach).clip(0, height - 1)
-    area = Image.fromarray(image[rows[:, None], columns])
+    right, bottom = int(np.ceil(x + half)) + reach, int(np.ceil(y + half)) + reach
+    area = Image.fromarray(_area_of(image, left, top, right, bottom))
     exact = (x - half - left, y - half - top, x + half - left, y + half - top)
     return np.asarray(area.resize((size, size), Image.Resampling.BILINEAR, box=exact))
+
+
+def _area_of(image: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    """A part of a picture; pixels outside of it are those of its edge."""
+    height, width = image.shape[:2]
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        return image[top:bottom, left:right]  # a hundred times faster than by index
+    columns, rows = np.arange(left, right).clip(0, width - 1), np.arange(top, bottom).clip(0, height - 1)
+    return image[rows[:, None], columns]

@@ -1,7 +1,8 @@
 """The pictures of a clip, one after the other: the frames of a video file, or the images of a folder.
 
-A folder holds one image for each frame, in the order of the numbers in their names. Hidden files are passed over;
-anything else that is no image is an error, since a clip of which a part is missing looks like a whole one.
+A folder holds one image for each frame, in the order of the numbers in their names. Hidden files and what file managers
+leave are passed over; anything else that is no image is an error, since a clip of which a part is missing looks like a
+whole one.
 """
 
 import io
@@ -19,6 +20,7 @@ from PIL import Image, ImageOps
 
 from mmadfer.data import media
 from mmadfer.errors import ClipError
+from mmadfer.files import is_clutter
 
 FPS = 25
 """Images per second of a folder, which does not say so itself."""
@@ -129,7 +131,7 @@ def images(folder: Path, limit: float) -> Sequence[ImageFile]:
     Raises:
         ClipError: `empty` (no image), `too long` (at 25 per second), or something in it is no regular file.
     """
-    files = [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    files = [Path(entry.path) for entry in os.scandir(folder) if not is_clutter(entry.name)]
     if not files:
         raise ClipError(f"{folder} holds no images: give a folder with one image for each frame", "empty")
     if len(files) > limit * FPS:

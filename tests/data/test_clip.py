@@ -37,6 +37,7 @@ def test_jpeg_files_of_the_right_size_keep_their_bytes_in_the_order_of_their_num
     Image.fromarray(faces(12)[10]).convert("L").save(folder / "10.JPEG")
     Image.fromarray(faces(12)[11]).save(folder / "0011.jpg", "JPEG", subsampling=0)
     (folder / ".DS_Store").write_bytes(b"hidden")
+    (folder / "Thumbs.db").write_bytes(b"left by a file manager")
     names = [*(f"{k}.jpg" for k in range(10)), "10.JPEG", "0011.jpg"]
     clip = whole(folder)
     assert clip.jpegs == [(folder / name).read_bytes() for name in names]

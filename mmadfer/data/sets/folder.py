@@ -9,6 +9,7 @@ from mmadfer.data.sets import Source, Table, layout
 from mmadfer.data.sets.layout import FILMS
 from mmadfer.data.store import check_id
 from mmadfer.errors import DataError
+from mmadfer.files import is_clutter
 
 LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(FILMS[1:])}"
 
@@ -40,7 +41,7 @@ def _folders(root: Path) -> list[DirEntry[str]]:
 
 
 def _entries(folder: Path) -> list[DirEntry[str]]:
-    return [entry for entry in layout.scan(folder) if not entry.name.startswith(".")]
+    return [entry for entry in layout.scan(folder) if not is_clutter(entry.name)]
 
 
 def _is_film(file: DirEntry[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmadfer.data.store import check_id
 from mmadfer.errors import DataError
+from mmadfer.files import is_clutter
 
 FILMS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".flv")
 MANY = 200
@@ -70,7 +71,7 @@ def below(root: Path, deeper: int = 2) -> Iterator[Path]:
 
 
 def _inner(folder: Path) -> list[Path]:
-    entries = [entry for entry in scan(folder) if not entry.name.startswith(".")]
+    entries = [entry for entry in scan(folder) if not is_clutter(entry.name)]
     return [Path(entry.path) for entry in entries if entry.is_dir()] if len(entries) <= MANY else []
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from mmadfer.data import folds as fold
 from mmadfer.data.sets import Source, Table, dfew, layout, mafw
 from mmadfer.errors import DataError
+from mmadfer.files import is_clutter
 
 FOLDS = 5
 READERS = 16
@@ -168,6 +169,6 @@ def _count_notes(expected: dict[str, int], frames: dict[str, Path]) -> tuple[str
 
 def _images(folder: Path) -> int:
     try:
-        return sum(not entry.name.startswith(".") for entry in layout.scan(folder))
+        return sum(not is_clutter(entry.name) for entry in layout.scan(folder))
     except DataError:
         return 0  # preparation says what is wrong
