@@ -95,4 +95,5 @@ def header(index: Mapping[str, Any], here: Path) -> Header:
 
 def clip(row: dict[str, Any]) -> Clip:
     """What the index says of one clip."""
-    return Clip(**row | {"label": intern(row["label"])})  # a few words, shared by thousands of clips
+    row["label"] = intern(row["label"])  # a few words, shared by thousands of clips
+    return Clip(**row)
