@@ -46,16 +46,6 @@ def read_frames(path: Path | str) -> Iterator[tuple[float, np.ndarray]]:
         yield frame_time(frame), to_rgb(frame)
 
 
-def duration(path: Path | str) -> float | None:
-    """Seconds that the file lasts as its container says, which may be wrong; None if it does not say.
-
-    Raises:
-        ClipError: `unreadable`.
-    """
-    with _opened(Path(path)) as container:
-        return container.duration / av.time_base if container.duration else None
-
-
 def video_frames(path: Path | str, limit: float | None = None) -> Iterator[av.VideoFrame]:
     """Like `read_frames`, with pictures as the decoder made them; `to_rgb` converts those that are wanted.
 

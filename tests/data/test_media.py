@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from make_media import FPS, RATE, grey, moving_face, portrait, rotate, tone, video, write_video
 
-from mmadfer.data.media import duration, explained, read_frames, read_sound, remarked, video_frames
+from mmadfer.data.media import explained, read_frames, read_sound, remarked, video_frames
 from mmadfer.errors import ClipError
 
 FORMATS = {
@@ -141,12 +141,10 @@ def test_the_files_own_rate_is_kept(tmp_path: Path, rate: int) -> None:
 
 def test_reading_ends_at_a_limit(tmp_path: Path) -> None:
     path = write_video(tmp_path / "stated.mp4", moving_face(50), tone(2.0))
-    assert duration(path) == pytest.approx(2.0, abs=0.05)
     assert len(list(video_frames(path, 2.1))) == 50
     live = write_video(
         tmp_path / "live.mkv", [portrait()] * 3, tone(5.0), options={"live": "1"}, ticks=[0, 1, 90 * FPS]
     )
-    assert duration(live) is None
     raw = write_video(tmp_path / "equal.mkv", [portrait()] * 3, tone(3.0), options={"live": "1"})
     assert len(list(video_frames(raw, 2.0))) == 3
     for read in (
