@@ -178,9 +178,18 @@ def _readable(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise ClipError(f"{path} may not be read: mend its permissions") from error
     except (av.error.FFmpegError, ValueError) as error:
+        # FFmpeg refuses to ask for more than 2 GiB; where these are to be had, it is the header that asks for too much
+        lies = isinstance(error, MemoryError) and _has_memory()
         raise ClipError(
             f"{path} cannot be decoded ({_reason(error, before)}): it is not a video, or damaged or cut off"
-        ) from error
+        ) from (None if lies else error)
+
+
+def _has_memory() -> bool:
+    try:
+        return bool(np.empty(2**31, np.uint8).nbytes)  # reserved, not used
+    except MemoryError:
+        return False
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from make_media import FPS, RATE, grey, moving_face, portrait, rotate, tone, video, write_video
 
+from mmadfer.data.faces import lacks_memory
 from mmadfer.data.media import explained, read_frames, read_sound, remarked, video_frames
 from mmadfer.errors import ClipError
 
@@ -172,6 +173,16 @@ def test_a_header_cannot_fill_the_memory(tmp_path: Path) -> None:
     (tmp_path / "slow.mov").write_bytes(wave.replace(struct.pack(">I", RATE << 16)[:4], struct.pack(">HH", 3, 0)))
     with pytest.raises(ClipError, match=r"slow\.mov says that its sound has 1 channels at 3 Hz"):
         read_sound(tmp_path / "slow.mov", 16000)
+
+
+def test_a_table_of_billions_is_no_lack_of_memory(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.mp4", 0.2)
+    data = path.read_bytes()
+    rows = data.index(b"stts") + 8
+    path.write_bytes(data[:rows] + struct.pack(">I", 2**30) + data[rows + 4 :])
+    with pytest.raises(ClipError, match="Cannot allocate memory") as caught:
+        list(read_frames(path))
+    assert not lacks_memory(caught.value.__cause__)  # else it would end the preparation
 
 
 def test_a_list_of_other_files_leads_nowhere(tmp_path: Path) -> None:

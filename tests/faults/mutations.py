@@ -90,11 +90,11 @@ def large_header(draw: Draw, bases: Path, to: Path) -> Clip:
 
 
 def stamps(draw: Draw, bases: Path, to: Path) -> Clip:
-    """Negative, huge or equal time stamps."""
+    """Negative, huge or equal time stamps, and tables that say that they have billions of rows."""
     ending = draw.choice(["mp4", "mov"])
     data = (bases / f"base.{ending}").read_bytes()
     value = struct.pack(">I", draw.choice((0, 1, 2**31 - 1, 2**31, 2**32 - 1)))
-    box, offset = draw.choice([(b"stts", 12), (b"ctts", 12), (b"elst", 12), (b"mdhd", 12)])
+    box, offset = draw.choice([(b"stts", 12), (b"ctts", 12), (b"elst", 12), (b"mdhd", 12), (b"stts", 4), (b"stsz", 8)])
     return write(to, ending, patched(data, box, offset, value))
 
 
