@@ -111,7 +111,7 @@ def read_sound(
 def _same_sound(path: Path | str, frame: Any, before: tuple[int, int]) -> tuple[int, int]:
     """Rate and number of channels, which stay what they were in a sound file."""
     kind = (frame.sample_rate, frame.layout.nb_channels)
-    if not (RATES[0] <= kind[0] <= RATES[1] and kind[1] <= MOST_CHANNELS):
+    if not (RATES[0] <= kind[0] <= RATES[1] and 1 <= kind[1] <= MOST_CHANNELS):
         raise ClipError(
             f"{path} says that its sound has {kind[1]} channels at {kind[0]} Hz, but at most {MOST_CHANNELS} at "
             f"{RATES[0]} to {RATES[1]} Hz can be: it is damaged; copy it again"
