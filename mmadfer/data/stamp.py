@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mmadfer.files import sha256
+from mmadfer.files import is_clutter, sha256
 
 THREADS = 8
 """Clips that are looked at together; a cluster's file system takes its time for each file."""
@@ -31,7 +31,7 @@ class Files:
         """The files, frames in the order of their names and the sound last; a single one may be missing."""
         frames = [self.media]
         if self.media.is_dir():
-            frames = [self.media / name for name in sorted(os.listdir(self.media)) if not name.startswith(".")]
+            frames = [self.media / name for name in sorted(os.listdir(self.media)) if not is_clutter(name)]
         return [*frames, self.sound] if self.sound is not None and os.path.lexists(self.sound) else frames
 
 
