@@ -42,6 +42,8 @@ class Clip:
     """Its sound is nothing but zeros, or missing and replaced by silence (`prepare.no_sound`)."""
     sound: str | None = None
     """The file with its sound, relative to the store's root, where that is not `media`."""
+    note: str = ""
+    """What else is to be known of it, such as damage in places."""
     rate: int = 0
     """Of the sound that the filter bank was computed from, in Hz; 0 where there was none."""
     size: int = 0

@@ -46,6 +46,8 @@ class Summary:
     """Ids of clips whose files are the same, byte for byte; all are kept."""
     silent: list[str]
     """Ids of clips whose sound is nothing but zeros; they are kept."""
+    remarks: dict[str, str]
+    """Id -> what else is to be known of a clip that is kept, such as damage in places."""
     silenced: list[str]
     """Ids of clips that have no sound, and are kept with silence in its place (`prepare.no_sound`)."""
     rates: dict[int, int]
@@ -93,6 +95,7 @@ def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str
         left,
         (duplicates := _duplicates(clips)),
         [clip.id for clip in clips if clip.silent and clip.rate],
+        {clip.id: clip.note for clip in clips if clip.note and clip.rate},
         [clip.id for clip in clips if clip.silent and not clip.rate],
         dict(sorted(Counter(clip.rate for clip in clips if clip.rate).items())),
         _warnings(table, kept, folds, duplicates),
@@ -161,6 +164,7 @@ def to_dict(summary: Summary) -> dict[str, Any]:
         "left_out": [asdict(clip) for clip in summary.left],
         "duplicates": summary.duplicates,
         "silent": summary.silent,
+        "remarks": summary.remarks,
         "silence_in_place_of_no_sound": summary.silenced,
         "sound_rates": summary.rates,
         "warnings": summary.warnings,
@@ -184,6 +188,8 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
         console.print(f"the same file: {escape(', '.join(ids))}", soft_wrap=True)
     if summary.silent:
         console.print(f"kept, but all zeros as sound: {escape(', '.join(summary.silent[:SHOWN]))}", soft_wrap=True)
+    for name, remark in list(summary.remarks.items())[:SHOWN]:
+        console.print(f"kept: {escape(name)}, {escape(remark)}", soft_wrap=True)
     if summary.silenced:
         shown = escape(", ".join(summary.silenced[:SHOWN]))
         console.print(f"kept with silence, having no sound: {len(summary.silenced)} clips: {shown}", soft_wrap=True)

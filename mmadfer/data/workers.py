@@ -64,8 +64,6 @@ class Outcome:
     """What the clip's files held before they were decoded."""
     stamp: str = ""
     """Of these files, likewise."""
-    notes: tuple[str, ...] = ()
-    """What a person should know of the clip."""
 
 
 class _TookTooLongError(Exception):
@@ -251,10 +249,11 @@ def _decode(task: Task) -> Outcome:
         source.subject,
         silent=data.silent,
         sound=task.sound,
+        note="; ".join(data.notes),
         rate=data.rate,
         cropped=source.cropped,
     )
-    return Outcome(source.id, clip, encode(Record(data.jpegs, data.fbank)), notes=data.notes)
+    return Outcome(source.id, clip, encode(Record(data.jpegs, data.fbank)))
 
 
 def _check_machine(source: Source, error: Exception) -> None:

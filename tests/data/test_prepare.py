@@ -280,3 +280,18 @@ def test_a_lack_of_memory_is_no_picture_without_a_face() -> None:
     with pytest.raises(RuntimeError) as caught:
         list(faces.detect([np.zeros((2000, 2000, 3), np.uint8)]))  # 48 MB in torch's float32, and then its pyramid
     assert faces.lacks_memory(caught.value)
+
+
+def test_a_kept_clip_that_is_damaged_in_places_is_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("glad/1", "glad/2", "sad/1", "sad/2"):
+        path = video(tmp_path / "media" / f"{name}.mp4", 0.4)
+    data = bytearray(path.read_bytes())
+    data[3000:3040] = bytes(40)
+    path.write_bytes(data)
+    summary = prepare(sets.table("folder", tmp_path / "media", 2), tmp_path / "out.store", SETTINGS)
+    assert list(summary.remarks) == ["sad/2"]
+    assert "damaged in places" in json.loads(summary.report.read_text())["remarks"]["sad/2"]
+    print_summary(summary)
+    assert "kept: sad/2, damaged in places" in capsys.readouterr().out

@@ -53,7 +53,7 @@ def test_the_index_says_what_a_clip_was_made_of(tmp_path: Path) -> None:
     outcome = prepare_clip(task(folder))
     assert outcome.clip is not None
     assert (outcome.clip.sound, outcome.clip.rate, outcome.clip.silent, outcome.clip.cropped) == (None, 0, True, False)
-    assert "silence in its place" in outcome.notes[0]
+    assert "silence in its place" in outcome.clip.note
 
 
 def test_a_folder_that_vanished_is_listed(tmp_path: Path) -> None:
