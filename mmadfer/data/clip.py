@@ -56,6 +56,7 @@ def read_clip(
     sound: Path | str | None = None,
     cropped: bool = False,
     keep: Keep | None = None,
+    heard: Callable[[int], None] | None = None,
     device: str = "cpu",
 ) -> ClipData:
     """Decode a clip, find the face in its frames, cut it out of them, and compute the filter bank of its sound.
@@ -70,6 +71,8 @@ def read_clip(
         cropped: the frames show nothing but the face and are taken whole. JPEG files of the right size keep their very
             bytes, so that they lose nothing by being encoded again.
         keep: which frames become a JPEG; all by default.
+        heard: called with the sound's rate in Hz (0: no sound) before the pictures are looked at, which takes longer;
+            what it raises ends the reading.
         device: where faces are looked for, `cpu` or `cuda`. Another device may move a crop by a pixel.
 
     Raises:
@@ -80,6 +83,8 @@ def read_clip(
     try:
         with media.remarked() as remarks:
             bands, rate, silent, notes = _read_sound(path, None if sound is None else Path(sound), settings)
+            if heard is not None:
+                heard(rate)
             jpegs, times = _read_pictures(path, settings, cropped, keep, device)
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
         raise ClipError(
@@ -92,10 +97,8 @@ def _read_sound(
     path: Path, sound: Path | None, settings: PrepareConfig
 ) -> tuple[np.ndarray, int, bool, tuple[str, ...]]:
     """The filter bank, the sound's rate, whether it is silent, and notes."""
-    source = path if sound is None else sound
     try:
-        if source.is_dir() if sound is None else not source.exists():
-            raise ClipError(f"{source} {'is a folder of images' if sound is None else 'does not exist'}", "no sound")
+        source = _sound_file(path, sound)
         waveform, rate = media.read_sound(source, settings.sound.rate, settings.max_seconds)
         with _one_thread():
             return _fbank(source, waveform, rate, settings), rate, not np.any(waveform), ()
@@ -104,6 +107,14 @@ def _read_sound(
             raise
         nothing = np.full((settings.sound.frames, settings.sound.mels), SILENCE, np.float32)
         return nothing, 0, True, (f"no sound, silence in its place: {error}",)
+
+
+def _sound_file(path: Path, sound: Path | None) -> Path:
+    if sound is None and path.is_dir():
+        raise ClipError(f"{path} is a folder of images", "no sound")
+    if sound is not None and not sound.exists():
+        raise ClipError(f"{sound} does not exist", "no sound")
+    return sound or path
 
 
 def _fbank(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> np.ndarray:
@@ -123,7 +134,7 @@ def _read_pictures(
         times, cut = _union(path, settings, device)
     else:
         times, cut = _tracked(path, settings, device)
-    order = _order(len(times), settings)
+    order = _order(path, len(times), settings)
     chosen = order if keep is None else [order[k] for k in keep(len(order))]
     wanted = set(chosen)
     numbered = enumerate(frames.pictures(path, settings.max_seconds))
@@ -131,11 +142,15 @@ def _read_pictures(
     return [made[k] for k in chosen], times[order]
 
 
-def _order(count: int, settings: PrepareConfig) -> list[int]:
+def _order(path: Path, count: int, settings: PrepareConfig) -> list[int]:
     """The frames' numbers in the order in which the model sees them."""
     if settings.mafw_frame_order == "time":
         return list(range(count))
-    return sorted(range(count), key=str)[: max(1, count - 1)]
+    if path.is_dir():
+        names = [image.path.name for image in frames.images(path, settings.max_seconds)]
+    else:
+        names = [f"{k}.jpg" for k in range(count)]  # as the published program calls a video's frames
+    return sorted(range(count), key=names.__getitem__)[: max(1, count - 1)]
 
 
 def _times(path: Path, settings: PrepareConfig) -> np.ndarray:

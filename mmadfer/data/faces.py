@@ -158,7 +158,7 @@ def union(found: np.ndarray, height: int, width: int) -> tuple[int, int, int, in
     """The box that the published program cuts out of a MAFW frame, faults and all.
 
     All faces together, rounded; the shorter side is widened to a square, which the picture's border then cuts. Without
-    a face it is the middle of the picture, half of its shorter side away to each side.
+    a face it is the middle of the picture, a square as large as half of its shorter side.
 
     Args:
         found: (faces, 5) of this frame, as `detect` gives.
@@ -177,7 +177,7 @@ def union(found: np.ndarray, height: int, width: int) -> tuple[int, int, int, in
         y0, y1 = max(0, y0 - heighten), min(height, y1 + heighten)
         if x0 < x1 and y0 < y1:
             return x0, y0, x1, y1
-    half = max(1, min(height // 2, width // 2))
+    half = max(1, min(height // 2, width // 2) // 2)
     x, y = width // 2, height // 2
     return max(0, x - half), max(0, y - half), min(width, x + half), min(height, y + half)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,8 +89,8 @@ class Recogniser:
             DataError: no such file, not a video, no face, no sound (unless the model takes silence for it), too long,
                 or sound at a rate that the model does not know.
         """
-        clip = read_clip(Path(video), self.contract.prepare, keep=seen_frames(self.contract))
-        check_rate(self.contract, clip.rate, video)
+        heard = partial(check_rate, self.contract, path=video)
+        clip = read_clip(Path(video), self.contract.prepare, keep=seen_frames(self.contract), heard=heard)
         logits = self.backend.logits(*from_clip(clip, self.contract))[0]
         return self._prediction(str(video), clip, logits)
 

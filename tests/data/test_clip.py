@@ -123,6 +123,36 @@ def test_the_published_order_is_that_of_numbers_as_text_without_the_last(tmp_pat
     assert len(whole(write_images(tmp_path / "one", faces(1), "jpg"), settings).jpegs) == 1
 
 
+def test_the_published_order_of_a_folder_is_that_of_its_names(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"mafw_frame_order": "published"})
+    folder = write_images(tmp_path / "clip", faces(12), "jpg")
+    for k in reversed(range(12)):
+        (folder / f"{k}.jpg").rename(folder / f"{k + 1}.jpg")
+    order = [1, 10, 11, 12, 2, 3, 4, 5, 6, 7, 8]
+    clip = whole(folder, settings)
+    assert clip.jpegs == [(folder / f"{k}.jpg").read_bytes() for k in order]
+    np.testing.assert_allclose(clip.times, (np.array(order) - 1) / FPS)
+    for k in range(1, 13):
+        (folder / f"{k}.jpg").rename(folder / f"{k:05d}.jpg")
+    assert whole(folder, settings).jpegs == whole(folder).jpegs[:-1]
+
+
+def test_the_published_order_of_a_video_counts_from_0(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"mafw_frame_order": "published"})
+    film = video(tmp_path / "a.mp4", 0.48)
+    order = [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8]
+    every = whole(film).jpegs
+    assert whole(film, settings).jpegs == [every[k] for k in order]
+
+
+def test_the_sound_is_checked_before_the_pictures_are_looked_at(tmp_path: Path) -> None:
+    def strange(rate: int) -> None:
+        raise ClipError(f"{rate} Hz", "sound rate")
+
+    with pytest.raises(ClipError, match="44100 Hz"):
+        read_clip(write_video(tmp_path / "a.mp4", grey(3), tone(0.2)), SETTINGS, heard=strange)
+
+
 def nothing(tmp_path: Path) -> dict[str, tuple[Path, Path | None]]:
     """Clips without sound: media file and sound file."""
     mute = write_video(tmp_path / "mute.mp4", moving_face(4), None)
@@ -238,13 +268,12 @@ def forbidden(path: Path) -> Iterator[None]:
         path.chmod(rights)
 
 
-def test_files_without_permission_are_named(tmp_path_factory: pytest.TempPathFactory) -> None:
-    root = tmp_path_factory.mktemp("open")
-    for folder in (root, root.parent, root.parent.parent):
-        folder.chmod(0o755)
-    clip, film = write_images(root / "clip", faces(2), "jpg"), video(root / "a.mp4", 0.2)
+def test_files_without_permission_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # paths from here, as pytest closes the folders above to other users
+    clip, film = write_images(Path("clip"), faces(2), "jpg"), video(Path("a.mp4"), 0.2)
     whole(clip)
-    sound = write_video(root / "b.mkv", [], tone(0.3))
+    sound = write_video(Path("b.mkv"), [], tone(0.3))
     for locked, media in ((clip, clip), (clip / "1.jpg", clip), (film, film), (sound, clip)):
         with forbidden(locked), pytest.raises(ClipError, match=r"[Pp]ermission") as caught:
             read_clip(media, SETTINGS, cropped=True, sound=sound if locked == sound else None)

@@ -121,8 +121,8 @@ def plain_union(image: np.ndarray) -> np.ndarray:
     boxes, _ = need("facenet_pytorch", None, hint="").MTCNN().detect(image)
     height, width = image.shape[:2]
     if boxes is None:
-        side = min(height // 2, width // 2)
-        return image[height // 2 - side : height // 2 + side, width // 2 - side : width // 2 + side]
+        ss = min(height // 2, width // 2)
+        return image[height // 2 - ss // 2 : height // 2 + ss // 2, width // 2 - ss // 2 : width // 2 + ss // 2]
     boxes = boxes.astype(float)
     x0, y0 = np.maximum(np.round(boxes[:, :2].min(0)), 0).astype(int)
     x1, y1 = np.round(boxes[:, 2:].max(0)).astype(int)
@@ -154,7 +154,11 @@ def test_the_union_is_widened_to_a_square_that_the_border_cuts() -> None:
     assert box((50, 20, 70, 40), (120, 30, 140, 60)) == (50, 0, 140, 85)  # 25 pixels up and down
     assert box((-5, -3, 30, 40)) == (0, 0, 35, 40)
     assert box((150, 10, 215, 40)) == (150, 0, 200, 57)
-    assert box() == box((210, 10, 230, 20)) == (50, 0, 150, 100)
+    assert box() == box((210, 10, 230, 20)) == (75, 25, 125, 75)
+    nothing = np.empty((0, 5))
+    assert faces.union(nothing, 192, 256) == (80, 48, 176, 144)
+    assert faces.union(nothing, 99, 50) == (13, 37, 37, 61)
+    assert faces.union(nothing, 1, 1) == (0, 0, 1, 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
