@@ -26,6 +26,16 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configu
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last complete checkpoint.")]
 
 
+CONFIG_OF = {
+    "mafw": "mafw_224",
+    "mafw_compound": "mafw_compound_224",
+    "crema_d": "crema_d",
+    "ravdess": "ravdess",
+}
+"""Data set -> configuration that it is prepared with by default; others have dfew_160."""
+DEFAULTS = f"Default: the set's own, {', '.join(CONFIG_OF.values())}; dfew_160 for all others."
+
+
 class Device(StrEnum):
     """Where a model computes."""
 
@@ -40,7 +50,7 @@ def prepare(
     ],
     root: Annotated[Path, typer.Option(help="The data set's folder, or the CSV file (toy: where it is made).")],
     out: Annotated[Path, typer.Option(help="The store to write.")],
-    config: Annotated[str, typer.Option(help="Configuration with the `prepare` section.")] = "dfew_160",
+    config: Annotated[str | None, typer.Option(help=f"Configuration with the `prepare` section. {DEFAULTS}")] = None,
     overrides: Set = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     device: Annotated[Device, typer.Option(help="Where faces are looked for.")] = Device.CPU,
@@ -48,7 +58,7 @@ def prepare(
         Path | None, typer.Option(help="dfew, mafw: folder of the published program's lists (folder count label).")
     ] = None,
     prefix: Annotated[str | None, typer.Option(help="The start of the lists' paths that --root replaces.")] = None,
-    preview: Annotated[Path | None, typer.Option(help="Write 50 random clips as one HTML page.")] = None,
+    preview: Annotated[Path | None, typer.Option(help="Write 50 random clips as one page (.html).")] = None,
 ) -> None:
     """Turn media files into one checksummed store of faces, sound and folds."""
     from mmadfer import config as configs
@@ -56,7 +66,13 @@ def prepare(
     from mmadfer.data.prepare import prepare as run
     from mmadfer.data.prepare import print_summary
 
+    if preview:
+        from mmadfer.data.preview import check_page
+
+        check_page(preview, out)
+    config = config or CONFIG_OF.get(data_set, "dfew_160")
     settings = configs.load(config, overrides or ())
+    print(f"configuration {config}")
     table = sets.table(data_set, root, settings.data.folds, lists, prefix)
     print_summary(run(table, out, settings.prepare, jobs, device.value))
     if preview:

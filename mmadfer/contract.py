@@ -26,6 +26,8 @@ class Contract(Section):
     sound_rates: tuple[int, ...] = ()
     """Rates in Hz, rising, at which the sound of its store's clips was heard; empty where they are not known. Under
     `prepare.sound.rate: native`, the model knows no other."""
+    cropped: bool = False
+    """Most of its store's frames were taken as the data set's owners had cropped them; else mmadfer found the faces."""
     store: str = ""
     """Fingerprint of the store that it was trained on; empty where it is not known."""
     fold: int | None = None

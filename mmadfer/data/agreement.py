@@ -43,7 +43,7 @@ def check_config(config: Config, store: Store) -> None:
 
 def as_prepared(config: Config, store: Store) -> tuple[Config, str]:
     """The configuration with the store's own `prepare` section, and what that changed, in words ("" if nothing)."""
-    differ = _differences(config.prepare, store.prepare)
+    differ = _all_differences(config.prepare, store.prepare)
     if not differ:
         return config, ""
     told = f"{store.path} was prepared with {_told(differ, 2)}, not {_told(differ, 1)}: the store's settings hold"
@@ -95,6 +95,28 @@ def sound_rates(clips: Iterable[Clip]) -> dict[int, int]:
     return dict(sorted(counts.items()))
 
 
+def mostly_cropped(store: Store) -> bool:
+    """Whether more than half of the clips are frames that the set's owners cropped; a model says no more of a mix."""
+    return 2 * sum(clip.cropped for clip in store.clips.values()) > len(store.clips)
+
+
+def other_crops(contract: Contract, store: Store) -> str:
+    """What to warn of where clips were not cropped by those who cropped the training's; "" if there is nothing.
+
+    A mixed store is as most of its clips, and its own models are not warned of. `face_box: union` makes the same faces
+    as the published program did for MAFW, so there it does not matter who ran it.
+    """
+    own = contract.store and contract.store == store.header.fingerprint
+    others = sum(clip.cropped != contract.cropped for clip in store.clips.values())
+    if own or not others or contract.modalities == "audio" or contract.prepare.face_box == "union":
+        return ""
+    ways = ("found by mmadfer", "cropped by the data set's owners")
+    return (
+        f"the model was trained on faces {ways[contract.cropped]}; those of {others} of {len(store.clips)} clips of "
+        f"{store.path} were {ways[not contract.cropped]}. Other crops cost accuracy: the result says less."
+    )
+
+
 def _check_rates(contract: Contract, store: Store) -> None:
     counts = sound_rates(store.clips.values())
     strange = _strange(contract, counts)
@@ -128,9 +150,13 @@ def _own_folds(store: Store) -> str:
 
 def _differences(one: PrepareConfig, other: PrepareConfig) -> list[tuple[str, Any, Any]]:
     """Keys below `prepare` that change what a clip becomes and whose values differ, with both values."""
-    left, right = (_flat(section) for section in (one, other))
     idle = OF_CLIPS | (OF_TRACK if one.face_box == other.face_box == "union" else set())
-    return [(key, left[key], right[key]) for key in left if left[key] != right[key] and key not in idle]
+    return [item for item in _all_differences(one, other) if item[0] not in idle]
+
+
+def _all_differences(one: PrepareConfig, other: PrepareConfig) -> list[tuple[str, Any, Any]]:
+    left, right = (_flat(section) for section in (one, other))
+    return [(key, left[key], right[key]) for key in left if left[key] != right[key]]
 
 
 def _flat(section: PrepareConfig) -> dict[str, Any]:

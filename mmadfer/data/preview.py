@@ -22,6 +22,11 @@ from mmadfer.files import write_text
 
 FACES = 5
 """Frames of each clip that are shown, the first and the last among them."""
+PAGES = (".html", ".htm")
+TITLE = " (contact sheet)"
+"""End of the page's title, by which a page is known for one of ours."""
+HEAD = 2**16
+"""Bytes in which the title ends."""
 LONGEST = 192
 """Longer side in pixels of a face on the page, sharp on fine screens too."""
 
@@ -52,16 +57,43 @@ def write_preview(store: Path, out: Path, count: int = 50, seed: int = 0) -> Non
     place of the waveform; a damaged record is named. The folder of `out` is made if need be.
 
     Raises:
-        DataError: `store` is no store, `out` is the store itself, or cannot be written.
+        DataError: `store` is no store, `out` is no place for a page (`check_page`), or cannot be written.
     """
     from mmadfer.data.preview_html import page
 
-    if Path(out).absolute() == Path(store).absolute():
-        raise DataError(f"the preview would overwrite the store {store}: give it another name, such as preview.html")
+    check_page(Path(out), Path(store))
     with Store(store) as opened:
         looks = [_look(opened, clip) for clip in choose(opened.clips.values(), count, seed)]
         with writing(Path(out)):
             write_text(out, page(opened, looks, seed))
+
+
+def check_page(out: Path, store: Path) -> None:
+    """Refuse a place for the page where something else is that would be lost; to be asked before hours of preparation.
+
+    Raises:
+        DataError: not named as a page, the store itself, not below a folder, or there and not written by us.
+    """
+    if out.resolve() == store.resolve():
+        raise DataError(f"the preview would overwrite the store {store}: give it another name, such as preview.html")
+    if out.suffix.lower() not in PAGES:
+        raise DataError(f"{out} is no name for a page: the preview's name must end in .html, such as preview.html")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise DataError(f"the preview {out} cannot be written: {parent} is a file. Give it another folder")
+    if out.exists() and not _is_ours(out):
+        raise DataError(
+            f"the preview would overwrite {out}, which is no contact sheet of mmadfer: give it another name, or move "
+            "that file elsewhere"
+        )
+
+
+def _is_ours(out: Path) -> bool:
+    if not out.is_file():
+        return False
+    with out.open("rb") as file:
+        title = file.read(HEAD).partition(b"<title>")[2].partition(b"</title>")[0]
+    return title.endswith(TITLE.encode())
 
 
 def choose(clips: Iterable[Clip], count: int, seed: int) -> list[Clip]:

@@ -7,7 +7,7 @@ from datetime import date
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data.fbank import SHIFT
-from mmadfer.data.preview import Look
+from mmadfer.data.preview import TITLE, Look
 from mmadfer.data.preview_sound import drawing, loudness, remarks
 from mmadfer.data.record import Clip
 from mmadfer.data.store import Store
@@ -40,7 +40,7 @@ def page(store: Store, looks: list[Look], seed: int) -> str:
     """The whole page; everything from the store is escaped."""
     title = f"{store.data_set}: {len(looks)} of {len(store)} clips"
     parts = [_head(store, looks, seed), _facts(store), _counts(store), _left_out(store), _clips(store, looks)]
-    return document(f"{title} (contact sheet)", "".join(parts), CSS)
+    return document(f"{title}{TITLE}", "".join(parts), CSS)
 
 
 def _head(store: Store, looks: list[Look], seed: int) -> str:
@@ -55,7 +55,7 @@ def _facts(store: Store) -> str:
     rates = Counter(clip.rate for clip in clips)
     found = ", ".join(f"{_hertz(rate)}: {_many(number, 'clip')}" for rate, number in sorted(rates.items()))
     facts = {
-        "Faces": _face_words(store.prepare),
+        "Faces": _faces(store),
         "Sound": _sound_words(store.prepare),
         "Rates found": found,
         "Silent": _many(sum(clip.silent for clip in clips), "clip"),
@@ -66,14 +66,20 @@ def _facts(store: Store) -> str:
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text(value)}</dd>" for name, value in facts.items()) + "</dl>\n"
 
 
-def _face_words(settings: PrepareConfig) -> str:
+def _faces(store: Store) -> str:
+    settings, count = store.prepare, sum(clip.cropped for clip in store.clips.values())
+    whole = f"as the set's owners cropped them: {_many(count, 'clip')}"
+    found = f"{_face_words(settings)}: {_many(len(store) - count, 'clip')}"
+    ways = [*([whole] if count else []), *([found] if count < len(store) or not count else [])]
     stored = f"stored {settings.face_size} x {settings.face_size} px, JPEG quality {settings.jpeg_quality}"
+    return "; ".join([*ways, stored])
+
+
+def _face_words(settings: PrepareConfig) -> str:
     if settings.face_box == "union":
-        return f"around all faces of each frame, the picture's centre where there is none; {stored}"
+        return "around all faces of each frame, half of the picture's shorter side at its centre where there is none"
     looked = "every frame" if settings.detect_every == 1 else f"one frame in {settings.detect_every}"
-    return (
-        f"one face followed through the clip, looked for in {looked}, with {settings.face_margin:.0%} margin; {stored}"
-    )
+    return f"one face followed through the clip, looked for in {looked}, with {settings.face_margin:.0%} margin"
 
 
 def _sound_words(settings: PrepareConfig) -> str:

@@ -86,6 +86,7 @@ def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str
     ]
     kept, lost = Counter(clip.label for clip in clips), Counter(clip.label for clip in left)
     folds = Counter(clip.fold for clip in clips)
+    rates = dict(sorted(Counter(clip.rate for clip in clips if clip.rate).items()))
     return Summary(
         out,
         table.name,
@@ -97,8 +98,8 @@ def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str
         [clip.id for clip in clips if clip.silent and clip.rate],
         {clip.id: clip.note for clip in clips if clip.note and clip.rate},
         [clip.id for clip in clips if clip.silent and not clip.rate],
-        dict(sorted(Counter(clip.rate for clip in clips if clip.rate).items())),
-        _warnings(table, kept, folds, duplicates),
+        rates,
+        [*_warnings(table, kept, folds, duplicates), *_mixed(rates)],
         table.notes,
         round(seconds, 1),
         out.stat().st_size if clips else 0,
@@ -124,11 +125,23 @@ def _warnings(table: Table, kept: Counter[str], folds: Counter[int], duplicates:
     across = [ids for ids in duplicates if len({of[name].fold for name in ids}) > 1]
     torn = [ids for ids in duplicates if len({of[name].label for name in ids}) > 1]
     return [
+        *table.warnings,
         *(f"label {label} has no clip left; a model cannot learn it" for label in empty_labels),
         *(f"fold {fold} has no clip left; it cannot be tested" for fold in empty_folds),
         *_uneven(folds),
         *(f"the same file is in several folds, so a test set leaks into training: {', '.join(ids)}" for ids in across),
         *(f"the same file has several labels: {', '.join(ids)}" for ids in torn),
+    ]
+
+
+def _mixed(rates: dict[int, int]) -> list[str]:
+    """Resampled sound has one rate, so that several are those of the files."""
+    if len(rates) < 2:
+        return []
+    found = ", ".join(f"{count} at {rate} Hz" for rate, count in rates.items())
+    return [
+        f"sound is taken at the files' own rates, and these differ (clips: {found}); the same tone then lies in other "
+        "mel bands from clip to clip, and a model has to learn them all. --set prepare.sound.rate=16000 resamples all"
     ]
 
 

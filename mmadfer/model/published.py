@@ -39,6 +39,10 @@ LABELS = {
     ),
 }
 """Data set and class order of the published folds, by their number of classes."""
+PREPARED: dict[int, dict[str, str]] = {
+    11: {"face_box": "union", "mafw_frame_order": "published", "no_sound": "silence"},
+}
+"""How their clips were prepared, by the number of classes, as far as it is no default."""
 
 _LAYER = "temporal_net.temporal_transformer.layers.{}"
 _ENCODER = {
@@ -196,12 +200,14 @@ def _infer(shapes: dict[str, tuple[int, ...]], where: str) -> tuple[ModelConfig,
 
 
 def _contract(model: MMADFER, classes: int) -> Contract:
+    settings = {"sound": SoundConfig(rate="native"), **PREPARED.get(classes, {})}
     data_set, labels = LABELS.get(classes, ("unknown", tuple(f"class_{i}" for i in range(classes))))
     return Contract(
         labels=labels,
         model=model.config,
-        prepare=PrepareConfig(sound=SoundConfig(rate="native")),
+        prepare=PrepareConfig.model_validate(settings),
         data_set=data_set,
+        cropped=data_set == "dfew",  # whose owners give cropped frames; those of MAFW were cropped as `union` does
         licences={**LICENCES, **ENCODER_LICENCES, "weights": f"as the data set's ({data_set})"},
     )
 

@@ -21,6 +21,9 @@ from mmadfer.runtime.backends import BACKENDS, choose
 Inputs = tuple[np.ndarray, np.ndarray]
 """Of one clip: frames uint8 (1, T, 3, S, S) and fbank float32 (1, 1, frames, mels)."""
 
+OTHER_CROPS = "trained on faces cropped by the data set's owners; here they were found by mmadfer"
+"""A prediction's note, since such crops differ by more than the model has seen."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -118,7 +121,12 @@ class Recogniser:
         probabilities = dict(zip(self.labels, softmax(logits).tolist(), strict=True))
         label = self.labels[int(logits.argmax())]
         segment = {"start": clip.span[0], "end": clip.span[1], "label": label, "probabilities": probabilities}
-        return Prediction(video, label, probabilities, [segment], self.facts(), list(clip.notes))
+        return Prediction(video, label, probabilities, [segment], self.facts(), [*clip.notes, *_notes(self.contract)])
+
+
+def _notes(contract: Contract) -> list[str]:
+    other = contract.cropped and contract.modalities != "audio" and contract.prepare.face_box != "union"
+    return [OTHER_CROPS] if other else []
 
 
 def seen_frames(contract: Contract) -> Keep:

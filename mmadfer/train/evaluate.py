@@ -15,7 +15,7 @@ from torch import Tensor
 from mmadfer import metrics
 from mmadfer.config import Config, DataConfig, TrainConfig
 from mmadfer.contract import Contract
-from mmadfer.data.agreement import check_store
+from mmadfer.data.agreement import check_store, other_crops
 from mmadfer.data.loader import Batch, Loader, preprocess
 from mmadfer.data.store import Store
 from mmadfer.errors import WeightsError
@@ -144,6 +144,8 @@ def evaluate_path(
     check_store(contract, store)
     fold = _test_fold(contract, fold, path)
     _warn_of_other_folds(contract, store)
+    if told := other_crops(contract, store):
+        print(f"WARNING: {told}", file=sys.stderr)
     config = Config(
         name="evaluation",
         prepare=contract.prepare,

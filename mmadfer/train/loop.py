@@ -16,7 +16,7 @@ import mmadfer
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.contract import Contract, licences
-from mmadfer.data.agreement import as_prepared, check_config, sound_rates
+from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
 from mmadfer.data.loader import Batch, Loader, batches, steps_per_epoch
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError, RunError
@@ -216,6 +216,7 @@ class Trainer:
             data_set=self.store.data_set,
             modalities=self.config.data.modalities,
             sound_rates=tuple(sound_rates(self.store.clips.values())),
+            cropped=mostly_cropped(self.store),
             store=self.store.header.fingerprint,
             fold=self.fold,
             epoch=self.at.epoch,

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import wave
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,7 +208,13 @@ def test_a_summary_tells_rates_silence_and_uneven_folds(tmp_path: Path, capsys: 
     )
     summary = summarise(tmp_path / "a.store", Table("a", ("glad",), sources), clips, {}, 1.0)
     assert (summary.silenced, summary.silent, summary.rates) == (["00"], ["01"], {8000: 1, 44100: 18})
-    assert len(summary.warnings) == 1
+    assert len(summary.warnings) == 2
+    assert "clips: 1 at 8000 Hz, 18 at 44100 Hz" in summary.warnings[1]
+    alike = [replace(clip, rate=min(clip.rate, 8000)) for clip in clips]
+    assert (
+        summarise(tmp_path / "a.store", Table("a", ("glad",), sources), alike, {}, 1.0).warnings
+        == (summary.warnings[:1])
+    )
     assert "fold 1 has 2 clips, less than half of the mean (7)" in summary.warnings[0]
     print_summary(summary)
     text = capsys.readouterr().out

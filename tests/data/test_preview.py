@@ -15,7 +15,7 @@ from PIL import Image
 from mmadfer.config import PrepareConfig
 from mmadfer.data.image import decode_jpeg
 from mmadfer.data.prepare import prepare
-from mmadfer.data.preview import FACES, choose, write_preview
+from mmadfer.data.preview import FACES, check_page, choose, write_preview
 from mmadfer.data.record import Clip
 from mmadfer.data.sets import Source, Table
 from mmadfer.data.store import Header, Store, write
@@ -229,12 +229,38 @@ def test_a_store_without_clips_to_show(tmp_path: Path) -> None:
     assert "0 of 0 clips" in Page(tmp_path / "no.html").words
 
 
+def test_faces_that_were_cropped_by_others_are_told_apart(copy: SimpleNamespace) -> None:
+    assert "20% margin: 4 clips; stored 64 x 64 px" in show(copy).words
+    rewrite(copy, cropped=True)
+    words = show(copy).words
+    assert "as the set's owners cropped them: 1 clip; stored 64 x 64 px" in words
+    assert "followed" not in words
+
+
+def test_nothing_but_a_contact_sheet_is_overwritten(copy: SimpleNamespace) -> None:
+    (copy.root / "notes.html").write_text("<!doctype html><title>Mine</title>")
+    (copy.root / "folder.html").mkdir()
+    (copy.root / "film.html").symlink_to(copy.root / "media/plain.mp4")
+    (copy.root / "a.store.report.json").write_text("{}")
+    before = {path: path.read_bytes() for path in copy.root.rglob("*") if path.is_file()}
+    for name in ("notes.html", "folder.html", "film.html", "a.store.report.json", "media/plain.mp4", "page", "media"):
+        with pytest.raises(DataError, match=name):
+            check_page(copy.root / name, copy.store)
+    (copy.root / "link.html").symlink_to(copy.store)
+    with pytest.raises(DataError, match="overwrite the store"):
+        write_preview(copy.store, copy.root / "link.html")
+    assert {path: path.read_bytes() for path in before} == before
+    write_preview(copy.store, copy.html)
+    check_page(copy.html, copy.store)
+    check_page(copy.root / "new/a.HTM", copy.store)
+
+
 def test_where_it_cannot_be_written(copy: SimpleNamespace) -> None:
     with pytest.raises(DataError, match="no store at"):
         write_preview(copy.root / "none.store", copy.html)
     with pytest.raises(DataError, match="overwrite the store"):
         write_preview(copy.store, copy.store)
-    with pytest.raises(DataError, match="could not be written"):
-        write_preview(copy.store, copy.store / "a.html")
+    with pytest.raises(DataError, match=r"a\.store is a file"):
+        write_preview(copy.store, copy.store / "new/a.html")
     assert Store(copy.store).verify() == []
     assert not copy.html.exists()

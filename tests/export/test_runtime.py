@@ -13,10 +13,11 @@ from rich.console import Console
 
 from mmadfer import contract as contracts
 from mmadfer.cli import app, run
+from mmadfer.config import SoundConfig
 from mmadfer.data.clip import ClipData, read_clip
 from mmadfer.data.record import Record
 from mmadfer.data.sets import toy
-from mmadfer.errors import DataError, MissingDependencyError, WeightsError
+from mmadfer.errors import ClipError, DataError, MissingDependencyError, WeightsError
 from mmadfer.model.build import save_weights
 from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.cli import predict_files
@@ -117,6 +118,26 @@ def test_a_prediction_without_sound_says_so(bad: dict[str, Path], prediction: Pr
     console = Console(record=True, width=200)
     print_predictions([prediction, found], console)
     assert console.export_text().count("silence in its place") == 1
+
+
+def test_a_prediction_says_that_others_cropped_what_the_model_saw(
+    onnx_file: Path, video: Path, prediction: Prediction
+) -> None:
+    recogniser = Recogniser(onnx_file)
+    recogniser.backend.contract = CONTRACT.model_copy(update={"cropped": True})
+    assert prediction.notes == []
+    assert recogniser(video).notes == [
+        "trained on faces cropped by the data set's owners; here they were found by mmadfer"
+    ]
+
+
+def test_sound_of_a_strange_rate_is_told_before_faces_are_looked_for(onnx_file: Path, bad: dict[str, Path]) -> None:
+    recogniser = Recogniser(onnx_file)
+    native = CONTRACT.prepare.model_copy(update={"sound": SoundConfig(rate="native")})
+    recogniser.backend.contract = CONTRACT.model_copy(update={"prepare": native, "sound_rates": (8000,)})
+    with pytest.raises(ClipError) as caught:
+        recogniser(bad["faceless"])
+    assert caught.value.reason == "sound rate"
 
 
 def test_softmax_holds_with_large_logits() -> None:

@@ -26,13 +26,24 @@ SIDE = 32
 
 
 def make_store(
-    path: Path, spoilt: Iterable[str] = (), fingerprint: str = "", rates: Sequence[int] = (0,), **prepare: Any
+    path: Path,
+    spoilt: Iterable[str] = (),
+    fingerprint: str = "",
+    rates: Sequence[int] = (0,),
+    cropped: int = 0,
+    **prepare: Any,
 ) -> Path:
-    """24 clips of 3 classes in 2 folds; the sound of the `spoilt` ones is NaN; clip k is told to be of rates[k]."""
+    """24 clips of 3 classes in 2 folds; the sound of the `spoilt` ones is NaN; clip k is told to be of rates[k].
+
+    The first `cropped` clips are told to have been cropped by the set's owners.
+    """
     settings = PrepareConfig.model_validate({"face_size": SIDE, **prepare})
     header = Header("tiny", LABELS, settings, Path("/media"), fingerprint)
     clips = (_clip(k, f"c{k:02d}" in set(spoilt)) for k in range(CLIPS))
-    write(path, header, ((replace(clip, rate=rates[k % len(rates)]), data) for k, (clip, data) in enumerate(clips)))
+    told = (
+        (replace(clip, rate=rates[k % len(rates)], cropped=k < cropped), data) for k, (clip, data) in enumerate(clips)
+    )
+    write(path, header, told)
     return path
 
 

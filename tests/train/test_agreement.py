@@ -8,7 +8,7 @@ from setting import LABELS, checkpoints, make_config, make_store, promises
 
 from mmadfer.config import Config, ModelConfig, PrepareConfig, parse
 from mmadfer.contract import Contract, describe
-from mmadfer.data.agreement import as_prepared, check_rate, check_store, sound_rates
+from mmadfer.data.agreement import as_prepared, check_rate, check_store, other_crops, sound_rates
 from mmadfer.data.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError, WeightsError
 from mmadfer.model.build import save_weights
@@ -108,9 +108,42 @@ def test_published_processing_is_told_with_a_cure(tmp_path: Path, key: str, trai
 def test_which_clips_are_kept_does_not_change_those_that_are(tmp_path: Path) -> None:
     store = Store(make_store(tmp_path / "one.store", no_sound="silence", max_seconds=10))
     check_store(promise(), store)
-    assert as_prepared(make_config(store.path), Store(make_store(tmp_path / "other.store", max_seconds=7)))[1] == (
-        f"{tmp_path / 'other.store'} was prepared with face_size 32, not face_size 224: the store's settings hold"
+
+
+def test_a_runs_configuration_is_its_stores_in_every_key(tmp_path: Path) -> None:
+    store = Store(make_store(tmp_path / "one.store", no_sound="silence"))
+    config = changed(make_config(store.path), prepare={"face_size": 32})
+    adopted, told = as_prepared(config, store)
+    assert adopted.prepare == store.prepare
+    assert told == (
+        f"{store.path} was prepared with no_sound silence, not no_sound leave_out: the store's settings hold"
     )
+    assert as_prepared(adopted, store) == (adopted, "")
+
+
+def test_who_cropped_the_faces_is_kept_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cropped = make_store(tmp_path / "cropped.store", fingerprint="cropped", cropped=23)
+    found = make_store(tmp_path / "found.store", fingerprint="found", cropped=1)
+    for store, said in ((cropped, True), (found, False)):
+        train(make_config(store, epochs=1), 1, tmp_path / store.stem)
+        assert promises(checkpoints(tmp_path / store.stem)[-1]).cropped is said
+        capsys.readouterr()
+        evaluate_path(tmp_path / store.stem, store)
+        assert capsys.readouterr().err == ""
+    evaluate_path(tmp_path / "cropped", found)
+    assert (
+        "WARNING: the model was trained on faces cropped by the data set's owners; those of 23 of 24 clips of "
+        f"{found} were found by mmadfer. Other crops cost accuracy"
+    ) in capsys.readouterr().err
+    evaluate_path(tmp_path / "found", cropped)
+    assert "found by mmadfer; those of 23 of 24 clips" in capsys.readouterr().err
+
+
+def test_who_cropped_the_faces_does_not_matter_to_the_blind_and_as_published(tmp_path: Path) -> None:
+    store = Store(make_store(tmp_path / "one.store", cropped=24))
+    assert "24 of 24" in other_crops(promise(), store)
+    assert other_crops(promise().model_copy(update={"modalities": "audio"}), store) == ""
+    assert other_crops(promise(face_box="union"), store) == ""
 
 
 def test_what_has_no_effect_does_not_differ(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from model_setup import ENCODER, LABELS, TINY, clips, open_gates
@@ -13,13 +14,16 @@ from published_setup import encoder_state, save_fold, state_dict
 from torch.nn.functional import interpolate
 
 import mmadfer
-from mmadfer.config import ModelConfig
+from mmadfer.config import ModelConfig, PrepareConfig, load
+from mmadfer.data.agreement import check_store, other_crops
+from mmadfer.data.store import Clip, Header, Record, Store, write
 from mmadfer.errors import WeightsError
 from mmadfer.model.build import build, encoder_hash, weights_hash
 from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.published import DEAD, our_name, published_name
 
 LAYOUT = Path(__file__).parent.parent / "parity" / "layout_mafw_224.json"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "data.md"
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,7 @@ def test_fold_loads(tmp_path: Path, model: MMADFER, legacy: bool) -> None:
     promise = loaded.contract
     assert promise is not None
     assert (promise.labels, promise.data_set, promise.prepare.sound.rate) == (LABELS, "dfew", "native")
+    assert (promise.cropped, promise.prepare.face_box) == (True, "track")
     assert (promise.encoder_hash, promise.weights_hash) == (encoder_hash(model), weights_hash(model))
 
 
@@ -53,6 +58,29 @@ def test_full_size_fold_loads(tmp_path: Path) -> None:
     assert loaded.contract.labels[4:8] == ("surprise", "disgust", "fear", "contempt")
     place = list(shapes).index("vision_proj.bias")
     assert torch.equal(loaded.joint.bias, torch.full((512,), place / 1000))
+
+
+def documented(command: str) -> PrepareConfig:
+    """The settings of an example in docs/data.md, which starts so."""
+    text = DOCS.read_text().replace("\\\n", " ")
+    line = next(line for line in text.splitlines() if line.strip().startswith(command))
+    assert "mafw_224" in line
+    return load("mafw_224", re.findall(r"--set (\S+)", line)).prepare
+
+
+def test_released_weights_are_tested_on_the_store_made_for_them(tmp_path: Path) -> None:
+    contract = mmadfer.load(save_fold(tmp_path / "fold.pth", state_dict(build(TINY, classes=11)))).contract
+    assert contract is not None
+    made = contract.prepare
+    assert (made.face_box, made.mafw_frame_order, made.no_sound) == ("union", "published", "silence")
+    settings = documented("mmadfer prepare mafw --root /data/mfaw --lists")
+    for cropped in (True, False):
+        clip = Clip("00001", "anger", 1, "00001", 1, cropped=cropped)
+        record = Record([b"x"], np.zeros((512, 128), np.float32))
+        path = tmp_path / f"{cropped}.store"
+        write(path, Header("mafw", contract.labels, settings), [(clip, record)])
+        check_store(contract, Store(path))
+        assert other_crops(contract, Store(path)) == ""
 
 
 def test_labels_of_unknown_sets_are_numbered(tmp_path: Path) -> None:
