@@ -37,6 +37,24 @@ def official(tests: Mapping[int, Collection[str]], trains: Mapping[int, Collecti
 _RULE = "every clip is tested in exactly one fold, and trained on in others only. Get the set's lists again."
 
 
+def training_gaps(tests: Mapping[int, Collection[str]], trains: Mapping[int, Collection[str]]) -> tuple[str, ...]:
+    """What training lists lack of the other folds' test lists, one sentence per fold.
+
+    A fold trains on what the other folds test whatever its training list says; a list that lacks clips of these is cut.
+    """
+    gaps = list[str]()
+    for fold, train in trains.items():
+        due = [clip for other, clips in tests.items() if other != fold for clip in clips]
+        gone = sorted({*due} - {*train})
+        if gone:
+            first = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else "")
+            gaps.append(
+                f"the training list of fold {fold} lacks {len(gone):,} of the {len(due):,} clips that other folds "
+                f"test ({first}), so it may be cut; they are trained on nevertheless. Get the set's lists again."
+            )
+    return tuple(gaps)
+
+
 def need(folds: int, there: int, name: str) -> None:
     """Check that `data.folds` is the number of folds that a set comes with.
 

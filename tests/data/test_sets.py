@@ -17,10 +17,10 @@ NUMBERS = {1: 1, 2: 2, 262: 3, 2522: 4, 12583: 5, 16000: 6, 16001: 7}
 NAMES = {f"{k:05d}": label for k, label in enumerate(mafw.LABELS, start=25)}
 
 
-def dfew_frames(root: Path, folder: str = "Clip/clip_224x224") -> Path:
+def dfew_frames(root: Path, folder: str = "Clip/clip_224x224", sound: bool = True) -> Path:
     layouts.dfew_lists(root, NUMBERS)
     for number in NUMBERS:
-        layouts.touch(root, f"{folder}/{number:05d}/1.jpg")
+        layouts.touch(root, f"{folder}/{number:05d}/1.jpg", *([f"{folder}/{number}.wav"] if sound else []))
     return root
 
 
@@ -47,7 +47,7 @@ def test_label_orders_are_those_of_the_shipped_configurations() -> None:
 
 
 def test_dfew_frames_with_sound_wherever_it_lies(tmp_path: Path) -> None:
-    dfew_frames(tmp_path)
+    dfew_frames(tmp_path, sound=False)
     layouts.touch(tmp_path, "Clip/raw_wav/1.wav", "Clip/raw_wav/00002.wav", "Clip/clip_224x224/262.wav")
     layouts.touch(tmp_path, "Clip/clip_224x224/1.wav", "Clip/original/part_3/2522.mp4", "Clip/original/read.me")
     found = table("dfew", tmp_path)
@@ -61,9 +61,10 @@ def test_dfew_frames_with_sound_wherever_it_lies(tmp_path: Path) -> None:
     assert sounds == [*first, *(f"raw_wav/{number}.wav" for number in (12583, 16000, 16001))]
     assert found.root == tmp_path / "Clip"
     assert clips["00262"].subject is None
-    for words in (f"sound of 2 clips: {tmp_path}/Clip/raw_wav", "sound of 1 clips", "3 clips have no file with sound"):
-        assert words in notes(found)
-    assert "the lists have 7 clips; DFEW has 11,697" in notes(found)
+    for words in ("2 clips: {}/Clip/raw_wav", "1 clips: {}/Clip/clip_224x224", "1 clips: {}/Clip/original"):
+        assert words.format(tmp_path) in notes(found)
+    assert "3 of 7 clips have no file with sound" in found.warnings[0]
+    assert "7 clips are listed or found; DFEW has 11,697" in notes(found)
 
 
 def test_dfew_sixteen_frames_only_where_there_is_nothing_else(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_mafw_frames_with_their_own_sound(tmp_path: Path) -> None:
         "00025", tmp_path / "MAFW/data/frames/00025", "happiness", 1, sound=tmp_path / "MAFW/data/clips_wav/00025.wav"
     )
     assert second.sound == tmp_path / "MAFW/data/clips_wav/00026.wav"
-    assert "10 clips have no file with sound" in notes(found)
+    assert "10 of 11 clips have no file with sound" in found.warnings[0]
 
 
 def test_mafw_compound_has_43_labels(tmp_path: Path) -> None:
@@ -205,7 +206,8 @@ def test_folders_are_read_once_and_clips_not_asked_for(tmp_path: Path, monkeypat
     numbers = {k: k % 7 + 1 for k in range(1, 400)}
     layouts.dfew_lists(tmp_path, numbers)
     for number in numbers:
-        (tmp_path / f"Clip/clip_224x224/{number:05d}").mkdir(parents=True)
+        layouts.touch(tmp_path, f"Clip/clip_224x224/{number}.wav")
+        (tmp_path / f"Clip/clip_224x224/{number:05d}").mkdir()
     calls = Counter[str]()
     for name in ("scandir", "stat"):
         real = getattr(os, name)

@@ -34,7 +34,7 @@ def test_dfew(dfew: Path, tmp_path: Path) -> None:
         assert counts == {number: count for number, count in FRAMES.items() if number != 2522}
         clip = store.clips["00262"]
         assert (clip.label, clip.fold, clip.rate, clip.silent) == ("neutral", 3, 16000, False)
-        assert (clip.media, clip.sound) == ("00262", "262.wav")
+        assert (clip.media, clip.sound) == ("clip_224x224/00262", "clip_224x224/262.wav")
         files = [(dfew / f"Clip/clip_224x224/00262/{k}.jpg").read_bytes() for k in range(1, 848)]
         assert store.read("00262").jpegs == files  # in the order of their numbers, and not encoded again
         assert store.verify() == []

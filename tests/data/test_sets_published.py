@@ -27,6 +27,7 @@ def small(root: Path, start: str = f"{OLD}/dfew/clip_224x224", name: str = "DFEW
 def with_frames(folder: Path, count: int = 3) -> Path:
     for clip, _, _ in SMALL:
         layouts.touch(folder / clip, *(f"{k}.jpg" for k in range(count)))
+    layouts.touch(folder.parent, "raw_wav/1.wav")
     return folder
 
 
@@ -52,12 +53,13 @@ def test_lists_of_the_published_size(
 ) -> None:
     lists = full_size(tmp_path, name.upper(), classes, folds, f"{OLD}/{clips}")
     (tmp_path / clips / "00001").mkdir(parents=True)
+    layouts.touch(tmp_path / clips, "../raw_wav/1.wav", "../clips_wav/00001.wav")
     found = table(name, tmp_path, 5, lists)
     assert len(found.clips) == len({clip.id for clip in found.clips}) == {"dfew": 11_697, "mafw": 9_172}[name]
     assert Counter(clip.fold for clip in found.clips) == folds
     assert tuple(Counter(clip.label for clip in found.clips)[label] for label in labels) == classes
     assert found.labels == labels
-    assert not [note for note in found.notes if "the lists have" in note]
+    assert not [note for note in found.notes if "listed or found" in note]
 
 
 @pytest.mark.parametrize(("root", "end"), [("new", ""), ("new/dfew", "/dfew"), ("new/dfew/clip_224x224", CLIPS)])
@@ -67,10 +69,12 @@ def test_the_prefix_is_found(tmp_path: Path, root: str, end: str) -> None:
     found = table("dfew", tmp_path / root, 5, small(tmp_path))
     assert [(clip.id, clip.media, clip.cropped) for clip in found.clips] == [(i, clips / i, True) for i, _, _ in SMALL]
     assert [clip.label for clip in found.clips[:7]] == [*dfew.LABELS[1:], "happy"]
-    assert [clip.sound for clip in found.clips] == [clips.parent / f"raw_wav/{k}.wav" for k in range(1, 11)]
+    assert [clip.sound for clip in found.clips] == [
+        clips.parent / f"raw_wav/{'00002' if k == 2 else k}.wav" for k in range(1, 11)
+    ]
     notes = "\n".join(found.notes)
     assert f", {OLD}{end} was replaced by {tmp_path / root}" in notes
-    assert "9 clips have no file with sound" in notes
+    assert "8 of 10 clips have no file with sound" in found.warnings[0]
     assert "numbers of images" not in notes
 
 

@@ -49,7 +49,7 @@ Read = Callable[[Path], Table]
 
 def _dfew(root: Path) -> Read:
     layouts.dfew_lists(root, NUMBERS)
-    layouts.touch(root, *(f"Clip/clip_224x224/{number:05d}/1.jpg" for number in NUMBERS))
+    layouts.touch(root, *(f"Clip/clip_224x224/{number:05d}/1.jpg" for number in NUMBERS), "Clip/raw_wav/1.wav")
     return lambda root: table("dfew", root)
 
 
@@ -66,7 +66,9 @@ def _published(root: Path) -> Read:
     for path in sorted(root.glob("lists/*_[45]_*")):
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
         path.unlink()
-    layouts.touch(root, *(f"clip_224x224/{clip}/{k}.jpg" for clip, count, _ in clips for k in range(count)))
+    layouts.touch(
+        root, *(f"clip_224x224/{clip}/{k}.jpg" for clip, count, _ in clips for k in range(count)), "raw_wav/1.wav"
+    )
     return lambda root: table("dfew", root, lists=root / "lists")
 
 

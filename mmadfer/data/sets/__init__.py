@@ -43,6 +43,8 @@ class Table:
     clips: list[Source]
     notes: tuple[str, ...] = ()
     """What a person should know of the layout that was found."""
+    warnings: tuple[str, ...] = ()
+    """What of it is most likely wrong."""
 
     def __post_init__(self) -> None:
         if not self.clips:
@@ -104,9 +106,20 @@ def table(
     """
     if name not in SETS:
         raise DataError(f"no data set {name!r}; known: {', '.join(sorted(SETS))}")
+    root = _real(Path(root))
     if lists is None and prefix is None:
-        return SETS[name](Path(root).absolute(), folds)
+        return SETS[name](root, folds)
     if lists is None or name not in PUBLISHED:
         known = " and ".join(sorted(PUBLISHED))
         raise DataError(f"--lists is for {known}, and --prefix only for --lists; {name!r} was read with one of them")
-    return PUBLISHED[name](Path(root).absolute(), folds, Path(lists), prefix)
+    return PUBLISHED[name](root, folds, Path(lists), prefix)
+
+
+def _real(root: Path) -> Path:
+    """The same path however `root` is written, so that ids, folds and names are the same; a file that is a link stays.
+
+    What a CSV file lists is relative to where it is found.
+    """
+    if root.is_dir():
+        return Path(os.path.realpath(root))
+    return Path(os.path.realpath(root.parent)) / root.name

@@ -23,14 +23,17 @@ def table(root: Path, folds: int = 5) -> Table:
     Pictures are from `VideoFlash`, sound from `AudioWAV` (16 kHz); a clip with only one of the two is listed as well.
 
     Raises:
-        DataError: a folder is missing, no film is there, the files are Git LFS pointers, or too few actors.
+        DataError: a folder is missing, no film or no sound is there, the files are Git LFS pointers, or too few actors.
     """
     videos = layout.need_folder(root, "VideoFlash", LAYOUT)
-    sounds = layout.need_folder(root, "AudioWAV", LAYOUT)
+    sounds = videos.with_name("AudioWAV")
+    if not sounds.is_dir():
+        raise DataError(f"{videos.parent} has no folder 'AudioWAV' beside VideoFlash; expected {LAYOUT}")
     folders = layout.Folders()
     named, others = _named(folders, {videos: ".flv", sounds: ".wav"})
     media = {clip: videos / f"{clip}.flv" for clip in sorted(named)}
     gone = layout.missing([*media.values()], folders, LAYOUT)
+    heard, unheard = layout.sound_notes([sounds / f"{i}.wav" for i in media], folders)
     _check_content([path for path in media.values() if folders.has(path)])
     fold_of = fold.assign(
         {i: named[i]["emotion"] for i in media}, folds, subjects={i: named[i]["actor"] for i in media}
@@ -39,7 +42,8 @@ def table(root: Path, folds: int = 5) -> Table:
         Source(i, path, CODES[named[i]["emotion"]], fold_of[i], named[i]["actor"], sounds / f"{i}.wav")
         for i, path in media.items()
     ]
-    return Table("crema_d", LABELS, clips, (*layout.fewer(len(clips), CLIPS, "CREMA-D"), *others, *gone))
+    notes = (*layout.size_notes(len(clips), CLIPS, "CREMA-D"), *others, *heard, *gone)
+    return Table("crema_d", LABELS, clips, notes, unheard)
 
 
 def _named(folders: layout.Folders, endings: dict[Path, str]) -> tuple[dict[str, re.Match[str]], tuple[str, ...]]:

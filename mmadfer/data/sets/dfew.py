@@ -1,14 +1,13 @@
 """DFEW (Jiang et al. 2020): 11,697 clips with a single label, in five official folds."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmadfer.data import folds as fold
-from mmadfer.data.sets import Source, Table, layout
+from mmadfer.data.sets import Table, layout, official
+from mmadfer.data.sets.official import Found, Official
+from mmadfer.errors import DataError
 
 LABELS = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
 """In the order of the numbers 1 to 7 in DFEW's own lists, as its read-me says; the published program's 0 to 6."""
-FOLDS = 5
 CLIPS = 11_697
 SPLITS = "EmoLabel_DataSplit"
 LAYOUT = (
@@ -17,27 +16,16 @@ LAYOUT = (
 )
 
 
-def table(root: Path, folds: int = FOLDS) -> Table:
+def table(root: Path, folds: int = official.FOLDS) -> Table:
     """The clips of DFEW as its owners distribute it; ids are five digits, `00001`.
 
     Frames of cropped faces are used where `clip_224x224` (or only `clip_224x224_16f`) is there, else the films. The
     sound of frames is the first there is of `raw_wav/1.wav`, `1.wav` beside `00001/`, and `original/part_*/1.mp4`.
 
     Raises:
-        DataError: lists are missing or contradict each other, no listed clip is there, or other than five folds.
+        DataError: as `official.table`, and where two films have one number.
     """
-    fold.need(folds, FOLDS, "DFEW")
-    splits = layout.need_folder(root, SPLITS, LAYOUT)
-    tests, trains = (
-        layout.read_lists({k: splits / f"{part}(single-labeled)" / f"set_{k}.csv" for k in range(1, FOLDS + 1)}, _parse)
-        for part in ("test", "train")
-    )
-    fold_of, folders = fold.official(tests, trains), layout.Folders()
-    labels = layout.labels_of([*tests.values(), *trains.values()])
-    found, notes = _found(root, sorted(fold_of), folders)
-    clips = [Source(i, media, labels[i], fold_of[i], None, sound, cropped) for i, media, sound, cropped in found]
-    gone = layout.missing([clip.media for clip in clips], folders, LAYOUT)
-    return Table("dfew", LABELS, clips, (*layout.fewer(len(clips), CLIPS, "DFEW"), *notes, *gone))
+    return official.table(_DFEW, root, folds)
 
 
 def _parse(line: str) -> tuple[str, str] | None:
@@ -51,36 +39,41 @@ def _parse(line: str) -> tuple[str, str] | None:
     return f"{int(stem):05d}", LABELS[int(label) - 1]
 
 
-Found = list[tuple[str, Path, Path | None, bool]]
-"""Id, media, sound, and whether the frames are cropped."""
-
-
-def _found(root: Path, ids: list[str], folders: layout.Folders) -> tuple[Found, tuple[str, ...]]:
-    films = _films(root)
-    frames = layout.locate(root, "clip_224x224", "clip_224x224_16f")
+def _found(home: Path, ids: list[str], folders: layout.Folders) -> Found:
+    films = _films(home)
+    frames = layout.locate(home, "Clip/clip_224x224", "Clip/clip_224x224_16f")
     if frames is None:
-        nowhere = (layout.locate(root, "original") or root / "Clip/original") / "part_1"
-        return [(i, films.get(int(i), nowhere / f"{int(i)}.mp4"), None, False) for i in ids], ("films are used",)
+        nowhere = (layout.locate(home, "Clip/original") or home / "Clip/original") / "part_1"
+        return Found({i: films.get(int(i), nowhere / f"{int(i)}.mp4") for i in ids}, ("films are used",))
     notes = [f"frames are used: {frames}"]
     if frames.name.endswith("_16f"):
         notes.append("clip_224x224 is not there: every clip has 16 frames only, which leaves training little to draw")
-    places = [folder for folder in (layout.locate(root, "raw_wav"), frames) if folder]
-    sounds = {i: sound(int(i), places, films, folders) for i in ids}
-    return [(i, frames / i, sounds[i], True) for i in ids], (*notes, *layout.sound_notes(sounds.values(), folders))
+    places = [*sound_places(frames), home / "raw_wav"]
+    sounds = {i: layout.sound_file(sound_names(i), places, folders, films.get(int(i))) for i in ids}
+    return Found({i: frames / i for i in ids}, tuple(notes), sounds, cropped=True)
 
 
-def _films(root: Path) -> dict[int, Path]:
+def _films(home: Path) -> dict[int, Path]:
     """Number -> film."""
-    original = layout.locate(root, "original")
+    original = layout.locate(home, "Clip/original")
     parts = [Path(part.path) for part in layout.scan(original)] if original else []
-    films = [Path(film.path) for part in parts for film in layout.scan(part) if film.name.endswith(".mp4")]
-    return {int(film.stem): film for film in films if film.stem.isdecimal()}
+    films = dict[int, Path]()
+    for film in (Path(entry.path) for part in parts for entry in layout.scan(part)):
+        if film.suffix == ".mp4" and film.stem.isdecimal() and films.setdefault(int(film.stem), film) != film:
+            raise DataError(f"{films[int(film.stem)]} and {film} are films of one number; remove the wrong one")
+    return films
 
 
-def sound(number: int, places: Sequence[Path], films: Mapping[int, Path], folders: layout.Folders) -> Path:
-    """The file with a clip's sound: in the first folder that has it, else the film; else where it should have been.
+def sound_places(frames: Path) -> tuple[Path, ...]:
+    """Folders for the sound of the clips in the folder `frames`."""
+    return frames.with_name("raw_wav"), frames
 
-    Files are named by the number, `1.wav` beside `00001/`; with leading zeros they are taken as well.
-    """
-    files = [place / name for place in places for name in (f"{number}.wav", f"{number:05d}.wav")]
-    return next((file for file in files if folders.has(file)), films.get(number, files[0]))
+
+def sound_names(clip: str) -> tuple[str, ...]:
+    """Names of a clip's file with sound: the number, and with leading zeros."""
+    return (f"{int(clip)}.wav", f"{int(clip):05d}.wav") if clip.isdecimal() else (f"{clip}.wav",)
+
+
+_DFEW = Official(
+    *("dfew", "DFEW", LABELS, CLIPS, SPLITS, "{part}(single-labeled)/set_{fold}.csv"), LAYOUT, _parse, _found
+)

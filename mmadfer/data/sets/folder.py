@@ -15,14 +15,13 @@ LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(FILMS[1
 
 
 def table(root: Path, folds: int = 5) -> Table:
-    """The clips of a folder; ids are `<label>/<clip>`, with the ending where two files differ only in it.
+    """The clips of a folder; ids are `<label>/<clip>`, with the ending where that is not unique.
 
     Hidden files are passed over; other files, and clips in deeper folders, are counted in the table's notes.
 
     Raises:
         DataError: no such folder, no clips, a single label, or fewer clips than folds.
     """
-    root = Path(root).absolute()
     files = [file for label in _folders(root) for file in _entries(Path(label.path))]
     media = [Path(file.path) for file in files if _is_film(file)]
     labels = tuple(sorted({path.parent.name for path in media}))
@@ -58,7 +57,8 @@ def _found(root: Path, labels: tuple[str, ...], files: int, media: int) -> str:
 
 
 def _notes(root: Path, files: list[DirEntry[str]], media: list[Path], folds: int) -> tuple[str, ...]:
-    notes, folders = list[str](), [file for file in files if file.is_dir()]
+    labels = sorted({path.parent.name for path in media})
+    notes, folders = [*layout.label_notes(labels)], [file for file in files if file.is_dir()]
     others = [Path(file.name) for file in files if not _is_film(file) and not file.is_dir()]
     kinds = Counter(path.suffix.lower() or path.name for path in others)
     if kinds:

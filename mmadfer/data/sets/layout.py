@@ -4,7 +4,7 @@ import gzip
 import os
 import re
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from mmadfer.files import is_clutter
 FILMS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".flv")
 MANY = 200
 """A folder with more in it than this holds clips, and is not searched for parts of a layout."""
+FEW = 0.05
+"""The share of clips without sound beyond which a set is rather incomplete than as its owners distribute it."""
 Parse = Callable[[str], tuple[str, str] | None]
 """A list's line to clip and label; None for a line without a clip; a ValueError says what is wrong."""
 
@@ -75,35 +77,59 @@ def _inner(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in entries if entry.is_dir()] if len(entries) <= MANY else []
 
 
-def locate(root: Path, *names: str) -> Path | None:
-    """The first folder of the first of these names, in `root` or at most two folders deeper, as archives unpack."""
-    folders = list(below(root))
-    return next((folder / name for name in names for folder in folders if (folder / name).is_dir()), None)
+def locate(home: Path, *places: str) -> Path | None:
+    """The folder of the first of these places, such as `Clip/original`, that a set has.
+
+    A place is looked for where its owners have it, then directly in `home`, then at most two folders deeper, where it
+    must be the only one.
+
+    Raises:
+        DataError: it is nowhere but deeper, in several folders.
+    """
+    for place in places:
+        for there in (home / place, home / Path(place).name):
+            if there.is_dir():
+                return there
+        deeper = _different(folder / place for folder in below(home) if (folder / place).is_dir())
+        if len(deeper) > 1:
+            raise DataError(f"{deeper[0]} and {deeper[1]} could both be meant: the one to use must be {home / place}")
+        if deeper:
+            return deeper[0]
+    return None
+
+
+def _different(folders: Iterable[Path]) -> list[Path]:
+    """Without those that are an earlier one by another name."""
+    return [*{os.path.realpath(folder.parent): folder for folder in reversed([*folders])}.values()][::-1]
 
 
 def need_folder(root: Path, name: str, expected: str) -> Path:
-    """Like `locate`.
+    """The only folder of this name in `root` or at most two folders deeper, as archives unpack.
+
+    What else a set has is looked for in the folder that holds it, so that nothing is taken from a neighbouring set.
 
     Raises:
-        DataError: `root` is no folder, or has no such folder; the message says what layout is expected.
+        DataError: `root` is no folder, or has no or several such folders; the message says what layout is expected.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; --root must be a folder with {expected}")
-    found = locate(root, name)
-    if found is None:
+    found = _different(folder / name for folder in below(root) if (folder / name).is_dir())
+    if not found:
         raise DataError(f"{root} has no folder {name!r}, nor have the folders in it; expected {expected}")
-    return found
+    if len(found) > 1:
+        raise DataError(f"{found[0]} and {found[1]} could both be meant: give the folder that holds one as --root")
+    return found[0]
 
 
 def ids(base: Path, media: Sequence[Path]) -> list[str]:
-    """The paths relative to `base`, without the ending of a film, except where two differ only in it."""
+    """The paths relative to `base`, without the ending of a film, except where that is not unique."""
     names = [path.relative_to(base).as_posix() for path in media]
     stems = [
         name.rpartition(".")[0] if path.suffix.lower() in FILMS else name
         for path, name in zip(media, names, strict=True)
     ]
-    count = Counter(stems)
-    return [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+    count, whole = Counter(stems), {*names}  # `a.mp4.mp4` without its ending is another film's whole name
+    return [stem if count[stem] == 1 and stem not in whole else name for stem, name in zip(stems, names, strict=True)]
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -205,18 +231,48 @@ def missing(media: Sequence[Path], folders: Folders, expected: str) -> tuple[str
     return (f"{len(gone)} of {len(media)} listed clips are not there: {some(gone)}",) if gone else ()
 
 
-def sound_notes(sounds: Collection[Path], folders: Folders) -> tuple[str, ...]:
-    """How many clips have their sound in which folder, and how many nowhere; `part_1` counts as the folder above."""
+def sound_file(names: Sequence[str], places: Sequence[Path], folders: Folders, otherwise: Path | None = None) -> Path:
+    """The file with a clip's sound: in the first place that has it, else `otherwise`, else where it should be."""
+    files = [place / name for place in places for name in names]
+    return next((file for file in files if folders.has(file)), otherwise or files[0])
+
+
+def sound_notes(sounds: Collection[Path], folders: Folders) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Notes on how many clips have their sound in which folder, and warnings where many have it nowhere.
+
+    `part_1` counts as the folder above.
+
+    Raises:
+        DataError: no clip has sound; with `prepare.no_sound=silence` a whole store would be silent without a word.
+    """
     there = [sound for sound in sounds if folders.has(sound)]
     gone = [sound for sound in sounds if not folders.has(sound)]
+    if gone and not there:
+        raise DataError(
+            f"none of {len(gone):,} clips has its file with sound; looked for {some(gone)}; put the files there "
+            "(`ffmpeg -i FILM -vn SOUND.wav` makes one from a film)"
+        )
     places = Counter(sound.parent.parent if sound.parent.name.startswith("part_") else sound.parent for sound in there)
     notes = tuple(f"sound of {count:,} clips: {place}" for place, count in places.most_common())
-    return (*notes, f"{len(gone):,} clips have no file with sound: {some(gone)}") if gone else notes
+    told = (f"{len(gone):,} of {len(sounds):,} clips have no file with sound: {some(gone)}",) if gone else ()
+    return (notes, told) if len(gone) > FEW * len(sounds) else ((*notes, *told), ())
 
 
-def fewer(clips: int, official: int, name: str) -> tuple[str, ...]:
-    """A note where the lists do not hold as many clips as the set's owners have published."""
-    return (f"the lists have {clips:,} clips; {name} has {official:,}",) if clips != official else ()
+def label_notes(labels: Iterable[str]) -> tuple[str, ...]:
+    """A note on labels that differ in nothing but case or blanks."""
+    alike = defaultdict[str, list[str]](list)
+    for label in labels:
+        alike["".join(label.casefold().split())].append(label)
+    return tuple(
+        f"labels that differ only in case or blanks are separate ones: {', '.join(map(repr, same))}"
+        for same in alike.values()
+        if len(same) > 1
+    )
+
+
+def size_notes(clips: int, published: int, name: str) -> tuple[str, ...]:
+    """A note where there are not as many clips as the set's owners have published."""
+    return (f"{clips:,} clips are listed or found; {name} has {published:,}",) if clips != published else ()
 
 
 def some(names: Sequence[object], count: int = 3) -> str:

@@ -1,10 +1,9 @@
 """MAFW (Liu et al. 2022): 9,172 clips with one of 11 labels, 8,996 with one of 43, each in five official folds."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from mmadfer.data import folds as fold
-from mmadfer.data.sets import Source, Table, layout
+from mmadfer.data.sets import Table, layout, official
+from mmadfer.data.sets.official import Found, Official
 
 LABELS = (
     *("happiness", "sadness", "neutral", "anger", "surprise", "disgust"),
@@ -23,7 +22,6 @@ COMPOUND = (
     "disgust_helplessness",
 )
 """The names in MAFW's own compound lists. Nobody has published an order, so this one is ours, the 11 first."""
-FOLDS = 5
 CLIPS = {"single": 9_172, "compound": 8_996}
 SPLITS = "Train & Test Set"
 LAYOUT = f"{SPLITS}/{{single,compound}}/no_caption/set_1 to set_5/{{train,test}}.txt, and data/clips/00001.mp4"
@@ -31,37 +29,26 @@ SOUNDS = ("clips_wav", "wav", "audio")
 """Folders for the sound of frames; MAFW brings none, and the published program's read-me makes `clips_wav`."""
 
 
-def table(root: Path, folds: int = FOLDS) -> Table:
+def table(root: Path, folds: int = official.FOLDS) -> Table:
     """The clips of MAFW with a single label; ids are the names, `00025`.
 
-    The films in `data/clips` are used where they are there, else the frames in `data/frames/00025/`, with the sound
-    in `data/clips_wav/00025.wav`.
+    Of the films in `data/clips` and the frames in `data/frames/00025/`, those are used of which more listed clips are
+    there, the films where it is the same. The sound of frames is in `data/clips_wav/00025.wav`.
 
     Raises:
-        DataError: lists are missing or contradict each other, no listed clip is there, or other than five folds.
+        DataError: as `official.table`.
     """
-    return _table(root, folds, "single", LABELS)
+    return official.table(_kind("mafw", "single", LABELS), root, folds)
 
 
-def compound(root: Path, folds: int = FOLDS) -> Table:
+def compound(root: Path, folds: int = official.FOLDS) -> Table:
     """The clips of MAFW with one of 43 single or compound labels; otherwise like `table`."""
-    return _table(root, folds, "compound", COMPOUND)
+    return official.table(_kind("mafw_compound", "compound", COMPOUND), root, folds)
 
 
-def _table(root: Path, folds: int, kind: str, labels: tuple[str, ...]) -> Table:
-    fold.need(folds, FOLDS, "MAFW")
-    lists = layout.need_folder(root, SPLITS, LAYOUT) / kind / "no_caption"
-    tests, trains = (
-        layout.read_lists({k: lists / f"set_{k}" / f"{part}.txt" for k in range(1, FOLDS + 1)}, _parser(labels))
-        for part in ("test", "train")
-    )
-    fold_of, folders = fold.official(tests, trains), layout.Folders()
-    label_of = layout.labels_of([*tests.values(), *trains.values()])
-    media, sounds, notes = _found(root, sorted(fold_of), folders)
-    clips = [Source(i, media[i], label_of[i], fold_of[i], None, sounds.get(i)) for i in media]
-    gone = layout.missing([*media.values()], folders, LAYOUT)
-    name = "mafw" if kind == "single" else "mafw_compound"
-    return Table(name, labels, clips, (*layout.fewer(len(clips), CLIPS[kind], f"MAFW ({kind})"), *notes, *gone))
+def _kind(name: str, kind: str, labels: tuple[str, ...]) -> Official:
+    lists = f"{kind}/no_caption/set_{{fold}}/{{part}}.txt"
+    return Official(name, f"MAFW ({kind})", labels, CLIPS[kind], SPLITS, lists, LAYOUT, _parser(labels), _found)
 
 
 def _parser(labels: tuple[str, ...]) -> layout.Parse:
@@ -74,15 +61,20 @@ def _parser(labels: tuple[str, ...]) -> layout.Parse:
     return parse
 
 
-def _found(
-    root: Path, ids: list[str], folders: layout.Folders
-) -> tuple[dict[str, Path], Mapping[str, Path], tuple[str, ...]]:
-    """Media and sound of each clip; films have their own sound."""
-    films, frames = layout.locate(root, "clips"), layout.locate(root, "frames")
-    if frames is None or (films and folders.names(films)):
-        films = films or root / "data/clips"
-        return {i: films / f"{i}.mp4" for i in ids}, {}, (f"films are used: {films}",)
-    place = layout.locate(root, *SOUNDS) or frames.with_name(SOUNDS[0])
-    sounds = {i: place / f"{i}.wav" for i in ids}
-    notes = (f"frames are used: {frames}", *layout.sound_notes(sounds.values(), folders))
-    return {i: frames / i for i in ids}, sounds, notes
+def _found(home: Path, ids: list[str], folders: layout.Folders) -> Found:
+    clips, stills = layout.locate(home, "data/clips"), layout.locate(home, "data/frames")
+    films = {i: (clips or home / "data/clips") / f"{i}.mp4" for i in ids}
+    frames = {i: stills / i for i in ids} if stills else {}
+    held, framed = (sum(map(folders.has, media.values())) for media in (films, frames))
+    other = f"of {len(ids):,} listed clips, {held:,} are films and {framed:,} are frames"
+    if stills is None or held >= framed:
+        both = (other,) if held and stills else ()
+        return Found(films, (f"films are used: {films[ids[0]].parent}", *both))
+    places = [*sound_places(stills), *(home / name for name in SOUNDS)]
+    sounds = {i: layout.sound_file((f"{i}.wav",), places, folders) for i in ids}
+    return Found(frames, (f"frames are used: {stills}", *((other,) if clips else ())), sounds)
+
+
+def sound_places(frames: Path) -> tuple[Path, ...]:
+    """Folders for the sound of the clips in the folder `frames`."""
+    return tuple(frames.with_name(name) for name in SOUNDS)

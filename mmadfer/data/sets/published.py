@@ -41,31 +41,28 @@ class _Set:
     name: str
     labels: tuple[str, ...]
     clips: int
-    sound: Callable[[Path], Path]
-    """Folder of a clip -> its file with sound."""
+    places: Callable[[Path], Sequence[Path]]
+    """Folder of clips -> folders of their sound."""
+    names: Callable[[str], Sequence[str]]
+    """Clip -> names of its file with sound."""
     less: int
     """How many images more than listed a folder has."""
 
 
-def _dfew_sound(frames: Path) -> Path:
-    stem = str(int(frames.name)) if frames.name.isdecimal() else frames.name
-    return frames.parent.with_name("raw_wav") / f"{stem}.wav"
+def _mafw_names(clip: str) -> tuple[str, ...]:
+    return (f"{clip}.wav",)
 
 
-def _mafw_sound(frames: Path) -> Path:
-    return frames.parent.with_name("clips_wav") / f"{frames.name}.wav"
-
-
-_DFEW = _Set("DFEW", dfew.LABELS, dfew.CLIPS, _dfew_sound, 0)
-_MAFW = _Set("MAFW", mafw.LABELS, mafw.CLIPS["single"], _mafw_sound, 1)
+_DFEW = _Set("DFEW", dfew.LABELS, dfew.CLIPS, dfew.sound_places, dfew.sound_names, 0)
+_MAFW = _Set("MAFW", mafw.LABELS, mafw.CLIPS["single"], mafw.sound_places, _mafw_names, 1)
 
 
 def dfew_table(root: Path, folds: int, lists: Path, prefix: str | None) -> Table:
-    """DFEW as the published program reads it: cropped frames, sound in `raw_wav/1.wav` beside the folder of clips.
+    """DFEW as the published program reads it: cropped frames, sound in `raw_wav/1.wav` beside their folder, or in it.
 
     Raises:
         DataError: a list is missing or cannot be understood, a clip is in two of them, a path does not start with
-            `prefix`, or no listed clip is there.
+            `prefix`, or no listed clip or none of the files with sound is there.
     """
     return _table(_DFEW, root, folds, lists, prefix)
 
@@ -82,20 +79,24 @@ def _table(kind: _Set, root: Path, folds: int, lists: Path, prefix: str | None) 
     listed = {line.clip: line for lines in read.values() for line in lines}
     start = _prefix([*listed.values()], root) if prefix is None else _slashes(prefix)
     frames = {clip: root / _rest(listed[clip], start) for clip in sorted(listed)}
-    sounds = {clip: kind.sound(path) for clip, path in frames.items()}
+    folders = layout.Folders()
+    sounds = {
+        i: layout.sound_file(kind.names(path.name), kind.places(path.parent), folders) for i, path in frames.items()
+    }
+    gone = layout.missing([*frames.values()], folders, f"the lists' folders, with {root} in place of {start}")
+    heard, unheard = layout.sound_notes(sounds.values(), folders)
     clips = [
         Source(i, path, kind.labels[listed[i].label], fold_of[i], None, sounds[i], cropped=True)
         for i, path in frames.items()
     ]
-    folders = layout.Folders()
     notes = (
         f"in the lists of {lists}, {start} was replaced by {root}",
-        *layout.fewer(len(clips), kind.clips, kind.name),
-        *layout.missing([*frames.values()], folders, f"the lists' folders, with {root} in place of {start}"),
-        *layout.sound_notes(sounds.values(), folders),
+        *layout.size_notes(len(clips), kind.clips, kind.name),
+        *gone,
+        *heard,
         *_count_notes({clip: listed[clip].count + kind.less for clip in frames}, frames),
     )
-    return Table(kind.name.lower(), kind.labels, clips, notes)
+    return Table(kind.name.lower(), kind.labels, clips, notes, unheard)
 
 
 def _paths(lists: Path, name: str) -> dict[int, Path]:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from mmadfer.data import folds as fold
@@ -30,11 +31,19 @@ def table(root: Path, folds: int = 5) -> Table:
     names = {file: match for file in files if (match := NAME.fullmatch(file.name)) and _what(match) == SPEECH}
     if not names:
         raise DataError(f"{root} has no clip of RAVDESS in {len(actors)} folders of actors; expected {LAYOUT}")
+    _check_once(names)
     label = {file.stem: LABELS[int(match["emotion"]) - 1] for file, match in names.items()}
     actor = {file.stem: match["actor"] for file, match in names.items()}
     fold_of = fold.assign(label, folds, subjects=actor)
     clips = [Source(f.stem, f, label[f.stem], fold_of[f.stem], actor[f.stem]) for f in sorted(names, key=_stem)]
-    return Table("ravdess", LABELS, clips, (*layout.fewer(len(clips), CLIPS, "RAVDESS (speech)"), *_others(files)))
+    return Table("ravdess", LABELS, clips, (*layout.size_notes(len(clips), CLIPS, "RAVDESS (speech)"), *_others(files)))
+
+
+def _check_once(files: Iterable[Path]) -> None:
+    first = dict[str, Path]()
+    for file in files:
+        if first.setdefault(file.name, file) != file:
+            raise DataError(f"{first[file.name]} and {file} are one clip: remove one, or give the other's folder")
 
 
 def _stem(file: Path) -> str:

@@ -35,8 +35,8 @@ def table(root: Path, folds: int = 5) -> Table:
     given.
 
     Raises:
-        DataError: the file cannot be understood (the line is named), no clip is there, or the folds are not
-            1 to `folds`.
+        DataError: the file cannot be understood (the line is named), no clip or none of the files in `sound` is
+            there, or the folds are not 1 to `folds`.
     """
     file = _file(root)
     rows = list(_rows(file))
@@ -50,7 +50,14 @@ def table(root: Path, folds: int = 5) -> Table:
     clips = [Source(i, r.media, r.label, fold_of[i], r.subject, r.sound) for i, r in sorted(ids.items())]
     folders, sounds = layout.Folders(), [row.sound for row in rows if row.sound]
     gone = layout.missing([row.media for row in rows], folders, f"paths relative to {file.parent}, or absolute ones")
-    return Table(file.stem, labels, clips, (*notes, *layout.sound_notes(sounds, folders), *gone))
+    heard, unheard = layout.sound_notes(sounds, folders)
+    notes = (*notes, *layout.label_notes(labels), *_shared(sounds), *heard, *gone)
+    return Table(file.stem, labels, clips, notes, unheard)
+
+
+def _shared(sounds: list[Path]) -> tuple[str, ...]:
+    often = [sound for sound, count in Counter(sounds).items() if count > 1]
+    return (f"{len(often)} files with sound are those of several clips: {layout.some(often)}",) if often else ()
 
 
 def _file(root: Path) -> Path:
@@ -114,7 +121,14 @@ def _row(where: str, row: dict[str, str], folder: Path) -> _Row:
 
 
 def _path(folder: Path, text: str) -> Path:
-    return Path(os.path.normpath(folder / text))  # with a '..' left in, one clip could have two names
+    """The path without '..', with which one clip could have two names; links stay as they are written.
+
+    After a link, '..' is the folder above what it leads to.
+    """
+    path = Path()
+    for part in (folder / text).parts:
+        path = (Path(os.path.realpath(path)) if path.is_symlink() else path).parent if part == ".." else path / part
+    return path
 
 
 def _ids(file: Path, rows: list[_Row]) -> dict[str, _Row]:
