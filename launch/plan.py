@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from mmadfer.config import Config
 from mmadfer.errors import RunError
+from mmadfer.launch import slurm
 from mmadfer.launch.job import FoldJob
 
 SIGNAL_DELAY = 120
@@ -100,9 +100,9 @@ def resources(config: Config, folds: list[int], cluster: str | None, **wanted: A
     """Fill in what was not asked for, and refuse what cannot be had.
 
     Raises:
-        RunError: more GPUs or nodes than there are, or GPUs that the nodes cannot share evenly.
+        RunError: more GPUs or nodes than there are, GPUs that the nodes cannot share evenly, or a silent SLURM.
     """
-    cluster = cluster or ("slurm" if shutil.which("sbatch") else "local")
+    cluster = cluster or ("slurm" if slurm.present() else "local")
     if cluster not in ("local", "slurm"):
         raise RunError(f"--cluster {cluster}: it must be local or slurm")
     here = visible_gpus() if cluster == "local" else []
