@@ -35,6 +35,25 @@ def test_other_files_are_passed_over_and_told(tmp_path: Path) -> None:
     assert text.endswith("b")
 
 
+def test_no_clip_is_dropped_for_its_ending(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.mp4", "x/a.mov", "x/a.mp4.mp4", "y/a.mp4")
+    found = {clip.id: clip.media.name for clip in sets.table("folder", tmp_path, 2).clips}
+    assert found == {"x/a.mp4": "a.mp4", "x/a.mov": "a.mov", "x/a.mp4.mp4": "a.mp4.mp4", "y/a": "a.mp4"}
+
+
+def test_the_name_does_not_depend_on_how_root_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "mine/a/1.mp4", "mine/b/1.mp4")
+    monkeypatch.chdir(tmp_path / "mine/a")
+    found = sets.table("folder", "..", 2)
+    assert found == sets.table("folder", tmp_path / "mine", 2)
+    assert found.name == "mine"
+
+
+def test_labels_that_look_alike_are_noted(tmp_path: Path) -> None:
+    notes = sets.table("folder", touch(tmp_path, "Sad/1.mp4", "sad /2.mp4", "glad/3.mp4"), 3).notes
+    assert "labels that differ only in case or blanks are separate ones: 'Sad', 'sad '" in notes
+
+
 @pytest.mark.parametrize(
     ("names", "found"),
     [

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from mmadfer.data.folds import assign, need, official
+from mmadfer.data.folds import assign, need, official, training_gaps
 from mmadfer.errors import DataError
 
 FROZEN = [1, 5, 1, 4, 4, 1, 1, 4, 3, 1]  # a change here would change every result of a set without published folds
@@ -50,6 +50,16 @@ def test_official_folds_are_the_test_lists() -> None:
     tests = {1: ["a", "b"], 2: ["c"], 3: ["d"]}
     trains = {fold: [clip for k in tests if k != fold for clip in tests[k]] for fold in tests}
     assert official(tests, trains) == official(tests, {}) == {"a": 1, "b": 1, "c": 2, "d": 3}
+
+
+def test_training_lists_are_what_the_other_folds_test() -> None:
+    tests = {1: ["a", "b"], 2: ["c"], 3: ["d"]}
+    assert (
+        training_gaps(tests, {1: ["c", "d"], 2: ["d", "b", "a"], 3: ["a", "b", "c"]}) == training_gaps(tests, {}) == ()
+    )
+    first, last = training_gaps(tests, {1: [], 2: ["a", "b", "d"], 3: ["a", "b"]})
+    assert "fold 1 lacks 2 of the 2 clips that other folds test (c, d)" in first
+    assert "fold 3 lacks 1 of the 3 clips that other folds test (c)" in last
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,51 @@ def test_folders_that_cannot_be_read_are_left_to_preparation(tmp_path: Path) -> 
     assert "loop/1" in {clip.id for clip in table("csv", file).clips}
 
 
+def test_ids_and_folds_do_not_depend_on_how_root_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = listed(tmp_path / "g", "path,label", *PLAIN)
+    (tmp_path / "link").symlink_to("g")
+    (tmp_path / "h").mkdir()
+    monkeypatch.chdir(tmp_path / "h")
+    found = table("csv", file)
+    for root in ("../g/clips.csv", "../h/../g", "../link/clips.csv", tmp_path / "link"):
+        assert table("csv", root) == found
+
+
+def test_above_a_link_is_the_folder_above_what_it_leads_to(tmp_path: Path) -> None:
+    layouts.touch(tmp_path, "far/away/1.mp4", "far/2.mp4", "g/2.mp4", "g/3.mp4")
+    (tmp_path / "g/link").symlink_to(tmp_path / "far/away")
+    lines = ["path,label", "link/1.mp4,a", "link/../2.mp4,b", "x/../3.mp4,b"]
+    found = table("csv", layouts.text(tmp_path / "g/x.csv", "\n".join(lines)), 2)
+    media = {clip.media.relative_to(tmp_path).as_posix() for clip in found.clips}
+    assert media == {"g/link/1.mp4", "far/2.mp4", "g/3.mp4"}
+
+
+def test_no_clip_is_dropped_for_its_ending(tmp_path: Path) -> None:
+    names = ["a.mp4", "a.mov", "a.mp4.mp4", "b.mp4"]
+    file = layouts.text(tmp_path / "x.csv", "path,label\n" + "".join(f"{n},{n[0]}\n" for n in names))
+    layouts.touch(tmp_path, *names)
+    assert [clip.id for clip in table("csv", file, 2).clips] == ["a.mov", "a.mp4", "a.mp4.mp4", "b"]
+
+
+def test_listed_sound_that_is_not_there(tmp_path: Path) -> None:
+    lines = [f"{line},sound/{k}.wav" for k, line in enumerate(PLAIN)]
+    file = listed(tmp_path, "path,label,sound", *lines)
+    with pytest.raises(DataError, match=r"none of 10 clips has its file with sound; looked for .*sound/0.wav"):
+        table("csv", file)
+    layouts.touch(tmp_path, *(f"sound/{k}.wav" for k in range(9)))
+    found = table("csv", file)
+    assert len(found.clips) == 10
+    assert "1 of 10 clips have no file with sound" in found.warnings[0]
+
+
+def test_shared_sound_and_labels_that_look_alike_are_noted(tmp_path: Path) -> None:
+    layouts.touch(tmp_path, "one.wav")
+    lines = ["clips/0.mp4,Very sad,one.wav", "clips/1.mp4,verysad,one.wav", "clips/2.mp4,glad,"]
+    notes = table("csv", listed(tmp_path, "path,label,sound", *lines), 2).notes
+    assert f"1 files with sound are those of several clips: {tmp_path}/one.wav" in notes
+    assert "labels that differ only in case or blanks are separate ones: 'Very sad', 'verysad'" in notes
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
