@@ -112,6 +112,12 @@ def test_listed_sound_that_is_not_there(tmp_path: Path) -> None:
     assert "1 of 10 clips have no file with sound" in found.warnings[0]
 
 
+def test_frames_without_sound_are_a_warning(tmp_path: Path) -> None:
+    layouts.touch(tmp_path, "frames/1/1.jpg")
+    (warning,) = table("csv", listed(tmp_path, "path,label", *PLAIN, "frames/1,sad")).warnings
+    assert f"1 of 11 clips are no films by their names and have no `sound`: {tmp_path}/frames/1" in warning
+
+
 def test_shared_sound_and_labels_that_look_alike_are_noted(tmp_path: Path) -> None:
     layouts.touch(tmp_path, "one.wav")
     lines = ["clips/0.mp4,Very sad,one.wav", "clips/1.mp4,verysad,one.wav", "clips/2.mp4,glad,"]

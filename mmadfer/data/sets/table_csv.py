@@ -52,7 +52,14 @@ def table(root: Path, folds: int = 5) -> Table:
     gone = layout.missing([row.media for row in rows], folders, f"paths relative to {file.parent}, or absolute ones")
     heard, unheard = layout.sound_notes(sounds, folders)
     notes = (*notes, *layout.label_notes(labels), *_shared(sounds), *heard, *gone)
-    return Table(file.stem, labels, clips, notes, unheard)
+    return Table(file.stem, labels, clips, notes, (*unheard, *_mute(rows)))
+
+
+def _mute(rows: list[_Row]) -> tuple[str, ...]:
+    """By the names alone: a question per clip would be slow."""
+    mute = [row.media for row in rows if row.sound is None and row.media.suffix.lower() not in layout.FILMS]
+    told = f"{len(mute):,} of {len(rows):,} clips are no films by their names and have no `sound`: {layout.some(mute)}"
+    return (told,) if len(mute) > layout.FEW * len(rows) else ()
 
 
 def _shared(sounds: list[Path]) -> tuple[str, ...]:
@@ -127,7 +134,7 @@ def _path(folder: Path, text: str) -> Path:
     """
     path = Path()
     for part in (folder / text).parts:
-        path = (Path(os.path.realpath(path)) if path.is_symlink() else path).parent if part == ".." else path / part
+        path = (Path(os.path.realpath(path)) if os.path.islink(path) else path).parent if part == ".." else path / part
     return path
 
 
