@@ -174,4 +174,4 @@ def test_no_more_is_read_than_was_allowed(path: Path, read_ahead: int, threads: 
                 time.sleep(0.02)
                 assert len(begun) == allowed, batch.ids
                 assert threading.active_count() - before <= 2 * threads + 1
-    assert begun[:2] == sorted(store.clips)[:2]
+    assert sorted(begun) == sorted(store.clips)  # two threads read two batches, in any order
