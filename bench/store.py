@@ -32,7 +32,7 @@ from mmadfer.data import prepare as preparation
 from mmadfer.data.record import Clip, Record, encode
 from mmadfer.data.sets import Source, Table
 from mmadfer.data.store import Header, Store
-from mmadfer.data.workers import Outcome, Task, _look
+from mmadfer.data.workers import Outcome, Task, look
 
 FRAMES, SMALL, REAL = 65, (1_500, 64), (12_000, 512)
 """Frames of a clip; bytes of a frame and rows of a filter bank, in the growing stores and in the real one."""
@@ -132,7 +132,7 @@ class Noise:
         starts = [self.places.randrange(2**22 - 2 * self.size) for _ in range(FRAMES)]
         lengths = [self.places.randint(self.size // 2, 3 * self.size // 2) for _ in range(FRAMES)]
         jpegs = [self.noise[start : start + length] for start, length in zip(starts, lengths, strict=True)]
-        stamp, digest = _look(task)
+        stamp, digest = look(task)
         about = {"sha256": digest.sha256, "size": digest.size, "rate": 44100}
         clip = Clip(task.source.id, task.source.label, task.source.fold, task.media, FRAMES, **about)
         return Outcome(clip.id, clip, encode(Record(jpegs, self.fbank)), digest=digest, stamp=stamp)

@@ -1,30 +1,23 @@
 """Preparing single clips, here or in worker processes that survive a clip which crashes or hangs its decoder."""
 
 import errno
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces
+from mmadfer.data.processes import kill, pool, submit
 from mmadfer.data.record import Clip, Record, encode
 from mmadfer.data.sets import Source
 from mmadfer.data.stamp import UNREAD, Digest, Files, digest, stamp
 from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.files import sha256
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 AHEAD = 2
 """Clips given to each worker in advance; what is in flight bounds the memory."""
@@ -107,12 +100,13 @@ def _until_trouble(waiting: deque[Task], jobs: int, seconds: int) -> Generator[O
                 given -= 1
                 yield outcome
         except BrokenProcessPool:
+            kill(workers)
             return True
         except _TookTooLongError as error:
-            _kill(workers)
+            kill(workers)
             yield _given_up(waiting.popleft(), str(error))
         except BaseException:
-            _kill(workers)  # a clip that hangs must not hold up the end either
+            kill(workers)  # a clip that hangs must not hold up the end either
             raise
     return False
 
@@ -124,12 +118,12 @@ def _alone(task: Task, seconds: int) -> Outcome:
         except BrokenProcessPool:
             return _given_up(task, "ended the process that decoded it: it is damaged, or takes too much memory")
         except _TookTooLongError as error:
-            _kill(workers)
+            kill(workers)
             return _given_up(task, str(error))
 
 
 def _given_up(task: Task, why: str) -> Outcome:
-    return _mark(Outcome(task.source.id, reason="unreadable", detail=f"{task.source.media} {why}"), *_look(task))
+    return _mark(Outcome(task.source.id, reason="unreadable", detail=f"{task.source.media} {why}"), *look(task))
 
 
 def _result(future: Future[Outcome], seconds: int) -> Outcome:
@@ -139,68 +133,6 @@ def _result(future: Future[Outcome], seconds: int) -> Outcome:
     raise _TookTooLongError(f"took longer than {seconds} s to decode: it is damaged, or far too large")
 
 
-def _kill(workers: ProcessPoolExecutor) -> None:
-    for process in list(workers._processes.values()):  # before Python 3.14 there is no public way
-        process.kill()
-    # one that died while it handed over a result left half of it in the pipe, whose end nobody sees while we hold it
-    workers._result_queue._writer.close()  # type: ignore[attr-defined]
-
-
-@contextmanager
-def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes with one torch thread each, that never see Ctrl-C and end with this process.
-
-    Raises:
-        DataError: they cannot be started.
-    """
-    # a fork of a process that runs torch's threads may hang; the server has none, and imports torch once for all
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mmadfer.data.clip"])
-    workers = ProcessPoolExecutor(jobs, context, _start_worker)
-    try:
-        with _without_interrupts():
-            ready = workers.submit(os.getpid)
-        try:
-            ready.result()
-        except BrokenProcessPool as error:
-            raise DataError(
-                "worker processes cannot be started; call prepare under `if __name__ == '__main__':`, or with jobs=1"
-            ) from error
-        yield workers
-    finally:
-        workers.shutdown(cancel_futures=True)
-
-
-def submit(workers: ProcessPoolExecutor, work: Callable[[A], R], argument: A) -> Future[R]:
-    """Hand `work(argument)` to one of the processes of `pool`."""
-    with _without_interrupts():
-        return workers.submit(work, argument)
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes started meanwhile never see Ctrl-C: this one does, and ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
 def prepare_clip(task: Task) -> Outcome:
     """Prepare one clip; what is wrong with the clip itself is in the outcome.
 
@@ -208,11 +140,17 @@ def prepare_clip(task: Task) -> Outcome:
         DataError: the machine ran out of memory, or its disk or GPU failed, which says nothing about the clip.
         MmadferError: something else that would be wrong for every clip.
     """
-    seen = _look(task)  # first: files that change meanwhile are then found to have changed
-    return _mark(_decode(task), *seen)
+    seen = look(task)  # first: files that change meanwhile are then found to have changed
+    outcome = _decode(task)
+    if seen[1] == UNREAD:  # for good, or for a moment; an index that says so would hold for ever
+        seen = look(task)
+    if seen[1] == UNREAD and outcome.clip:
+        _check_machine(task.source, OSError(errno.EIO, "it was decoded, and could not be read a second time"))
+    return _mark(outcome, *seen)
 
 
-def _look(task: Task) -> tuple[str, Digest]:
+def look(task: Task) -> tuple[str, Digest]:
+    """Stamp and digest of a clip's files."""
     files = Files(task.source.media, task.source.sound)
     return stamp(files), digest(files)
 

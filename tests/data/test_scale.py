@@ -20,7 +20,7 @@ from mmadfer.data.prepare import prepare
 from mmadfer.data.record import Clip, Record, encode
 from mmadfer.data.sets import Source, Table
 from mmadfer.data.store import Header, Store, write
-from mmadfer.data.workers import Outcome, Task, _look
+from mmadfer.data.workers import Outcome, Task, look
 
 SETTINGS, LABELS, FRAMES = PrepareConfig(), ("glad", "sad"), 5
 
@@ -88,7 +88,7 @@ def few_files() -> Iterator[None]:
 
 def outcome(task: Task) -> Outcome:
     number = int(task.source.id)
-    now, found = _look(task)
+    now, found = look(task)
     if number % 100 == 7:
         return Outcome(task.source.id, reason="no face", detail="none", digest=found, stamp=now)
     made = replace(clip(number), media=task.media, sha256=found.sha256, size=found.size)

@@ -1,6 +1,11 @@
 """Clips in real worker processes: what hangs or is not ours to read is listed, and the others go on."""
 
+import errno
 import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -10,9 +15,11 @@ from make_media import moving_face, portrait, video, write_images
 from PIL import Image
 
 from mmadfer.config import PrepareConfig
+from mmadfer.data import stamp
 from mmadfer.data.sets import Source
 from mmadfer.data.workers import Task, outcomes, prepare_clip
 from mmadfer.errors import DataError
+from mmadfer.files import sha256
 
 SETTINGS = PrepareConfig(face_size=32, face_box="union", no_sound="silence")
 
@@ -68,3 +75,87 @@ def test_a_disk_that_fails_under_a_folder_stops_preparation(tmp_path: Path) -> N
     (folder / "1.png").symlink_to("/proc/self/mem")  # a file whose first byte gives an input error
     with pytest.raises(DataError, match=r"1\.png cannot be read: Input/output error.*run the same command"):
         prepare_clip(task(folder))
+
+
+def fails_at(monkeypatch: pytest.MonkeyPatch, *reads: int) -> None:
+    """Let the first, second, ... reading of a file for its digest fail, as on a network disk that is away."""
+    count = iter(range(1, 100))
+
+    def flaky(path: Path) -> str:
+        if next(count) in reads:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return sha256(path)
+
+    monkeypatch.setattr(stamp, "sha256", flaky)
+
+
+def test_a_disk_that_fails_for_a_moment_leaves_nothing_in_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = video(tmp_path / "a.mp4", 0.2)
+    fails_at(monkeypatch, 1)
+    outcome = prepare_clip(task(file))
+    assert outcome.clip is not None
+    assert outcome.clip.sha256 == outcome.digest.sha256 == sha256(file)
+    fails_at(monkeypatch, 1, 2)
+    with pytest.raises(DataError, match=r"a\.mp4 cannot be read: .*second time.*run the same command"):
+        prepare_clip(task(file))
+
+
+class Call:
+    """Does something to the process that unpickles it."""
+
+    def __init__(self, what: object, *arguments: int) -> None:
+        self.what, self.arguments = what, arguments
+
+    def __reduce__(self) -> tuple[object, tuple[int, ...]]:
+        return self.what, self.arguments
+
+
+def test_a_worker_that_is_stopped_does_not_hold_up_the_end_of_one_that_crashed(tmp_path: Path) -> None:
+    good = task(write_images(tmp_path / "a", moving_face(2)))
+    stopped, crashed = Call(signal.raise_signal, signal.SIGSTOP), Call(os._exit, 1)
+    tasks = [replace(good, media=odd) for odd in (stopped, crashed)]  # type: ignore[arg-type]
+    found = list(outcomes([*tasks, good], jobs=2, seconds=6))
+    assert ["took longer" in found[0].detail, "ended the process" in found[1].detail, found[2].reason] == [
+        True,
+        True,
+        "",
+    ]
+
+
+RUN = """
+import resource, sys
+from pathlib import Path
+from mmadfer.data.workers import outcomes
+from mmadfer.errors import DataError
+sys.path.insert(0, sys.argv[1])
+from test_workers import task
+if __name__ == "__main__":
+    import os
+    if sys.argv[2] == "files":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + int(sys.argv[3]),) * 2)
+    try:
+        list(outcomes([task(Path("none"))] * 4, 2))
+    except DataError as error:
+        print(error)
+"""
+SERVER_DIES = "import os, sys\nif any('forkserver' in word for word in sys.orig_argv): os._exit(3)\n"
+
+
+@pytest.mark.parametrize(("how", "room"), [("server", 0), ("files", 2), ("files", 9), ("files", 14)])
+def test_workers_that_cannot_be_started_are_told_with_the_cause(tmp_path: Path, how: str, room: int) -> None:
+    (tmp_path / "run.py").write_text(RUN)
+    if how == "server":
+        (tmp_path / "sitecustomize.py").write_text(SERVER_DIES)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "run.py"), str(Path(__file__).parent), how, str(room)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "worker processes cannot be started (" in done.stdout
+    assert "fewer --jobs, or allow more memory or open files" in done.stdout

@@ -21,12 +21,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from mmadfer.data.processes import pool, submit
 from mmadfer.data.progress import Meter
 from mmadfer.data.sets import Source, Table
 from mmadfer.data.sets.toy_face import FPS, draw_look, render
 from mmadfer.data.sets.toy_voice import RATE, draw_voice, speak
 from mmadfer.data.store import writing
-from mmadfer.data.workers import pool, submit
 from mmadfer.errors import DataError
 from mmadfer.files import atomic, write_json
 from mmadfer.optional import need
