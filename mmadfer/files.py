@@ -1,5 +1,6 @@
 """Files that are either whole or not there: write to a temporary name, sync, rename."""
 
+import glob
 import hashlib
 import json
 import os
@@ -29,6 +30,11 @@ def atomic(path: Path | str) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporaries(path: Path) -> list[Path]:
+    """What writers of `path` left that were killed; only safe while nothing else can be writing it."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.{'[a-z0-9_]' * 8}.tmp"))  # as `mkstemp` names them
 
 
 def _umask() -> int:

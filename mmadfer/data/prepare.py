@@ -1,8 +1,9 @@
 """A clip table to one store: resumable, in parallel, and nothing half-written is ever taken for whole.
 
-Clips are prepared in parts of 64, each a small store of its own in `OUT.partial/`. A restart keeps the parts whose own
-clips have the same files and settings, so that a file that changed costs one part. When all are there, they are
-copied into OUT one after the other, and OUT appears by one rename.
+Clips are prepared in parts of about 64, each a small store of its own in `OUT.partial/`. A restart keeps the parts
+whose own clips have the same files and settings. Where one part ends and the next begins is up to the ids there, so
+that a file that changed costs one part, and a clip that is new or gone one or two, seldom more.
+When all parts are there, they are copied into OUT one after the other, and OUT appears by one rename.
 
 Until then the disk holds both, twice the size of the store. The parts could be dropped as they are copied, but a kill
 would then cost what was dropped, hours of work for minutes of disk space; and one growing file, without parts, could
@@ -14,6 +15,7 @@ in `OUT.files.json`, which can be deleted, and not in the store, whose bytes do 
 
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +24,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import IO, Any
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data.faces import detector
@@ -30,10 +32,10 @@ from mmadfer.data.progress import Meter
 from mmadfer.data.sets import Table
 from mmadfer.data.stamp import UNREAD, Digest, Files, compare
 from mmadfer.data.store import Clip, Header, Store, write, writing
-from mmadfer.data.summary import Summary, print_summary, summarise, write_report
+from mmadfer.data.summary import Summary, print_summary, report_of, summarise, write_report
 from mmadfer.data.workers import Outcome, Task, outcomes
 from mmadfer.errors import DataError
-from mmadfer.files import write_json
+from mmadfer.files import temporaries, write_json
 from mmadfer.lock import taken
 
 __all__ = ["Summary", "prepare", "print_summary"]
@@ -41,6 +43,7 @@ __all__ = ["Summary", "prepare", "print_summary"]
 VERSION = 2
 """Raised whenever the same files and settings would give another store."""
 PART = 64
+"""Clips in a part, on average; at most twice as many, which are all in memory before the part is written."""
 
 
 def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 1, device: str = "cpu") -> Summary:
@@ -69,15 +72,21 @@ def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 
         detector(device)  # tells here that it is missing, before workers are started
     partial = _partial(out)
     with writing(out), _locked(partial):
-        parts = _parts(tasks, partial)
-        _prepare_parts(parts, header, jobs)
-        clips, left_out = _assemble(parts, out, header)
-        summary = summarise(out, table, clips, left_out, monotonic() - begin)
-        write_report(summary)
-        shutil.rmtree(partial)
-    if not clips:
+        if not out.exists():  # or another process has finished it since
+            parts = _parts(tasks, partial)
+            _prepare_parts(parts, header, jobs)
+            clips, left_out = _assemble(parts, out, header)
+            summary = summarise(out, table, clips, left_out, monotonic() - begin)
+            write_report(summary)
+            shutil.rmtree(partial, ignore_errors=True)  # another process may look at the lock in it, and find the store
+            return _not_empty(summary)
+    return _already(out, table, tasks, header)
+
+
+def _not_empty(summary: Summary) -> Summary:
+    if not summary.kept:
         raise DataError(
-            f"none of the {len(table.clips)} clips of {table.name!r} can be used, so no store was written: "
+            f"none of the {len(summary.left)} clips of {summary.data_set!r} can be used, so no store was written: "
             f"{_examples(summary)}; {summary.report} lists them all"
         )
     return summary
@@ -120,10 +129,21 @@ def _already(out: Path, table: Table, tasks: list[Task], header: Header) -> Summ
             )
         _check_files(out, _files(tasks), store.digests)
         summary = summarise(out, table, store.clips.values(), dict(store.left_out), 0.0)
+        was = store.root
     if not summary.report.exists():
-        write_report(summary)
+        with suppress(OSError):  # a disk that is only for reading
+            write_report(summary)
     _clear(_partial(out))
-    return replace(summary, already=True)
+    return replace(summary, already=True, notes=(*summary.notes, *_moved(out, was, table.root)))
+
+
+def _moved(out: Path, was: Path, now: Path) -> tuple[str, ...]:
+    if os.path.realpath(was) == os.path.realpath(now):
+        return ()
+    return (
+        f"the clips' files are in {now}; {out.name} still looks for them in {was} (`mmadfer doctor STORE --media`): "
+        "put them back, or a link to them, or prepare another store where that matters",
+    )
 
 
 def _check_files(out: Path, files: Mapping[str, Files], were: Mapping[str, Digest]) -> None:
@@ -169,19 +189,35 @@ def _clear(partial: Path) -> None:
 @contextmanager
 def _locked(partial: Path) -> Iterator[None]:
     """Keep other processes off this folder, and clear away what a killed one left of its last file."""
-    partial.mkdir(parents=True, exist_ok=True)
-    with (partial / "lock").open("w") as lock:
+    out = partial.with_suffix("")
+    with _lock_file(partial) as lock:
         if not taken(lock, partial, 0):
-            raise DataError(f"another process is preparing {partial.with_suffix('')}: wait for it, or end it")
-        name = partial.name.removesuffix(".partial")
-        for left in (*partial.glob(".*.tmp"), *partial.parent.glob(f".{name}.*.tmp")):
-            left.unlink()
+            raise DataError(f"another process is preparing {out}: wait for it, or end it")
+        beside = (left for path in (out, _sidecar(out), report_of(out)) for left in temporaries(path))
+        for left in (*partial.glob(".*.tmp"), *beside):
+            left.unlink(missing_ok=True)
         yield
 
 
+def _lock_file(partial: Path, tries: int = 9) -> IO[str]:
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        return (partial / "lock").open("w")
+    except (FileNotFoundError, FileExistsError):  # a process that has finished is just removing the folder
+        if not tries:
+            raise
+        return _lock_file(partial, tries - 1)
+
+
 def _parts(tasks: list[Task], partial: Path) -> dict[Path, list[Task]]:
-    starts = range(0, len(tasks), PART)
-    return {partial / f"part-{start // PART:05d}": tasks[start : start + PART] for start in starts}
+    """Cut before an id whose hash says so, whatever the other clips are, and name each part by its first clip."""
+    parts, part = dict[Path, list[Task]](), list[Task]()
+    for task in tasks:
+        name = hashlib.blake2b(task.source.id.encode(), digest_size=8).hexdigest()
+        if not part or len(part) >= 2 * PART or int(name, 16) % PART == 0:
+            part = parts[partial / f"part-{name}"] = []
+        part.append(task)
+    return parts
 
 
 def _prepare_parts(parts: dict[Path, list[Task]], header: Header, jobs: int) -> None:

@@ -73,7 +73,12 @@ class Summary:
     @property
     def report(self) -> Path:
         """Where `write_report` writes."""
-        return self.out.with_name(self.out.name + ".report.json")
+        return report_of(self.out)
+
+
+def report_of(out: Path) -> Path:
+    """Where the report of the store `out` is."""
+    return out.with_name(out.name + ".report.json")
 
 
 def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str, str], seconds: float) -> Summary:

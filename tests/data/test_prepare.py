@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from make_media import grey, moving_face, tone, video, write_video
+from make_media import grey, moving_face, portrait, tone, video, write_video
+from PIL import Image
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces, sets
@@ -98,16 +99,6 @@ def test_nothing_is_done_twice(done: SimpleNamespace) -> None:
     assert (again.counts, again.left_out) == (done.summary.counts, done.summary.left_out)
 
 
-def test_what_a_kill_after_writing_left_is_cleared(done: SimpleNamespace) -> None:
-    partial = preparation._partial(done.out)
-    (partial / "part-00000").mkdir(parents=True)
-    with preparation._locked(partial):  # its owner is still at work
-        assert prepare(done.table, done.out, SETTINGS).already
-        assert partial.exists()
-    assert prepare(done.table, done.out, SETTINGS).already
-    assert not partial.exists()
-
-
 def test_a_store_of_something_else_is_not_overwritten(done: SimpleNamespace, media: Path) -> None:
     fewer = replace(done.table, clips=done.table.clips[1:])
     for table, settings in ((done.table, PrepareConfig(face_size=96)), (fewer, SETTINGS)):
@@ -123,12 +114,16 @@ def test_a_store_of_something_else_is_not_overwritten(done: SimpleNamespace, med
 
 SCRIPT = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from mmadfer.config import PrepareConfig
 from mmadfer.data import prepare, sets
 if __name__ == "__main__":
     prepare.PART = 2
-    prepare.prepare(sets.table("folder", Path(sys.argv[1]), 2), sys.argv[2], PrepareConfig(face_size=64), 2)
+    root = Path(sys.argv[1])
+    table = sets.table("folder", root, 2)
+    endless = sets.Source("zzz", root / ".endless", "sad", 1, sound=root / "glad/0.mp4")
+    prepare.prepare(replace(table, clips=[*table.clips, endless]), sys.argv[2], PrepareConfig(face_size=64), 2)
 """
 
 
@@ -143,6 +138,15 @@ def alive(session: int) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def endless(folder: Path) -> None:
+    """A clip that takes minutes: thousands of links to one large picture."""
+    if not folder.exists():
+        folder.mkdir()
+        Image.fromarray(portrait()).resize((2000, 1500), Image.Resampling.BILINEAR).save(folder / "0.jpg")
+        for k in range(1, 5000):
+            (folder / f"{k}.jpg").symlink_to("0.jpg")
 
 
 def wait_for(what: object, seconds: float = 90.0) -> bool:
@@ -163,12 +167,13 @@ def test_it_goes_on_after_a_stop_in_the_middle(
     done: SimpleNamespace, tmp_path: Path, kind: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run.py").write_text(SCRIPT)
+    endless(done.table.root / ".endless")  # the last clip, so that the stop comes before the end
     out, errors = done.out.parent / f"{kind.name}.store", tmp_path / "errors"
     with errors.open("w") as log:
         command = [sys.executable, str(tmp_path / "run.py"), str(done.table.root), str(out)]
         process = subprocess.Popen(command, stderr=log, start_new_session=True)
-        part = out.parent / f"{out.name}.partial/part-00001"
-        assert wait_for(lambda: part.exists() or process.poll() is not None)
+        partial = preparation._partial(out)
+        assert wait_for(lambda: len([*partial.glob("part-*")]) > 1 or process.poll() is not None)
         os.killpg(process.pid, kind) if kind == signal.SIGINT else os.kill(process.pid, kind)
         process.wait(60)
     assert process.returncode != 0
@@ -205,14 +210,6 @@ def test_a_folder_that_cannot_be_written(done: SimpleNamespace, tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="could not be written: Not a directory"):
         prepare(done.table, tmp_path / "file/out.store", SETTINGS)
-
-
-def test_two_at_once_are_kept_apart(done: SimpleNamespace, tmp_path: Path) -> None:
-    with (
-        preparation._locked(tmp_path / "out.store.partial"),
-        pytest.raises(DataError, match=r"another process is preparing .*out\.store"),
-    ):
-        prepare(done.table, tmp_path / "out.store", SETTINGS)
 
 
 def test_no_clip_left_is_an_error_with_a_report(media: Path, tmp_path: Path) -> None:
