@@ -22,7 +22,7 @@ class BusyError(RunError):
 
 
 @contextmanager
-def lock(folder: Path, what: str = "trained", wait: float = WAIT) -> Iterator[None]:
+def lock(folder: Path, what: str = "used", wait: float = WAIT) -> Iterator[None]:
     """Keep a folder for this process; waits up to `wait` seconds for another one to leave it, and says so.
 
     Raises:

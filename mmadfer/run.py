@@ -18,9 +18,11 @@ from typing import Any
 
 import mmadfer
 from mmadfer import config as configs
+from mmadfer import slurm
 from mmadfer.config import Config
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.files import write_json, write_text
+from mmadfer.lease import holder, is_trace
 from mmadfer.lock import NAME, lock
 from mmadfer.origin import origin
 
@@ -87,7 +89,12 @@ def failure(folder: Path) -> dict[str, Any] | None:
 
 
 def mark_failed(folder: Path, error: Exception | str, log: Path | None) -> None:
-    """Leave word for the report that the fold's job ended before its time; `plain` where the user can mend it."""
+    """Leave word for the report that the fold's job ended before its time; `plain` where the user can mend it.
+
+    Where another process trains the fold by now, it is not failed, and nothing is written.
+    """
+    if Path(folder).is_dir() and holder(folder):
+        return
     plain = isinstance(error, MmadferError)
     reason = str(error) if plain or isinstance(error, str) else f"{type(error).__name__}: {error}"
     found = {"reason": reason, "plain": plain, "log": str(log) if log else None, "at": now()}
@@ -100,8 +107,10 @@ def clear_failed(folder: Path) -> None:
 
 
 def begun(folder: Path) -> bool:
-    """Whether a fold directory holds anything of a training; a lock and word of a failure are nothing."""
-    return folder.is_dir() and any(path.name not in (NAME, "failed.json") for path in folder.iterdir())
+    """Whether a fold directory holds anything of a training; a lease and word of a failure are nothing."""
+    if not folder.is_dir():
+        return False
+    return any(not is_trace(path.name) and path.name not in (NAME, "failed.json") for path in folder.iterdir())
 
 
 def create(folder: Path, config: Config, resume: bool = False) -> Run:
@@ -132,6 +141,7 @@ def open_fold(folder: Path, config: Config, fold: int, resume: bool = False) -> 
     """
     if not 1 <= fold <= config.data.folds:
         raise RunError(f"--fold {fold}: the configuration has folds 1 to {config.data.folds} (data.folds)")
+    slurm.adopt()
     folder, follower = Path(folder).absolute(), int(os.environ.get("RANK", "0")) > 0
     if follower:
         _wait(folder / "config.yaml")

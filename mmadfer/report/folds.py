@@ -64,7 +64,7 @@ class FoldResult:
 def read(run: Path, fold: int, epochs: int) -> FoldResult:
     """Read fold `fold` of `run`, whose configuration asks for `epochs` epochs."""
     folder = runs.fold_dir(run, fold)
-    if not folder.is_dir() or not any(path for path in folder.iterdir() if path.name != ".lock"):
+    if not folder.is_dir() or not any(path for path in folder.iterdir() if path.name[0] != "."):
         return FoldResult(fold, "missing", "it was never begun", epochs=epochs)
     curves = epoch_events(folder / "metrics.jsonl")
     seen = int(curves[-1]["epoch"]) if curves else 0

@@ -6,11 +6,13 @@
       state.json             how far the run is, what it belongs to, size and SHA-256 of every other file
 
 The frozen encoders are not in it, but their hash is. state.json is written last. Reading a checkpoint executes nothing.
+What is being written or deleted lies in step-N.TOKEN.tmp, named after the lease; mmadfer.lease says why.
 """
 
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +20,11 @@ from mmadfer import run as runs
 from mmadfer.contract import Contract
 from mmadfer.errors import RunError, TrainingError, WeightsError
 from mmadfer.files import sync
+from mmadfer.lease import Held
 from mmadfer.model.build import save_weights, weights_hash
 from mmadfer.train import state as states
-from mmadfer.train.disk import writing
-from mmadfer.train.ranks import Ranks
-from mmadfer.train.state import Belonging, Progress
+from mmadfer.train.ranks import Ranks, together
+from mmadfer.train.state import OLD, Belonging, Progress
 
 if TYPE_CHECKING:
     from mmadfer.train.engine import Engine
@@ -33,6 +35,7 @@ class Checkpoints:
 
     Args:
         folder: the fold directory.
+        held: its lease.
         belonging: what this run is.
         keep: how many stay on disk.
         ranks: this process and its peers.
@@ -40,13 +43,14 @@ class Checkpoints:
 
     Raises:
         TrainingError: the directory cannot be written.
+        LostError: the fold has been taken over.
     """
 
     def __init__(
-        self, folder: Path, belonging: Belonging, keep: int, ranks: Ranks, warn: Callable[[str], None]
+        self, folder: Path, held: Held, belonging: Belonging, keep: int, ranks: Ranks, warn: Callable[[str], None]
     ) -> None:
         self.folder, self.belonging, self.keep = Path(folder) / "checkpoints", belonging, keep
-        self.ranks, self._warn = ranks, warn
+        self.held, self.ranks, self._warn = held, ranks, warn
         self._together(self.folder, self._clean)
 
     def save(self, engine: "Engine", progress: Progress, contract: Contract) -> Path:
@@ -54,11 +58,12 @@ class Checkpoints:
 
         Raises:
             TrainingError: it cannot be written; the ones before are as they were.
+            LostError: the fold has been taken over; nothing was published.
         """
         final = self.folder / f"step-{progress.total:08d}"
-        temporary = final.with_suffix(".tmp")
+        temporary = self._temporary(final)
         try:
-            self._together(final, temporary.mkdir)
+            self._together(final, lambda: self._begin(temporary))
             problem = engine.save(temporary / "deepspeed")
             self._together(final, lambda: _raise(problem), everywhere=True)
             with engine.whole() as model:
@@ -80,7 +85,9 @@ class Checkpoints:
             RunError: it belongs to another run, or none is whole.
             WeightsError: it belongs to other encoders, or holds what must not be unpickled.
         """
-        chosen = self.ranks.first(self._choose() if self.ranks.main else 0)
+        found: list[int] = []
+        self._together(self.folder, lambda: found.append(self._choose()))
+        chosen = self.ranks.first(found[0] if found else 0)
         if chosen < 0:
             return None
         path = self.folder / f"step-{chosen:08d}"
@@ -102,7 +109,7 @@ class Checkpoints:
             if problem is None:
                 return int(path.name[5:])
             self._warn(f"WARNING: checkpoint {path} is damaged ({problem}): moved aside, the one before it is used")
-            _replace(path, path.with_suffix(".damaged"))
+            self._set_aside(path)
         if paths:
             raise RunError(f"no checkpoint in {self.folder} is whole: copy one back, or delete that folder")
         return -1
@@ -112,48 +119,55 @@ class Checkpoints:
             script.unlink()
         states.write(temporary, progress, self.belonging, digest)
         sync(temporary / "deepspeed")
+        self.held.check()
         if final.exists():  # saved at the same step, before its epoch was tested
-            _replace(final, final.with_suffix(".old"))
+            os.rename(final, temporary / OLD)
         os.rename(temporary, final)
         sync(self.folder)
-        for path in [*runs.published(self.folder)[self.keep :], *self.folder.glob("step-*.old")]:
-            _delete(path)
+        shutil.rmtree(final / OLD, ignore_errors=True)
+        for path in runs.published(self.folder)[self.keep :]:
+            gone = self._take_away(path)
+            os.rename(gone / OLD, gone / "deleted")  # so that nothing half-deleted is ever put back
+            shutil.rmtree(gone)
+
+    def _begin(self, temporary: Path) -> None:
+        temporary.mkdir()
+        self.held.check()
 
     def _clean(self) -> None:
+        """Take from an earlier start, which may still live, the means to publish; finish or undo what it began."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.glob("step-*.tmp"):
-            shutil.rmtree(path)
-        for path in self.folder.glob("step-*.old"):
-            if path.with_suffix("").exists():
-                _delete(path)
-            else:  # killed between two renames
-                os.rename(path, path.with_suffix(""))
+        for path in list(self.folder.glob("step-*.tmp")):
+            gone, final = self._temporary(path), self.folder / path.name.partition(".")[0]
+            with suppress(FileNotFoundError):  # it has just been published
+                os.rename(path, gone)
+            if (gone / OLD).exists() and not final.exists():
+                os.rename(gone / OLD, final)
+            shutil.rmtree(gone, ignore_errors=True)  # ranks of the earlier start may still write into it
+        for path in runs.published(self.folder):
+            shutil.rmtree(path / OLD, ignore_errors=True)
+
+    def _set_aside(self, path: Path) -> None:
+        gone, damaged = self._take_away(path), path.with_suffix(".damaged")
+        if damaged.exists():
+            shutil.rmtree(damaged)
+        os.rename(gone / OLD, damaged)
+        gone.rmdir()
+
+    def _take_away(self, path: Path) -> Path:
+        """Move a published checkpoint to where nothing of its name counts, as OLD in a folder of this start."""
+        gone = self._temporary(path)
+        self._begin(gone)
+        os.rename(path, gone / OLD)
+        return gone
+
+    def _temporary(self, path: Path) -> Path:
+        return path.with_name(f"{path.name.removesuffix('.tmp')}.{self.held.token}.tmp")
 
     def _together(self, path: Path, work: Callable[[], object], everywhere: bool = False) -> None:
-        """Have rank 0 (or all ranks) do its part of writing `path`; all ranks fail if one does."""
-        problem: TrainingError | None = None
-        if self.ranks.main or everywhere:
-            try:
-                with writing(path):
-                    work()
-            except TrainingError as error:
-                problem = error
-        if self.ranks.any(problem is not None):
-            raise problem or TrainingError(f"another rank could not write {path}; its log says why")
+        together(self.ranks, self.held, path, work, everywhere)
 
 
 def _raise(problem: OSError | None) -> None:
     if problem is not None:
         raise problem
-
-
-def _replace(path: Path, by: Path) -> None:
-    if by.exists():
-        shutil.rmtree(by)
-    os.rename(path, by)
-
-
-def _delete(path: Path) -> None:
-    gone = path.with_suffix(".tmp")  # so that nothing half-deleted has a name that counts
-    os.rename(path, gone)
-    shutil.rmtree(gone)

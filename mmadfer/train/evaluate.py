@@ -58,13 +58,17 @@ class Predictions:
         return {"uar": metrics.uar(self.confusion), "war": metrics.war(self.confusion)}
 
     def write(self, path: Path) -> None:
-        """Write one line a clip as CSV: id, label, predicted, and p_<label> for each class; atomic."""
+        """Write `csv`; atomic."""
+        write_text(path, self.csv())
+
+    def csv(self) -> str:
+        """One line a clip: id, label, predicted, and p_<label> for each class."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["id", "label", "predicted", *(f"p_{name}" for name in self.names)])
         for clip, truth, guess, row in zip(self.ids, self.labels, self.predicted, self.probabilities, strict=True):
             table.writerow([clip, self.names[truth], self.names[guess], *(f"{p:.6f}" for p in row)])
-        write_text(path, text.getvalue())
+        return text.getvalue()
 
 
 def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str], ids: Sequence[str]) -> Predictions:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmadfer.files import write_text
+from mmadfer.lease import Held
 from mmadfer.optional import need
 from mmadfer.train.disk import writing
 
@@ -29,24 +29,31 @@ class Log:
 
     Args:
         folder: the fold directory.
+        held: its lease; once that is lost, nothing more is written.
         main: whether this is rank 0.
         prefix: put before each line on the terminal.
         echo: where lines go beside log.txt.
     """
 
-    def __init__(self, folder: Path, main: bool, prefix: str, echo: Callable[[str], None] | None = None) -> None:
-        self._folder, self._main, self._prefix = Path(folder), main, prefix
+    def __init__(
+        self, folder: Path, held: Held, main: bool, prefix: str, echo: Callable[[str], None] | None = None
+    ) -> None:
+        self._folder, self._held, self._main, self._prefix = Path(folder), held, main, prefix
         self._echo = echo or (lambda text: print(text, flush=True))
         self._board: Any = None
 
     def open(self, total: int) -> None:
-        """Begin after `total` steps of the run: what an earlier start wrote of later ones is cut off."""
+        """Begin after `total` steps of the run: what an earlier start wrote of later ones is cut off.
+
+        Both files become new ones, so that an earlier start that still lives cannot add to them.
+        """
         if not self._main:
             return
         need("tensorboard", "train")
         board = need("torch.utils.tensorboard", "train")
         with writing(self._folder):
-            self._cut(total)
+            self._renew("metrics.jsonl", lambda line: _keep(line, total))
+            self._renew("log.txt", lambda line: True)
             self._board = board.SummaryWriter(str(self._folder / "tensorboard"), purge_step=total + 1, flush_secs=30)
 
     def event(self, kind: str, **values: Any) -> None:
@@ -54,7 +61,8 @@ class Log:
         if not self._main:
             return
         line = {"event": kind, **{name: _finite(value) for name, value in values.items()}}
-        self._append("metrics.jsonl", json.dumps(line))
+        if not self._append("metrics.jsonl", json.dumps(line)):
+            return
         with writing(self._folder / "tensorboard"):
             for name in CURVES:
                 if isinstance(line.get(name), int | float):
@@ -69,21 +77,22 @@ class Log:
 
     def close(self) -> None:
         """Flush TensorBoard."""
-        if self._board is not None:
+        if self._board is not None and not self._held.lost:
             self._board.close()
 
-    def _append(self, name: str, line: str) -> None:
+    def _append(self, name: str, line: str) -> bool:
+        """Whether the fold is still this process's own, so that the line was written."""
         path = self._folder / name
         with writing(path), open(path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            if self._held.keeps():  # asked once the file is open: a successor puts another one in its place
+                file.write(line + "\n")
+        return not self._held.lost
 
-    def _cut(self, total: int) -> None:
-        path = self._folder / "metrics.jsonl"
+    def _renew(self, name: str, keep: Callable[[str], bool]) -> None:
+        path = self._folder / name
         if path.exists():
-            lines = [
-                line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if _keep(line, total)
-            ]
-            write_text(path, "".join(f"{line}\n" for line in lines))
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            self._held.write_text(path, "".join(f"{line}\n" for line in lines if keep(line)))
 
 
 def _keep(line: str, total: int) -> bool:

@@ -4,9 +4,10 @@ Every optimizer step is a pure function of the state that checkpoints hold and o
 stopped or killed goes on to the same final weights, bit for bit on one machine.
 """
 
+import json
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,17 +20,16 @@ from mmadfer.contract import Contract, licences
 from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
 from mmadfer.data.loader import Batch, Loader, batches, steps_per_epoch
 from mmadfer.data.store import Store
-from mmadfer.errors import ConfigError, RunError
-from mmadfer.files import write_json
-from mmadfer.lock import lock
+from mmadfer.errors import ConfigError
+from mmadfer.lease import Held
 from mmadfer.model.build import build, encoder_hash
+from mmadfer.train.alone import alone
 from mmadfer.train.checkpoint import Checkpoints
-from mmadfer.train.disk import writing
 from mmadfer.train.engine import Engine, learning_rate
 from mmadfer.train.evaluate import Predictions, run_test
 from mmadfer.train.guards import Outcome, Strikes
 from mmadfer.train.log import Log, Pace, duration
-from mmadfer.train.ranks import Ranks, connected, rank_from_environment
+from mmadfer.train.ranks import Ranks, connected, together
 from mmadfer.train.signals import stop_on_signals
 from mmadfer.train.state import Belonging, Progress
 
@@ -62,36 +62,36 @@ def train(config: Config, fold: int, folder: Path, resume: bool = False, stop: S
     Raises:
         RunError: the directory has been begun and `resume` is off, its checkpoints belong to another run, or another
             process is training it.
+        LostError: another start of this training has taken the fold over; this one has left it alone since.
         ConfigError, DataError, WeightsError: the configuration, the store, or encoder files cannot be used.
         TrainingError: three steps in a row were not finite, the disk is full, or another rank is gone.
     """
     folder = Path(folder)
-    done = _finished(folder, fold) if resume else None
-    if done is not None:
-        return done
-    with (
-        _alone(folder, resume) if rank_from_environment() == 0 else nullcontext(),
-        stop_on_signals() if stop is None else nullcontext(stop) as asked,
-        connected() as ranks,
-        closing(Trainer(config, fold, folder, ranks, asked)) as trainer,
-    ):
-        result = trainer.run(resume)
-        ranks.barrier()  # gloo sometimes aborts where a rank leaves while another still talks
-        return result
+    with stop_on_signals() if stop is None else nullcontext(stop) as asked, connected() as ranks:
+        if resume and (done := _finished(fold, folder, ranks)):
+            return done
+        with alone(folder, resume, ranks, asked) as held:
+            if resume and (done := _finished(fold, folder, ranks)):  # by the process that had the fold until now
+                return done
+            with closing(Trainer(config, fold, folder, ranks, held, asked)) as trainer:
+                result = trainer.run(resume)
+                ranks.barrier()  # gloo sometimes aborts where a rank leaves while another still talks
+                return result
 
 
 class Trainer:
     """One fold in the making, on one of its ranks."""
 
-    def __init__(self, config: Config, fold: int, folder: Path, ranks: Ranks, stop: Stop) -> None:
-        self.fold, self.folder, self.ranks, self.stop = fold, folder, ranks, stop
+    def __init__(self, config: Config, fold: int, folder: Path, ranks: Ranks, held: Held, stop: Stop) -> None:
+        self.fold, self.folder, self.ranks, self.held = fold, folder, ranks, held
+        self.stop = lambda: stop() or held.lost  # then the save that follows fails, on all ranks
         self.store = _store(config)
         config, self.prepared = as_prepared(config, self.store)
         self.config = config
         self.labels = config.data.labels or self.store.labels
         self.steps = steps_per_epoch(config, self.store, fold)
         batches(config, self.store, fold, 0, rank=ranks.rank, world=ranks.world)  # refuses what the ranks do not divide
-        self.log = Log(folder, ranks.main, f"fold {fold}  ")
+        self.log = Log(folder, held, ranks.main, f"fold {fold}  ")
         self.loader = Loader(
             self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index
         )
@@ -100,7 +100,7 @@ class Trainer:
         self.engine = Engine(model, config.train, ranks)
         origin, labels = self.store.header.fingerprint, list(self.labels)
         belonging = Belonging(config.model_dump(mode="json"), fold, origin, labels, self.encoder_hash, ranks.world)
-        self.checkpoints = Checkpoints(folder, belonging, config.train.keep, ranks, self.log.say)
+        self.checkpoints = Checkpoints(folder, held, belonging, config.train.keep, ranks, self.log.say)
         self.at, self.strikes, self.pace = Progress(), Strikes(), Pace()
         self.predictions: Predictions | None = None
         self._clock = time.monotonic()
@@ -240,11 +240,13 @@ class Trainer:
         assert self.predictions is not None
         scores, at = self.predictions.scores(), self.at
         self.log.event("end", epoch=at.epoch, step=at.total, **scores, seconds=at.seconds)
-        if self.ranks.main:
-            with writing(self.folder / "result.json"):
-                self.predictions.write(self.folder / "predictions.csv")
-                write_json(self.folder / "result.json", self._result(self.predictions))
+        together(self.ranks, self.held, self.folder / "result.json", self._publish)
         return Result(self.fold, self.folder, True, at.epoch, self.config.train.epochs, **scores)
+
+    def _publish(self) -> None:
+        assert self.predictions is not None
+        self.held.write_text(self.folder / "predictions.csv", self.predictions.csv())
+        self.held.write_text(self.folder / "result.json", json.dumps(self._result(self.predictions), indent=2) + "\n")
 
     def _result(self, predictions: Predictions) -> dict[str, Any]:
         return {
@@ -266,29 +268,12 @@ class Trainer:
         return f"{self.pace.speed * self.config.train.batch_size:.1f} clips/s"
 
 
-def _finished(folder: Path, fold: int) -> Result | None:
-    found = runs.result(folder)
-    if found is None:
-        return None
-    return Result(fold, folder, True, found["epoch"], found["epochs"], found["uar"], found["war"])
-
-
-@contextmanager
-def _alone(folder: Path, resume: bool) -> Iterator[None]:
-    """Keep other trainings out of the fold directory."""
-    _open(folder, resume)
-    with lock(folder):
-        _open(folder, resume)  # while this process waited, another one may have begun it
-        runs.clear_failed(folder)
-        yield
-
-
-def _open(folder: Path, resume: bool) -> None:
-    """Raises RunError where `folder` holds a begun fold that nobody asked to go on with."""
-    if not resume and runs.begun(folder):
-        raise RunError(f"{folder} has been begun: go on with --resume, or choose another run directory")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+def _finished(fold: int, folder: Path, ranks: Ranks) -> Result | None:
+    """The result that is there; all ranks learn it from rank 0, for file systems may show it to them later."""
+    found = runs.result(folder) if ranks.main else None
+    numbers = [float(found[key]) for key in ("epoch", "epochs", "uar", "war")] if found else [-1.0] * 4
+    epoch, epochs, uar, war = ranks.gather(numbers)[0]
+    return Result(fold, folder, True, int(epoch), int(epochs), uar, war) if epoch >= 0 else None
 
 
 def _store(config: Config) -> Store:

@@ -1,25 +1,31 @@
 """The processes that train one fold together: who they are, and how they agree.
 
-One process needs no launcher and no port. More are started by anything that sets RANK, LOCAL_RANK, WORLD_SIZE,
-MASTER_ADDR and MASTER_PORT (torchrun, srun, submitit). NCCL where there is a GPU, gloo elsewhere.
+One process needs no launcher and no port. More are started by srun, or by anything that sets RANK, LOCAL_RANK,
+WORLD_SIZE, MASTER_ADDR and MASTER_PORT (torchrun, submitit). NCCL where there is a GPU, gloo elsewhere.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 
-from mmadfer.errors import RunError, TrainingError
+from mmadfer import slurm
+from mmadfer.errors import MmadferError, RunError, TrainingError
+from mmadfer.lease import Held, LostError
+from mmadfer.train.disk import writing
 
 NEEDED = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 PATIENCE = timedelta(minutes=15)
 """How long a rank waits for the others: rank 0 alone writes and checks files."""
+LOST = 2.0
+"""What a rank tells the others where the fold has been taken over."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,36 @@ class Ranks:
         self.gather([0.0])
 
 
-def rank_from_environment() -> int:
-    """RANK, or 0 where nothing has started more than one process."""
-    return int(os.environ.get("RANK", "0"))
+def together(ranks: Ranks, held: Held, path: Path, work: Callable[[], object], everywhere: bool = False) -> None:
+    """Have rank 0 (or all ranks) do its part of reading or writing `path`; all ranks fail if one does.
+
+    Raises:
+        LostError: the fold has been taken over; on every rank.
+        TrainingError: a rank could not write, or another one failed.
+        MmadferError: whatever this rank's own part has raised.
+    """
+    problem = _attempt(held, path, work) if ranks.main or everywhere else None
+    code = LOST if isinstance(problem, LostError) else float(problem is not None)
+    worst = max(row[0] for row in ranks.gather([code]))
+    if worst == LOST and code != LOST:
+        raise LostError(f"{path.parent} was taken over by another start of this training")
+    if worst:
+        raise problem or TrainingError(f"another rank could not read or write {path}; its log says why")
+
+
+def _attempt(held: Held, path: Path, work: Callable[[], object]) -> MmadferError | None:
+    try:
+        with writing(path):
+            work()
+        return None
+    except MmadferError as error:
+        try:
+            held.check()  # what went wrong may have done so because the fold is another's by now
+        except LostError as lost:
+            return lost
+        except OSError:
+            pass
+        return error
 
 
 @contextmanager
@@ -89,7 +122,8 @@ def connected() -> Iterator[Ranks]:
 
 
 def _join() -> Ranks:
-    rank, world = rank_from_environment(), int(os.environ.get("WORLD_SIZE", "1"))
+    slurm.adopt()
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     missing = [name for name in NEEDED if name not in os.environ]
     if world > 1 and missing:
         raise RunError(f"WORLD_SIZE is {world}, but the launcher has not set {', '.join(missing)}")

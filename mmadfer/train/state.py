@@ -12,6 +12,8 @@ from mmadfer.files import sha256, write_json
 
 FORMAT = 1
 STATE = "state.json"
+OLD = "old"
+"""In a checkpoint: the one that it replaces, until that is deleted; no part of it."""
 
 
 @dataclass
@@ -138,7 +140,7 @@ def damage(path: Path) -> str | None:
 
 def _files(folder: Path) -> list[str]:
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return sorted(name for name in found if name != STATE)
+    return sorted(name for name in found if name != STATE and not name.startswith(f"{OLD}/"))
 
 
 def _mark(path: Path) -> dict[str, Any]:

@@ -99,10 +99,10 @@ def _lock(folder: Path, wait: float) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 
 
-def test_only_one_process_holds_a_fold(tmp_path: Path) -> None:
+def test_only_one_process_holds_a_folder(tmp_path: Path) -> None:
     with lock(tmp_path):
         other = _lock(tmp_path, 1.2)
-        assert "is being trained by another process: wait for it" in other.communicate(timeout=30)[1]
+        assert "is being used by another process: wait for it" in other.communicate(timeout=30)[1]
     assert _lock(tmp_path, 0).wait(timeout=30) == 0
 
 

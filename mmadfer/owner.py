@@ -1,0 +1,75 @@
+"""Who trains a fold: a process of a machine, and of a SLURM job."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who trains a fold."""
+
+    token: str
+    """Of this one time that the fold was taken."""
+    cluster: str
+    """SLURM's name of the cluster; empty elsewhere."""
+    job: str
+    """SLURM's id, `12` or `12_3` of an array, the same after each requeue; empty elsewhere."""
+    restart: int
+    """How often SLURM has requeued the job."""
+    host: str
+    boot: str
+    """One start of a machine, and the process numbering within it; empty where the system does not say."""
+    pid: int
+    born: str
+    """When the process began, in the machine's own count; tells it from a later one with its number."""
+    started: str
+    """When the lease was taken, in UTC, for people."""
+
+    def __str__(self) -> str:
+        job = f"job {self.job}, start {self.restart + 1}, " if self.job else ""
+        return f"{job}process {self.pid} on {self.host} since {self.started}"
+
+    def dead(self) -> bool:
+        """Whether it is known to have ended; only a process of this machine is."""
+        return bool(self.boot) and self.boot == _boot() and _born(self.pid) != self.born
+
+    def before(self, other: "Owner") -> bool:
+        """Whether it is an earlier start of the same SLURM job."""
+        same = bool(self.job) and (self.cluster, self.job) == (other.cluster, other.job)
+        return same and self.restart < other.restart
+
+
+def this_process() -> Owner:
+    """This process, as one that takes a fold now."""
+    get, now = os.environ.get, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    array, task = get("SLURM_ARRAY_JOB_ID"), get("SLURM_ARRAY_TASK_ID")
+    return Owner(
+        token=uuid4().hex[:12],
+        cluster=get("SLURM_CLUSTER_NAME", ""),
+        job=f"{array}_{task}" if array else get("SLURM_JOB_ID", ""),
+        restart=int(get("SLURM_RESTART_COUNT") or 0),
+        host=os.uname().nodename,
+        boot=_boot(),
+        pid=os.getpid(),
+        born=_born(os.getpid()),
+        started=now,
+    )
+
+
+def _boot() -> str:
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str:
+    """Start time of a process in clock ticks since the machine's; empty where there is none, or it is only a name."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return ""
+    return "" if state in "ZX" else fields[18]
