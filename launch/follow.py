@@ -62,6 +62,8 @@ class FoldView:
     """The last value of each field of the events."""
     done: int = 0
     """Finished epochs."""
+    resumes: int = 0
+    """How often it went on from a checkpoint."""
     started: float = 0.0
     ended: float = 0.0
 
@@ -76,6 +78,7 @@ class FoldView:
         finished = []
         for event in self.tail.read():
             self.latest.update({key: value for key, value in event.items() if value is not None})
+            self.resumes += event.get("event") == "resume"
             if event.get("event") == "epoch" and int(event.get("epoch", 0)) > self.done:
                 finished.append(event)
                 self.done = int(event["epoch"])

@@ -1,4 +1,4 @@
-"""What runs inside a submitit job: one fold on each of its ranks, or the report.
+"""What runs inside a submitit job: one fold on each of its ranks, the report, or the export.
 
 Nothing heavy is imported before it runs.
 
@@ -98,6 +98,27 @@ class ReportJob:
         from mmadfer.report import report
 
         report(Path(self.run), {})
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again: this same job."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """The finished folds of a run as ONNX, as a job of its own."""
+
+    run: str
+    threads: int = 1
+
+    def __call__(self) -> None:
+        """Write RUN/export."""
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        from mmadfer.launch.exports import export_run
+
+        export_run(Path(self.run))
 
     def checkpoint(self) -> Any:
         """What submitit queues again: this same job."""

@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from mmadfer.launch.job import FoldJob
 
 SIGNAL_DELAY = 120
 """Seconds between the signal and the end of the time limit: one step and one checkpoint."""
+EXPORT_MINUTES = 8 * 60
+"""Time limit of the export of all folds."""
 RETRIES = 20
 """How often a fold may run into its time limit and be queued again."""
 
@@ -38,6 +40,11 @@ class Resources:
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What `resources` makes the same of, as plain values."""
+        values = {**asdict(self), "time": str(self.minutes)}
+        return {key: value for key, value in values.items() if key not in ("cluster", "minutes")}
 
     @property
     def ranks_per_node(self) -> int:
@@ -86,10 +93,23 @@ def slurm_parameters(name: str, resources: Resources, environment: dict[str, str
 
 def report_parameters(name: str, resources: Resources, environment: dict[str, str], array: str) -> dict[str, Any]:
     """submitit's SLURM parameters for the report, which waits for every fold to end, well or badly."""
-    one = replace(resources, gpus=0, nodes=1, cpus=1, parallel=1, minutes=30)
-    parameters = slurm_parameters(f"{name}-report", one, environment)
+    return _after(f"{name}-report", replace(resources, cpus=1, minutes=30), environment, array)
+
+
+def export_parameters(
+    name: str, resources: Resources, environment: dict[str, str], report: str | None
+) -> dict[str, Any]:
+    """submitit's SLURM parameters for the export, which waits for the report to end, and looks what is finished."""
+    one = replace(resources, cpus=resources.threads, minutes=EXPORT_MINUTES)
+    return _after(f"{name}-export", one, environment, report)
+
+
+def _after(name: str, resources: Resources, environment: dict[str, str], job: str | None) -> dict[str, Any]:
+    """One process without GPUs after `job`. Never afterok: a fold that fails and passes later would not count."""
+    one = replace(resources, gpus=0, nodes=1, parallel=1)
+    parameters = slurm_parameters(name, one, environment)
     del parameters["array_parallelism"]
-    return {**parameters, "dependency": f"afterany:{array}"}
+    return {**parameters, "dependency": f"afterany:{job}"} if job else parameters
 
 
 def _where(resources: Resources) -> dict[str, Any]:

@@ -1,12 +1,52 @@
-"""What SLURM says: asked once for all jobs of a run, with its own commands."""
+"""What SLURM says and is told: its own commands, each called once for all jobs of a run."""
 
+import re
 import shutil
 import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from mmadfer.errors import RunError
+from mmadfer.slurm import hosts
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds that a command of SLURM may take."""
+OVER = (
+    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL"),
+    *("DEADLINE", "REVOKED"),
+)
+"""States that a job does not leave by itself; all others are live."""
+NEVER = (
+    *("DependencyNeverSatisfied", "BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit"),
+    *("InvalidAccount", "InvalidQOS"),
+)
+"""Reasons of pending jobs that waiting does not mend."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, or one element of an array, as SLURM sees it."""
+
+    id: str
+    """As SLURM prints it: `12`, or `12_0`."""
+    state: str
+    """In capitals: PENDING, RUNNING, ..."""
+    reason: str = ""
+    nodes: str = ""
+    left: str = ""
+    """Until the time limit."""
+    restarts: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether it runs or may still run."""
+        return self.state not in OVER
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it waits for what will not come."""
+        held = self.reason.startswith("JobHeld") or "requeued held" in self.reason.replace("_", " ")
+        return self.state == "PENDING" and (held or self.reason in NEVER or self.reason.endswith("PerJob"))
 
 
 def present() -> bool:
@@ -25,6 +65,76 @@ def present() -> bool:
         return True
     if said is not None and " is DOWN" not in said.stdout:
         return False
-    raise RunError(
-        "SLURM does not answer (`scontrol ping`): wait for it, or train on this machine with --cluster local"
-    )
+    raise RunError("SLURM does not answer (`scontrol ping`): wait for it, or train here with --cluster local")
+
+
+def query(ids: Iterable[str]) -> dict[str, Job]:
+    """These jobs by id, with all elements of the arrays among them: one call, and one more for those long gone.
+
+    A job that SLURM has forgotten is left out.
+
+    Raises:
+        RunError: SLURM does not answer.
+    """
+    bases = sorted({name.partition("_")[0] for name in ids})
+    if not bases:
+        return {}
+    listed = _ask("squeue", "-h", "-r", "-t", "all", "-j", ",".join(bases), "-O", _FIELDS, missing="Invalid job id")
+    found = {job.id: job for job in _jobs(listed)}
+    known = {name.partition("_")[0] for name in found}
+    gone = [name for name in bases if name not in known]
+    return {**({job.id: job for job in _accounted(gone)} if gone else {}), **found}
+
+
+def last_ends(ids: Iterable[str]) -> dict[str, str]:
+    """How the last start of each job ended that was queued again: PREEMPTED, NODE_FAIL, REQUEUED, ...; one call.
+
+    Empty where the cluster keeps no accounts.
+    """
+    names = sorted(ids)
+    return {job.id: job.state for job in _accounted(names, "-D") if not job.live or job.state == "REQUEUED"}
+
+
+def cancel(*ids: str) -> None:
+    """End jobs: running ones get SIGTERM, and the cluster's KillWait to save.
+
+    Raises:
+        RunError: SLURM does not answer, or refuses.
+    """
+    if ids:
+        _ask("scancel", *ids, missing="Invalid job id")
+
+
+_FIELDS = "JobArrayID:|,State:|,Reason:|,NodeList:|,TimeLeft:|,RestartCnt:|"
+_PAST = "JobID,State,Reason,NodeList"
+
+
+def _accounted(ids: list[str], *options: str) -> list[Job]:
+    if not ids or not shutil.which("sacct"):
+        return []
+    return _jobs(_ask("sacct", "-n", "-P", "-X", *options, "-j", ",".join(ids), "-o", _PAST, missing="accounting"))
+
+
+def _jobs(text: str) -> list[Job]:
+    jobs = [_job(line.split("|")) for line in text.splitlines() if "|" in line]
+    # waiting elements of an array are one line: 12_[0,2-3%2], which is written like a list of nodes
+    return [replace(job, id=name) for job in jobs for name in hosts(re.sub(r"%\d+]$", "]", job.id))]
+
+
+def _job(words: list[str]) -> Job:
+    name, state, reason, nodes, left, restarts = [*(word.strip() for word in words), "", "", "", ""][:6]
+    nothing = ("None", "None assigned", "N/A", "(null)")
+    reason, nodes = ("" if word in nothing else word for word in (reason, nodes))
+    # "CANCELLED by 1000", and "CANCELLED+" where sacct cuts a word
+    return Job(name, (state.split() or ["UNKNOWN"])[0].rstrip("+"), reason, nodes, left, int(restarts or 0))
+
+
+def _ask(*command: str, missing: str) -> str:
+    """What a command prints; nothing where it complains about what is `missing`."""
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RunError(f"SLURM does not answer ({command[0]}: {error}): try again later") from error
+    if said.returncode and missing not in said.stderr:
+        raise RunError(f"SLURM does not answer ({command[0]}: {said.stderr.strip()[-300:]}): try again later")
+    return said.stdout

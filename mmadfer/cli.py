@@ -180,6 +180,17 @@ def export_weights(
     export(path, out, fold)
 
 
+@export_app.command("run")
+def export_run(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    clips: Annotated[int, typer.Option(min=1, help="Test clips of each fold, evenly spread, that prove parity.")] = 100,
+) -> None:
+    """Each finished fold to RUN/export/fold-K.onnx, with the proof beside it."""
+    from mmadfer.launch.exports import export_run
+
+    export_run(run.absolute(), clips)
+
+
 @app.command()
 def doctor(
     store: Annotated[Path | None, typer.Argument(help="A store to verify.")] = None,
@@ -195,9 +206,9 @@ def doctor(
 
 
 def _add_launch() -> None:
-    from mmadfer.launch.five_fold import launch
+    from mmadfer.launch.five_fold import app as launch_app
 
-    app.command()(launch)
+    app.add_typer(launch_app, name="launch")
 
 
 _add_launch()

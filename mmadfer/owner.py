@@ -32,9 +32,13 @@ class Owner:
         job = f"job {self.job}, start {self.restart + 1}, " if self.job else ""
         return f"{job}process {self.pid} on {self.host} since {self.started}"
 
+    def here(self) -> bool:
+        """Whether it is known to be of this machine, in its present life."""
+        return bool(self.boot) and self.boot == _boot()
+
     def dead(self) -> bool:
         """Whether it is known to have ended; only a process of this machine is."""
-        return bool(self.boot) and self.boot == _boot() and _born(self.pid) != self.born
+        return self.here() and _born(self.pid) != self.born
 
     def before(self, other: "Owner") -> bool:
         """Whether it is an earlier start of the same SLURM job."""

@@ -1,0 +1,119 @@
+"""`mmadfer launch status | cancel | resume RUN`, for runs on SLURM and on this machine."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmadfer import config as configs
+from mmadfer import run as runs
+from mmadfer.errors import RunError
+from mmadfer.launch import guard, options, plan, record, slurm, task
+from mmadfer.owner import Owner
+
+LEAVE = 60.0
+"""Seconds that a stopped local launch has to end its folds, which save."""
+Run = Annotated[Path, typer.Argument(help="Run directory.")]
+
+
+def status(
+    run: Run, as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, for programs.")] = False
+) -> None:
+    """Show each fold's state, epoch, last scores, time left and restarts."""
+    from mmadfer.launch import status as states
+
+    found = states.status(run.absolute())
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        states.show(found)
+
+
+def cancel(run: Run) -> None:
+    """End a run's jobs, or its launcher on this machine; folds that train save first, as far as time allows."""
+    run = runs.read(run.absolute()).path
+    left = record.read(run)
+    if left and left.launcher and not left.jobs:
+        _cancel_here(run, left, left.launcher)
+        return
+    jobs = slurm.query(left.jobs.values()) if left else {}
+    followers = [name for name in (left.followers if left else []) if name in jobs and jobs[name].live]
+    own = left.fold_ids if left and left.jobs else {k: owner.job for k, owner in guard.live(run).items() if owner.job}
+    folds = [name for name in own.values() if not left or (name in jobs and jobs[name].live)]
+    slurm.cancel(*followers)  # first: the report would start as soon as the folds have ended
+    slurm.cancel(*folds)
+    if not followers and not folds:
+        _nothing_to_end(run)
+        return
+    print(f"SLURM ends {', '.join([*folds, *followers])}; folds that run save, and go on with\n  {_resume(run)}")
+
+
+def resume(
+    run: Run,
+    *,
+    overrides: options.Set = None,
+    folds: options.Folds = None,
+    cluster: options.Cluster = None,
+    gpus: options.Gpus = None,
+    cpus: options.Cpus = None,
+    nodes: options.Nodes = None,
+    parallel: options.Parallel = None,
+    time: options.Time = None,
+    partition: options.Partition = None,
+    account: options.Account = None,
+    qos: options.Qos = None,
+    constraint: options.Constraint = None,
+    export: Annotated[bool | None, typer.Option("--export/--no-export", help=options.EXPORT)] = None,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Go on with the unfinished folds of a run, as it was launched; options given here replace those of the launch."""
+    run = runs.read(run.absolute()).path
+    settings = runs.absolute(configs.load(run / "config.yaml", overrides or ()))
+    left = record.read(run)
+    kept = _kept(left, cluster)
+    size = {"gpus": gpus, "nodes": nodes, "cpus": cpus, "parallel": parallel, "time": time}
+    where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+    wanted = {key: kept.get(key) if value is None else value for key, value in {**size, **where}.items()}
+    wanted["nodes"] = wanted["nodes"] or 1
+    chosen = plan.parse_folds(folds, settings) if folds or not left else left.folds
+    resources = plan.resources(settings, chosen, cluster or (left.cluster if left else None), **wanted)
+    exporting = bool(kept.get("export")) if export is None else export
+    options.carry_out(task.Launch(run, settings, chosen, resources, resume=True, export=exporting), dry_run)
+
+
+def _kept(left: record.Record | None, cluster: str | None) -> dict[str, Any]:
+    """The options of the last launch; on another cluster those of the size of a fold mean nothing."""
+    if left is None:
+        return {}
+    return left.options if cluster in (None, left.cluster) else {"export": left.options.get("export")}
+
+
+def _cancel_here(run: Path, left: record.Record, launcher: Owner) -> None:
+    if not launcher.here():
+        raise RunError(f"{run} was launched by {launcher}: end it there")
+    if not left.launching:
+        _nothing_to_end(run)
+        return
+    os.kill(launcher.pid, signal.SIGTERM)
+    print(f"process {launcher.pid} ends its folds; they save first", flush=True)
+    end = time.monotonic() + LEAVE
+    while left.launching:
+        if time.monotonic() > end:
+            raise RunError(f"process {launcher.pid} has not ended within {LEAVE:.0f} s: look at {run / 'jobs'}")
+        time.sleep(0.1)
+    print(f"ended; to go on:\n  {_resume(run)}")
+
+
+def _nothing_to_end(run: Path) -> None:
+    who = guard.holders(run)
+    if who:
+        raise RunError(f"{run} was not started by `mmadfer launch`: {'; '.join(who)}; end it there")
+    print(f"nothing of {run} is running or queued")
+
+
+def _resume(run: Path) -> str:
+    return task.command("resume", run)

@@ -1,0 +1,43 @@
+"""Who holds a run: a second launch into it is refused while anybody does."""
+
+from pathlib import Path
+
+from mmadfer import lease
+from mmadfer import run as runs
+from mmadfer.errors import RunError
+from mmadfer.launch import record, slurm
+
+NAMED = 4
+"""Holders that a message names; of the others it gives the number."""
+
+
+def refuse_live(run: Path) -> None:
+    """Raise a RunError that names who holds the run, if anybody does; or where that cannot be known."""
+    who = holders(run)
+    if not who:
+        return
+    more = f", and {len(who) - NAMED} more" if len(who) > NAMED else ""
+    raise RunError(
+        f"{run} is live, and two launches never share a run: {'; '.join(who[:NAMED])}{more}. "
+        f"`mmadfer launch status {run}` shows it, `mmadfer launch cancel {run}` ends it."
+    )
+
+
+def holders(run: Path) -> list[str]:
+    """In words, everything that trains in this run, or may still begin to."""
+    left = record.read(run)
+    who = []
+    if left:
+        jobs = slurm.query(left.fold_ids.values())
+        for fold, name in left.fold_ids.items():
+            if name in jobs and jobs[name].live:
+                who.append(f"fold {fold} is SLURM job {name} ({jobs[name].state})")
+        if left.launching:
+            who.append(f"it was launched here by {left.launcher}")
+    return who or [f"fold {fold} is being trained by {owner}" for fold, owner in live(run).items()]
+
+
+def live(run: Path) -> dict[int, Owner]:
+    """Who is training each fold right now, whoever started it."""
+    found = {fold: lease.holder(runs.fold_dir(run, fold)) for fold in runs.folds(run)}
+    return {fold: owner for fold, owner in found.items() if owner is not None}

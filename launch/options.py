@@ -1,0 +1,44 @@
+"""The options that `launch` and `launch resume` share, and what is done with them."""
+
+from typing import Annotated
+
+import typer
+
+from mmadfer import run as runs
+from mmadfer.launch import task
+
+SLURM = "SLURM"
+"""Name of the help panel."""
+EXPORT = "Afterwards export each finished fold to RUN/export/fold-K.onnx, with parity."
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
+Folds = Annotated[str | None, typer.Option(help="Folds to train: 1-5 or 1,3 (default: all).")]
+Cluster = Annotated[str | None, typer.Option(help="local or slurm (default: slurm where a cluster answers).")]
+Gpus = Annotated[int | None, typer.Option("--gpus-per-fold", min=0, help="GPUs of a fold; one rank each.")]
+Cpus = Annotated[int | None, typer.Option("--cpus-per-fold", min=1, help="CPU cores of a fold.")]
+Nodes = Annotated[int | None, typer.Option("--nodes-per-fold", min=1, help="Nodes of a fold (default: 1).")]
+Parallel = Annotated[
+    int | None, typer.Option("--array-parallelism", min=1, help="Folds at a time (default: as GPUs allow).")
+]
+Time = Annotated[str | None, typer.Option(help="Time limit of a job: 480 or 8:00:00.")]
+Partition = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
+Account = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
+Qos = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
+Constraint = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show everything, make and submit nothing.")]
+
+
+def carry_out(wanted: task.Launch, dry_run: bool) -> None:
+    """Start a launch, or show what it would do.
+
+    Raises:
+        ConfigError, DataError: a file that training needs is not there, or cannot be used.
+        RunError: the run cannot be launched.
+    """
+    runs.check_files(wanted.config)
+    if dry_run:
+        from mmadfer.launch.dry_run import describe
+
+        print(describe(wanted))
+    elif code := task.start(wanted):
+        raise typer.Exit(code)

@@ -1,0 +1,57 @@
+"""What a launch leaves behind in RUN/jobs/launch.json, so that status, cancel and resume need no options.
+
+cluster, folds, options    as resolved at the launch; `options` are those of `plan.resources`, and `export`
+jobs                       SLURM ids by name: `fold 1`, ..., `report`, `export`
+launcher                   the process of a local launch, as in a lease
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmadfer.files import write_json
+from mmadfer.owner import Owner
+
+PLACE = Path("jobs", "launch.json")
+"""In the run directory."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One launch."""
+
+    cluster: str
+    folds: list[int]
+    options: dict[str, Any]
+    jobs: dict[str, str] = field(default_factory=dict)
+    launcher: Owner | None = None
+
+    @property
+    def launching(self) -> bool:
+        """Whether the process of a local launch is known to be alive; it can only be on its own machine."""
+        return self.launcher is not None and self.launcher.here() and not self.launcher.dead()
+
+    @property
+    def followers(self) -> list[str]:
+        """SLURM ids of the jobs that come after the folds; the last one first."""
+        return [self.jobs[name] for name in ("export", "report") if name in self.jobs]
+
+    @property
+    def fold_ids(self) -> dict[int, str]:
+        """SLURM id of each fold."""
+        return {int(name[5:]): job for name, job in self.jobs.items() if name.startswith("fold ")}
+
+    def write(self, run: Path) -> None:
+        """Leave it in the run directory."""
+        write_json(run / PLACE, asdict(self))
+
+
+def read(run: Path) -> Record | None:
+    """What the last launch left, or None where the run was made without one."""
+    try:
+        found = json.loads((run / PLACE).read_text(encoding="utf-8"))
+        launcher = found.pop("launcher", None)
+        return Record(**found, launcher=Owner(**launcher) if launcher else None)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

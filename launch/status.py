@@ -1,0 +1,211 @@
+"""How the folds of a run stand: what lies on disk, and what SLURM says of their jobs, asked once for all."""
+
+import shlex
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mmadfer import run as runs
+from mmadfer.errors import RunError
+from mmadfer.launch import exports, follow, guard, record, slurm
+from mmadfer.owner import Owner
+
+ENDED = {
+    "COMPLETED": "stopped",
+    "CANCELLED": "cancelled",
+    "TIMEOUT": "time limit",
+    "PREEMPTED": "preempted",
+    "NODE_FAIL": "node failed",
+    "OUT_OF_MEMORY": "out of memory",
+}
+"""What SLURM calls the end of a job that left no result; all else is a failure."""
+AGAIN = {**ENDED, "REQUEUED": "requeued", "FAILED": "a failure"}
+STYLES = {"finished": "green", "running": "cyan", "queued": "dim", "not begun": "dim", "stopped": "yellow"}
+
+
+@dataclass(frozen=True)
+class FoldStatus:
+    """One fold."""
+
+    fold: int
+    state: str
+    """finished, running, queued, not begun, stopped, failed, cannot run, or what ended it."""
+    detail: str = ""
+    """Node, or the reason to wait."""
+    job: str | None = None
+    epoch: int = 0
+    epochs: int = 0
+    uar: float | None = None
+    war: float | None = None
+    left: float | None = None
+    """Seconds of training that are left, by the last epoch."""
+    limit: str = ""
+    """Until SLURM's time limit."""
+    restarts: int = 0
+    words: str = ""
+    """The last words of a failure."""
+    log: str | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it runs, or may still run."""
+        return self.state not in ("finished", "not begun", "stopped", "failed", *ENDED.values())
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run."""
+
+    run: Path
+    cluster: str
+    folds: list[FoldStatus]
+    report: str
+    export: str
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "run": str(self.run)}
+
+
+def status(run: Path) -> Status:
+    """How a run stands; where SLURM does not answer, what lies on disk.
+
+    Raises:
+        RunError: it is not a run.
+    """
+    config, left, beating = runs.read(run).config, record.read(run), guard.live(run)
+    ids = left.jobs if left else {}
+    own = left.fold_ids if left and ids else {k: owner.job for k, owner in beating.items() if owner.job}
+    jobs, ends, note = _asked([*ids.values(), *own.values()])
+    launched = left.folds if left and left.launching else []
+    folds = []
+    for fold in range(1, config.data.folds + 1):
+        one, job = _on_disk(run, fold, config.train.epochs), jobs.get(own.get(fold, ""))
+        if one.state != "finished":
+            one = _in_slurm(one, job, ends) if job else _here(one, beating.get(fold), fold in launched)
+        folds.append(_with_words(run, replace(one, job=own.get(fold))))
+    page = run / "report" / "report.html"
+    report = _follower(run, jobs.get(ids.get("report", "")), str(page) if page.is_file() else "")
+    done = exports.exported(run)
+    export = _follower(run, jobs.get(ids.get("export", "")), f"{len(done)} of {len(folds)} folds" if done else "")
+    return Status(run, left.cluster if left else "", folds, report, export, note)
+
+
+def show(found: Status, console: Console | None = None) -> None:
+    """Print the table, then the last words of what failed."""
+    console = console or Console()
+    if not console.is_terminal:
+        console = Console(width=160, file=console.file)
+    console.print(_table(found))
+    for one in found.folds:
+        if one.words:
+            console.print(f"fold {one.fold}: {one.words}", soft_wrap=True, highlight=False, markup=False)
+            if one.log:
+                console.print(f"  {one.log}", style="dim", soft_wrap=True, highlight=False, markup=False)
+    for name, text in (("report", found.report), ("export", found.export), ("note", found.note)):
+        if text:
+            console.print(f"{name:<7} {text}", soft_wrap=True, highlight=False, markup=False)
+    left = [one for one in found.folds if one.state != "finished"]
+    if left and not any(one.live for one in left):
+        again = shlex.join(["mmadfer", "launch", "resume", str(found.run)])
+        console.print(f"Go on with: {again}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _asked(ids: list[str]) -> tuple[dict[str, slurm.Job], dict[str, str], str]:
+    """The jobs, how those that were queued again had ended, and what kept SLURM from telling."""
+    try:
+        jobs = slurm.query(ids)
+        again = [job.id for job in jobs.values() if job.state == "PENDING" and job.restarts]
+        return jobs, slurm.last_ends(again), ""
+    except RunError as error:
+        return {}, {}, f"{error}; this is what lies on disk"
+
+
+def _on_disk(run: Path, fold: int, epochs: int) -> FoldStatus:
+    folder = runs.fold_dir(run, fold)
+    view = follow.FoldView(fold, epochs, follow.Tail(folder / "metrics.jsonl"))
+    view.advance("")
+    get = view.latest.get
+    one = FoldStatus(fold, "not begun", epoch=view.done, epochs=epochs, restarts=view.resumes)
+    one = replace(one, uar=get("uar"), war=get("war"))
+    if result := runs.result(folder):
+        return replace(one, state="finished", epoch=result["epoch"], uar=result["uar"], war=result["war"])
+    if view.done and get("seconds"):
+        one = replace(one, left=float(get("seconds", 0)) * (epochs - view.done))
+    return replace(one, state="failed" if runs.failure(folder) else "stopped" if view.latest else "not begun")
+
+
+def _in_slurm(one: FoldStatus, job: slurm.Job, ends: dict[str, str]) -> FoldStatus:
+    """What SLURM says of an unfinished fold goes before what lies on disk."""
+    one = replace(one, restarts=max(one.restarts, job.restarts), limit=job.left if job.state == "RUNNING" else "")
+    if job.stuck:
+        return replace(one, state="cannot run", detail=job.reason)
+    if job.state == "PENDING":
+        after = f"after {AGAIN.get(ends.get(job.id, ''), 'a restart')}: " if job.restarts else ""
+        return replace(one, state="queued", detail=f"{after}{job.reason}")
+    if job.live:
+        return replace(one, state=job.state.lower(), detail=f"on {job.nodes}" if job.nodes else job.reason)
+    return replace(
+        one, state=ENDED.get(job.state, "failed"), detail="" if job.state in (*ENDED, "FAILED") else job.state
+    )
+
+
+def _here(one: FoldStatus, owner: Owner | None, launched: bool) -> FoldStatus:
+    """An unfinished fold that SLURM knows nothing of."""
+    if owner:
+        return replace(one, state="running", detail=f"process {owner.pid} on {owner.host}")
+    return replace(one, state="queued") if launched and one.state != "failed" else one
+
+
+def _with_words(run: Path, one: FoldStatus) -> FoldStatus:
+    """With the reason that a failed fold left, or else the end of its SLURM log."""
+    if one.live or one.state in ("finished", "not begun"):
+        return one
+    told = runs.failure(runs.fold_dir(run, one.fold))
+    if told:
+        return replace(one, words=str(told.get("reason")), log=told.get("log"))
+    words, log = _last_words(run, one.job) if one.job else ("", None)
+    return replace(one, words=words, log=str(log) if log else None)
+
+
+def _last_words(run: Path, job: str) -> tuple[str, Path | None]:
+    """The last line that a SLURM job wrote, and where; what SLURM wrote itself only where there is nothing else."""
+    words, log = follow.last_lines(run / "jobs" / f"{job}_0_log.{end}" for end in ("err", "out"))
+    lines = words.splitlines() or [""]
+    return next((line for line in reversed(lines) if not line.startswith(("srun:", "slurmstepd:"))), lines[-1]), log
+
+
+def _follower(run: Path, job: slurm.Job | None, written: str) -> str:
+    """The state of the report or the export."""
+    if job is None or job.state == "COMPLETED":
+        return written
+    state = "cannot run" if job.stuck else ENDED.get(job.state, job.state.lower())
+    words, log = _last_words(run, job.id) if job.state == "FAILED" else ("", None)
+    told = f"{state} ({', '.join(filter(None, (f'SLURM job {job.id}', job.reason)))})"
+    return "; ".join(filter(None, (told, words, str(log or ""), written)))
+
+
+def _table(found: Status) -> Table:
+    where = f"{found.run}" + (f", launched on {found.cluster}" if found.cluster else "")
+    table = Table(title=escape(where), title_justify="left")
+    for heading in ("fold", "state", "", "job", "epoch", "UAR", "WAR", "left", "limit", "restarts"):
+        table.add_column(heading, justify="left" if heading in ("state", "") else "right")
+    for one in found.folds:
+        table.add_row(
+            str(one.fold),
+            f"[{STYLES.get(one.state, 'bold red')}]{escape(one.state)}",
+            escape(one.detail),
+            one.job or "",
+            f"{one.epoch}/{one.epochs}",
+            *("" if score is None else f"{score:.2%}" for score in (one.uar, one.war)),
+            str(timedelta(seconds=round(one.left))) if one.left is not None else "",
+            one.limit,
+            str(one.restarts),
+        )
+    return table

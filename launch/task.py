@@ -1,0 +1,170 @@
+"""One launch from its beginning to its end, here or on SLURM."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmadfer import run as runs
+from mmadfer.config import Config
+from mmadfer.launch import guard, plan, record, slurm, snapshot
+from mmadfer.launch.job import FoldJob
+from mmadfer.lock import lock
+from mmadfer.owner import this_process
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything that a launch needs to know."""
+
+    run: Path
+    config: Config
+    folds: list[int]
+    resources: plan.Resources
+    resume: bool
+    export: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of every job."""
+        return snapshot.environment(self.run)
+
+    def todo(self) -> list[int]:
+        """Folds that are not finished yet."""
+        return [fold for fold in self.folds if runs.result(runs.fold_dir(self.run, fold)) is None]
+
+    def jobs(self) -> list[FoldJob]:
+        """The jobs of these folds."""
+        return plan.jobs(self.run, self.todo(), self.resources)
+
+    def record(self) -> record.Record:
+        """What is left in the run for status, cancel and resume."""
+        options = {**self.resources.options(), "export": self.export}
+        local = self.resources.cluster == "local"
+        launcher = this_process() if local else None
+        return record.Record(self.resources.cluster, self.folds, options, launcher=launcher)
+
+
+def start(task: Launch) -> int:
+    """Carry out a launch; on SLURM it is submitted, here it is waited for. Returns the exit code.
+
+    Raises:
+        RunError: the run is live already, cannot be made, or SLURM does not take a job.
+    """
+    slurmed = task.resources.cluster == "slurm"
+    if slurmed:
+        from mmadfer.launch import on_slurm
+
+        on_slurm.refuse_without_slurm(task.run)
+    guard.refuse_live(task.run)
+    _prepare(task)
+    return _on_slurm(task) if slurmed else _here(task)
+
+
+def _prepare(task: Launch) -> None:
+    runs.create(task.run, task.config, task.resume)
+    kept = (task.run / "code").is_dir()
+    snapshot.take(task.run)
+    changed = snapshot.changed(task.run) if kept else []
+    if changed:
+        print(f"note: {len(changed)} files of the code have changed since the run began ({changed[0]}, ...).")
+        print(f"The run goes on with its own copy; remove {task.run / 'code'} to use the present code.")
+
+
+def _here(task: Launch) -> int:
+    """Train on this machine; exit code 0 if every fold is finished."""
+    from mmadfer.launch import follow, on_local
+
+    with _claimed(task):
+        task.record().write(task.run)
+    resources = task.resources
+    print(f"run {task.run}\n  from elsewhere: {command('status', task.run)}", flush=True)
+    limits = {"parallel": resources.parallel, "minutes": resources.minutes}
+    folds = on_local.LocalFolds(task.run, task.jobs(), task.environment, **limits)
+    show = follow.Follower(task.run, task.todo(), task.config.train.epochs)
+    try:
+        with _stoppable():
+            failed = on_local.train_here(folds, show)
+    except KeyboardInterrupt:
+        print(f"\nStopped. To go on from the last checkpoints:\n  {command('resume', task.run)}")
+        return 130
+    if failed:
+        print(f"Failed: fold {join(failed)}. When the cause is mended, go on with:\n  {command('resume', task.run)}")
+    if len(failed) == len(task.folds):
+        return 1
+    report(task.run)
+    return max(int(bool(failed)), _export_here(task))
+
+
+def report(run: Path) -> None:
+    """Write the report of what is finished."""
+    from mmadfer.report import report as write
+
+    write(run, {})
+
+
+def _export_here(task: Launch) -> int:
+    """Export in a process of its own, for the launcher loads no model; its exit code."""
+    if not task.export:
+        return 0
+    command = [sys.executable, "-m", "mmadfer.cli", "export", "run", str(task.run)]
+    return subprocess.run(command, env={**os.environ, **task.environment}, check=False).returncode
+
+
+def _on_slurm(task: Launch) -> int:
+    from mmadfer.launch import on_slurm
+
+    with _claimed(task) as last:
+        if last:  # what still waits for folds of an earlier launch would report on these too early
+            slurm.cancel(*last.followers)
+        run, name, made = task.run, task.config.name, task.record()
+        if jobs := task.jobs():
+            made = on_slurm.submit(run, name, jobs, task.resources, task.environment, made)
+        else:
+            report(run)
+            made = on_slurm.submit_export(run, name, task.resources, task.environment, made)
+    print(f"run {run}")
+    for job, number in made.jobs.items():
+        print(f"  {job}: SLURM job {number}")
+    print(f"Logs are in {run / 'jobs'}. To follow, end, and go on with it:")
+    print("".join(f"  {command(word, run)}\n" for word in ("status", "cancel", "resume")), end="")
+    return 0
+
+
+@contextmanager
+def _claimed(task: Launch) -> Iterator[record.Record | None]:
+    """Of launches that come together, one at a time looks whether the run is live, and leaves its own record."""
+    with lock(task.run / "jobs", "launched"):
+        guard.refuse_live(task.run)
+        yield record.read(task.run)
+
+
+def command(word: str, run: Path) -> str:
+    """The words that a user types: status, cancel or resume."""
+    return shlex.join(["mmadfer", "launch", word, str(run)])
+
+
+def join(items: object) -> str:
+    """Items as people list them."""
+    return ", ".join(map(str, items)) if isinstance(items, list | tuple) else str(items)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """While folds train, a polite end of this process is an interrupt, so that no fold is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP) if os.name == "posix" else (signal.SIGTERM,)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
