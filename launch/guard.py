@@ -6,6 +6,7 @@ from mmadfer import lease
 from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import record, slurm
+from mmadfer.owner import Owner
 
 NAMED = 4
 """Holders that a message names; of the others it gives the number."""
