@@ -39,8 +39,7 @@ from pathlib import Path
 
 from mmadfer.files import atomic
 from mmadfer.lock import QUIET, BusyError
-from mmadfer.owner import Owner as Owner
-from mmadfer.owner import this_process
+from mmadfer.owner import Owner, this_process
 
 BEAT = 10.0
 """Seconds between beats."""
