@@ -16,12 +16,15 @@ KEPT = 4
 class Blocks:
     """Gives uninitialised tensors on the CPU, and takes their memory back when nothing refers to it any more.
 
-    Threads may share it. It is meant for tensors of about one size: a block that is too small for what is wanted next
-    goes back to the system.
+    Threads may share it. It is meant for tensors of about one size: a block that is too small for what is wanted next,
+    or more than twice as large, goes back to the system.
+
+    Args:
+        kept: blocks that may wait for being used again.
     """
 
-    def __init__(self) -> None:
-        self._free: deque[np.ndarray] = deque(maxlen=KEPT)
+    def __init__(self, kept: int = KEPT) -> None:
+        self._free: deque[np.ndarray] = deque(maxlen=kept)
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A contiguous tensor with whatever was in memory.
@@ -45,5 +48,5 @@ class Blocks:
                 block = self._free.popleft()
             except IndexError:
                 return np.empty(size, np.uint8)
-            if len(block) >= size:
+            if size <= len(block) <= 2 * size:
                 return block

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from sys import intern
-from typing import Any
+from typing import Any, NamedTuple
+from zipfile import ZipInfo
 
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from mmadfer.errors import DataError
 
 FORMAT = "mmadfer-store"
 VERSION = 2
+LOCAL_HEADER = 30  # bytes before the name in a ZIP member; ours have nothing between the name and the content
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class Header:
     stamps: Mapping[str, str] = field(default_factory=dict)
     """Clip id -> stamp of its files as `mmadfer.data.stamp.stamp` gives it; only in the parts of a preparation, since
     dates are no part of what a store is."""
+
+
+class Place(NamedTuple):
+    """Where a record lies in the file, and the checksums that the index has of it."""
+
+    start: int
+    size: int
+    crc: int
+    head: int
+    head_crc: int
 
 
 def to_text(path: Path, header: Header, clips: Mapping[str, Clip], heads: Mapping[str, tuple[int, int]]) -> str:
@@ -86,14 +98,28 @@ def header(index: Mapping[str, Any], here: Path) -> Header:
         settings = PrepareConfig.model_validate(index["prepare"])
     except ValidationError as error:
         raise ValueError(f"its settings are not understood: {error}") from error
-    moved = Path(os.path.normpath(here / index["root_from_here"]))  # store and media were moved together
-    labels, root = tuple(index["labels"]), moved if moved.is_dir() else Path(index["root"])
+    labels, root = tuple(index["labels"]), _root(index, here)
     lost = {name: (size, digest) for name, (size, digest) in index["left_out_files"].items()}
     what = index["data_set"], labels, settings, root, index["fingerprint"], index["left_out"]
     return Header(*what, lost, index["stamps"])
+
+
+def _root(index: Mapping[str, Any], here: Path) -> Path:
+    """Where the media are: at the same place relative to the store, if the first one is there, as after a common move.
+
+    That this is a folder says little: of a store inside its own root, it is wherever the store was copied.
+    """
+    moved = Path(os.path.normpath(here / index["root_from_here"]))
+    return moved if index["clips"] and (moved / index["clips"][0]["media"]).exists() else Path(index["root"])
 
 
 def clip(row: dict[str, Any]) -> Clip:
     """What the index says of one clip."""
     row["label"] = intern(row["label"])  # a few words, shared by thousands of clips
     return Clip(**row)
+
+
+def place(member: ZipInfo, head: int, head_crc: int) -> Place:
+    """Where the record of a ZIP member is, whose head has this size and checksum."""
+    start = member.header_offset + LOCAL_HEADER + len(member.filename.encode())
+    return Place(start, member.file_size, member.CRC, head, head_crc)

@@ -10,10 +10,11 @@ size of the data set, for batches of B clips with frames of H x W and J bytes of
 
     read        B (T J + 4 x 512 x 128) for each of read_ahead + 2 batches
     decoded     3 B T S S for each of 3 batches: in use, waiting, being made; and 3 B T H W inside of DALI
-    preprocess  12 B T S S for each result that is kept, on the CPU
+    preprocess  12 B T S S for each result in use, on the CPU
 
 With 8 clips of 16 frames of 224 pixels and 16 kB, and 2 batches read ahead: 17, 77 and 77 MB, and about 80 MB besides
-for what DALI and the memory allocator keep (measured).
+for what DALI and the memory allocator keep (measured). Results of `preprocess` that were used at the same time, up to
+two, leave their memory for later ones; so do frames, on the CPU. A batch of less than half the size has it freed.
 """
 
 from collections import deque
@@ -37,7 +38,7 @@ from mmadfer.errors import ConfigError, DataError
 T = TypeVar("T")
 How = Callable[[str], Draw]
 Read = tuple[Draw, Record]
-_blocks = Blocks()
+_blocks = Blocks(2)
 
 
 @dataclass(frozen=True)
@@ -222,10 +223,22 @@ class Loader:
         try:
             return self._decoder.decode(frames)
         except DataError as error:
+            bad = self._undecodable(ids, frames) or ids
             raise DataError(
-                f"one of the clips {', '.join(ids)} in {self.store.path} is damaged: "
+                f"{self.store.path} has frames that cannot be decoded, of {', '.join(bad)}: "
                 f"delete the store and run `mmadfer prepare` again ({error})"
             ) from error
+
+    def _undecodable(self, ids: list[str], frames: Frames) -> list[str]:
+        """Which of the clips they are, each tried by itself."""
+        bad, each = list[str](), len(frames.jpegs) // len(ids)
+        for k, name in enumerate(ids):
+            jpegs = frames.jpegs[k * each : (k + 1) * each]
+            try:
+                self._decoder.decode(Frames(jpegs, frames.crops[k : k + 1], frames.flips[k : k + 1]))
+            except DataError:
+                bad.append(name)
+        return bad
 
     def _finish(self, batch: Batch) -> Batch:
         if self.device.type == "cpu":

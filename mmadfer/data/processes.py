@@ -60,11 +60,11 @@ def kill(workers: ProcessPoolExecutor) -> None:
 
 
 @contextmanager
-def _explained(*more: type[Exception]) -> Iterator[None]:
+def _explained(also: type[Exception] = OSError) -> Iterator[None]:
     """Say what to do where a system has no more processes, memory or open files, or has ended the fork server."""
     try:
         yield
-    except (EOFError, OSError, *more) as error:
+    except (EOFError, OSError, also) as error:
         raise DataError(
             f"worker processes cannot be started ({type(error).__name__}: {error}): use fewer --jobs, or allow more "
             "memory or open files (`ulimit -n`); a script of your own must call prepare under "

@@ -11,7 +11,7 @@ The bytes are a safetensors file whose tensors lie in this order, so that all bu
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -68,13 +68,25 @@ def check_id(clip: str) -> str:
     Raises:
         DataError: empty, absolute, too long, with `..`, a backslash or a control character.
     """
-    parts = clip.split("/")
-    if not clip.isprintable() or "\\" in clip or len(clip) > 200 or any(part in ("", ".", "..") for part in parts):
-        raise DataError(
-            f"clip id {clip!r} cannot be stored: use at most 200 printable characters, without a backslash, "
-            "a leading or trailing '/', '.' or '..'. Rename the file."
-        )
+    check_ids([clip])
     return clip
+
+
+def check_ids(clips: Iterable[str]) -> None:
+    """As `check_id`, of many: the error has the first five that cannot be stored."""
+    odd = [clip for clip in clips if not _is_storable(clip)]
+    if odd:
+        named = ", ".join(map(repr, odd[:5])) + (", …" if len(odd) > 5 else "")
+        raise DataError(
+            f"{'clip id' if len(odd) == 1 else f'{len(odd)} clip ids,'} {named} cannot be stored: use at most 200 "
+            "printable characters, without a backslash, a leading or trailing '/', '.' or '..'. Rename the "
+            f"file{'s' * (len(odd) > 1)}."
+        )
+
+
+def _is_storable(clip: str) -> bool:
+    named = all(part not in ("", ".", "..") for part in clip.split("/"))
+    return clip.isprintable() and "\\" not in clip and len(clip) <= 200 and named
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmadfer.data import index as indexes
-from mmadfer.data.index import Header
+from mmadfer.data.index import Header, Place
 from mmadfer.data.record import Clip, Head, Record, check_id, checked, decode, encode, read_head, runs
 from mmadfer.data.stamp import Digest, Files
 from mmadfer.errors import DataError
@@ -39,17 +39,6 @@ FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 ODD = (ValueError, LookupError, TypeError, RuntimeError, OSError, EOFError)
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, *ODD)
 """What `zipfile` and our own parsing raise on bytes that are not what they should be."""
-LOCAL_HEADER = 30  # bytes before the name in a ZIP member; ours have nothing between the name and the content
-
-
-class _Place(NamedTuple):
-    """Where a record lies in the file, and the checksums that the index has of it."""
-
-    start: int
-    size: int
-    crc: int
-    head: int
-    head_crc: int
 
 
 @contextmanager
@@ -129,7 +118,7 @@ class Store:
             self.header = indexes.header(index, self.path.parent)
             heads = {row["id"]: row.pop("head") for row in index["clips"]}
             self.clips = {row["id"]: indexes.clip(row) for row in index["clips"]}
-            self._places = {name: _place(members[_member(name).filename], *heads[name]) for name in self.clips}
+            self._places = {name: indexes.place(members[_member(name).filename], *heads[name]) for name in self.clips}
         except DAMAGE as error:
             self.close()
             raise DataError(_not_a_store(self.path, error)) from error
@@ -221,7 +210,7 @@ class Store:
             self._file = -1
 
     def __del__(self) -> None:
-        if getattr(self, "_file", -1) >= 0:
+        if os and getattr(self, "_file", -1) >= 0:  # at the interpreter's end, modules may be gone already
             self.close()
 
     def _clip(self, clip: str) -> Clip:
@@ -229,7 +218,7 @@ class Store:
             raise DataError(f"{self.path} has no clip {clip!r}{_why(self.left_out.get(clip))}")
         return self.clips[clip]
 
-    def _place(self, clip: str) -> _Place:
+    def _place(self, clip: str) -> Place:
         return self._places[self._clip(clip).id]
 
     @contextmanager
@@ -244,14 +233,22 @@ class Store:
             ) from error
 
     def _bytes(self, start: int, size: int, crc: int) -> bytes:
+        return checked(self._read(size, start), crc)
+
+    def _read(self, size: int, start: int) -> bytes:
+        if self._file < 0:
+            raise DataError(f"{self.path} is closed: open it again to read it")
         # pread has no shared position, so that threads and forked readers do not disturb each other
-        return checked(os.pread(self._file, size, start), crc)
+        data = os.pread(self._file, size, start)
+        while len(data) < size and (more := os.pread(self._file, size - len(data), start + len(data))):
+            data += more  # a system may give less than it was asked for
+        return data
 
     def _frames(self, start: int, head: Head, frames: Sequence[int]) -> list[bytes]:
         found = dict[int, bytes]()
         for run in runs(sorted(set(frames)), head.offsets):
             first = head.offsets[run[0]]
-            data = os.pread(self._file, head.offsets[run[-1] + 1] - first, start + first)
+            data = self._read(head.offsets[run[-1] + 1] - first, start + first)
             for k in run:
                 found[k] = checked(data[head.offsets[k] - first : head.offsets[k + 1] - first], head.crcs[k])
         return [found[k] for k in frames]
@@ -267,15 +264,10 @@ class Store:
             checked(data[: place.head], place.head_crc)
             for (a, b), crc in zip(pairwise(head.offsets), head.crcs, strict=True):
                 checked(data[head.size + a : head.size + b], crc)
-            named = os.pread(self._file, len(local), place.start - len(local)) == local
+            named = self._read(len(local), place.start - len(local)) == local
         except (DataError, *DAMAGE):
             return False
         return named and len(head.crcs) == self.clips[clip].frames and head.size == place.head
-
-
-def _place(member: zipfile.ZipInfo, head: int, head_crc: int) -> _Place:
-    start = member.header_offset + LOCAL_HEADER + len(member.filename.encode())
-    return _Place(start, member.file_size, member.CRC, head, head_crc)
 
 
 def _open(path: Path) -> int:

@@ -15,7 +15,7 @@ def test_memory_is_used_again_only_when_nothing_refers_to_it() -> None:
     other = blocks.take((3, 5), torch.float32)
     assert other.data_ptr() != place  # a view of the first one is still there
     del row
-    assert blocks.take((2, 4), torch.uint8).data_ptr() == place
+    assert blocks.take((4, 8), torch.uint8).data_ptr() == place
 
 
 def test_what_autograd_keeps_is_not_given_away() -> None:
@@ -35,6 +35,18 @@ def test_it_keeps_a_few_blocks_only_and_none_that_are_too_small() -> None:
     assert len(blocks._free) == KEPT
     blocks.take((101,), torch.uint8)
     assert [len(block) for block in blocks._free] == [101]
+
+
+def test_memory_of_a_much_larger_tensor_is_not_kept() -> None:
+    blocks = Blocks(2)
+    taken = [blocks.take((1000,), torch.uint8) for _ in range(3)]
+    del taken
+    gc.collect()
+    assert [len(block) for block in blocks._free] == [1000, 1000]
+    blocks.take((500,), torch.uint8)
+    assert [len(block) for block in blocks._free] == [1000, 1000]
+    blocks.take((499,), torch.uint8)
+    assert [len(block) for block in blocks._free] == [499]
 
 
 def test_threads_never_share_a_block() -> None:

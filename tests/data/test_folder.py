@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from layouts import touch
 
+from mmadfer.config import PrepareConfig
 from mmadfer.data import sets
+from mmadfer.data.workers import Task, prepare_clip
 from mmadfer.errors import DataError
 
 
@@ -104,3 +106,20 @@ def test_tables_are_checked() -> None:
             sets.Table("set", ("glad", "sad"), clips)
     with pytest.raises(DataError, match="fold 0"):
         sets.Table("set", ("glad",), [sets.Source("b", Path("b"), "glad", 0)])
+
+
+def test_a_link_to_itself_is_left_to_preparation(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{label}/{k}.mp4" for label in ("sad", "glad") for k in range(2)))
+    for name in ("sad/loop.mp4", "sad/loop", "loop"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    table = sets.table("folder", tmp_path, 2)
+    assert [clip.id for clip in table.clips] == ["glad/0", "glad/1", "sad/0", "sad/1", "sad/loop"]
+    outcome = prepare_clip(Task(table.clips[-1], "sad/loop.mp4", PrepareConfig()))
+    assert outcome.reason == "unreadable"
+
+
+def test_names_that_cannot_be_ids_are_told_together(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.mp4", "b/1.mp4", *(f"b/{k}\n.mp4" for k in range(6)))
+    (tmp_path / os.fsdecode(b"a/\xff.mp4")).touch()
+    with pytest.raises(DataError, match=r"7 clip ids, 'a/\\udcff', 'b/0\\n', .*, … cannot be stored.*Rename the files"):
+        sets.table("folder", tmp_path, 2)

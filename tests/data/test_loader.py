@@ -200,6 +200,8 @@ def test_a_frame_that_is_no_jpeg_is_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="c/01"):
             list(loader.test(["c/01"], 1))
         assert len(list(loader.test(["c/00"], 1))) == 1  # the loader survives it
+        with pytest.raises(DataError, match=r"cannot be decoded, of c/01: delete"):
+            list(loader.test(["c/00", "c/01"], 2))
 
 
 def test_a_frame_smaller_than_its_crop_is_told(tmp_path: Path) -> None:

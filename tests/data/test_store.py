@@ -1,6 +1,7 @@
 import os
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -53,9 +54,37 @@ def test_what_was_written_is_read(path: Path) -> None:
 def test_media_are_found_where_store_and_media_were_moved_together(tmp_path: Path) -> None:
     (tmp_path / "here/media").mkdir(parents=True)
     write(tmp_path / "here/a.store", replace(HEADER, root=tmp_path / "here/media"), [(clip(0), record(0))])
+    (tmp_path / "here/media/0.mp4").touch()
     (tmp_path / "here").rename(tmp_path / "there")
     with Store(tmp_path / "there/a.store") as store:
         assert store.media(clip(0).id) == tmp_path / "there/media/0.mp4"
+
+
+def test_a_store_that_was_copied_out_of_its_media_finds_them(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media/0.mp4").touch()
+    write(tmp_path / "media/a.store", replace(HEADER, root=tmp_path / "media"), [(clip(0), record(0))])
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "media/a.store", tmp_path / "copy")
+    with Store(tmp_path / "copy/a.store") as store:
+        assert store.media(clip(0).id) == tmp_path / "media/0.mp4"
+
+
+def test_a_closed_store_says_so(path: Path) -> None:
+    store = Store(path)
+    store.close()
+    for use in (store.read, store.raw):
+        with pytest.raises(DataError, match=r"tiny\.store is closed"):
+            use(clip(0).id)
+
+
+def test_a_system_that_gives_less_at_a_time_is_asked_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, start: pread(file, min(size, 1000), start))
+    with Store(path) as store:
+        assert store.read(clip(0).id).jpegs == record(0).jpegs
+        assert store.read(clip(0).id, [4]).jpegs == record(0).jpegs[4:5]
+        assert store.verify() == []
 
 
 def test_same_input_gives_the_same_bytes(path: Path) -> None:

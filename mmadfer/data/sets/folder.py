@@ -5,9 +5,9 @@ from os import DirEntry
 from pathlib import Path
 
 from mmadfer.data import folds as fold
+from mmadfer.data.record import check_ids
 from mmadfer.data.sets import Source, Table, layout
 from mmadfer.data.sets.layout import FILMS
-from mmadfer.data.store import check_id
 from mmadfer.errors import DataError
 from mmadfer.files import is_clutter
 
@@ -27,7 +27,8 @@ def table(root: Path, folds: int = 5) -> Table:
     labels = tuple(sorted({path.parent.name for path in media}))
     if len(labels) < 2:
         raise DataError(f"{root} has {_found(root, labels, len(files), len(media))}; expected {LAYOUT}")
-    ids = {check_id(clip): path for clip, path in zip(layout.ids(root, media), media, strict=True)}
+    ids = dict(zip(layout.ids(root, media), media, strict=True))
+    check_ids(ids)
     fold_of = fold.assign({clip: path.parent.name for clip, path in ids.items()}, folds)
     clips = [Source(clip, path, path.parent.name, fold_of[clip]) for clip, path in sorted(ids.items())]
     return Table(root.name or "folder", labels, clips, _notes(root, files, media, folds))
@@ -36,7 +37,7 @@ def table(root: Path, folds: int = 5) -> Table:
 def _folders(root: Path) -> list[DirEntry[str]]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; expected a folder of {LAYOUT}")
-    return [entry for entry in _entries(root) if entry.is_dir()]
+    return [entry for entry in _entries(root) if layout.is_folder(entry)]
 
 
 def _entries(folder: Path) -> list[DirEntry[str]]:
@@ -58,8 +59,8 @@ def _found(root: Path, labels: tuple[str, ...], files: int, media: int) -> str:
 
 def _notes(root: Path, files: list[DirEntry[str]], media: list[Path], folds: int) -> tuple[str, ...]:
     labels = sorted({path.parent.name for path in media})
-    notes, folders = [*layout.label_notes(labels)], [file for file in files if file.is_dir()]
-    others = [Path(file.name) for file in files if not _is_film(file) and not file.is_dir()]
+    notes, folders = [*layout.label_notes(labels)], [file for file in files if layout.is_folder(file)]
+    others = [Path(file.name) for file in files if not _is_film(file) and not layout.is_folder(file)]
     kinds = Counter(path.suffix.lower() or path.name for path in others)
     if kinds:
         told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))

@@ -63,6 +63,14 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"{folder} cannot be read: {os.strerror(error.errno or 0)}; mend its permissions") from error
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link that leads nowhere, or to itself, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def below(root: Path, deeper: int = 2) -> Iterator[Path]:
     """`root`, then the folders in it, then those in them, down to `deeper` levels; hidden ones are passed over."""
     level = [root]
@@ -74,7 +82,7 @@ def below(root: Path, deeper: int = 2) -> Iterator[Path]:
 
 def _inner(folder: Path) -> list[Path]:
     entries = [entry for entry in scan(folder) if not is_clutter(entry.name)]
-    return [Path(entry.path) for entry in entries if entry.is_dir()] if len(entries) <= MANY else []
+    return [Path(entry.path) for entry in entries if is_folder(entry)] if len(entries) <= MANY else []
 
 
 def locate(home: Path, *places: str) -> Path | None:
