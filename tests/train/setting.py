@@ -31,15 +31,16 @@ def make_store(
     fingerprint: str = "",
     rates: Sequence[int] = (0,),
     cropped: int = 0,
+    folds: int = 2,
     **prepare: Any,
 ) -> Path:
-    """24 clips of 3 classes in 2 folds; the sound of the `spoilt` ones is NaN; clip k is told to be of rates[k].
+    """24 clips of 3 classes in `folds` folds; the sound of the `spoilt` ones is NaN; clip k is told to be of rates[k].
 
     The first `cropped` clips are told to have been cropped by the set's owners.
     """
     settings = PrepareConfig.model_validate({"face_size": SIDE, **prepare})
     header = Header("tiny", LABELS, settings, Path("/media"), fingerprint)
-    clips = (_clip(k, f"c{k:02d}" in set(spoilt)) for k in range(CLIPS))
+    clips = (_clip(k, folds, f"c{k:02d}" in set(spoilt)) for k in range(CLIPS))
     told = (
         (replace(clip, rate=rates[k % len(rates)], cropped=k < cropped), data) for k, (clip, data) in enumerate(clips)
     )
@@ -47,13 +48,13 @@ def make_store(
     return path
 
 
-def _clip(number: int, spoilt: bool) -> tuple[Clip, Record]:
+def _clip(number: int, folds: int, spoilt: bool) -> tuple[Clip, Record]:
     rng, kind = np.random.default_rng(number), number % len(LABELS)
     frames = [rng.integers(0, 120, (SIDE, SIDE, 3)) + 60 * kind for _ in range(3 + number % 4)]
     fbank = rng.normal(kind - 1, 0.5, (512, 128)).astype(np.float32)
     if spoilt:
         fbank[:] = np.nan
-    clip = Clip(f"c{number:02d}", LABELS[kind], 1 + number // 3 % 2, f"{number}.mp4", len(frames))
+    clip = Clip(f"c{number:02d}", LABELS[kind], 1 + number // 3 % folds, f"{number}.mp4", len(frames))
     return clip, Record([_jpeg(frame.astype(np.uint8)) for frame in frames], fbank)
 
 
@@ -63,7 +64,7 @@ def _jpeg(frame: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def make_config(store: Path, **train: Any) -> Config:
+def make_config(store: Path, folds: int = 2, **train: Any) -> Config:
     """Two epochs of three steps of four clips."""
     encoder = {"width": 32, "depth": 2, "heads": 2}
     model = {
@@ -76,7 +77,7 @@ def make_config(store: Path, **train: Any) -> Config:
         "temporal": {"width": 32, "heads": 2, "head_width": 16, "mlp_width": 64},
     }
     defaults = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "save_every": 2, "log_every": 1}
-    data = {"store": str(store), "folds": 2, "threads": 1}
+    data = {"store": str(store), "folds": folds, "threads": 1}
     return parse({"name": "tiny", "data": data, "model": model, "train": {**defaults, **train}}, "the test")
 
 

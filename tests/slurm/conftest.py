@@ -1,0 +1,59 @@
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cluster as clusters
+import pytest
+from cluster import Cluster
+from slow import Slow
+
+sys.path.append(str(Path(__file__).parents[1] / "train"))  # its toy training is this folder's, too
+
+FOLDS = 5
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[Cluster]:
+    if missing := clusters.missing():
+        said = f"tests/slurm: no SLURM to start here, for want of {', '.join(missing)} (sudo make cluster-packages)"
+        if os.environ.get("MMADFER_NEED_SLURM") or os.environ.get("CI"):
+            pytest.fail(said, pytrace=False)
+        pytest.skip(said)
+    running = clusters.start()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster that all tests of this folder share, without jobs and with all its nodes."""
+    yield _cluster
+    _cluster.reset()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 clips in five folds."""
+    from setting import make_store
+
+    return make_store(tmp_path_factory.mktemp("store") / "tiny.store", folds=FOLDS)
+
+
+@pytest.fixture
+def five(store: Path, tmp_path: Path) -> Callable[..., Path]:
+    """five(epochs=2, save_every=2, ...) writes a configuration whose folds train in a second, after torch's import."""
+    from setting import make_config
+
+    def write(**train: object) -> Path:
+        path = tmp_path / "tiny.yaml"
+        path.write_text(make_config(store, FOLDS, **train).to_yaml())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Slow:
+    """A Python whose mmadfer can be slowed down while it runs."""
+    return Slow(tmp_path / "slow")
