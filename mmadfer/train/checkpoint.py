@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from mmadfer import run as runs
 from mmadfer.contract import Contract
-from mmadfer.errors import RunError, TrainingError, WeightsError
+from mmadfer.errors import MmadferError, RunError, WeightsError
 from mmadfer.files import sync
 from mmadfer.lease import Held
 from mmadfer.model.build import save_weights, weights_hash
@@ -70,7 +70,7 @@ class Checkpoints:
                 digest, weights = weights_hash(model), temporary / "weights.safetensors"
                 self._together(final, lambda: save_weights(weights, model, contract, frozen=False))
             self._together(final, lambda: self._publish(temporary, final, progress, digest))
-        except TrainingError:
+        except MmadferError:  # also a fold that was lost: writing may have made the folder anew
             if self.ranks.main:
                 shutil.rmtree(temporary, ignore_errors=True)
             raise

@@ -40,6 +40,7 @@ def test_killed_then_stopped_then_resumed_ends_in_the_same_weights(store: Path, 
     out, err = stopped.communicate()
     assert stopped.returncode == 2, out + err
     assert "--resume" in err
+    assert "waiting" not in err, "the killed one is known to be dead"
     assert "Traceback" not in err
     assert not (fold / "result.json").exists()
     assert int(checkpoints(fold)[-1].name[5:]) == events(fold, "stop")[-1]["step"]
