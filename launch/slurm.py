@@ -46,7 +46,7 @@ class Job:
     def stuck(self) -> bool:
         """Whether it waits for what will not come."""
         held = self.reason.startswith("JobHeld") or "requeued held" in self.reason.replace("_", " ")
-        return self.state == "PENDING" and (held or self.reason in NEVER or self.reason.endswith("PerJob"))
+        return self.state == "PENDING" and (held or self.reason in NEVER or "PerJob" in self.reason)
 
 
 def present() -> bool:

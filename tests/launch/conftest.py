@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from launch_setup import Commands
 from PIL import Image
 
 from mmadfer.config import PrepareConfig
@@ -59,3 +60,12 @@ def five(tmp_path: Path) -> Path:
     write(store, Header("five", LABELS, PrepareConfig(face_size=32)), _records(5))
     path.write_text(CONFIG.replace("STORE", str(store)).replace("folds: 2", "folds: 5"))
     return path
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Stand-ins for SLURM's commands; they are all of PATH."""
+    made = Commands(tmp_path / "commands")
+    monkeypatch.setenv("PATH", str(made.folder))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    return made

@@ -2,15 +2,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
+from launch_setup import said
 
 from mmadfer.errors import ConfigError, RunError
 from mmadfer.launch import plan
-from mmadfer.launch.five_fold import launch
 
 LOCAL = """\
 run          RUN
@@ -105,12 +102,6 @@ Dry run: nothing was made or submitted.
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("PYTHONPATH", raising=False)
-
-
-def said(*arguments: object) -> Any:
-    app = typer.Typer()
-    app.command()(launch)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def plain(text: str, run: Path) -> str:

@@ -1,0 +1,198 @@
+"""Launching on SLURM, status, cancel and resume; what SLURM says is recorded here, tests/slurm has it for real."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from launch_setup import Commands, said
+
+from mmadfer import run as runs
+from mmadfer.errors import RunError
+from mmadfer.files import write_json
+from mmadfer.launch import five_fold, record
+from mmadfer.lease import lease
+
+SLURM = ("--cluster", "slurm", "--gpus-per-fold", 2, "--partition", "gpu", "--time", "2:00:00")
+
+
+@pytest.fixture
+def run(five: Path, tmp_path: Path, commands: Commands) -> Path:
+    """A run that was launched: array 11, report 12, export 13."""
+    shown = said(five, "--run", tmp_path / "run", *SLURM, "--export")
+    assert shown.exit_code == 0, shown.exception
+    return tmp_path / "run"
+
+
+def queue(commands: Commands, **jobs: str) -> None:
+    """What squeue says: `_11_0="RUNNING|None|n1|1:00|0"`."""
+    commands.make("squeue", "\n".join(f"{name[1:]}|{said}|" for name, said in jobs.items()))
+
+
+def running(commands: Commands) -> None:
+    waiting = "PENDING|JobArrayTaskLimit||2:00:00|0"
+    queue(commands, _11_0="RUNNING|None|n1|1:00|0", _11_1=waiting, _12="PENDING|Dependency||30:00|0", _13=waiting)
+
+
+def finish(run: Path, fold: int) -> None:
+    scores = {"uar": 0.5, "war": 0.75}
+    write_json(
+        run / f"fold-{fold}" / "result.json", {"fold": fold, "epoch": 2, "epochs": 2, **scores, "finished": True}
+    )
+
+
+def events(run: Path, fold: int, *lines: dict[str, object]) -> None:
+    folder = run / f"fold-{fold}"
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def test_a_launch_leaves_its_jobs_and_options(run: Path) -> None:
+    left = record.read(run)
+    assert left is not None
+    assert left.jobs == {**{f"fold {k + 1}": f"11_{k}" for k in range(5)}, "report": "12", "export": "13"}
+    assert (left.options["gpus"], left.options["time"], left.options["export"]) == (2, "120", True)
+    assert left.fold_ids[5] == "11_4"
+    assert left.followers == ["13", "12"]
+
+
+def test_the_launcher_loads_no_model_and_returns_in_seconds(five: Path, tmp_path: Path, commands: Commands) -> None:
+    arguments = [str(five), "--run", str(tmp_path / "run"), *map(str, SLURM), "--export"]
+    code = f"""import sys
+from mmadfer.cli import app, run
+assert run(app, {["launch", *arguments]!r}) == 0
+assert run(app, ["launch", "status", {str(tmp_path / "run")!r}]) == 0
+print([name for name in ("torch", "deepspeed", "nvidia", "matplotlib") if name in sys.modules])"""
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+    assert time.monotonic() - begun < 15  # a second on an idle machine
+    assert f"mmadfer launch status {tmp_path / 'run'}" in done.stdout
+    assert "fold 5: SLURM job 11_4" in done.stdout
+
+
+def test_status_shows_what_slurm_and_the_disk_know(run: Path, commands: Commands) -> None:
+    finish(run, 1)
+    epoch = {"event": "epoch", "epoch": 1, "step": 4, "uar": 0.25, "war": 0.5, "seconds": 90.0}
+    events(run, 2, {"event": "resume", "epoch": 1, "step": 2}, epoch, {"event": "step", "epoch": 2, "step": 5})
+    runs.mark_failed(run / "fold-4", "three steps in a row were not finite", run / "jobs" / "11_3_0_log.err")
+    queue(
+        commands,
+        _11_0="COMPLETED|None|n1|1:00:00|0",
+        _11_1="RUNNING|None|n[1-2]|1:59:00|3",
+        _11_2="PENDING|BeginTime||2:00:00|1",
+        _11_3="FAILED|NonZeroExitCode|n1|1:00|0",
+        _11_4="TIMEOUT|TimeLimit|n1|0:00|20",
+        _12="PENDING|DependencyNeverSatisfied||30:00|0",
+        _13="PENDING|Dependency||30:00|0",
+    )
+    commands.make("sacct", "11_2|PREEMPTED|None|n1\n11_2|PENDING|None|n1")
+    (run / "jobs" / "11_4_0_log.err").write_text("loading\nslurmstepd: error: *** CANCELLED DUE TO TIME LIMIT ***\n")
+    found = json.loads(said("status", run, "--json").stdout)
+    folds = {one["fold"]: one for one in found["folds"]}
+    states = [(one["state"], one["detail"], one["restarts"]) for one in found["folds"]]
+    assert states == [
+        ("finished", "", 0),
+        ("running", "on n[1-2]", 3),
+        ("queued", "after preempted: BeginTime", 1),
+        ("failed", "", 0),
+        ("time limit", "", 20),
+    ]
+    second = {key: folds[2][key] for key in ("epoch", "epochs", "uar", "war", "left", "limit", "job")}
+    assert list(second.values()) == [1, 2, 0.25, 0.5, 90.0, "1:59:00", "11_1"]
+    assert (folds[4]["words"], folds[5]["words"]) == ("three steps in a row were not finite", "loading")
+    assert found["report"] == "cannot run (SLURM job 12, DependencyNeverSatisfied)"
+    assert found["export"] == "pending (SLURM job 13, Dependency)"
+    shown = said("status", run).stdout
+    for word in ("0:01:30", "25.00%", "n[1-2]", "fold 4: three steps", "cannot run", "20"):
+        assert word in shown
+    assert "launch resume" not in shown  # fold 2 is running
+    assert (len(commands.calls("squeue")), len(commands.calls("sacct"))) == (2, 2)
+
+
+def test_status_without_an_answer_tells_what_lies_on_disk(run: Path, commands: Commands) -> None:
+    finish(run, 1)
+    commands.make("squeue", "connect failure", 1, stderr=True)
+    shown = said("status", run)
+    assert shown.exit_code == 0
+    assert "finished" in shown.stdout
+    assert "connect failure" in shown.stdout
+    with pytest.raises(RunError, match="is not a run directory"):
+        raise said("status", run.parent).exception
+
+
+def test_a_second_launch_is_refused_and_says_who_holds_the_run(five: Path, run: Path, commands: Commands) -> None:
+    running(commands)
+    before = (run / "run.json").read_text()
+    for words in (("resume", run), (five, "--run", run, *SLURM, "--resume"), ("resume", run, "--cluster", "local")):
+        with pytest.raises(RunError, match=r"job 11_0 \(RUNNING\); fold 2 is SLURM job 11_1 \(PENDING\)"):
+            raise said(*words).exception
+    assert (run / "run.json").read_text() == before
+    assert len(commands.scripts()) == 3
+    commands.make("squeue", "connect failure", 1, stderr=True)
+    with pytest.raises(RunError, match="does not answer"):  # the folds may be alive
+        raise said("resume", run).exception
+
+
+def test_a_living_lease_alone_is_enough_to_refuse(five: Path, run: Path) -> None:
+    with lease(run / "fold-3"), pytest.raises(RunError, match=r"fold 3 is being trained by .*process"):
+        raise said("resume", run).exception
+    assert said("resume", run).exit_code == 0
+
+
+def test_resume_needs_no_options_and_takes_new_ones(run: Path, commands: Commands) -> None:
+    for fold in (1, 2, 3):
+        finish(run, fold)
+    queue(commands, _11_0="COMPLETED|None|n1|0|0", _11_3="CANCELLED|None|n1|0|0", _13="PENDING|Dependency||0|0")
+    assert said("resume", run, "--time", "3:00:00").exit_code == 0
+    array = commands.scripts()[3]
+    for flag in ("--array=0-1%2", "--gpus-per-node=2", "--partition=gpu", "--time=180"):
+        assert f"#SBATCH {flag}\n" in array
+    assert "--dependency=afterany:14" in commands.scripts()[4]
+    assert commands.calls("scancel") == [" 13 12"]  # else the earlier report and export came too early
+    left = record.read(run)
+    assert left is not None
+    assert (left.fold_ids, left.options["time"]) == ({4: "14_0", 5: "14_1"}, "180")
+
+
+def test_a_finished_run_is_reported_at_once_and_exported_by_a_job(run: Path, commands: Commands) -> None:
+    for fold in range(1, 6):
+        finish(run, fold)
+    shown = said("resume", run)
+    assert shown.exit_code == 0, shown.exception
+    assert (run / "report" / "report.html").is_file()
+    assert "export: SLURM job 14" in shown.stdout
+    assert len(commands.scripts()) == 4
+    assert "--dependency" not in commands.scripts()[3]
+
+
+def test_cancel_ends_the_report_before_the_folds(run: Path, commands: Commands) -> None:
+    running(commands)
+    shown = said("cancel", run)
+    assert commands.calls("scancel") == [" 13 12", " 11_0 11_1"]
+    assert f"mmadfer launch resume {run}" in shown.stdout
+    queue(commands, _11_0="CANCELLED|None|n1|0|0")
+    assert said("cancel", run).stdout == f"nothing of {run} is running or queued\n"
+    assert len(commands.calls("scancel")) == 2
+
+
+def test_a_hundred_jobs_cost_as_many_calls_as_one(run: Path, commands: Commands) -> None:
+    left = record.read(run)
+    assert left is not None
+    many = record.Record("slurm", left.folds, left.options, {f"fold {k}": f"11_{k}" for k in range(1, 101)})
+    many.write(run)
+    queue(commands, **{f"_11_{k}": "RUNNING|None|n1|1:00|1" for k in range(1, 101)})
+    said("status", run)
+    assert len(commands.calls("squeue")) == 1
+    said("cancel", run)
+    assert (len(commands.calls("squeue")), len(commands.calls("scancel"))) == (2, 1)
+
+
+def test_words_that_are_no_command_are_a_configuration(five: Path, tmp_path: Path) -> None:
+    assert said("--run", tmp_path / "run", five, "--cluster", "local", "--dry-run").exit_code == 0
+    assert "--array-parallelism" in said("--help").stdout
+    command = [sys.executable, five_fold.__file__, "status", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:6]) == (2, "error:")
