@@ -218,6 +218,7 @@ class Cluster:
 
 def start() -> Cluster:
     """A cluster for this process, in a short folder (unix sockets have names of 107 characters) and on free ports."""
+    assert not missing(), f"no SLURM to start here, for want of {', '.join(missing())}"
     _end_stale()
     cluster = Cluster(folder_of(os.getpid()), _free_ports())
     try:

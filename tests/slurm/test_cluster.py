@@ -105,7 +105,7 @@ def test_training_is_slowed_and_let_go(cluster: Cluster, five: Five, slow: Slow,
     slow.set(step=1)
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
     try:
-        cluster.until((fold / "metrics.jsonl").exists, "the first step")
+        cluster.until(lambda: (fold / "metrics.jsonl").exists() or process.poll(), "the first step")
         begun = time.monotonic()
         cluster.until(lambda: (fold / "metrics.jsonl").read_text().count("\n") >= 3, "two more")
         assert time.monotonic() - begun > 1.5
@@ -118,7 +118,7 @@ def test_training_is_slowed_and_let_go(cluster: Cluster, five: Five, slow: Slow,
     assert (fold / "result.json").exists()
 
 
-def test_a_cluster_ends_when_its_tests_are_killed() -> None:
+def test_another_one_without_accounting_ends_when_its_tests_are_killed(cluster: Cluster) -> None:
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import cluster, time\n"
     code += "one = cluster.start(); print(one.wrap('srun sleep 100'), flush=True); time.sleep(100)"
     command = [sys.executable, "-c", code]
@@ -132,3 +132,4 @@ def test_a_cluster_ends_when_its_tests_are_killed() -> None:
         process.kill()
     one.until(lambda: not one.folder.exists(), "the watcher", 30)
     assert not any(map(alive, pids))
+    assert all(alive(int(pid)) for pid in daemons(cluster).values())
