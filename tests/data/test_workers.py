@@ -114,14 +114,13 @@ class Call:
 
 def test_a_worker_that_is_stopped_does_not_hold_up_the_end_of_one_that_crashed(tmp_path: Path) -> None:
     good = task(write_images(tmp_path / "a", moving_face(2)))
+    good = replace(good, source=replace(good.source, cropped=True))  # quick: no faces are looked for
     stopped, crashed = Call(signal.raise_signal, signal.SIGSTOP), Call(os._exit, 1)
     tasks = [replace(good, media=odd) for odd in (stopped, crashed)]  # type: ignore[arg-type]
-    found = list(outcomes([*tasks, good], jobs=2, seconds=6))
-    assert ["took longer" in found[0].detail, "ended the process" in found[1].detail, found[2].reason] == [
-        True,
-        True,
-        "",
-    ]
+    found = list(outcomes([*tasks, good], jobs=2, seconds=8))
+    assert "took longer" in found[0].detail
+    assert "ended the process" in found[1].detail
+    assert found[2].clip, found[2].detail
 
 
 RUN = """
