@@ -12,7 +12,6 @@ import ctypes
 import os
 import signal
 import socket
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.lock import BusyError
+from mmadfer.slurm import port_of
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class FoldJob:
 
     def environment(self, job: Any) -> dict[str, str]:
         """Variables for DeepSpeed and torch, from submitit's view of the job."""
-        alone = job.num_nodes == 1
+        alone, start = job.num_nodes == 1, f"{job.job_id}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
         values = {
             "RANK": job.global_rank,
             "LOCAL_RANK": job.local_rank,
             "WORLD_SIZE": job.num_tasks,
             "MASTER_ADDR": "127.0.0.1" if alone else job.hostnames[0],
-            "MASTER_PORT": _free_port() if job.num_tasks == 1 else port_of(job.job_id),
+            "MASTER_PORT": _free_port() if job.num_tasks == 1 else port_of(start),
             "OMP_NUM_THREADS": self.threads,
             "DS_ACCELERATOR": self.accelerator,
         }
@@ -153,11 +153,6 @@ class Stop:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self._requeued |= number == self._signal
-
-
-def port_of(job_id: str) -> int:
-    """A port that all ranks of a job agree on without talking."""
-    return 20000 + zlib.crc32(job_id.encode()) % 10000  # below the range that systems give away
 
 
 def _free_port() -> int:

@@ -24,7 +24,14 @@ ENDED = {
     "OUT_OF_MEMORY": "out of memory",
 }
 """What SLURM calls the end of a job that left no result; all else is a failure."""
-AGAIN = {**ENDED, "REQUEUED": "requeued", "FAILED": "a failure"}
+AGAIN = {
+    "REQUEUED": "requeue",
+    "PREEMPTED": "preemption",
+    "NODE_FAIL": "node failure",
+    "TIMEOUT": "time limit",
+    "FAILED": "failure",
+}
+"""Why a job that waits has been queued again."""
 STYLES = {"finished": "green", "running": "cyan", "queued": "dim", "not begun": "dim", "stopped": "yellow"}
 
 
@@ -147,7 +154,7 @@ def _in_slurm(one: FoldStatus, job: slurm.Job, ends: dict[str, str]) -> FoldStat
     if job.stuck:
         return replace(one, state="cannot run", detail=job.reason)
     if job.state == "PENDING":
-        after = f"after {AGAIN.get(ends.get(job.id, ''), 'a restart')}: " if job.restarts else ""
+        after = f"after {AGAIN.get(ends.get(job.id, ''), 'restart')}: " if job.restarts else ""
         return replace(one, state="queued", detail=f"{after}{job.reason}")
     if job.live:
         return replace(one, state=job.state.lower(), detail=f"on {job.nodes}" if job.nodes else job.reason)

@@ -1,17 +1,29 @@
-"""Stand-ins for SLURM's commands, for what a real cluster cannot be made to say at will."""
+"""Launches in tests, and stand-ins for SLURM's commands, for what a real cluster cannot be made to say at will."""
 
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner
 
-from mmadfer.launch.five_fold import app
+from mmadfer.launch import five_fold
 
 
 def said(*arguments: object) -> Any:
     """What `mmadfer launch` and these words come to, in this process."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(five_fold.app, [str(argument) for argument in arguments])
+
+
+def start(config: Path, run: Path, *options: str) -> "subprocess.Popen[str]":
+    """A launch on this machine, in a process of its own."""
+    command = [sys.executable, five_fold.__file__, str(config), "--run", str(run), "--cluster", "local", *options]
+    quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet, start_new_session=True
+    )
 
 
 class Commands:

@@ -37,10 +37,9 @@ def running(commands: Commands) -> None:
 
 
 def finish(run: Path, fold: int) -> None:
-    scores = {"uar": 0.5, "war": 0.75}
-    write_json(
-        run / f"fold-{fold}" / "result.json", {"fold": fold, "epoch": 2, "epochs": 2, **scores, "finished": True}
-    )
+    scores, table = {"uar": 0.5, "war": 0.5}, {"labels": ["glad", "sad"], "confusion": [[1, 1], [1, 1]]}
+    result = {"fold": fold, "epoch": 2, "epochs": 2, **scores, **table, "finished": True, "seconds": 1.0}
+    write_json(run / f"fold-{fold}" / "result.json", result)
 
 
 def events(run: Path, fold: int, *lines: dict[str, object]) -> None:
@@ -96,7 +95,7 @@ def test_status_shows_what_slurm_and_the_disk_know(run: Path, commands: Commands
     assert states == [
         ("finished", "", 0),
         ("running", "on n[1-2]", 3),
-        ("queued", "after preempted: BeginTime", 1),
+        ("queued", "after preemption: BeginTime", 1),
         ("failed", "", 0),
         ("time limit", "", 20),
     ]

@@ -10,23 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from launch_setup import said, start
 
 from mmadfer import config as configs
 from mmadfer import run as runs
+from mmadfer.errors import RunError
 from mmadfer.launch import five_fold
 from mmadfer.launch.job import FoldJob
 from mmadfer.launch.on_local import LocalFolds
 from mmadfer.lease import lease
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-def start(config: Path, run: Path, *options: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, five_fold.__file__, str(config), "--run", str(run), "--cluster", "local", *options]
-    quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet, start_new_session=True
-    )
 
 
 def wait_for(what: Callable[[], list[int]], seconds: float = 60) -> list[int]:
@@ -116,6 +110,30 @@ def test_a_killed_fold_is_said_and_the_launch_fails(config: Path, tmp_path: Path
     assert "_0_log" in text
     assert f"mmadfer launch resume {run}" in text
     assert runs.failure(run / "fold-2") is not None
+
+
+def test_a_launch_here_is_shown_refused_to_others_cancelled_and_resumed(config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text().replace("epochs: 2", "epochs: 60"))
+    run = tmp_path / "run"
+    begun = start(config, run, "--array-parallelism", "1", "--cpus-per-fold", "1")
+    wait_for(lambda: [1] if (run / "fold-1" / "metrics.jsonl").exists() else [])
+    folds = json.loads(said("status", run, "--json").stdout)["folds"]
+    assert [one["state"] for one in folds] == ["running", "queued"]
+    assert folds[0]["detail"].startswith("process ")
+    with pytest.raises(RunError, match=f"launched here by process {begun.pid} on "):
+        raise said("resume", run).exception
+    shown = said("cancel", run)
+    assert f"mmadfer launch resume {run}" in shown.stdout
+    assert begun.wait(timeout=30) == 130
+    assert said("cancel", run).stdout == f"nothing of {run} is running or queued\n"
+    assert json.loads(said("status", run, "--json").stdout)["folds"][0]["state"] == "failed"
+    command = [sys.executable, five_fold.__file__, "resume", str(run), "--array-parallelism", "2"]
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    last = json.loads(said("status", run, "--json").stdout)
+    assert [(one["state"], one["epoch"]) for one in last["folds"]] == [("finished", 60)] * 2
+    assert last["folds"][0]["restarts"] == 1
+    assert last["report"].endswith("report.html")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

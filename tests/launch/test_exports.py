@@ -1,0 +1,77 @@
+"""The export of a run's folds, from real clips."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launch_setup import start
+
+from mmadfer.config import PrepareConfig
+from mmadfer.data.prepare import prepare
+from mmadfer.data.sets import toy
+from mmadfer.errors import RunError
+from mmadfer.launch import exports
+
+
+@pytest.fixture
+def real(tmp_path: Path, config: Path) -> Path:
+    """The tiny configuration with a store of real videos."""
+    table = toy.table(_made(tmp_path / "toy"), folds=2)
+    prepare(table, tmp_path / "toy.store", PrepareConfig(face_size=32, detect_every=20), jobs=1)
+    lines = config.read_text().splitlines()
+    lines[3] = f"data: {{store: {tmp_path / 'toy.store'}, folds: 2, threads: 1}}"
+    config.write_text("\n".join(lines).replace("epochs: 2", "epochs: 1"))
+    return config
+
+
+def _made(root: Path) -> Path:
+    toy.make(root, clips_per_class=2, jobs=1)
+    return root
+
+
+def test_finished_folds_are_exported_after_the_report(real: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begun = start(real, run, "--folds", "2", "--cpus-per-fold", "1", "--export")
+    text, _ = begun.communicate(timeout=240)
+    assert begun.returncode == 0, text
+    assert "fold 1 is not finished: left out" in text
+    assert sorted(path.name for path in (run / "export").iterdir()) == ["fold-2.onnx", "fold-2.parity.json"]
+    assert json.loads((run / "export" / "fold-2.parity.json").read_text())["passed"]
+    assert exports.exported(run) == [2]
+    again = subprocess.run(
+        [sys.executable, "-m", "mmadfer.cli", "export", "run", str(run)],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert "fold-2.onnx is there" in again.stdout
+    (run / "export" / "fold-2.parity.json").unlink()  # the proof was lost: it counts no more
+    assert exports.exported(run) == []
+
+
+def test_nothing_finished_is_said(config: Path, tmp_path: Path) -> None:
+    from mmadfer import config as configs
+    from mmadfer import run as runs
+
+    made = runs.create(tmp_path / "run", configs.load(str(config)))
+    with pytest.raises(RunError, match="nothing to export yet"):
+        exports.export_run(made.path)
+
+
+def test_a_fold_that_cannot_be_exported_does_not_keep_the_others(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mmadfer import config as configs
+    from mmadfer import run as runs
+    from mmadfer.files import write_json
+
+    made = runs.create(tmp_path / "run", configs.load(str(config)))
+    for fold in (1, 2):
+        write_json(made.fold(fold) / "result.json", {"finished": True})  # and no checkpoint
+    with pytest.raises(RunError, match=r"2 of 2 finished folds could not be exported:\n  fold 1: .*\n  fold 2: "):
+        exports.export_run(made.path)
