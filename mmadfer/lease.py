@@ -77,11 +77,10 @@ class Held:
             return
         self.lost = self.lost or not self._ours(self._path)
         if self.lost:
-            other = holder(self._path.parent)
-            raise LostError(
-                f"{self._path.parent} was taken over by another start of this training ({other or 'it has ended'}): "
-                "this process has ended without writing to it"
-            )
+            found = _newest(self._path.parent)
+            who = "it has ended" if found is None or found.free else found.owner or "it is just beginning"
+            folder = self._path.parent
+            raise LostError(f"{folder} was taken over by another start of this training ({who}); this one has ended")
 
     def keeps(self) -> bool:
         """Whether the fold is still this process's own."""

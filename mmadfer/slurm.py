@@ -38,8 +38,13 @@ def ranks(environ: Mapping[str, str]) -> dict[str, str]:
         "LOCAL_RANK": "0" if _one_gpu_each(environ) else local,
         "WORLD_SIZE": world,
         "MASTER_ADDR": "127.0.0.1" if len(nodes) == 1 else nodes[0],
-        "MASTER_PORT": str(PORTS[zlib.crc32(start.encode()) % len(PORTS)]),
+        "MASTER_PORT": str(port_of(start)),
     }
+
+
+def port_of(start: str) -> int:
+    """A port that all ranks of one start of a job agree on without talking, by its name."""
+    return PORTS[zlib.crc32(start.encode()) % len(PORTS)]
 
 
 def hosts(text: str) -> list[str]:
