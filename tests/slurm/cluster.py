@@ -65,8 +65,15 @@ class Cluster:
         for process in self.processes():
             process.signal(signal.SIGCONT)
             process.signal()
-        self.up()
+        if not self.ready():
+            self.up()
         self.until(lambda: not self.run("squeue", "-h"), "the end of all jobs")
+
+    def ready(self) -> bool:
+        """Whether all daemons run and all nodes answer."""
+        states = self.run("sinfo", "-h", "-N", "-p", "gpu", "-o", "%t").split()
+        daemons = [path.stem for path in (self.folder / "run").glob("*.pid")]
+        return all(map(self._alive, daemons)) and set(states) <= {"idle", "mix", "alloc", "comp"}
 
     def _watcher(self) -> "subprocess.Popen[bytes]":
         """Ends the cluster when these tests close its input, which even their being killed does."""
@@ -210,10 +217,8 @@ class Cluster:
         return int((self.folder / "run" / f"{daemon}.pid").read_text())
 
     def _alive(self, daemon: str) -> bool:
-        try:
-            return daemon in argv(self._pid(daemon))
-        except OSError:
-            return False
+        file = self.folder / "run" / f"{daemon}.pid"
+        return file.exists() and alive(self._pid(daemon))
 
 
 def start() -> Cluster:
