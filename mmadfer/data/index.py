@@ -110,7 +110,7 @@ def _root(index: Mapping[str, Any], here: Path) -> Path:
     That this is a folder says little: of a store inside its own root, it is wherever the store was copied.
     """
     moved = Path(os.path.normpath(here / index["root_from_here"]))
-    return moved if index["clips"] and (moved / index["clips"][0]["media"]).exists() else Path(index["root"])
+    return moved if index["clips"] and os.path.exists(moved / index["clips"][0]["media"]) else Path(index["root"])
 
 
 def clip(row: dict[str, Any]) -> Clip:

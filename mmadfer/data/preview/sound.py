@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mmadfer.data.fbank import SHIFT, SILENCE
-from mmadfer.data.preview import Look
+from mmadfer.data.preview.look import Look
 from mmadfer.report.style import text
 
 WIDTH, WAVE, BANDS = 480, 64, 64

@@ -7,7 +7,6 @@ come from the store, the waveform beside them from the media file.
 import io
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,8 @@ from PIL import Image
 
 from mmadfer.data import media
 from mmadfer.data.image import decode_jpeg
+from mmadfer.data.preview.look import Look
+from mmadfer.data.preview.page import TITLE, page
 from mmadfer.data.record import Clip
 from mmadfer.data.store import Store, writing
 from mmadfer.errors import ClipError, DataError
@@ -23,31 +24,10 @@ from mmadfer.files import write_text
 FACES = 5
 """Frames of each clip that are shown, the first and the last among them."""
 PAGES = (".html", ".htm")
-TITLE = " (contact sheet)"
-"""End of the page's title, by which a page is known for one of ours."""
 HEAD = 2**16
 """Bytes in which the title ends."""
 LONGEST = 192
 """Longer side in pixels of a face on the page, sharp on fine screens too."""
-
-
-@dataclass
-class Look:
-    """What the page shows of a clip."""
-
-    clip: Clip
-    faces: list[tuple[int, bytes]] = field(default_factory=list)
-    """Frame number from 0, and the picture as a JPEG file."""
-    bands: np.ndarray | None = None
-    """The filter bank, float32 (frames, mels), as in the store."""
-    waveform: np.ndarray | None = None
-    """All of the sound in the media file, float32 (channels, samples)."""
-    rate: int = 0
-    """Of the waveform, in Hz."""
-    sound: str = ""
-    """Why there is no waveform."""
-    damage: str = ""
-    """Why the record cannot be shown."""
 
 
 def write_preview(store: Path, out: Path, count: int = 50, seed: int = 0) -> None:
@@ -59,8 +39,6 @@ def write_preview(store: Path, out: Path, count: int = 50, seed: int = 0) -> Non
     Raises:
         DataError: `store` is no store, `out` is no place for a page (`check_page`), or cannot be written.
     """
-    from mmadfer.data.preview_html import page
-
     check_page(Path(out), Path(store))
     with Store(store) as opened:
         looks = [_look(opened, clip) for clip in choose(opened.clips.values(), count, seed)]

@@ -7,11 +7,14 @@ from datetime import date
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data.fbank import SHIFT
-from mmadfer.data.preview import TITLE, Look
-from mmadfer.data.preview_sound import drawing, loudness, remarks
+from mmadfer.data.preview.look import Look
+from mmadfer.data.preview.sound import drawing, loudness, remarks
 from mmadfer.data.record import Clip
 from mmadfer.data.store import Store
 from mmadfer.report.style import document, section, table, text
+
+TITLE = " (contact sheet)"
+"""End of the page's title, by which a page is known for one of ours."""
 
 LEFT_OUT = 50
 """Clips left out that are named, the same number of every reason."""

@@ -1,0 +1,26 @@
+"""What the contact sheet shows of one clip."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmadfer.data.record import Clip
+
+
+@dataclass
+class Look:
+    """What the page shows of a clip."""
+
+    clip: Clip
+    faces: list[tuple[int, bytes]] = field(default_factory=list)
+    """Frame number from 0, and the picture as a JPEG file."""
+    bands: np.ndarray | None = None
+    """The filter bank, float32 (frames, mels), as in the store."""
+    waveform: np.ndarray | None = None
+    """All of the sound in the media file, float32 (channels, samples)."""
+    rate: int = 0
+    """Of the waveform, in Hz."""
+    sound: str = ""
+    """Why there is no waveform."""
+    damage: str = ""
+    """Why the record cannot be shown."""
