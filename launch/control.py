@@ -74,7 +74,7 @@ def resume(
     run = runs.read(run.absolute()).path
     settings = runs.absolute(configs.load(run / "config.yaml", overrides or ()))
     left = record.read(run)
-    kept = _kept(left, cluster)
+    kept = _kept(left, cluster, other_folds=bool(folds), other_size=(gpus, nodes) != (None, None))
     size = {"gpus": gpus, "nodes": nodes, "cpus": cpus, "parallel": parallel, "time": time}
     where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
     wanted = {key: kept.get(key) if value is None else value for key, value in {**size, **where}.items()}
@@ -85,11 +85,14 @@ def resume(
     options.carry_out(task.Launch(run, settings, chosen, resources, resume=True, export=exporting), dry_run)
 
 
-def _kept(left: record.Record | None, cluster: str | None) -> dict[str, Any]:
-    """The options of the last launch; on another cluster those of the size of a fold mean nothing."""
+def _kept(left: record.Record | None, cluster: str | None, *, other_folds: bool, other_size: bool) -> dict[str, Any]:
+    """The options of the last launch that still mean something: on another cluster, only what is not about a fold."""
     if left is None:
         return {}
-    return left.options if cluster in (None, left.cluster) else {"export": left.options.get("export")}
+    if cluster not in (None, left.cluster):
+        return {"export": left.options.get("export")}
+    stale = {*(("cpus", "parallel") if other_size else ()), *(("parallel",) if other_folds else ())}
+    return {key: value for key, value in left.options.items() if key not in stale}
 
 
 def _cancel_here(run: Path, left: record.Record, launcher: Owner) -> None:

@@ -156,6 +156,16 @@ def test_resume_needs_no_options_and_takes_new_ones(run: Path, commands: Command
     assert (left.fold_ids, left.options["time"]) == ({4: "14_0", 5: "14_1"}, "180")
 
 
+def test_what_follows_from_a_new_size_is_worked_out_anew(run: Path) -> None:
+    shown = said("resume", run, "--gpus-per-fold", 4, "--folds", "2-4", "--no-export", "--dry-run").stdout
+    for flag in ("--array=0-2%3", "--gpus-per-node=4", "--cpus-per-task=4", "--partition=gpu"):
+        assert f"#SBATCH {flag}\n" in shown
+    assert "sbatch: export" not in shown
+    here = said("resume", run, "--cluster", "local", "--dry-run").stdout
+    assert "at a time, local)" in here
+    assert "export       each finished fold" in here
+
+
 def test_a_finished_run_is_reported_at_once_and_exported_by_a_job(run: Path, commands: Commands) -> None:
     for fold in range(1, 6):
         finish(run, fold)
