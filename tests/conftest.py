@@ -1,8 +1,19 @@
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 CLUSTER = "tests/slurm"
+FAULTS = Path(__file__).parents[1] / "build" / "slurm_faults.md"
+BEGUN = time.time()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table that the fault tests of tests/slurm have written, if they have run."""
+    if FAULTS.exists() and FAULTS.stat().st_mtime >= BEGUN:
+        terminalreporter.section("faults on SLURM")
+        terminalreporter.write(FAULTS.read_text())
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import cluster as clusters
 import pytest
 from cluster import Cluster
+from faulty import Bench, Faults
 from slow import Slow
 
 sys.path.append(str(Path(__file__).parents[1] / "train"))  # its toy training is this folder's, too
@@ -63,3 +64,18 @@ def five(store: Path, tmp_path: Path) -> Callable[..., Path]:
 def slow(tmp_path: Path) -> Slow:
     """A Python whose mmadfer can be slowed down while it runs."""
     return Slow(tmp_path / "slow")
+
+
+@pytest.fixture(scope="session")
+def _bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("faults"))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def faults(cluster: Cluster, _bench: Bench, tmp_path: Path) -> Iterator[Faults]:
+    """Launches runs, to be hurt and to be compared with one that was not."""
+    made = Faults(cluster, _bench, tmp_path)
+    yield made
+    made.close()
