@@ -87,11 +87,11 @@ def test_ranks_back_from_the_dead_end_and_change_nothing(
     wait_for_step(fold, 40, again)
     for rank in dead:  # while its successor trains
         rank.send_signal(signal.SIGCONT)
-    ends = [rank.communicate(timeout=60) for rank in dead]
+    ends = [rank.communicate(timeout=240) for rank in dead]
     assert [rank.returncode for rank in dead] == [2] * world, ends
     assert all("was taken over by another start of this training" in err for _, err in ends), ends
     assert not any("Traceback" in err for _, err in ends)
-    out, err = again.communicate(timeout=120)
+    out, err = again.communicate(timeout=240)
     assert again.returncode == 0, out + err
     assert f"epoch {SLOW}/{SLOW}" in out
     steps = [event["step"] for event in events(fold, "step")]
@@ -112,11 +112,11 @@ def test_one_that_wakes_after_all_is_done_leaves_every_byte(
     wait_for_step(fold, 20, dead)
     dead.send_signal(signal.SIGSTOP)
     again = start(slow, run, "--resume", env=step(job, 1))
-    out, err = again.communicate(timeout=120)
+    out, err = again.communicate(timeout=240)
     assert again.returncode == 0, out + err
     before = files(fold)
     dead.send_signal(signal.SIGCONT)
-    _, err = dead.communicate(timeout=60)
+    _, err = dead.communicate(timeout=240)
     assert dead.returncode == 2, err
     assert files(fold) == before
     assert weights(fold) == undisturbed
@@ -179,7 +179,7 @@ def test_the_number_of_ranks_does_not_change_the_weights(store: Path, tmp_path: 
         run = tmp_path / f"run{world}"
         ranks = [start(config, run, env=step(os.getpid() + world, 0, rank, world)) for rank in range(world)]
         begun += ranks
-        ends = [rank.communicate(timeout=60) for rank in ranks]
+        ends = [rank.communicate(timeout=240) for rank in ranks]
         assert [rank.returncode for rank in ranks] == [0] * world, ends
         found = load_file(checkpoints(run / "fold-1")[-1] / "weights.safetensors")
         for name, value in straight.items():

@@ -128,7 +128,8 @@ def test_a_living_owner_is_waited_for_and_then_refuses(tmp_path: Path, other: di
 def test_what_was_killed_here_is_taken_over_at_once(tmp_path: Path) -> None:
     owner = start(tmp_path)
     assert said(owner) == "has it"
-    owner.kill()  # and not waited for: a zombie
+    owner.kill()
+    os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
     with lease(tmp_path, wait=0):
         pass
     owner.communicate(timeout=30)
