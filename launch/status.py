@@ -1,5 +1,6 @@
 """How the folds of a run stand: what lies on disk, and what SLURM says of their jobs, asked once for all."""
 
+import re
 import shlex
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -32,6 +33,12 @@ AGAIN = {
     "FAILED": "failure",
 }
 """Why a job that waits has been queued again."""
+TELLING = re.compile(
+    r"[\w.]*(Error|Exception|Interrupt)\b"
+    r"|srun: error: .*(Killed|Out Of Memory|Segmentation|Aborted|Bus error)"
+    r"|slurmstepd: error: .*(DUE TO|oom)"
+)
+"""Lines at the end of a log that say why; srun has more to say after them."""
 STYLES = {"finished": "green", "running": "cyan", "queued": "dim", "not begun": "dim", "stopped": "yellow"}
 
 
@@ -182,10 +189,12 @@ def _with_words(run: Path, one: FoldStatus) -> FoldStatus:
 
 
 def _last_words(run: Path, job: str) -> tuple[str, Path | None]:
-    """The last line that a SLURM job wrote, and where; what SLURM wrote itself only where there is nothing else."""
+    """The line of a SLURM job's log that tells most of its end, and where it is."""
     words, log = follow.last_lines(run / "jobs" / f"{job}_0_log.{end}" for end in ("err", "out"))
-    lines = words.splitlines() or [""]
-    return next((line for line in reversed(lines) if not line.startswith(("srun:", "slurmstepd:"))), lines[-1]), log
+    lines = [*reversed(words.splitlines())]
+    telling = [line for line in lines if TELLING.match(line)]
+    own = [line for line in lines if not line.startswith(("srun:", "slurmstepd:"))]
+    return next(iter([*telling, *own, *lines]), ""), log
 
 
 def _follower(run: Path, job: slurm.Job | None, written: str) -> str:

@@ -88,7 +88,8 @@ def test_status_shows_what_slurm_and_the_disk_know(run: Path, commands: Commands
         _13="PENDING|Dependency||30:00|0",
     )
     commands.make("sacct", "11_2|PREEMPTED|None|n1\n11_2|PENDING|None|n1")
-    (run / "jobs" / "11_4_0_log.err").write_text("loading\nslurmstepd: error: *** CANCELLED DUE TO TIME LIMIT ***\n")
+    end = "slurmstepd: error: *** JOB 15 ON n1 CANCELLED AT 2026-11-21T09:00:00 DUE TO TIME LIMIT ***"
+    (run / "jobs" / "11_4_0_log.err").write_text(f"loading\n{end}\nsrun: Force Terminated StepId=15.0\n")
     found = json.loads(said("status", run, "--json").stdout)
     folds = {one["fold"]: one for one in found["folds"]}
     states = [(one["state"], one["detail"], one["restarts"]) for one in found["folds"]]
@@ -101,7 +102,7 @@ def test_status_shows_what_slurm_and_the_disk_know(run: Path, commands: Commands
     ]
     second = {key: folds[2][key] for key in ("epoch", "epochs", "uar", "war", "left", "limit", "job")}
     assert list(second.values()) == [1, 2, 0.25, 0.5, 90.0, "1:59:00", "11_1"]
-    assert (folds[4]["words"], folds[5]["words"]) == ("three steps in a row were not finite", "loading")
+    assert (folds[4]["words"], folds[5]["words"]) == ("three steps in a row were not finite", end)
     assert found["report"] == "cannot run (SLURM job 12, DependencyNeverSatisfied)"
     assert found["export"] == "pending (SLURM job 13, Dependency)"
     shown = said("status", run).stdout
@@ -109,6 +110,22 @@ def test_status_shows_what_slurm_and_the_disk_know(run: Path, commands: Commands
         assert word in shown
     assert "launch resume" not in shown  # fold 2 is running
     assert (len(commands.calls("squeue")), len(commands.calls("sacct"))) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("Traceback\nmmadfer.errors.RunError: no store\nsrun: error: n1: task 0: Exited with exit code 1", "no store"),
+        ("loading\nsrun: error: n1: task 0: Killed\nsrun: launch/slurm: _step_signal: Terminating", "task 0: Killed"),
+        ("ready\nsrun: launch/slurm: _step_signal: Terminating StepId=8.0", "ready"),
+        ("srun: Force Terminated StepId=8.0", "Force Terminated"),
+        ("", ""),
+    ],
+)
+def test_the_line_that_tells_why_is_shown(run: Path, commands: Commands, log: str, words: str) -> None:
+    queue(commands, _11_0="FAILED|NonZeroExitCode|n1|1:00|0")
+    (run / "jobs" / "11_0_0_log.err").write_text(log)
+    assert words in json.loads(said("status", run, "--json").stdout)["folds"][0]["words"]
 
 
 def test_status_without_an_answer_tells_what_lies_on_disk(run: Path, commands: Commands) -> None:
