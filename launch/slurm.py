@@ -45,8 +45,13 @@ class Job:
     @property
     def stuck(self) -> bool:
         """Whether it waits for what will not come."""
+        return self.held or (self.state == "PENDING" and (self.reason in NEVER or "PerJob" in self.reason))
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits to be released, as SLURM makes a job wait that it could not start."""
         held = self.reason.startswith("JobHeld") or "requeued held" in self.reason.replace("_", " ")
-        return self.state == "PENDING" and (held or self.reason in NEVER or "PerJob" in self.reason)
+        return self.state == "PENDING" and held
 
 
 def present() -> bool:
@@ -83,7 +88,8 @@ def query(ids: Iterable[str]) -> dict[str, Job]:
     found = {job.id: job for job in _jobs(listed)}
     known = {name.partition("_")[0] for name in found}
     gone = [name for name in bases if name not in known]
-    return {**({job.id: job for job in _accounted(gone)} if gone else {}), **found}
+    # accounts go on to call live what slurmctld forgot when it was killed
+    return {**{job.id: job for job in _accounted(gone) if not job.live}, **found}
 
 
 def last_ends(ids: Iterable[str]) -> dict[str, str]:

@@ -105,9 +105,10 @@ def status(run: Path) -> Status:
             one = _in_slurm(one, job, ends) if job else _here(one, beating.get(fold), fold in launched)
         folds.append(_with_words(run, replace(one, job=own.get(fold))))
     page = run / "report" / "report.html"
-    report = _follower(run, jobs.get(ids.get("report", "")), str(page) if page.is_file() else "")
+    known = {} if note else ids
+    report = _follower(run, known.get("report", ""), jobs, str(page) if page.is_file() else "")
     done = exports.exported(run)
-    export = _follower(run, jobs.get(ids.get("export", "")), f"{len(done)} of {len(folds)} folds" if done else "")
+    export = _follower(run, known.get("export", ""), jobs, f"{len(done)} of {len(folds)} folds" if done else "")
     return Status(run, left.cluster if left else "", folds, report, export, note)
 
 
@@ -126,9 +127,8 @@ def show(found: Status, console: Console | None = None) -> None:
         if text:
             console.print(f"{name:<7} {text}", soft_wrap=True, highlight=False, markup=False)
     left = [one for one in found.folds if one.state != "finished"]
-    if left and not any(one.live for one in left):
-        again = shlex.join(["mmadfer", "launch", "resume", str(found.run)])
-        console.print(f"Go on with: {again}", soft_wrap=True, highlight=False, markup=False)
+    if left and not found.note and not any(one.live for one in left):  # what SLURM does not tell of may be live
+        console.print(f"Go on with: {_again(found.run)}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _asked(ids: list[str]) -> tuple[dict[str, slurm.Job], dict[str, str], str]:
@@ -159,7 +159,8 @@ def _in_slurm(one: FoldStatus, job: slurm.Job, ends: dict[str, str]) -> FoldStat
     """What SLURM says of an unfinished fold goes before what lies on disk."""
     one = replace(one, restarts=max(one.restarts, job.restarts), limit=job.left if job.state == "RUNNING" else "")
     if job.stuck:
-        return replace(one, state="cannot run", detail=job.reason)
+        words = f"`scontrol release {job.id}` lets it run; or end it with `mmadfer launch cancel`, and resume"
+        return replace(one, state="cannot run", detail=job.reason, words=words if job.held else "")
     if job.state == "PENDING":
         after = f"after {AGAIN.get(ends.get(job.id, ''), 'restart')}: " if job.restarts else ""
         return replace(one, state="queued", detail=f"{after}{job.reason}")
@@ -197,14 +198,21 @@ def _last_words(run: Path, job: str) -> tuple[str, Path | None]:
     return next(iter([*telling, *own, *lines]), ""), log
 
 
-def _follower(run: Path, job: slurm.Job | None, written: str) -> str:
-    """The state of the report or the export."""
+def _follower(run: Path, name: str, jobs: dict[str, slurm.Job], written: str) -> str:
+    """The state of the report or the export, SLURM's job `name`."""
+    job = jobs.get(name)
+    if name and job is None and not written:  # slurmctld was killed before it had saved what it had taken
+        return f"gone (SLURM knows no job {name}): `{_again(run)}` makes it when the folds have ended"
     if job is None or job.state == "COMPLETED":
         return written
     state = "cannot run" if job.stuck else ENDED.get(job.state, job.state.lower())
     words, log = _last_words(run, job.id) if job.state == "FAILED" else ("", None)
     told = f"{state} ({', '.join(filter(None, (f'SLURM job {job.id}', job.reason)))})"
     return "; ".join(filter(None, (told, words, str(log or ""), written)))
+
+
+def _again(run: Path) -> str:
+    return shlex.join(["mmadfer", "launch", "resume", str(run)])
 
 
 def _table(found: Status) -> Table:

@@ -1,5 +1,6 @@
 """Faults of the cluster itself, of one fold, and of a cancelled job: what is left is whole, and the rest goes on."""
 
+import shutil
 import signal
 import time
 from collections.abc import Iterable
@@ -43,11 +44,8 @@ def test_a_node_is_lost_with_its_ranks_or_leaves_them_behind(cluster: Cluster, f
     assert _contents(frozen.fold) == before
     killed.check("slurmd and task killed", "NODE_FAIL, queued again, runs elsewhere", SAVE_EVERY)
     alive.check("slurmd alone killed", "the same; the old rank trains on beside it, is fenced, and ends", SAVE_EVERY)
-    frozen.check(
-        "slurmd killed, rank frozen in a save",
-        "the same; thawed when the fold is finished, it writes nothing",
-        SAVE_EVERY,
-    )
+    thawed = "the same; thawed when the fold is finished, it writes nothing"
+    frozen.check("slurmd killed, rank frozen in a save", thawed, SAVE_EVERY)
 
 
 def test_cancelled_in_a_save(cluster: Cluster, faults: Faults) -> None:
@@ -67,6 +65,89 @@ def test_cancelled_in_a_save(cluster: Cluster, faults: Faults) -> None:
     run.finish()
     assert not _half(run.fold)
     run.check("scancel during a save", "killed after KillWait, `launch resume`; the half save is not taken")
+
+
+def test_one_fold_fails_for_good_and_slurmctld_is_killed(cluster: Cluster, faults: Faults) -> None:
+    run = faults.launch(folds="1-5", step=1)
+    _spoil(run.folder / "fold-3")
+    run.past(5)
+    cluster.wait_for(run.jobs["fold 3"], "FAILED")
+    cluster.wait_for_saved_state()
+    tasks, done = cluster.tasks(run.job), run.watch.now.step
+    assert len(tasks) == 1
+    cluster.kill_slurmctld()
+    told = run.mmadfer("launch", "status", str(run.folder))
+    assert "SLURM does not answer" in told
+    assert "Go on with" not in told
+    run.until(lambda: run.watch.now.step > done, "a step without slurmctld")
+    cluster.restart()
+    assert cluster.tasks(run.job) == tasks
+    run.slow.set()
+    run.finish()
+    assert (cluster.restarts(run.job), run.watch.twice) == (0, 0)
+    run.seconds = 0.0
+    run.check("slurmctld killed, its state on disk", "the folds train on, and report after it is back", lost=0)
+    _four_of_five(run)
+    shutil.rmtree(run.folder / "fold-3" / "checkpoints")
+    run.mmadfer("launch", "resume", str(run.folder))
+    assert set(run.jobs) == {"fold 3", "report"}
+    run.finish()
+    assert {fold["state"] for fold in run.report().values()} == {"finished"}
+    run.bench.row("one fold of five fails", "the report has four and names it; mended and resumed, five", "", "0")
+
+
+def _spoil(fold: Path) -> None:
+    """A checkpoint of which nothing can be read, and no other."""
+    checkpoint = fold / "checkpoints" / "step-00000004"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.json").write_text("{")
+
+
+def _four_of_five(run: Run) -> None:
+    """Report and status give the four, and name the third with the cause."""
+    states = {number: fold["state"] for number, fold in run.report().items()}
+    assert states == {1: "finished", 2: "finished", 3: "failed", 4: "finished", 5: "finished"}
+    cause = f"no checkpoint in {run.folder / 'fold-3' / 'checkpoints'} is whole"
+    assert cause in run.report()[3]["note"]
+    told = run.mmadfer("launch", "status", str(run.folder))
+    assert f"fold 3: {cause}" in told
+    assert told.count("finished") == 4
+    assert "Go on with: mmadfer launch resume" in told
+
+
+def test_slurmctld_forgets_what_is_young(cluster: Cluster, faults: Faults) -> None:
+    run = faults.launch(folds="1-2")
+    cluster.wait_for(run.job, "RUNNING")
+    time.sleep(3)
+    begun = time.monotonic()
+    cluster.kill_slurmctld()
+    cluster.restart()
+    run.slow.set()
+    folds = [run.jobs[f"fold {fold}"] for fold in (1, 2)]
+    cluster.until(lambda: all(_left_alone(cluster, job) for job in folds), "both folds")
+    told = run.mmadfer("launch", "status", str(run.folder))
+    assert "report  gone (SLURM knows no job" in told
+    assert told.count("scontrol release") == sum("held" in _queued(cluster, job) for job in folds)
+    run.mmadfer("launch", "cancel", str(run.folder))
+    run.mmadfer("launch", "resume", str(run.folder))
+    run.until(lambda: run.watch.now.trained, "the first step")
+    run.until((run.folder / "report" / "report.json").exists, "the report")
+    assert all(run.report()[fold]["state"] == "finished" for fold in (1, 2))
+    run.seconds = (run.watch.now.trained or 0) - begun
+    run.check(
+        "slurmctld killed 3 s into a job", "jobs forgotten, held or begun anew; `launch cancel`, `resume`", lost=0
+    )
+
+
+def _left_alone(cluster: Cluster, job: str) -> bool:
+    """Whether SLURM has ended or held a job, or forgotten it and ended its orphans."""
+    said = _queued(cluster, job)
+    return "COMPLETED" in said or "held" in said or not (said or cluster.tasks(job))
+
+
+def _queued(cluster: Cluster, job: str) -> str:
+    """State and reason; empty where slurmctld does not know the job."""
+    return cluster.run("squeue", "-h", "-r", "-t", "all", "-j", job, "-o", "%T %r", check=False)
 
 
 def _in_a_save(run: Run) -> None:
