@@ -126,6 +126,8 @@ class Run:
         self.watch = Watch(self.fold / "metrics.jsonl")
         self.seconds: float | None = None
         """From the fault to the first step after it."""
+        self.saved = 0
+        """Step of the last checkpoint that was there when the fault came."""
         self._hurt, self._before = (0, 0.0), list[Process]()
 
     def mmadfer(self, *words: str) -> str:
@@ -170,13 +172,21 @@ class Run:
         self.until(lambda: self.watch.now.step > step, "the step before the long one")
         time.sleep(0.2)
 
+    def stall_save(self, seconds: float = STALL) -> None:
+        """Return once a save has begun that takes so long."""
+        self.slow.set(step=STEP, save=seconds)
+        self.until(lambda: list((self.fold / "checkpoints").glob("step-*.tmp")), "a save")
+
     def hurt(self) -> None:
         """The fault comes now: the clock starts."""
+        from setting import checkpoints
+
+        self.saved = int(checkpoints(self.fold)[-1].name[5:])
         self._before = self.cluster.tasks(self.job)
         self._hurt = (len(self.watch.starts), time.monotonic())
 
     def again(self, seconds: float = 90) -> float:
-        """Return once the fold trains again; steps are quick once the old ranks have ended. The seconds since `hurt`."""
+        """Return once the fold trains again, quickly as soon as the old ranks have ended; the seconds since `hurt`."""
         before, begun = self._hurt
 
         def there() -> bool:
@@ -199,6 +209,7 @@ class Run:
         from setting import events, weights
 
         good = self.bench.undisturbed(self.ranks)
+        assert self.watch.starts[self._hurt[0]].since >= self.saved, f"{self.watch}"
         assert self.watch.twice <= lost, f"{self.watch}"
         done = [event["step"] for event in events(self.fold, "step")]
         assert done == [event["step"] for event in events(good, "step")]

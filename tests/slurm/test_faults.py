@@ -2,6 +2,7 @@
 
 from cluster import Cluster
 from faulty import SAVE_EVERY, Faults
+from setting import events
 
 
 def test_requeued_by_an_administrator(cluster: Cluster, faults: Faults) -> None:
@@ -13,18 +14,20 @@ def test_requeued_by_an_administrator(cluster: Cluster, faults: Faults) -> None:
     run.again()
     run.finish()
     assert cluster.restarts(run.job) == 1
+    assert run.watch.starts[1].since == run.saved
     run.check("scontrol requeue", "killed in the middle of a step after KillWait, queued again", SAVE_EVERY)
 
 
 def test_time_limit(cluster: Cluster, faults: Faults) -> None:
-    run = faults.launch("--time", "10", step=1)  # SLURM looks at time limits every 30 s
+    run = faults.launch("--time", "10", ranks=2, step=1)  # SLURM looks at time limits every 30 s
     run.past(4)
-    run.hurt()
     cluster.run("scontrol", "update", f"jobid={run.job}", "timelimit=2")  # USR2 comes 120 s before the end
+    run.until(lambda: events(run.fold, "stop"), "the end of training", 60)
+    run.hurt()
     run.again()
     run.finish()
     assert cluster.restarts(run.job) == 1
-    run.check("time limit", "USR2, saved at the end of the step, queued itself again", lost=0)
+    run.check("time limit, two ranks", "USR2, saved together at the end of the step, queued itself again", lost=0)
 
 
 def test_preemption_with_grace(cluster: Cluster, faults: Faults) -> None:
@@ -42,13 +45,14 @@ def test_preemption_with_grace(cluster: Cluster, faults: Faults) -> None:
 def test_preemption_without_grace(cluster: Cluster, faults: Faults) -> None:
     run = faults.launch(partition="preempt")
     run.past(6)
-    run.stall()
+    run.stall_save()
     run.hurt()
     cluster.preempt(run.job, grace=0, seconds=1)
     run.again()
     run.finish()
     assert cluster.restarts(run.job) == 1
-    run.check("preemption, grace 0", "killed in the middle of a step, queued again", SAVE_EVERY)
+    assert run.watch.starts[1].since == run.saved
+    run.check("preemption, grace 0", "killed in the middle of a save, queued again", SAVE_EVERY)
 
 
 def test_one_rank_of_two_is_killed(cluster: Cluster, faults: Faults) -> None:
