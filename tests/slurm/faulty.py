@@ -31,6 +31,7 @@ FOLDS = 5
 SAVE_EVERY = 4
 EPOCHS = 5
 """Of nine steps: saved are 4, 8, 9, 12, 16, 18, ..."""
+SCRIPTS = Path(__file__).parents[2] / "slurm"
 TABLE = Path(__file__).parents[2] / "build" / "slurm_faults.md"
 HEAD = "| fault | what happened | training again after | steps done twice |\n|---|---|---|---|\n"
 STEP = 0.3
@@ -101,15 +102,31 @@ class Faults:
         self, *options: str, ranks: int = 1, folds: str = "1", partition: str = "gpu", step: float = STEP
     ) -> "Run":
         """`mmadfer launch` with these options beside; a step takes `step` seconds until the fault is over."""
+        run, folder = self._new(ranks, step)
+        size = ("--gpus-per-fold", "0", "--cpus-per-fold", str(ranks), "--nodes-per-fold", str(ranks))
+        where = ("--cluster", "slurm", "--partition", partition, "--run", str(folder), "--folds", folds)
+        run.mmadfer("launch", str(self.bench.config), *where, *size, *options)
+        return run
+
+    def sbatch(self, *options: str, ranks: int = 1) -> "Run":
+        """Fold 1 and its report by slurm/five_fold.sbatch and report.sbatch, all ranks on one node."""
+        run, folder = self._new(ranks, STEP)
+        path = f"{run.slow.python.parent}:{self.cluster.env['PATH']}"
+        env = ("env", f"RUN={folder}", f"CONFIG={self.bench.config}", f"PATH={path}")
+        words = (*env, "sbatch", "--parsable", "--cpus-per-task=1")
+        fold = (f"--ntasks-per-node={ranks}", "--array=1", *options, str(SCRIPTS / "five_fold.sbatch"))
+        array = self.cluster.run(*words, *fold, cwd=self._folder)
+        report = (f"--dependency=afterany:{array}", str(SCRIPTS / "report.sbatch"))
+        run.plain = {"fold 1": f"{array}_1", "report": self.cluster.run(*words, *report, cwd=self._folder)}
+        return run
+
+    def _new(self, ranks: int, step: float) -> tuple["Run", Path]:
         self.bench.begin(ranks)
         folder = self._folder / f"run-{len(self._runs) + 1}"
         run = Run(self.cluster, self.bench, folder, ranks)
         self._runs.append(run)
         run.slow.set(step=step)
-        size = ("--gpus-per-fold", "0", "--cpus-per-fold", str(ranks), "--nodes-per-fold", str(ranks))
-        where = ("--cluster", "slurm", "--partition", partition, "--run", str(folder), "--folds", folds)
-        run.mmadfer("launch", str(self.bench.config), *where, *size, *options)
-        return run
+        return run, folder
 
     def close(self) -> None:
         for run in self._runs:
@@ -124,6 +141,8 @@ class Run:
         self.fold = folder / "fold-1"
         self.slow = Slow(folder.with_name(f"{folder.name}-slow"))
         self.watch = Watch(self.fold / "metrics.jsonl")
+        self.plain: dict[str, str] = {}
+        """Its jobs where it was started by sbatch."""
         self.seconds: float | None = None
         """From the fault to the first step after it."""
         self.saved = 0
@@ -137,7 +156,7 @@ class Run:
     @property
     def jobs(self) -> dict[str, str]:
         """SLURM's ids by name: `fold 1`, `report`."""
-        return dict(json.loads((self.folder / "jobs" / "launch.json").read_text())["jobs"])
+        return self.plain or json.loads((self.folder / "jobs" / "launch.json").read_text())["jobs"]
 
     @property
     def job(self) -> str:
@@ -146,7 +165,7 @@ class Run:
 
     def logs(self) -> str:
         """What the run's jobs have written, for the message of a failing test."""
-        found = sorted((self.folder / "jobs").glob("*_log.*"))
+        found = sorted([*(self.folder / "jobs").glob("*_log.*"), *self.folder.parent.glob("*.log")])
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in found)
 
     def until(self, true: Callable[[], object], what: str, seconds: float = 90) -> None:

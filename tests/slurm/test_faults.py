@@ -68,3 +68,14 @@ def test_one_rank_of_two_is_killed(cluster: Cluster, faults: Faults) -> None:
     run.finish()
     assert run.job != first
     run.check("kill -9 of one rank of two", "the other rank ended with it, FAILED; `launch resume` by hand", SAVE_EVERY)
+
+
+def test_plain_sbatch_is_preempted(cluster: Cluster, faults: Faults) -> None:
+    run = faults.sbatch("--partition=preempt", ranks=2)
+    run.past(6)
+    run.hurt()
+    cluster.preempt(run.job, grace=20, seconds=1)
+    run.again()
+    run.finish()
+    assert cluster.restarts(run.job) == 1
+    run.check("preemption, five_fold.sbatch, two ranks", "as under submitit", lost=0)
