@@ -42,8 +42,10 @@ def test_all_jobs_are_asked_for_at_once(commands: Commands) -> None:
 
 def test_what_the_queue_has_forgotten_is_in_the_accounts(commands: Commands) -> None:
     commands.make("squeue", "slurm_load_jobs error: Invalid job id specified", 1, stderr=True)
-    commands.make("sacct", "6_0|TIMEOUT|None|n1\n6_1|CANCELLED by 1000|None|n1\n6_[2,4-5%2]|CANCELLED by 0|x|None")
-    jobs = slurm.query(["6_0", "6_1"])
+    commands.make(
+        "sacct", "6_0|TIMEOUT|None|n1\n6_1|CANCELLED by 1000|None|n1\n6_[2,4-5%2]|CANCELLED by 0|x|None\n8|RUNNING|x|n1"
+    )
+    jobs = slurm.query(["6_0", "6_1", "8"])  # 8: slurmctld was killed, and forgot it
     assert {name: job.state for name, job in jobs.items()} == {
         "6_0": "TIMEOUT",
         **{f"6_{k}": "CANCELLED" for k in (1, 2, 4, 5)},
