@@ -108,9 +108,9 @@ class Faults:
         run.mmadfer("launch", str(self.bench.config), *where, *size, *options)
         return run
 
-    def sbatch(self, *options: str, ranks: int = 1) -> "Run":
+    def sbatch(self, *options: str, ranks: int = 1, step: float = STEP) -> "Run":
         """Fold 1 and its report by slurm/five_fold.sbatch and report.sbatch, all ranks on one node."""
-        run, folder = self._new(ranks, STEP)
+        run, folder = self._new(ranks, step)
         path = f"{run.slow.python.parent}:{self.cluster.env['PATH']}"
         env = ("env", f"RUN={folder}", f"CONFIG={self.bench.config}", f"PATH={path}")
         words = (*env, "sbatch", "--parsable", "--cpus-per-task=1")

@@ -19,15 +19,20 @@ def test_requeued_by_an_administrator(cluster: Cluster, faults: Faults) -> None:
 
 
 def test_time_limit(cluster: Cluster, faults: Faults) -> None:
-    run = faults.launch("--time", "10", ranks=2, step=1)  # SLURM looks at time limits every 30 s
-    run.past(4)
-    cluster.run("scontrol", "update", f"jobid={run.job}", "timelimit=2")  # USR2 comes 120 s before the end
-    run.until(lambda: events(run.fold, "stop"), "the end of training", 60)
-    run.hurt()
-    run.again()
-    run.finish()
-    assert cluster.restarts(run.job) == 1
-    run.check("time limit, two ranks", "USR2, saved together at the end of the step, queued itself again", lost=0)
+    run, plain = faults.launch("--time", "10", ranks=2, step=1), faults.sbatch("--time=10", step=1)
+    for one in (run, plain):  # together, for SLURM looks at time limits every 30 s
+        one.past(4)
+        cluster.run("scontrol", "update", f"jobid={one.job}", "timelimit=2")  # USR2 comes 120 s before the end
+    for one in (run, plain):
+        one.until(lambda one=one: events(one.fold, "stop"), "the end of training", 60)
+        one.hurt()
+    for one in (run, plain):
+        one.again()
+        one.finish()
+        assert cluster.restarts(one.job) == 1
+    told = "USR2, saved together at the end of the step, queued itself again"
+    run.check("time limit, two ranks", told, lost=0)
+    plain.check("time limit, five_fold.sbatch", told, lost=0)
 
 
 def test_preemption_with_grace(cluster: Cluster, faults: Faults) -> None:
