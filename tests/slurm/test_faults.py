@@ -1,5 +1,7 @@
 """Faults of jobs on a real SLURM: the fold goes on, and ends as if nothing had been."""
 
+import json
+
 from cluster import Cluster
 from faulty import SAVE_EVERY, Faults
 from setting import events
@@ -61,18 +63,26 @@ def test_preemption_without_grace(cluster: Cluster, faults: Faults) -> None:
 
 
 def test_one_rank_of_two_is_killed(cluster: Cluster, faults: Faults) -> None:
-    run = faults.launch(ranks=2)
-    run.past(6)
-    run.hurt()
-    cluster.kill_task(run.job, rank=1)
-    assert cluster.wait_for(run.job) == "FAILED"
-    cluster.wait_for(run.jobs["report"], "FAILED")  # there is no finished fold to report on
-    first = run.job
-    run.mmadfer("launch", "resume", str(run.folder))
-    run.again()
-    run.finish()
-    assert run.job != first
-    run.check("kill -9 of one rank of two", "the other rank ended with it, FAILED; `launch resume` by hand", SAVE_EVERY)
+    runs = [faults.launch(ranks=2) for _ in range(2)]  # one loses its rank 0, which alone writes; one the other
+    for run in runs:
+        run.past(6)
+    first = [run.job for run in runs]
+    for rank, run in enumerate(runs):
+        run.hurt()
+        cluster.kill_task(run.job, rank)
+    for rank, run in enumerate(runs):
+        assert cluster.wait_for(run.job) == "FAILED"
+        cluster.wait_for(run.jobs["report"], "FAILED")  # there is no finished fold to report on
+        (fold, *_) = json.loads(run.mmadfer("launch", "status", str(run.folder), "--json"))["folds"]
+        assert (fold["state"], fold["restarts"]) == ("failed", 0)
+        assert ("task 0: Killed", "rank 0 has lost another rank")[rank] in fold["words"]
+        run.mmadfer("launch", "resume", str(run.folder))
+    for rank, run in enumerate(runs):
+        run.again()
+        run.finish()
+        assert run.job not in first
+        told = "the other one ended with it, FAILED; `launch resume` by hand"
+        run.check(f"kill -9 of rank {rank} of two", told, SAVE_EVERY)
 
 
 def test_plain_sbatch_is_preempted(cluster: Cluster, faults: Faults) -> None:
