@@ -149,6 +149,8 @@ class Cluster:
     def wait_for_saved_state(self) -> None:
         """Return once slurmctld has what it knows now on disk; what is younger when it is killed, it forgets."""
         now = time.time()
+        for job in self.run("squeue", "--noheader", "--format=%i").split():  # it saves after a change only
+            self.attempt("scontrol", "update", f"jobid={job}", f"comment={now}")
         saved = self.folder / "state" / "job_state"
         self.until(lambda: saved.exists() and saved.stat().st_mtime > now, "slurmctld's state on disk", 30)
 
