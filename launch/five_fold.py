@@ -3,6 +3,7 @@
 `python launch/five_fold.py CONFIG`, or the same as `mmadfer launch CONFIG`.
 """
 
+import os
 import sys
 import time as clock
 from pathlib import Path
@@ -51,11 +52,12 @@ def launch(
 
 
 def _place(run: Path | None, config: Config, resume: bool) -> Path:
-    if run is not None:
-        return run.absolute()
-    if resume:
+    if resume and run is None:
         raise RunError("--resume needs --run: say which run to go on with")
-    return Path("runs").absolute() / f"{config.name}-{clock.strftime('%Y%m%d-%H%M%S')}"
+    place = (run or Path("runs") / f"{config.name}-{clock.strftime('%Y%m%d-%H%M%S')}").absolute()
+    if os.pathsep in str(place):  # it would part the jobs' PYTHONPATH, and they would import other code
+        raise RunError(f"{place}: a run's path must not have {os.pathsep!r} in it: choose another --run")
+    return place
 
 
 class _Group(typer.core.TyperGroup):

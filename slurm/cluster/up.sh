@@ -24,6 +24,9 @@ main() {
   check
   find_address
   mkdir -p "$D"/{run,log,state,spool,dev,db}
+  # In a folder that all may write to, somebody else may have made it first.
+  { [ -O "$D" ] && [ ! -L "$D" ]; } || fail "$D belongs to somebody else, or is a link: choose another CLUSTER_DIR"
+  chmod 700 "$D/db"       # the database knows no passwords
   chmod 755 "$D" "$D/run" # munged wants a socket that all may reach, and refuses one in a hidden place
   write_slurm_conf
   start_munge
@@ -158,16 +161,16 @@ start_munge() {
 }
 
 start_accounting() {
-  local socket=$D/run/mysql.sock
+  local socket=$D/db/mysql.sock
   write_slurmdbd_conf
   if [ ! -e "$D/db/.made" ]; then
     mariadb-install-db --no-defaults --datadir="$D/db" --user="$ME" --auth-root-authentication-method=normal \
       --skip-test-db >"$D/log/install-db.log" 2>&1 || fail "mariadb-install-db failed; see $D/log/install-db.log"
     touch "$D/db/.made"
   fi
-  # Reached by its socket only, in a directory of this user's, so without passwords; what a power cut loses is no loss.
+  # Reached by its socket only, in a directory that only this user may enter, so without passwords; what a power cut loses is no loss.
   runs mariadb "$D/db" || daemon_here mariadbd --no-defaults --datadir="$D/db" --user="$ME" --socket="$socket" \
-    --pid-file="$D/run/mariadb.pid" --skip-networking --skip-grant-tables --innodb-flush-log-at-trx-commit=0 \
+    --pid-file="$D/run/mariadb.pid" --skip-networking --skip-grant-tables --secure-file-priv="$D/db" --innodb-flush-log-at-trx-commit=0 \
     --innodb-buffer-pool-size=64M --innodb-log-file-size=16M
   wait_for runs mariadb "$D/db"
   wait_for test -S "$socket"

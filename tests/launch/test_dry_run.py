@@ -211,3 +211,9 @@ def test_it_runs_as_a_script(config: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: --folds '7'")
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_whose_path_would_part_the_jobs_search_path_is_refused(config: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="must not have ':'"):
+        raise said(config, "--run", tmp_path / "at 12:30", "--cluster", "local").exception
+    assert not (tmp_path / "at 12:30").exists()

@@ -62,7 +62,7 @@ def test_a_preempted_job_is_told_and_is_queued_again(cluster: Cluster, tmp_path:
     options = ("--partition=preempt", "--requeue", "--signal=USR2@60", "--time=10", "--output=/dev/null")
     job = cluster.submit(*options, str(script), cwd=tmp_path)
     cluster.until((tmp_path / "said").exists, "the task")
-    other = cluster.preempt(job, grace=0)
+    other = cluster.preempt(job, grace=5)
     cluster.wait_for(job, "PENDING")
     cluster.wait_for(other, "RUNNING", "COMPLETED")
     assert (tmp_path / "said").read_text().split() == ["begun", "told"]
