@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from mmadfer.data.agreement import sound_rates
 from mmadfer.data.sets import Table
 from mmadfer.data.store import Clip
 from mmadfer.files import write_json
@@ -91,7 +92,7 @@ def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str
     ]
     kept, lost = Counter(clip.label for clip in clips), Counter(clip.label for clip in left)
     folds = Counter(clip.fold for clip in clips)
-    rates = dict(sorted(Counter(clip.rate for clip in clips if clip.rate).items()))
+    rates = sound_rates(clips)
     return Summary(
         out,
         table.name,

@@ -221,4 +221,4 @@ def test_a_summary_tells_rates_silence_and_uneven_folds(tmp_path: Path, capsys: 
     text = capsys.readouterr().out
     assert "8000 Hz (1), 44100 Hz (18)" in text
     assert "kept with silence, having no sound: 1 clips: 00" in text
-    assert to_dict(summary)["bytes_per_clip"] == summary.bytes // 20
+    assert to_dict(summary)["bytes_per_clip"] == round(summary.bytes / 20)
