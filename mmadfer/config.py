@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from mmadfer.errors import ConfigError
+from mmadfer.files import read_yaml
+from mmadfer.section import Section, validated
 
 CONFIGS = Path(__file__).parent / "configs"
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class SoundConfig(Section):
@@ -220,13 +216,8 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: no such file, broken YAML, unknown key, or a value that breaks a rule.
     """
-    path = _find(source)
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold `key: value` lines, not a {type(tree).__name__}")
+    path = find(source)
+    tree = read_yaml(path)
     for override in overrides:
         _apply(tree, override)
     return parse(tree, where=str(path))
@@ -234,14 +225,16 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse(tree: dict[str, Any], where: str) -> Config:
     """Validate a tree of values; `where` is named in errors."""
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, where)) from error
+    return validated(Config, tree, where)
 
 
-def _find(source: str | Path) -> Path:
-    for candidate in (Path(source), CONFIGS / source, CONFIGS / f"{source}.yaml"):
+def find(source: str | Path, folder: Path = Path()) -> Path:
+    """A configuration's file: `source` in `folder`, or the name of a shipped one.
+
+    Raises:
+        ConfigError: neither.
+    """
+    for candidate in (folder / source, CONFIGS / source, CONFIGS / f"{source}.yaml"):
         if candidate.is_file():
             return candidate
     shipped = ", ".join(sorted(str(p.relative_to(CONFIGS).with_suffix("")) for p in CONFIGS.rglob("*.yaml")))
@@ -258,38 +251,18 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override!r}: {name} is a value, not a section")
         tree = child
-    tree[leaf] = _value(text)
+    tree[leaf] = value(text)
 
 
-def _value(text: str) -> Any:
+def value(text: str) -> Any:
+    """What the right side of an override stands for."""
     try:
-        value = yaml.safe_load(text)
+        found = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    if isinstance(value, str):  # YAML 1.1 reads 3e-4 as a string
+    if isinstance(found, str):  # YAML 1.1 reads 3e-4 as a string
         try:
-            return float(value)
+            return float(found)
         except ValueError:
-            return value
-    return value
-
-
-def _explain(error: ValidationError, where: str) -> str:
-    lines = [f"{where} breaks {error.error_count()} rule(s):"]
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "(top)"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = f"unknown key; known here: {', '.join(_keys(item['loc'][:-1]))}"
-        elif item["type"] != "missing" and item["loc"]:
-            message = f"{message} (got {item['input']!r})"
-        lines.append(f"  {key}: {message}")
-    return "\n".join(lines)
-
-
-def _keys(parents: tuple[int | str, ...]) -> list[str]:
-    section: Any = Config
-    for name in parents:
-        field = section.model_fields.get(name) if hasattr(section, "model_fields") else None
-        section = field.annotation if field else None
-    return sorted(section.model_fields) if hasattr(section, "model_fields") else []
+            return found
+    return found

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mmadfer.config import ModelConfig, PrepareConfig, Section
+from mmadfer.config import ModelConfig, PrepareConfig
+from mmadfer.section import Section
 
 KEY = "mmadfer.contract"
 """Name of the metadata entry that holds the contract (safetensors, ONNX)."""

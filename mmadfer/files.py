@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from mmadfer.errors import ConfigError
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -61,6 +65,37 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON to `path` atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML forbids and its loader takes: a key that is there twice, of which the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the base class, but for keys that are there twice."""
+        seen = set[str]()
+        for key, _ in node.value:
+            if (name := str(key.value)) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r} is there twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The `key: value` lines of a YAML file; nothing in it is executed.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, holds something else, or a key twice.
+    """
+    try:
+        # as safe_load: the loader is a safe one
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): give a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines, not a {type(tree).__name__}")
+    return tree
 
 
 def sha256(path: Path | str) -> str:

@@ -120,7 +120,15 @@ def test_no_such_file_lists_the_shipped_ones() -> None:
         load("nope")
 
 
-@pytest.mark.parametrize(("text", "words"), [("a: [", "not valid YAML"), ("- a\n- b\n", "not a list"), ("", "name: ")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- a\n- b\n", "not a list"),
+        ("", "name: "),
+        ("train: {lr: 1}\ntrain: {epochs: 2}\n", "'train' is there twice"),
+    ],
+)
 def test_a_broken_file_is_explained(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load(write(tmp_path, text))

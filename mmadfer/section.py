@@ -1,0 +1,49 @@
+"""Values that come from a file, checked: every error names the key, the rule and the value."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mmadfer.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validated(kind: type[S], tree: dict[str, Any], where: str) -> S:
+    """A tree of values as a section; `where` is named in errors.
+
+    Raises:
+        ConfigError: unknown key, or a value that breaks a rule.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where, kind)) from error
+
+
+def _explain(error: ValidationError, where: str, kind: type[Section]) -> str:
+    lines = [f"{where} breaks {error.error_count()} rule(s):"]
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "(top)"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key; known here: {', '.join(_keys(kind, item['loc'][:-1]))}"
+        elif item["type"] != "missing" and item["loc"]:
+            message = f"{message} (got {item['input']!r})"
+        lines.append(f"  {key}: {message}")
+    return "\n".join(lines)
+
+
+def _keys(kind: type[Section], parents: tuple[int | str, ...]) -> list[str]:
+    section: Any = kind
+    for name in parents:
+        field = section.model_fields.get(name) if hasattr(section, "model_fields") else None
+        section = field.annotation if field else None
+    return sorted(section.model_fields) if hasattr(section, "model_fields") else []
