@@ -40,16 +40,20 @@ def cancel(run: Run) -> None:
     if left and left.launcher and not left.jobs:
         _cancel_here(run, left, left.launcher)
         return
-    jobs = slurm.query(left.jobs.values()) if left else {}
-    followers = [name for name in (left.followers if left else []) if name in jobs and jobs[name].live]
-    own = left.fold_ids if left and left.jobs else {k: owner.job for k, owner in guard.live(run).items() if owner.job}
-    folds = [name for name in own.values() if not left or (name in jobs and jobs[name].live)]
+    beating = guard.live(run)
+    jobs = guard.asked(run, left, beating)
+    own = guard.trainers(left, jobs, beating)
+    followers, folds = slurm.live(jobs, left.followers if left else ()), slurm.live(jobs, own.values())
     slurm.cancel(*followers)  # first: the report would start as soon as the folds have ended
     slurm.cancel(*folds)
     if not followers and not folds:
         _nothing_to_end(run)
         return
     print(f"SLURM ends {', '.join([*folds, *followers])}; folds that run save, and go on with\n  {_resume(run)}")
+    if plain := {name.partition("_")[0] for name in folds if not left or name not in left.jobs.values()}:
+        print(
+            f"Of sbatch's own arrays only what trains is known here: scancel {' '.join(sorted(plain))} ends all of it"
+        )
 
 
 def resume(

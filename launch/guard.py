@@ -29,13 +29,30 @@ def holders(run: Path) -> list[str]:
     left = record.read(run)
     who = []
     if left:
-        jobs = slurm.query(left.fold_ids.values())
+        jobs = asked(run, left, {})
         for fold, name in left.fold_ids.items():
-            if name in jobs and jobs[name].live:
+            if slurm.live(jobs, [name]):
                 who.append(f"fold {fold} is SLURM job {name} ({jobs[name].state})")
         if left.launching:
             who.append(f"it was launched here by {left.launcher}")
     return who or [f"fold {fold} is being trained by {owner}" for fold, owner in live(run).items()]
+
+
+def asked(run: Path, left: record.Record | None, beating: dict[int, Owner]) -> dict[str, slurm.Job]:
+    """What SLURM says of the jobs of the last launch, and of those that train now without one; raises as `query`."""
+    launched = slurm.query(left.jobs.values(), left.folder(run)) if left else {}
+    others = {owner.job for owner in beating.values() if owner.job} - set(left.jobs.values() if left else ())
+    return {**launched, **slurm.query(others)}
+
+
+def trainers(left: record.Record | None, jobs: dict[str, slurm.Job], beating: dict[int, Owner]) -> dict[int, str]:
+    """SLURM's id of each fold: of its last launch, unless that is over and another job trains the fold."""
+    found = left.fold_ids if left else {}
+    for fold, owner in beating.items():
+        name = found.get(fold, "")
+        if not slurm.live(jobs, [name]):
+            found[fold] = owner.job
+    return {fold: name for fold, name in found.items() if name}
 
 
 def live(run: Path) -> dict[int, Owner]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from mmadfer import run as runs
 from mmadfer.errors import RunError
+from mmadfer.lease import LostError
 from mmadfer.lock import BusyError
 from mmadfer.slurm import port_of
 
@@ -80,7 +81,10 @@ class FoldJob:
             if stop.cancelled and not result.finished:
                 raise RunError(f"fold {self.fold} was stopped by SIGTERM and has saved: --resume goes on from there")
         except Exception as error:
-            if first and not isinstance(error, BusyError):  # the fold is well: another process trains it
+            if isinstance(error, BusyError):  # the fold is well: another process trains it
+                if stop.asked and not stop.cancelled and not isinstance(error, LostError):
+                    stop.requeue()  # told to leave while it waited for the other: it waits on in the queue
+            elif first:
                 runs.mark_failed(folder, error, log)
             raise
         if not result.finished:

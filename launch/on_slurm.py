@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,30 @@ def submit(
     Raises:
         RunError: SLURM does not take a job; it says why.
     """
-    array = _executor(run, plan.slurm_parameters(name, resources, environment))
-    started = _taken(lambda: array.submit_array(jobs))
-    record = _noted(run, record, {f"fold {job.fold}": begun for job, begun in zip(jobs, started, strict=True)})
-    first = str(started[0].job_id).partition("_")[0]
-    after = _executor(run, plan.report_parameters(name, resources, environment, first))
-    report = _taken(lambda: after.submit(ReportJob(str(run))))
+    ids = array(run, name, jobs, resources, environment)
+    record = _noted(run, record, {f"fold {job.fold}": number for job, number in zip(jobs, ids, strict=True)})
+    wanted = plan.report_parameters(name, resources, environment, base(ids[0]))
+    report = one(run, ReportJob(str(run)), wanted)
     record = _noted(run, record, {"report": report})
-    return submit_export(run, name, resources, environment, record, str(report.job_id))
+    return submit_export(run, name, resources, environment, record, report)
+
+
+def array(
+    folder: Path, name: str, jobs: Sequence[FoldJob], resources: plan.Resources, environment: dict[str, str]
+) -> list[str]:
+    """Submit folds as one array, whose files and logs go to `folder/jobs`; their SLURM ids, in order.
+
+    Raises:
+        RunError: SLURM does not take it; it says why.
+    """
+    executor = _executor(folder, plan.slurm_parameters(name, resources, environment))
+    return [str(job.job_id) for job in _taken(lambda: executor.submit_array(jobs))]
+
+
+def one(folder: Path, job: Callable[[], None], parameters: dict[str, Any]) -> str:
+    """Submit one job as `array` does; its SLURM id."""
+    executor = _executor(folder, parameters)
+    return str(_taken(lambda: executor.submit(job)).job_id)
 
 
 def submit_export(
@@ -46,8 +62,13 @@ def submit_export(
     if not record.options.get("export"):
         record.write(run)
         return record
-    last = _executor(run, plan.export_parameters(name, resources, environment, report))
-    return _noted(run, record, {"export": _taken(lambda: last.submit(ExportJob(str(run), resources.threads)))})
+    wanted = plan.export_parameters(name, resources, environment, report)
+    return _noted(run, record, {"export": one(run, ExportJob(str(run), resources.threads), wanted)})
+
+
+def base(number: str) -> str:
+    """The SLURM id of an array, of that of one of its elements."""
+    return number.partition("_")[0]
 
 
 def refuse_without_slurm(run: Path) -> None:
@@ -56,8 +77,8 @@ def refuse_without_slurm(run: Path) -> None:
         raise RunError(
             "there is no SLURM here (sbatch, srun and a cluster that answers): use --cluster local, or --dry-run"
         )
-    if "%" in str(run):
-        raise RunError(f"{run}: SLURM takes % in the name of a log as a pattern: choose another --run")
+    if wrong := set("%\\") & set(str(run)):
+        raise RunError(f"{run}: SLURM gives {wrong.pop()} in the name of a log a meaning: choose another --run")
 
 
 def texts(
@@ -76,8 +97,8 @@ def texts(
     return {job: _make_sbatch_string(command, folder, **parameters) for job, parameters in wanted.items()}
 
 
-def _noted(run: Path, record: Record, jobs: dict[str, Any]) -> Record:
-    record = replace(record, jobs={**record.jobs, **{name: str(job.job_id) for name, job in jobs.items()}})
+def _noted(run: Path, record: Record, jobs: dict[str, str]) -> Record:
+    record = replace(record, jobs={**record.jobs, **jobs})
     record.write(run)
     return record
 

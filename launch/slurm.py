@@ -1,10 +1,12 @@
 """What SLURM says and is told: its own commands, each called once for all jobs of a run."""
 
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mmadfer.errors import RunError
 from mmadfer.slurm import hosts
@@ -36,6 +38,8 @@ class Job:
     left: str = ""
     """Until the time limit."""
     restarts: int = 0
+    log: str = ""
+    """File that it writes to, with SLURM's patterns in its name; empty where SLURM does not say."""
 
     @property
     def live(self) -> bool:
@@ -73,10 +77,11 @@ def present() -> bool:
     raise RunError("SLURM does not answer (`scontrol ping`): wait for it, or train here with --cluster local")
 
 
-def query(ids: Iterable[str]) -> dict[str, Job]:
+def query(ids: Iterable[str], logs: Path | None = None) -> dict[str, Job]:
     """These jobs by id, with all elements of the arrays among them: one call, and one more for those long gone.
 
-    A job that SLURM has forgotten is left out.
+    A job that SLURM has forgotten is left out; with `logs`, also one that writes elsewhere: slurmctld gives ids anew
+    when it has lost its state, and such a job is somebody else's.
 
     Raises:
         RunError: SLURM does not answer.
@@ -89,7 +94,13 @@ def query(ids: Iterable[str]) -> dict[str, Job]:
     known = {name.partition("_")[0] for name in found}
     gone = [name for name in bases if name not in known]
     # accounts go on to call live what slurmctld forgot when it was killed
-    return {**{job.id: job for job in _accounted(gone) if not job.live}, **found}
+    every = {**{job.id: job for job in _accounted(gone) if not job.live}, **found}
+    return {name: job for name, job in every.items() if logs is None or not job.log or _within(job.log, logs)}
+
+
+def live(jobs: dict[str, Job], ids: Iterable[str]) -> list[str]:
+    """Those of the ids whose jobs run or may still run."""
+    return [name for name in ids if name in jobs and jobs[name].live]
 
 
 def last_ends(ids: Iterable[str]) -> dict[str, str]:
@@ -108,10 +119,12 @@ def cancel(*ids: str) -> None:
         RunError: SLURM does not answer, or refuses.
     """
     if ids:
+        # A fold that saves before its time limit would else queue itself again; jobs that have ended refuse the word.
+        _ask("scontrol", "update", f"jobid={','.join(ids)}", "requeue=0", missing="")
         _ask("scancel", *ids, missing="Invalid job id")
 
 
-_FIELDS = "JobArrayID:|,State:|,Reason:|,NodeList:|,TimeLeft:|,RestartCnt:|"
+_FIELDS = "JobArrayID:|,State:|,Reason:|,NodeList:|,TimeLeft:|,RestartCnt:|,STDOUT:|"
 _PAST = "JobID,State,Reason,NodeList"
 
 
@@ -122,17 +135,21 @@ def _accounted(ids: list[str], *options: str) -> list[Job]:
 
 
 def _jobs(text: str) -> list[Job]:
-    jobs = [_job(line.split("|")) for line in text.splitlines() if "|" in line]
+    jobs = [_job(line.split("|", 6)) for line in text.splitlines() if "|" in line]
     # waiting elements of an array are one line: 12_[0,2-3%2], which is written like a list of nodes
     return [replace(job, id=name) for job in jobs for name in hosts(re.sub(r"%\d+]$", "]", job.id))]
 
 
 def _job(words: list[str]) -> Job:
-    name, state, reason, nodes, left, restarts = [*(word.strip() for word in words), "", "", "", ""][:6]
+    name, state, reason, nodes, left, restarts, log = [*(word.strip() for word in words), *[""] * 5][:7]
     nothing = ("None", "None assigned", "N/A", "(null)")
-    reason, nodes = ("" if word in nothing else word for word in (reason, nodes))
+    reason, nodes, log = ("" if word in nothing else word for word in (reason, nodes, log.removesuffix("|")))
     # "CANCELLED by 1000", and "CANCELLED+" where sacct cuts a word
-    return Job(name, (state.split() or ["UNKNOWN"])[0].rstrip("+"), reason, nodes, left, int(restarts or 0))
+    return Job(name, (state.split() or ["UNKNOWN"])[0].rstrip("+"), reason, nodes, left, int(restarts or 0), log)
+
+
+def _within(log: str, folder: Path) -> bool:
+    return os.path.realpath(os.path.dirname(log)) == os.path.realpath(folder)
 
 
 def _ask(*command: str, missing: str) -> str:
@@ -142,5 +159,8 @@ def _ask(*command: str, missing: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RunError(f"SLURM does not answer ({command[0]}: {error}): try again later") from error
     if said.returncode and missing not in said.stderr:
-        raise RunError(f"SLURM does not answer ({command[0]}: {said.stderr.strip()[-300:]}): try again later")
+        words = f"{command[0]}: {said.stderr.strip()[-300:]}"
+        if "denied" in said.stderr:
+            raise RunError(f"SLURM does not allow it ({words}): ask those who run the cluster")
+        raise RunError(f"SLURM does not answer ({words}): try again later")
     return said.stdout

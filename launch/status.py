@@ -94,9 +94,8 @@ def status(run: Path) -> Status:
         RunError: it is not a run.
     """
     config, left, beating = runs.read(run).config, record.read(run), guard.live(run)
-    ids = left.jobs if left else {}
-    own = left.fold_ids if left and ids else {k: owner.job for k, owner in beating.items() if owner.job}
-    jobs, ends, note = _asked([*ids.values(), *own.values()])
+    jobs, ends, note = _asked(run, left, beating)
+    own, ids = guard.trainers(left, jobs, beating), left.jobs if left else {}
     launched = left.folds if left and left.launching else []
     folds = []
     for fold in range(1, config.data.folds + 1):
@@ -131,10 +130,12 @@ def show(found: Status, console: Console | None = None) -> None:
         console.print(f"Go on with: {_again(found.run)}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _asked(ids: list[str]) -> tuple[dict[str, slurm.Job], dict[str, str], str]:
+def _asked(
+    run: Path, left: record.Record | None, beating: dict[int, Owner]
+) -> tuple[dict[str, slurm.Job], dict[str, str], str]:
     """The jobs, how those that were queued again had ended, and what kept SLURM from telling."""
     try:
-        jobs = slurm.query(ids)
+        jobs = guard.asked(run, left, beating)
         again = [job.id for job in jobs.values() if job.state == "PENDING" and job.restarts]
         return jobs, slurm.last_ends(again), ""
     except RunError as error:
@@ -174,7 +175,8 @@ def _in_slurm(one: FoldStatus, job: slurm.Job, ends: dict[str, str]) -> FoldStat
 def _here(one: FoldStatus, owner: Owner | None, launched: bool) -> FoldStatus:
     """An unfinished fold that SLURM knows nothing of."""
     if owner:
-        return replace(one, state="running", detail=f"process {owner.pid} on {owner.host}")
+        where = f"process {owner.pid} on {owner.host}" if owner.token else str(owner)
+        return replace(one, state="running", detail=where)
     return replace(one, state="queued") if launched and one.state != "failed" else one
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmadfer import run as runs
 from mmadfer.config import Config
+from mmadfer.errors import RunError
 from mmadfer.launch import guard, plan, record, slurm, snapshot
 from mmadfer.launch.job import FoldJob
 from mmadfer.lock import lock
@@ -122,13 +123,14 @@ def _on_slurm(task: Launch) -> int:
 
     with _claimed(task) as last:
         if last:  # what still waits for folds of an earlier launch would report on these too early
-            slurm.cancel(*last.followers)
+            slurm.cancel(*slurm.live(guard.asked(task.run, last, {}), last.followers))
         run, name, made = task.run, task.config.name, task.record()
-        if jobs := task.jobs():
-            made = on_slurm.submit(run, name, jobs, task.resources, task.environment, made)
-        else:
-            report(run)
-            made = on_slurm.submit_export(run, name, task.resources, task.environment, made)
+        with _told(run):
+            if jobs := task.jobs():
+                made = on_slurm.submit(run, name, jobs, task.resources, task.environment, made)
+            else:
+                report(run)
+                made = on_slurm.submit_export(run, name, task.resources, task.environment, made)
     print(f"run {run}")
     for job, number in made.jobs.items():
         print(f"  {job}: SLURM job {number}")
@@ -143,6 +145,20 @@ def _claimed(task: Launch) -> Iterator[record.Record | None]:
     with lock(task.run / "jobs", "launched"):
         guard.refuse_live(task.run)
         yield record.read(task.run)
+
+
+@contextmanager
+def _told(run: Path) -> Iterator[None]:
+    """Where SLURM refuses a job after it has taken others, the error says which, and how to end them."""
+    before = record.read(run)
+    try:
+        yield
+    except RunError as error:
+        left = record.read(run)
+        if left is None or left == before or not left.jobs:
+            raise
+        taken = ", ".join(f"{name} (job {job})" for name, job in left.jobs.items())
+        raise RunError(f"{error}. It has taken {taken}: `{command('cancel', run)}` ends them") from error
 
 
 def command(word: str, run: Path) -> str:

@@ -39,7 +39,7 @@ from pathlib import Path
 
 from mmadfer.files import atomic
 from mmadfer.lock import QUIET, BusyError
-from mmadfer.owner import Owner, this_process
+from mmadfer.owner import UNKNOWN, Owner, this_process
 
 BEAT = 10.0
 """Seconds between beats."""
@@ -78,7 +78,7 @@ class Held:
         self.lost = self.lost or not self._ours(self._path)
         if self.lost:
             found = _newest(self._path.parent)
-            who = "it has ended" if found is None or found.free else found.owner or "it is just beginning"
+            who = "it has ended" if found is None or found.free else found.owner or UNKNOWN
             folder = self._path.parent
             raise LostError(f"{folder} was taken over by another start of this training ({who}); this one has ended")
 
@@ -137,11 +137,13 @@ def lease(folder: Path, wait: float = WAIT, stop: Callable[[], bool] | None = No
 
 
 def holder(folder: Path) -> Owner | None:
-    """Who is training in a fold directory now; None where nobody is, or its beat is old."""
+    """Who is training in a fold directory now, UNKNOWN where its lease cannot be read; None where nobody is, or its
+    beat is old."""
     found = _newest(Path(folder))
-    if found is None or found.free or found.owner is None:
+    if found is None or found.free:
         return None
-    return None if found.owner.dead() or _age(found.path) > STALE else found.owner
+    owner = found.owner or UNKNOWN
+    return None if owner.dead() or _age(found.path) > STALE else owner
 
 
 def is_trace(name: str) -> bool:
@@ -168,7 +170,7 @@ def _wait(folder: Path, me: Owner, wait: float, stop: Callable[[], bool]) -> Hel
                 return held
             continue
         waited = time.monotonic() - begun
-        who = found.owner or "it is just beginning"
+        who = found.owner or UNKNOWN
         if waited >= wait or stop():
             raise BusyError(f"{folder} is being trained by another process: wait for it, or end it first ({who})")
         if waited >= QUIET and not told:

@@ -29,6 +29,8 @@ class Owner:
     """When the lease was taken, in UTC, for people."""
 
     def __str__(self) -> str:
+        if not self.token:
+            return "a process that is just beginning"
         job = f"job {self.job}, start {self.restart + 1}, " if self.job else ""
         return f"{job}process {self.pid} on {self.host} since {self.started}"
 
@@ -44,6 +46,10 @@ class Owner:
         """Whether it is an earlier start of the same SLURM job."""
         same = bool(self.job) and (self.cluster, self.job) == (other.cluster, other.job)
         return same and self.restart < other.restart
+
+
+UNKNOWN = Owner(token="", cluster="", job="", restart=0, host="", boot="", pid=0, born="", started="")
+"""An owner that has not said yet who it is."""
 
 
 def this_process() -> Owner:

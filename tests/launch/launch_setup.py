@@ -35,9 +35,14 @@ class Commands:
         for name in ("srun", "scancel", "squeue", "sacct"):
             self.make(name)
         self.make("scontrol", "Slurmctld(primary) at n1 is UP")
+        self.refuse_after(100)
+
+    def refuse_after(self, count: int) -> None:
+        """An sbatch that takes so many jobs, 11 the first, and refuses the others."""
         number = "n=$(($(/bin/cat $0.n 2>/dev/null || echo 10) + 1)); echo $n > $0.n; "
+        bound = f"if [ $n -gt {10 + count} ]; then echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1; fi; "
         keep = '/bin/cp "${!#}" $0.script.$n; echo Submitted batch job $n'
-        self._write("sbatch", f"{number} {keep}")
+        self._write("sbatch", f"{number} {bound} {keep}")
 
     def make(self, name: str, said: str = "", code: int = 0, stderr: bool = False) -> None:
         """A command that says this, always."""

@@ -161,7 +161,8 @@ def test_a_living_lease_alone_is_enough_to_refuse(five: Path, run: Path) -> None
 def test_resume_needs_no_options_and_takes_new_ones(run: Path, commands: Commands) -> None:
     for fold in (1, 2, 3):
         finish(run, fold)
-    queue(commands, _11_0="COMPLETED|None|n1|0|0", _11_3="CANCELLED|None|n1|0|0", _13="PENDING|Dependency||0|0")
+    waiting = "PENDING|Dependency||0|0"
+    queue(commands, _11_0="COMPLETED|None|n1|0|0", _11_3="CANCELLED|None|n1|0|0", _12=waiting, _13=waiting)
     assert said("resume", run, "--time", "3:00:00").exit_code == 0
     array = commands.scripts()[3]
     for flag in ("--array=0-1%2", "--gpus-per-node=2", "--partition=gpu", "--time=180"):
@@ -204,6 +205,49 @@ def test_cancel_ends_the_report_before_the_folds(run: Path, commands: Commands) 
     assert len(commands.calls("scancel")) == 2
 
 
+def test_ids_that_slurm_gave_anew_are_other_peoples_jobs(run: Path, commands: Commands) -> None:
+    other = dict.fromkeys(("_11_0", "_11_1", "_12", "_13"), "RUNNING|None|n1|1:00|0|/elsewhere/jobs/a|b_%A_%a.out")
+    queue(commands, **other)
+    assert said("cancel", run).stdout == f"nothing of {run} is running or queued\n"
+    assert "not begun" in said("status", run).stdout
+    assert said("resume", run).exit_code == 0
+    assert commands.calls("scancel") == []
+    queue(commands, **{**other, "_14_3": f"RUNNING|None|n1|1:00|0|{run}/jobs/%A_%a_0_log.out"})
+    with pytest.raises(RunError, match=r"is live.*: fold 4 is SLURM job 14_3 \(RUNNING\)"):
+        raise said("resume", run).exception
+    said("cancel", run)
+    assert commands.calls("scancel") == [" 14_3"]
+
+
+def test_a_run_that_plain_sbatch_goes_on_with(run: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue(commands, _11_2="CANCELLED|None|n1|0|0", _21_3="RUNNING|None|n7|1:00|0|/home/me/five_fold-21_3.log")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "21")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    with lease(run / "fold-3"):
+        found = json.loads(said("status", run, "--json").stdout)["folds"][2]
+        assert (found["job"], found["state"], found["detail"]) == ("21_3", "running", "on n7")
+        told = said("cancel", run).stdout
+    assert commands.calls("scancel") == [" 21_3"]
+    assert "scancel 21 ends all of it" in told
+    assert json.loads(said("status", run, "--json").stdout)["folds"][2]["state"] == "cancelled"
+
+
+def test_a_refused_cancel_says_so(run: Path, commands: Commands) -> None:
+    running(commands)
+    commands.make("scancel", "scancel: error: Kill job error on job id 13: Access/permission denied", 1, stderr=True)
+    with pytest.raises(RunError, match=r"SLURM does not allow it .*denied"):
+        raise said("cancel", run).exception
+
+
+def test_a_report_that_slurm_refuses_leaves_word_of_the_folds(five: Path, tmp_path: Path, commands: Commands) -> None:
+    commands.refuse_after(1)
+    with pytest.raises(RunError, match=r"did not take the job: .*It has taken fold 1 \(job 11_0\), .*launch cancel"):
+        raise said(five, "--run", tmp_path / "run", *SLURM).exception
+    left = record.read(tmp_path / "run")
+    assert left is not None
+    assert set(left.jobs) == {f"fold {k}" for k in range(1, 6)}
+
+
 def test_a_hundred_jobs_cost_as_many_calls_as_one(run: Path, commands: Commands) -> None:
     left = record.read(run)
     assert left is not None
@@ -222,3 +266,10 @@ def test_words_that_are_no_command_are_a_configuration(five: Path, tmp_path: Pat
     command = [sys.executable, five_fold.__file__, "status", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr[:6]) == (2, "error:")
+
+
+def test_a_record_that_cannot_be_read_is_no_run_without_jobs(run: Path) -> None:
+    (run / record.PLACE).write_text("{")
+    for word in ("status", "cancel", "resume"):
+        with pytest.raises(RunError, match=r"launch\.json cannot be read .* nobody knows which jobs"):
+            raise said(word, run).exception

@@ -5,9 +5,15 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
+from mmadfer import config as configs
+from mmadfer import run as runs
 from mmadfer.launch import job as jobs
 from mmadfer.launch import snapshot
 from mmadfer.launch.job import FoldJob, Stop
+from mmadfer.lease import lease
+from mmadfer.lock import BusyError
 
 
 def view(**values: object) -> SimpleNamespace:
@@ -80,6 +86,31 @@ def test_sigterm_stops_for_good_and_usr2_for_the_queue() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_fold_told_to_leave_while_it_waits_for_another_goes_back_into_the_queue(
+    five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, queued = runs.create(tmp_path / "run", configs.load(five)), list[int]()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    signal.signal(signal.SIGUSR2, lambda number, frame: queued.append(number))
+    monkeypatch.setattr(jobs, "Stop", Told)
+    try:
+        with lease(run.fold(1)), pytest.raises(BusyError, match="is being trained by another process"):
+            FoldJob(str(run.path), 1)._train(run.fold(1), tmp_path / "log", first=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert queued == [signal.SIGUSR2]
+    assert runs.failure(run.fold(1)) is None
+
+
+class Told(Stop):
+    """The signal comes before the training has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        signal.raise_signal(signal.SIGUSR2)
 
 
 def test_jobs_import_the_copy_of_the_code(tmp_path: Path) -> None:

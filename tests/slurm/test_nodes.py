@@ -67,6 +67,19 @@ def test_cancelled_in_a_save(cluster: Cluster, faults: Faults) -> None:
     run.check("scancel during a save", "killed after KillWait, `launch resume`; the half save is not taken")
 
 
+def test_cancelled_after_the_signal_before_a_time_limit(cluster: Cluster, faults: Faults) -> None:
+    run = faults.launch()
+    run.past(6)
+    run.stall(4)  # shorter than KillWait: it hears both signals in one step, and would answer by queueing itself again
+    cluster.run("scancel", "--signal=USR2", run.job)
+    run.mmadfer("launch", "cancel", str(run.folder))
+    cluster.wait_for(run.job, "CANCELLED")
+    cluster.until(lambda: not cluster.tasks(run.job), "the end of its rank")
+    time.sleep(3)  # for SLURM to queue it again
+    assert cluster.state(run.job) == "CANCELLED"
+    assert cluster.restarts(run.job) == 0
+
+
 def test_one_fold_fails_for_good_and_slurmctld_is_killed(cluster: Cluster, faults: Faults) -> None:
     run = faults.launch(folds="1-5", step=1)
     _spoil(run.folder / "fold-3")

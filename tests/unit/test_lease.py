@@ -160,6 +160,7 @@ def test_nobody_can_ask_another_machine_but_its_beat_tells(tmp_path: Path) -> No
 
 def test_a_lease_cut_short_while_it_was_written_counts_by_its_beat(tmp_path: Path) -> None:
     (tmp_path / ".lease-1").write_text("")
+    assert str(holder(tmp_path)) == "a process that is just beginning"
     with pytest.raises(BusyError), lease(tmp_path, wait=0.2):
         pass
     old(tmp_path / ".lease-1")
