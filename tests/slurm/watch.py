@@ -59,5 +59,5 @@ class Watch:
             return
         steps = [event["step"] for event in events[resumes[-1] if resumes else 0 :] if event["event"] == "step"]
         if steps:
-            self.now.step = max(steps)
+            self.now.step = max(self.now.step, *steps)  # the next start cuts the file before it says that it is one
             self.now.trained = self.now.trained or time.monotonic()
