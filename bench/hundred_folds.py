@@ -1,9 +1,9 @@
 """What a hundred folds cost the launcher, the scheduler and the file system.
 
-    eval "$(slurm/cluster/up.sh)"; python bench/hundred_folds.py [--runs 20] [--parallel 1]
+    eval "$(slurm/cluster/up.sh)"; python bench/hundred_folds.py [--rows 20] [--parallel 4]
 
-Launches that many runs of five folds of a trivially small model on the cluster that answers, waits for them, and
-prints seconds per launch, the controller's cycle, and files per run, of the first and of the last: what grows shows.
+Trains a sweep of that many rows of five folds of a trivially small model, as one array, on the cluster that answers.
+Before, sweeps of 5, 10 and 20 rows are submitted and cancelled: what grows with the rows shows.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import yaml
 from common import machine, table
 
 from mmadfer import run as runs
@@ -24,47 +25,58 @@ from mmadfer.data.record import Clip, Record
 from mmadfer.data.store import Header, write
 from mmadfer.launch import slurm
 
-LABELS, SIDE, FOLDS = ("a", "b"), 32, 5
+LABELS, SIDE, FOLDS, GROWTH = ("a", "b"), 32, 5, (5, 10, 20)
 
 
 def main() -> None:
     """Launch, wait, print."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--runs", type=int, default=20)
-    options.add_argument("--parallel", type=int, default=1, help="folds of a run at a time")
+    options.add_argument("--rows", type=int, default=20)
+    options.add_argument("--parallel", type=int, default=4, help="folds at a time")
     chosen = options.parse_args()
     print(machine())
     if not slurm.present():
         print('Not run: no cluster answers. Start one: eval "$(slurm/cluster/up.sh)"')
         return
-    with tempfile.TemporaryDirectory(prefix="mmadfer-hundred-") as folder:
-        measure(Path(folder), chosen.runs, chosen.parallel)
+    with tempfile.TemporaryDirectory(prefix="mmadfer-hundred-") as name:
+        folder = Path(name)
+        (folder / "tiny.yaml").write_text(_config(_store(folder / "tiny.store")).to_yaml(), encoding="utf-8")
+        growth(folder)
+        measure(folder, chosen.rows, chosen.parallel)
 
 
-def measure(folder: Path, count: int, parallel: int) -> None:
-    """Print what `count` runs cost."""
-    config = _config(_store(folder / "tiny.store"))
-    (folder / "tiny.yaml").write_text(config.to_yaml(), encoding="utf-8")
-    begun, seconds, looks = time.monotonic(), list[float](), list[float]()
-    for number in range(count):
-        seconds.append(_launch(folder, number, parallel))
-        looks.append(_timed(["squeue", "--noheader", "--array"]))
-    submitted = time.monotonic() - begun
-    status = _timed([sys.executable, "-m", "mmadfer.cli", "launch", "status", str(folder / "run-000"), "--json"])
-    cycle = _cycle()
-    done = _wait(folder, count)
-    files = [sum(path.is_file() for path in (folder / f"run-{k:03d}").rglob("*")) for k in range(count)]
-    rows = [
-        ["launch, s each (first / median / last)", f"{seconds[0]:.2f} / {np.median(seconds):.2f} / {seconds[-1]:.2f}"],
-        ["all launches, s", f"{submitted:.1f}"],
-        ["squeue, s (first / last)", f"{looks[0]:.3f} / {looks[-1]:.3f}"],
+def growth(folder: Path) -> None:
+    """Print what submitting more and more rows costs; none is trained."""
+    lines = []
+    for rows in GROWTH:
+        place, seconds = folder / f"grown-{rows}", _launch(folder, f"grown-{rows}", rows, 1)
+        lines.append([f"{rows} rows, {rows * FOLDS} folds", f"{seconds:.2f}", f"{_look():.3f}", str(_files(place))])
+        _mmadfer("cancel", str(place))
+        _wait()
+    print(table(["submitted only", "launch, s", "squeue, s", "files"], lines))
+
+
+def measure(folder: Path, rows: int, parallel: int) -> None:
+    """Print what a sweep of so many rows costs."""
+    begun, place = time.monotonic(), folder / "sweep"
+    launched = _launch(folder, "sweep", rows, parallel)
+    look, cycle = _look(), _cycle()
+    status = _mmadfer("status", str(place), "--json")
+    _wait()
+    paths = [runs.fold_dir(place / f"row-{row:03d}", fold) for row in range(rows) for fold in range(1, FOLDS + 1)]
+    done = sum(runs.result(path) is not None for path in paths)
+    files = " / ".join(str(_files(part)) for part in (place / "code", place / "jobs", place))
+    lines = [
+        ["launch, s", f"{launched:.2f}"],
+        ["squeue with all queued, s", f"{look:.3f}"],
         ["launch status with all queued, s", f"{status:.2f}"],
         ["controller's cycle, mean / max, microseconds", cycle],
-        ["files per run (first / last)", f"{files[0]} / {files[-1]}"],
-        ["folds finished", f"{done} of {count * FOLDS}"],
-        ["from the first launch to the last fold, s", f"{time.monotonic() - begun:.0f}"],
+        ["files: of the code / of the jobs / in all", files],
+        ["folds finished", f"{done} of {rows * FOLDS}"],
+        ["launch status with all finished, s", f"{_mmadfer('status', str(place), '--json'):.2f}"],
+        ["from the launch to the report, s", f"{time.monotonic() - begun:.0f}"],
     ]
-    print(table([f"{count} runs x {FOLDS} folds", ""], rows))
+    print(table([f"one sweep, {rows} rows x {FOLDS} folds, {parallel} at a time", ""], lines))
 
 
 def _store(path: Path) -> Path:
@@ -98,22 +110,26 @@ def _config(store: Path) -> Config:
     return parse(tree, "the benchmark")
 
 
-def _launch(folder: Path, number: int, parallel: int) -> float:
-    run, seed = folder / f"run-{number:03d}", f"train.seed={number}"
-    command = [
-        sys.executable,
-        "-m",
-        "mmadfer.cli",
-        "launch",
-        str(folder / "tiny.yaml"),
-        "--run",
-        str(run),
-        "--set",
-        seed,
-    ]
-    return _timed(
-        [*command, "--cluster", "slurm", "--cpus-per-fold", "1", "--array-parallelism", str(parallel), "--time", "60"]
-    )
+def _launch(folder: Path, name: str, rows: int, parallel: int) -> float:
+    """Launch a sweep whose rows differ in their seed; seconds."""
+    tree = {"name": name, "base": "tiny.yaml", "rows": {f"row-{k:03d}": {"train.seed": k} for k in range(rows)}}
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    size = ("--cpus-per-fold", "1", "--gpus-per-fold", "0", "--array-parallelism", str(parallel), "--time", "60")
+    return _mmadfer("sweep", str(file), "--run", str(folder / name), "--cluster", "slurm", *size)
+
+
+def _mmadfer(*words: str) -> float:
+    return _timed([sys.executable, "-m", "mmadfer.cli", "launch", *words])
+
+
+def _look() -> float:
+    return _timed(["squeue", "--noheader", "--array"])
+
+
+def _files(folder: Path) -> int:
+    """Files of a folder; links to folders are not gone into."""
+    return sum(path.is_file() for path in folder.rglob("*"))
 
 
 def _timed(command: list[str]) -> float:
@@ -129,16 +145,13 @@ def _cycle() -> str:
     return " / ".join(match[1] if match else "?" for match in found)
 
 
-def _wait(folder: Path, count: int, limit: float = 3600) -> int:
-    """Wait until every fold and report has ended; the folds that are finished."""
+def _wait(limit: float = 3600) -> None:
+    """Wait until all jobs have ended."""
     end = time.monotonic() + limit
-    while time.monotonic() < end:
-        queued = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout.strip()
-        if not queued:
-            break
-        time.sleep(2)
-    paths = [runs.fold_dir(folder / f"run-{k:03d}", fold) for k in range(count) for fold in range(1, FOLDS + 1)]
-    return sum(runs.result(path) is not None for path in paths)
+    while subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout.strip():
+        if time.monotonic() > end:
+            raise SystemExit(f"jobs have not ended within {limit:.0f} s")
+        time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`mmadfer launch status | cancel | resume RUN`, for runs on SLURM and on this machine."""
+"""`mmadfer launch status | cancel | resume RUN`, for runs and sweeps, on SLURM and on this machine."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import typer
 from mmadfer import config as configs
 from mmadfer import run as runs
 from mmadfer.errors import RunError
-from mmadfer.launch import guard, options, plan, record, slurm, task
+from mmadfer.launch import guard, options, plan, record, slurm, sweep_control, sweep_file, task
 from mmadfer.owner import Owner
 
 LEAVE = 60.0
@@ -25,20 +25,26 @@ def status(
 ) -> None:
     """Show each fold's state, epoch, last scores, time left and restarts."""
     from mmadfer.launch import status as states
+    from mmadfer.launch import sweep_status
 
-    found = states.status(run.absolute())
+    run = run.absolute()
+    of: Any = sweep_status if sweep_file.is_sweep(run) else states
+    found = of.status(run)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))
     else:
-        states.show(found)
+        of.show(found)
 
 
 def cancel(run: Run) -> None:
     """End a run's jobs, or its launcher on this machine; folds that train save first, as far as time allows."""
-    run = runs.read(run.absolute()).path
+    run = _opened(run)
     left = record.read(run)
     if left and left.launcher and not left.jobs:
         _cancel_here(run, left, left.launcher)
+        return
+    if sweep_file.is_sweep(run):
+        _tell(run, sweep_control.cancel(run))
         return
     beating = guard.live(run)
     jobs = guard.asked(run, left, beating)
@@ -46,10 +52,7 @@ def cancel(run: Run) -> None:
     followers, folds = slurm.live(jobs, left.followers if left else ()), slurm.live(jobs, own.values())
     slurm.cancel(*followers)  # first: the report would start as soon as the folds have ended
     slurm.cancel(*folds)
-    if not followers and not folds:
-        _nothing_to_end(run)
-        return
-    print(f"SLURM ends {', '.join([*folds, *followers])}; folds that run save, and go on with\n  {_resume(run)}")
+    _tell(run, [*folds, *followers])
     if plain := {name.partition("_")[0] for name in folds if not left or name not in left.jobs.values()}:
         print(
             f"Of sbatch's own arrays only what trains is known here: scancel {' '.join(sorted(plain))} ends all of it"
@@ -75,16 +78,21 @@ def resume(
     dry_run: options.DryRun = False,
 ) -> None:
     """Go on with the unfinished folds of a run, as it was launched; options given here replace those of the launch."""
-    run = runs.read(run.absolute()).path
-    settings = runs.absolute(configs.load(run / "config.yaml", overrides or ()))
+    run = _opened(run)
     left = record.read(run)
     kept = _kept(left, cluster, other_folds=bool(folds), other_size=(gpus, nodes) != (None, None))
     size = {"gpus": gpus, "nodes": nodes, "cpus": cpus, "parallel": parallel, "time": time}
     where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
-    wanted = {key: kept.get(key) if value is None else value for key, value in {**size, **where}.items()}
+    given: dict[str, Any] = {**size, **where}
+    wanted = {key: kept.get(key) if value is None else value for key, value in given.items()}
     wanted["nodes"] = wanted["nodes"] or 1
+    cluster = cluster or (left.cluster if left else None)
+    if sweep_file.is_sweep(run):
+        sweep_control.resume(run, overrides or [], folds, export, dry_run, cluster=cluster, **wanted)
+        return
+    settings = runs.absolute(configs.load(run / "config.yaml", overrides or ()))
     chosen = plan.parse_folds(folds, settings) if folds or not left else left.folds
-    resources = plan.resources(settings, chosen, cluster or (left.cluster if left else None), **wanted)
+    resources = plan.resources(settings, chosen, cluster, **wanted)
     exporting = bool(kept.get("export")) if export is None else export
     options.carry_out(task.Launch(run, settings, chosen, resources, resume=True, export=exporting), dry_run)
 
@@ -113,6 +121,19 @@ def _cancel_here(run: Path, left: record.Record, launcher: Owner) -> None:
             raise RunError(f"process {launcher.pid} has not ended within {LEAVE:.0f} s: look at {run / 'jobs'}")
         time.sleep(0.1)
     print(f"ended; to go on:\n  {_resume(run)}")
+
+
+def _opened(run: Path) -> Path:
+    """The absolute path of a run or a sweep; raises a RunError where there is neither."""
+    run = run.absolute()
+    return run if sweep_file.is_sweep(run) else runs.read(run).path
+
+
+def _tell(run: Path, ended: list[str]) -> None:
+    if ended:
+        print(f"SLURM ends {', '.join(ended)}; folds that run save, and go on with\n  {_resume(run)}")
+    else:
+        _nothing_to_end(run)
 
 
 def _nothing_to_end(run: Path) -> None:

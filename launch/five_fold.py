@@ -3,9 +3,7 @@
 `python launch/five_fold.py CONFIG`, or the same as `mmadfer launch CONFIG`.
 """
 
-import os
 import sys
-import time as clock
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +13,7 @@ from mmadfer import config as configs
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.errors import RunError
-from mmadfer.launch import control, options, plan
+from mmadfer.launch import control, options, plan, sweep_control
 from mmadfer.launch.task import Launch
 
 
@@ -54,10 +52,7 @@ def launch(
 def _place(run: Path | None, config: Config, resume: bool) -> Path:
     if resume and run is None:
         raise RunError("--resume needs --run: say which run to go on with")
-    place = (run or Path("runs") / f"{config.name}-{clock.strftime('%Y%m%d-%H%M%S')}").absolute()
-    if os.pathsep in str(place):  # it would part the jobs' PYTHONPATH, and they would import other code
-        raise RunError(f"{place}: a run's path must not have {os.pathsep!r} in it: choose another --run")
-    return place
+    return options.place(run, config.name)
 
 
 class _Group(typer.core.TyperGroup):
@@ -77,6 +72,7 @@ class _Group(typer.core.TyperGroup):
 
 app = typer.Typer(cls=_Group, add_completion=False, pretty_exceptions_enable=False, help="Train the folds, and report.")
 app.command("CONFIG", hidden=True)(launch)
+app.command()(sweep_control.sweep)
 app.command()(control.status)
 app.command()(control.cancel)
 app.command()(control.resume)

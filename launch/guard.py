@@ -6,15 +6,16 @@ from mmadfer import lease
 from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import record, slurm
+from mmadfer.launch.asked import Told
 from mmadfer.owner import Owner
 
 NAMED = 4
 """Holders that a message names; of the others it gives the number."""
 
 
-def refuse_live(run: Path) -> None:
+def refuse_live(run: Path, told: Told = slurm) -> None:
     """Raise a RunError that names who holds the run, if anybody does; or where that cannot be known."""
-    who = holders(run)
+    who = holders(run, told)
     if not who:
         return
     more = f", and {len(who) - NAMED} more" if len(who) > NAMED else ""
@@ -24,12 +25,12 @@ def refuse_live(run: Path) -> None:
     )
 
 
-def holders(run: Path) -> list[str]:
+def holders(run: Path, told: Told = slurm) -> list[str]:
     """In words, everything that trains in this run, or may still begin to."""
     left = record.read(run)
     who = []
     if left:
-        jobs = asked(run, left, {})
+        jobs = asked(run, left, {}, told)
         for fold, name in left.fold_ids.items():
             if slurm.live(jobs, [name]):
                 who.append(f"fold {fold} is SLURM job {name} ({jobs[name].state})")
@@ -38,11 +39,11 @@ def holders(run: Path) -> list[str]:
     return who or [f"fold {fold} is being trained by {owner}" for fold, owner in live(run).items()]
 
 
-def asked(run: Path, left: record.Record | None, beating: dict[int, Owner]) -> dict[str, slurm.Job]:
+def asked(run: Path, left: record.Record | None, beating: dict[int, Owner], told: Told = slurm) -> dict[str, slurm.Job]:
     """What SLURM says of the jobs of the last launch, and of those that train now without one; raises as `query`."""
-    launched = slurm.query(left.jobs.values(), left.folder(run)) if left else {}
+    launched = told.query(left.jobs.values(), left.folder(run)) if left else {}
     others = {owner.job for owner in beating.values() if owner.job} - set(left.jobs.values() if left else ())
-    return {**launched, **slurm.query(others)}
+    return {**launched, **told.query(others)}
 
 
 def trainers(left: record.Record | None, jobs: dict[str, slurm.Job], beating: dict[int, Owner]) -> dict[int, str]:

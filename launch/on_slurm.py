@@ -26,7 +26,7 @@ def submit(
     """
     ids = array(run, name, jobs, resources, environment)
     record = _noted(run, record, {f"fold {job.fold}": number for job, number in zip(jobs, ids, strict=True)})
-    wanted = plan.report_parameters(name, resources, environment, base(ids[0]))
+    wanted = plan.report_parameters(name, resources, environment, slurm.base(ids[0]))
     report = one(run, ReportJob(str(run)), wanted)
     record = _noted(run, record, {"report": report})
     return submit_export(run, name, resources, environment, record, report)
@@ -64,11 +64,6 @@ def submit_export(
         return record
     wanted = plan.export_parameters(name, resources, environment, report)
     return _noted(run, record, {"export": one(run, ExportJob(str(run), resources.threads), wanted)})
-
-
-def base(number: str) -> str:
-    """The SLURM id of an array, of that of one of its elements."""
-    return number.partition("_")[0]
 
 
 def refuse_without_slurm(run: Path) -> None:

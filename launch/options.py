@@ -1,10 +1,14 @@
 """The options that `launch` and `launch resume` share, and what is done with them."""
 
+import os
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmadfer import run as runs
+from mmadfer.errors import RunError
 from mmadfer.launch import task
 
 SLURM = "SLURM"
@@ -26,6 +30,18 @@ Account = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
 Qos = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
 Constraint = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show everything, make and submit nothing.")]
+
+
+def place(run: Path | None, name: str) -> Path:
+    """The absolute run directory: the one that was asked for, or a new one.
+
+    Raises:
+        RunError: jobs could not import from there.
+    """
+    found = (run or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    if os.pathsep in str(found):  # it would part the jobs' PYTHONPATH, and they would import other code
+        raise RunError(f"{found}: a run's path must not have {os.pathsep!r} in it: choose another --run")
+    return found
 
 
 def carry_out(wanted: task.Launch, dry_run: bool) -> None:

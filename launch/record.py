@@ -1,9 +1,9 @@
 """What a launch leaves behind in RUN/jobs/launch.json, so that status, cancel and resume need no options.
 
 cluster, folds, options    as resolved at the launch; `options` are those of `plan.resources`, and `export`
-jobs                       SLURM ids by name: `fold 1`, ..., `report`, `export`
+jobs                       SLURM ids by name: `fold 1`, ..., `report`, `export`; of a sweep `array`, `report`
 launcher                   the process of a local launch, as in a lease
-logs                       where the job files and logs are, seen from the run: a sweep's rows have theirs together
+logs                       where the job files and logs are, if not in RUN/jobs: a sweep's rows have theirs together
 """
 
 import json
@@ -29,7 +29,6 @@ class Record:
     jobs: dict[str, str] = field(default_factory=dict)
     launcher: Owner | None = None
     logs: str = ""
-    """Folder of the jobs' files, where it is not RUN/jobs."""
 
     @property
     def launching(self) -> bool:
@@ -65,7 +64,7 @@ def read(run: Path) -> Record | None:
         found = json.loads((run / PLACE).read_text(encoding="utf-8"))
         launcher = found.pop("launcher", None)
         return Record(**found, launcher=Owner(**launcher) if launcher else None)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RunError(

@@ -86,16 +86,36 @@ def query(ids: Iterable[str], logs: Path | None = None) -> dict[str, Job]:
     Raises:
         RunError: SLURM does not answer.
     """
-    bases = sorted({name.partition("_")[0] for name in ids})
+    bases = sorted({base(name) for name in ids})
     if not bases:
         return {}
     listed = _ask("squeue", "-h", "-r", "-t", "all", "-j", ",".join(bases), "-O", _FIELDS, missing="Invalid job id")
     found = {job.id: job for job in _jobs(listed)}
-    known = {name.partition("_")[0] for name in found}
+    known = {base(name) for name in found}
     gone = [name for name in bases if name not in known]
     # accounts go on to call live what slurmctld forgot when it was killed
-    every = {**{job.id: job for job in _accounted(gone) if not job.live}, **found}
-    return {name: job for name, job in every.items() if logs is None or not job.log or _within(job.log, logs)}
+    return of({**{job.id: job for job in _accounted(gone) if not job.live}, **found}, logs)
+
+
+def of(jobs: dict[str, Job], logs: Path | None) -> dict[str, Job]:
+    """Those of the jobs that write to the folder `logs`, as far as SLURM says."""
+    return {name: job for name, job in jobs.items() if logs is None or not job.log or _within(job.log, logs)}
+
+
+def base(number: str) -> str:
+    """The id of an array, of that of one of its elements."""
+    return number.partition("_")[0]
+
+
+def again(jobs: dict[str, Job]) -> list[str]:
+    """Those that wait to be started another time."""
+    return [job.id for job in jobs.values() if job.state == "PENDING" and job.restarts]
+
+
+def array_limit() -> int | None:
+    """Elements that one array may have (MaxArraySize), where SLURM says so."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config", missing=""))
+    return int(found[1]) if found else None
 
 
 def live(jobs: dict[str, Job], ids: Iterable[str]) -> list[str]:

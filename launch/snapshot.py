@@ -41,6 +41,12 @@ def take(run: Path) -> Path:
     return code
 
 
+def share(code: Path, run: Path) -> None:
+    """Give a run a copy of the code that lies elsewhere, under a relative path; one that it has is kept."""
+    if not (run / "code").exists():
+        (run / "code").symlink_to(os.path.relpath(code, run), target_is_directory=True)
+
+
 def changed(run: Path) -> list[str]:
     """Files whose installed code is no longer what the run's copy holds."""
     now, code = sources(), run / "code"

@@ -14,6 +14,7 @@ from rich.table import Table
 from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import exports, follow, guard, record, slurm
+from mmadfer.launch.asked import Told
 from mmadfer.owner import Owner
 
 ENDED = {
@@ -87,27 +88,28 @@ class Status:
         return {**asdict(self), "run": str(self.run)}
 
 
-def status(run: Path) -> Status:
-    """How a run stands; where SLURM does not answer, what lies on disk.
+def status(run: Path, told: Told = slurm) -> Status:
+    """How a run stands; where SLURM does not answer, what lies on disk. `told` may have asked it for many runs at once.
 
     Raises:
         RunError: it is not a run.
     """
     config, left, beating = runs.read(run).config, record.read(run), guard.live(run)
-    jobs, ends, note = _asked(run, left, beating)
+    jobs, ends, note = _asked(run, left, beating, told)
     own, ids = guard.trainers(left, jobs, beating), left.jobs if left else {}
     launched = left.folds if left and left.launching else []
+    logs = left.folder(run) if left else run / "jobs"
     folds = []
     for fold in range(1, config.data.folds + 1):
         one, job = _on_disk(run, fold, config.train.epochs), jobs.get(own.get(fold, ""))
         if one.state != "finished":
             one = _in_slurm(one, job, ends) if job else _here(one, beating.get(fold), fold in launched)
-        folds.append(_with_words(run, replace(one, job=own.get(fold))))
+        folds.append(_with_words(run, logs, replace(one, job=own.get(fold))))
     page = run / "report" / "report.html"
     known = {} if note else ids
-    report = _follower(run, known.get("report", ""), jobs, str(page) if page.is_file() else "")
+    report = follower(run, logs, known.get("report", ""), jobs, str(page) if page.is_file() else "")
     done = exports.exported(run)
-    export = _follower(run, known.get("export", ""), jobs, f"{len(done)} of {len(folds)} folds" if done else "")
+    export = follower(run, logs, known.get("export", ""), jobs, f"{len(done)} of {len(folds)} folds" if done else "")
     return Status(run, left.cluster if left else "", folds, report, export, note)
 
 
@@ -131,13 +133,12 @@ def show(found: Status, console: Console | None = None) -> None:
 
 
 def _asked(
-    run: Path, left: record.Record | None, beating: dict[int, Owner]
+    run: Path, left: record.Record | None, beating: dict[int, Owner], told: Told
 ) -> tuple[dict[str, slurm.Job], dict[str, str], str]:
     """The jobs, how those that were queued again had ended, and what kept SLURM from telling."""
     try:
-        jobs = guard.asked(run, left, beating)
-        again = [job.id for job in jobs.values() if job.state == "PENDING" and job.restarts]
-        return jobs, slurm.last_ends(again), ""
+        jobs = guard.asked(run, left, beating, told)
+        return jobs, told.last_ends(slurm.again(jobs)), ""
     except RunError as error:
         return {}, {}, f"{error}; this is what lies on disk"
 
@@ -180,27 +181,27 @@ def _here(one: FoldStatus, owner: Owner | None, launched: bool) -> FoldStatus:
     return replace(one, state="queued") if launched and one.state != "failed" else one
 
 
-def _with_words(run: Path, one: FoldStatus) -> FoldStatus:
+def _with_words(run: Path, logs: Path, one: FoldStatus) -> FoldStatus:
     """With the reason that a failed fold left, or else the end of its SLURM log."""
     if one.live or one.state in ("finished", "not begun"):
         return one
     told = runs.failure(runs.fold_dir(run, one.fold))
     if told:
         return replace(one, words=str(told.get("reason")), log=told.get("log"))
-    words, log = _last_words(run, one.job) if one.job else ("", None)
+    words, log = _last_words(logs, one.job) if one.job else ("", None)
     return replace(one, words=words, log=str(log) if log else None)
 
 
-def _last_words(run: Path, job: str) -> tuple[str, Path | None]:
+def _last_words(logs: Path, job: str) -> tuple[str, Path | None]:
     """The line of a SLURM job's log that tells most of its end, and where it is."""
-    words, log = follow.last_lines(run / "jobs" / f"{job}_0_log.{end}" for end in ("err", "out"))
+    words, log = follow.last_lines(logs / f"{job}_0_log.{end}" for end in ("err", "out"))
     lines = [*reversed(words.splitlines())]
     telling = [line for line in lines if TELLING.match(line)]
     own = [line for line in lines if not line.startswith(("srun:", "slurmstepd:"))]
     return next(iter([*telling, *own, *lines]), ""), log
 
 
-def _follower(run: Path, name: str, jobs: dict[str, slurm.Job], written: str) -> str:
+def follower(run: Path, logs: Path, name: str, jobs: dict[str, slurm.Job], written: str) -> str:
     """The state of the report or the export, SLURM's job `name`."""
     job = jobs.get(name)
     if name and job is None and not written:  # slurmctld was killed before it had saved what it had taken
@@ -208,7 +209,7 @@ def _follower(run: Path, name: str, jobs: dict[str, slurm.Job], written: str) ->
     if job is None or job.state == "COMPLETED":
         return written
     state = "cannot run" if job.stuck else ENDED.get(job.state, job.state.lower())
-    words, log = _last_words(run, job.id) if job.state == "FAILED" else ("", None)
+    words, log = _last_words(logs, job.id) if job.state == "FAILED" else ("", None)
     told = f"{state} ({', '.join(filter(None, (f'SLURM job {job.id}', job.reason)))})"
     return "; ".join(filter(None, (told, words, str(log or ""), written)))
 

@@ -65,7 +65,7 @@ def start(task: Launch) -> int:
         on_slurm.refuse_without_slurm(task.run)
     guard.refuse_live(task.run)
     _prepare(task)
-    return _on_slurm(task) if slurmed else _here(task)
+    return _on_slurm(task) if slurmed else here(task)
 
 
 def _prepare(task: Launch) -> None:
@@ -78,7 +78,7 @@ def _prepare(task: Launch) -> None:
         print(f"The run goes on with its own copy; remove {task.run / 'code'} to use the present code.")
 
 
-def _here(task: Launch) -> int:
+def here(task: Launch) -> int:
     """Train on this machine; exit code 0 if every fold is finished."""
     from mmadfer.launch import follow, on_local
 
@@ -125,7 +125,7 @@ def _on_slurm(task: Launch) -> int:
         if last:  # what still waits for folds of an earlier launch would report on these too early
             slurm.cancel(*slurm.live(guard.asked(task.run, last, {}), last.followers))
         run, name, made = task.run, task.config.name, task.record()
-        with _told(run):
+        with told(run):
             if jobs := task.jobs():
                 made = on_slurm.submit(run, name, jobs, task.resources, task.environment, made)
             else:
@@ -148,7 +148,7 @@ def _claimed(task: Launch) -> Iterator[record.Record | None]:
 
 
 @contextmanager
-def _told(run: Path) -> Iterator[None]:
+def told(run: Path) -> Iterator[None]:
     """Where SLURM refuses a job after it has taken others, the error says which, and how to end them."""
     before = record.read(run)
     try:

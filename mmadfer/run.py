@@ -123,7 +123,7 @@ def create(folder: Path, config: Config, resume: bool = False) -> Run:
             configuration (the keys that differ are named).
     """
     folder, config = Path(folder).absolute(), absolute(config)
-    _refuse_file(folder)
+    refuse_file(folder)
     present = (folder / "config.yaml").is_file() or _foreign(folder)
     if present and not resume:
         raise RunError(f"{folder} exists and is not empty: choose another --run, or go on with --resume")
@@ -145,7 +145,7 @@ def open_fold(folder: Path, config: Config, fold: int, resume: bool = False) -> 
     folder, follower = Path(folder).absolute(), int(os.environ.get("RANK", "0")) > 0
     if follower:
         _wait(folder / "config.yaml")
-    _refuse_file(folder)
+    refuse_file(folder)
     place = fold_dir(folder, fold)
     if not (resume or follower) and begun(place):
         raise RunError(f"fold {fold} has been begun in {place}: choose another --run, or go on with --resume")
@@ -283,7 +283,8 @@ def _changed(old: Config, new: Config, folder: Path) -> dict[str, tuple[Any, Any
     return changed
 
 
-def _refuse_file(folder: Path) -> None:
+def refuse_file(folder: Path) -> None:
+    """Raise a RunError where a run directory is a file."""
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file: --run names a directory")
 

@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmadfer.errors import ConfigError
 
+LONG = 100
+"""Characters of a value that a message shows."""
+
 
 class Section(BaseModel):
     """A part of a configuration: unknown keys are errors, values are immutable."""
@@ -36,9 +39,14 @@ def _explain(error: ValidationError, where: str, kind: type[Section]) -> str:
         if item["type"] == "extra_forbidden":
             message = f"unknown key; known here: {', '.join(_keys(kind, item['loc'][:-1]))}"
         elif item["type"] != "missing" and item["loc"]:
-            message = f"{message} (got {item['input']!r})"
+            message = f"{message} (got {_short(item['input'])})"
         lines.append(f"  {key}: {message}")
     return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
 
 
 def _keys(kind: type[Section], parents: tuple[int | str, ...]) -> list[str]:

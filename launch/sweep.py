@@ -1,0 +1,231 @@
+"""Many configurations at once: every row of a table, each over all its folds, as one SLURM array.
+
+DIR/sweep.yaml     what was asked for, with everything resolved; written last: with it the sweep is whole
+DIR/code           one copy of the code
+DIR/jobs           the array's job files and logs, and the sweep's own launch.json: `array` and `report`
+DIR/ROW/           an ordinary run, whose `code` is a link; its launch.json names its own elements of the array
+DIR/report/        sweep.json, sweep.md
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmadfer import run as runs
+from mmadfer.config import Config
+from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
+from mmadfer.files import write_text
+from mmadfer.launch import asked, guard, plan, slurm, snapshot, sweep_report, task
+from mmadfer.launch import record as records
+from mmadfer.launch.record import Record
+from mmadfer.launch.sweep_file import FILE, Table
+from mmadfer.lock import NAME, lock
+from mmadfer.owner import this_process
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The rows that are launched together."""
+
+    folder: Path
+    table: Table
+    rows: dict[str, task.Launch]
+    resources: plan.Resources
+    """Of the one array; on this machine, of the row with most folds."""
+    folds: str | None = None
+    """As in `--folds`."""
+    resume: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of every job."""
+        return snapshot.environment(self.folder)
+
+    def record(self) -> Record:
+        """What is left in the sweep for status, cancel and resume."""
+        launcher = this_process() if self.resources.cluster == "local" else None
+        return Record(self.resources.cluster, [], {**self.resources.options(), "folds": self.folds}, launcher=launcher)
+
+
+def plan_sweep(
+    folder: Path,
+    table: Table,
+    settings: dict[str, Config],
+    folds: str | None,
+    cluster: str | None,
+    *,
+    resume: bool = False,
+    **wanted: Any,
+) -> Sweep:
+    """A sweep of these rows; `wanted` are the options of `plan.resources`.
+
+    Raises:
+        ConfigError, DataError: a file that training needs is not there, or cannot be used; the row is named.
+        RunError: as `plan.resources`.
+    """
+    cluster = cluster or ("slurm" if slurm.present() else "local")
+    chosen = {row: _of_row(row, config, folds) for row, config in settings.items()}
+    together = max(chosen.values(), key=len) if cluster == "local" else [k for each in chosen.values() for k in each]
+    whole = plan.resources(next(iter(settings.values())), together, cluster, **wanted)
+    rows = {}
+    for row, config in settings.items():
+        own = replace(whole, parallel=min(whole.parallel, len(chosen[row])))
+        rows[row] = task.Launch(folder / row, config, chosen[row], own, resume)
+    return Sweep(folder, table, rows, whole, folds, resume)
+
+
+def _of_row(row: str, config: Config, folds: str | None) -> list[int]:
+    try:
+        runs.check_files(config)
+        return plan.parse_folds(folds, config)
+    except (ConfigError, DataError, RunError) as error:
+        raise type(error)(f"row {row}: {error}") from error
+
+
+def start(sweep: Sweep) -> int:
+    """Carry out a sweep; on SLURM it is submitted, here it is waited for. Returns the exit code.
+
+    Raises:
+        RunError: a row is live, the folder is not empty, or SLURM does not take the array.
+    """
+    slurmed = sweep.resources.cluster == "slurm"
+    if slurmed:
+        from mmadfer.launch import on_slurm
+
+        on_slurm.refuse_without_slurm(sweep.folder)
+        _refuse_more(sum(len(one.todo()) for one in sweep.rows.values()))
+    _refuse_live(sweep)
+    _refuse_full(sweep)
+    _prepare(sweep)
+    return _on_slurm(sweep) if slurmed else _here(sweep)
+
+
+def left_in(folder: Path, rows: Iterable[str]) -> tuple[dict[Path, Record], asked.Once]:
+    """The records of the last launches, of the sweep and of each row, and SLURM, asked at once for all their jobs."""
+    places = (folder, *(folder / row for row in rows))
+    left = {place: one for place in places if (one := records.read(place))}
+    return left, asked.Once(number for one in left.values() for number in one.jobs.values())
+
+
+def _refuse_live(sweep: Sweep) -> tuple[dict[Path, Record], asked.Once]:
+    left, told = left_in(sweep.folder, sweep.rows)
+    for place in left:
+        guard.refuse_live(place, told)
+    arrays = [one.jobs["array"] for one in left.values() if "array" in one.jobs]
+    if live := [job.id for job in told.query(arrays).values() if job.live]:  # of a launch that was killed half-way
+        raise RunError(
+            f"{sweep.folder} is live (SLURM job {live[0]}): `{task.command('cancel', sweep.folder)}` ends it"
+        )
+    return left, told
+
+
+def _refuse_more(count: int) -> None:
+    most = slurm.array_limit()
+    if most is not None and count > most:
+        raise RunError(
+            f"{count} folds are more than one array of this cluster may have ({most}, MaxArraySize): share the rows "
+            "out over several files, or launch fewer --folds, and resume with the others when these have ended"
+        )
+
+
+def _refuse_full(sweep: Sweep) -> None:
+    folder = sweep.folder
+    runs.refuse_file(folder)
+    if not sweep.resume and folder.is_dir() and any(path.name != NAME for path in folder.iterdir()):
+        raise RunError(
+            f"{folder} exists and is not empty: choose another --run; a sweep that is there goes on with "
+            f"{task.command('resume', folder)}"
+        )
+
+
+def _prepare(sweep: Sweep) -> None:
+    """Make the sweep, or note in its rows that it goes on; of launches that come together, one makes it."""
+    with lock(sweep.folder, "made"):
+        _refuse_full(sweep)
+        code = snapshot.take(sweep.folder)
+        for one in sweep.rows.values():
+            runs.create(one.run, one.config, sweep.resume)
+            snapshot.share(code, one.run)
+        if not sweep.resume:
+            write_text(sweep.folder / FILE, yaml.safe_dump(sweep.table.model_dump(), sort_keys=False))
+
+
+@contextmanager
+def _claimed(sweep: Sweep) -> Iterator[tuple[dict[Path, Record], asked.Once]]:
+    """As a launch claims its run: the sweep, and all its rows, that no launch of one row comes between."""
+    with ExitStack() as stack:
+        for place in (sweep.folder, *(one.run for one in sweep.rows.values())):
+            stack.enter_context(lock(place / "jobs", "launched"))
+        yield _refuse_live(sweep)
+
+
+def _on_slurm(sweep: Sweep) -> int:
+    with _claimed(sweep) as (left, told):
+        # what still waits for folds of an earlier launch would report on these too early
+        after = {place: told.query(one.followers, one.folder(place)) for place, one in left.items()}
+        slurm.cancel(*(name for jobs in after.values() for name, job in jobs.items() if job.live))
+        with task.told(sweep.folder):
+            made = _submit(sweep)
+    if not made.jobs:
+        return _report(sweep)
+    print(f"sweep {sweep.folder}")
+    print("".join(f"  {job}: SLURM job {number}\n" for job, number in made.jobs.items()), end="")
+    print(f"Logs are in {sweep.folder / 'jobs'}. To follow, end, and go on with it, or with one of its rows:")
+    print("".join(f"  {task.command(word, sweep.folder)}\n" for word in ("status", "cancel", "resume")), end="")
+    return 0
+
+
+def _submit(sweep: Sweep) -> Record:
+    """Submit the array and its report; each is written down as soon as SLURM has taken it."""
+    from mmadfer.launch import on_slurm
+
+    folder, name, environment = sweep.folder, sweep.table.name, sweep.environment
+    jobs = [(row, job) for row, one in sweep.rows.items() for job in one.jobs()]
+    made, own = sweep.record(), {row: dict[str, str]() for row in sweep.rows}
+    if jobs:
+        ids = on_slurm.array(folder, name, [job for _, job in jobs], sweep.resources, environment)
+        for (row, job), number in zip(jobs, ids, strict=True):
+            own[row][f"fold {job.fold}"] = number
+        made = _noted(folder, made, "array", slurm.base(ids[0]))  # first: with it, cancel ends every row
+    for row, one in sweep.rows.items():
+        replace(one.record(), jobs=own[row], logs=str(folder / "jobs")).write(one.run)
+    if jobs:
+        after = plan.report_parameters(name, sweep.resources, environment, made.jobs["array"])
+        report = on_slurm.one(folder, sweep_report.SweepReport(str(folder)), after)
+        made = _noted(folder, made, "report", report)
+    return made
+
+
+def _noted(folder: Path, made: Record, name: str, number: str) -> Record:
+    made = replace(made, jobs={**made.jobs, name: number})
+    made.write(folder)
+    return made
+
+
+def _here(sweep: Sweep) -> int:
+    """Train the rows on this machine, one after the other; one that fails does not stop the others."""
+    with _claimed(sweep):
+        sweep.record().write(sweep.folder)
+    codes = [0]
+    for row, one in sweep.rows.items():
+        print(f"row {row}", flush=True)
+        try:
+            codes.append(task.here(one))
+        except MmadferError as error:
+            print(f"row {row}: {error}", flush=True)
+            codes.append(1)
+        if codes[-1] == INTERRUPTED:
+            print(f"To go on with all rows:\n  {task.command('resume', sweep.folder)}")
+            return INTERRUPTED
+    return max(_report(sweep), *codes)
+
+
+def _report(sweep: Sweep) -> int:
+    print(sweep_report.write(sweep.folder))
+    return 0

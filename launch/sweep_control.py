@@ -1,0 +1,112 @@
+"""`mmadfer launch sweep FILE`, and status, cancel and resume where they are given a sweep's folder."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmadfer import config as configs
+from mmadfer import run as runs
+from mmadfer.errors import RunError
+from mmadfer.launch import on_slurm, options, record, slurm, snapshot, sweep_file, task
+from mmadfer.launch.sweep import Sweep, left_in, plan_sweep, start
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="YAML: name, base, and rows of keys that differ.")],
+    *,
+    overrides: options.Set = None,
+    folds: options.Folds = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of all rows (default: runs/NAME-TIME).")] = None,
+    cluster: options.Cluster = None,
+    gpus: options.Gpus = None,
+    cpus: options.Cpus = None,
+    nodes: options.Nodes = None,
+    parallel: options.Parallel = None,
+    time: options.Time = None,
+    partition: options.Partition = None,
+    account: options.Account = None,
+    qos: options.Qos = None,
+    constraint: options.Constraint = None,
+    export: Annotated[bool, typer.Option("--export", hidden=True)] = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Train every row of a table over its folds, as one array of jobs, then report on all rows.
+
+    `launch status`, `cancel` and `resume` take its folder, or that of one row, DIR/ROW.
+    """
+    _refuse(export)
+    table, settings = sweep_file.read(file, overrides or ())
+    size: dict[str, Any] = {"gpus": gpus, "nodes": nodes or 1, "cpus": cpus, "parallel": parallel, "time": time}
+    where: dict[str, Any] = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+    place = options.place(run, table.name)
+    carry_out(plan_sweep(place, table, settings, folds, cluster, **size, **where), dry_run)
+
+
+def carry_out(wanted: Sweep, dry_run: bool) -> None:
+    """Start a sweep, or show what it would do; raises as `sweep.start`."""
+    if dry_run:
+        print(describe(wanted))
+    elif code := start(wanted):
+        raise typer.Exit(code)
+
+
+def describe(wanted: Sweep) -> str:
+    """What a dry run prints: the rows and their folds, what each fold gets, and on SLURM the sbatch files."""
+    resources, environment = wanted.resources, wanted.environment
+    count = sum(len(one.todo()) for one in wanted.rows.values())
+    ranks = resources.ranks_per_node * resources.nodes
+    each = f"{ranks} rank(s), {resources.gpus} GPU(s), {resources.threads} CPU thread(s) per rank"
+    lines = [
+        f"sweep        {wanted.folder}",
+        f"base         {wanted.table.base}",
+        f"code         {len(snapshot.sources())} files, copied to {wanted.folder / 'code'}",
+        *(f"row          {row}: {_row(wanted, row)}" for row in wanted.rows),
+        f"folds        {count} in all ({resources.parallel} at a time, {resources.cluster})",
+        f"each fold    {each}",
+        *(f"environment  {key}={value}" for key, value in environment.items()),
+        "report       when all folds have ended: each row's, and one line for each row",
+    ]
+    if resources.cluster == "slurm" and count:
+        texts = on_slurm.texts(wanted.folder, wanted.table.name, count, resources, environment)
+        lines += ["", *(line for name, text in texts.items() for line in (f"--- sbatch: {name}", text))]
+    return "\n".join([*lines, "Dry run: nothing was made or submitted."])
+
+
+def _row(wanted: Sweep, row: str) -> str:
+    folds = task.join(wanted.rows[row].todo()) or "none"
+    keys = ", ".join(f"{key}={json.dumps(value)}" for key, value in wanted.table.rows[row].items())
+    return f"folds {folds}; {keys or 'as the base'}"
+
+
+def resume(
+    folder: Path, overrides: list[str], folds: str | None, export: bool | None, dry_run: bool, **wanted: Any
+) -> None:
+    """Go on with the unfinished folds of all rows."""
+    _refuse(bool(export))
+    table, left = sweep_file.of(folder), record.read(folder)
+    folds = folds or (left.options.get("folds") if left else None)
+    places = {row: runs.read(folder / row).path / "config.yaml" for row in table.rows}
+    settings = {row: runs.absolute(configs.load(place, overrides)) for row, place in places.items()}
+    carry_out(plan_sweep(folder, table, settings, folds, resume=True, **wanted), dry_run)
+
+
+def cancel(folder: Path) -> list[str]:
+    """End the array and its report, and what was launched of single rows; returns what was ended."""
+    left, told = left_in(folder, sweep_file.of(folder).rows)
+    jobs = {place: told.query(one.jobs.values(), one.folder(place)) for place, one in left.items()}
+    after = [name for place, one in left.items() for name in slurm.live(jobs[place], one.followers)]
+    folds = {slurm.base(name): None for each in jobs.values() for name, job in each.items() if job.live}
+    arrays = [name for name in folds if name not in after]
+    slurm.cancel(*after)  # first: the report would start as soon as the folds have ended
+    slurm.cancel(*arrays)
+    return [*arrays, *after]
+
+
+def _refuse(export: bool) -> None:
+    if export:
+        raise RunError(
+            "a sweep is not exported as a whole: when a row is finished, `mmadfer launch resume DIR/ROW --export` "
+            "exports its folds"
+        )

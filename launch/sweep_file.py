@@ -1,0 +1,111 @@
+"""The table that a sweep trains: a base configuration, and for each row the keys in which it differs.
+
+name: table4
+base: dfew_160                       # a file beside this one, or the name of a shipped configuration
+rows:
+  full: {}
+  static: {model.prompts: 0}         # keys as in --set; a row's name becomes its folder
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StrictStr, field_validator
+
+from mmadfer import config as configs
+from mmadfer import run as runs
+from mmadfer.config import Config
+from mmadfer.errors import ConfigError, RunError
+from mmadfer.files import read_yaml
+from mmadfer.section import Section, validated
+
+FILE = "sweep.yaml"
+"""In a sweep's folder: its table, with everything resolved."""
+TAKEN = ("code", "jobs", "report", FILE)
+"""What else lies beside the rows."""
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+
+
+class Table(Section):
+    """What a sweep is asked for."""
+
+    name: Annotated[StrictStr, Field(pattern=NAME)]
+    base: StrictStr
+    rows: Annotated[dict[Annotated[StrictStr, Field(pattern=NAME)], dict[StrictStr, Any]], Field(min_length=1)]
+
+    @field_validator("rows")
+    @classmethod
+    def _rows_have_folders(cls, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        count = Counter(row.lower() for row in (*TAKEN, *rows))
+        if twice := [row for row in rows if count[row.lower()] > 1]:
+            raise ValueError(
+                f"{', '.join(twice)}: rows are folders, whose names must differ also without case, and from "
+                f"{', '.join(TAKEN)}"
+            )
+        for row, keys in rows.items():
+            if whole := [key for key, value in keys.items() if isinstance(value, dict)]:
+                raise ValueError(f"{row}: {whole[0]} would replace a whole section: write {whole[0]}.KEY: VALUE")
+        plain: dict[str, dict[str, Any]] = json.loads(
+            json.dumps(rows, default=str)
+        )  # what YAML reads as a date is text
+        return plain
+
+    def texts(self, row: str) -> list[str]:
+        """A row's keys as `--set` has them; its run is named after it, unless it says otherwise."""
+        named = {"name": f"{self.name}-{row}", **self.rows[row]}
+        return [f"{key}={json.dumps(value)}" for key, value in named.items()]
+
+
+def table(file: Path) -> Table:
+    """The table of a file.
+
+    Raises:
+        ConfigError: no such file, broken YAML, or a key or a value that breaks a rule.
+    """
+    return validated(Table, read_yaml(file), str(file))
+
+
+def of(folder: Path) -> Table:
+    """The table of a sweep.
+
+    Raises:
+        RunError: it is not a sweep, or its table is damaged.
+    """
+    if not is_sweep(folder):
+        raise RunError(f"{folder} is not a sweep (no {FILE}): `mmadfer launch sweep` makes one")
+    try:
+        return table(folder / FILE)
+    except ConfigError as error:
+        raise RunError(f"the sweep's own table is damaged: {error}") from error
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is a sweep's."""
+    return (folder / FILE).is_file()
+
+
+def read(file: Path, overrides: Sequence[str] = ()) -> tuple[Table, dict[str, Config]]:
+    """A table with everything resolved (the base's place, and `overrides` in each row), and each row's configuration.
+
+    Raises:
+        ConfigError: as `table`, and where a row's configuration is wrong.
+    """
+    asked = table(file)
+    try:
+        base = configs.find(asked.base, file.absolute().parent)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: base: {error}") from error
+    made = {row: _config(f"{file}: rows.{row}", base, [*asked.texts(row), *overrides]) for row in asked.rows}
+    more = {key.strip(): configs.value(text) for key, _, text in (text.partition("=") for text in overrides)}
+    rows = {row: {**keys, **more} for row, keys in asked.rows.items()}
+    return asked.model_copy(update={"base": str(base), "rows": rows}), made
+
+
+def _config(where: str, base: Path, overrides: list[str]) -> Config:
+    try:
+        return runs.absolute(configs.load(base, overrides))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error

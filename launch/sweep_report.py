@@ -1,0 +1,85 @@
+"""The report on a sweep: each row's own, and DIR/report/sweep.json and sweep.md with one line for each row."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mmadfer import run as runs
+from mmadfer.errors import MmadferError
+from mmadfer.files import write_json, write_text
+from mmadfer.launch import sweep_file
+
+KEPT = ("complete", "folds_expected", "folds_used", "mean", "std", "problems")
+"""Of a row's report.json."""
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """The report of a sweep, as a job of its own."""
+
+    folder: str
+
+    def __call__(self) -> None:
+        """Write DIR/report and each row's."""
+        print(write(Path(self.folder)))
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again: this same job."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def write(folder: Path) -> str:
+    """Report on every row, and on all together; a row without a finished fold is named. Returns sweep.md's text.
+
+    Raises:
+        RunError: it is not a sweep.
+    """
+    table = sweep_file.of(folder)
+    rows = {row: _row(folder / row) for row in table.rows}
+    found = {"sweep": str(folder), "name": table.name, "base": table.base, "made": runs.now()}
+    told = {row: {"keys": table.rows[row], **numbers} for row, numbers in rows.items()}
+    write_json(folder / "report" / "sweep.json", {**found, "rows": told})
+    text = _page(table, rows)
+    write_text(folder / "report" / "sweep.md", text)
+    return text
+
+
+def _row(run: Path) -> dict[str, Any]:
+    """The numbers of a row's own report, which is written beside."""
+    from mmadfer.report import report
+
+    try:
+        made = report(run, {}, Console(quiet=True)).to_dict()
+    except (MmadferError, OSError) as error:  # the other rows have theirs
+        nothing = {"uar": None, "war": None}
+        lines = [line.strip() for line in str(error).splitlines()]
+        return dict(zip(KEPT, (False, None, [], nothing, nothing, lines), strict=True))
+    return {key: made[key] for key in KEPT}
+
+
+def _page(table: sweep_file.Table, rows: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        f"# {table.name}",
+        "",
+        f"Base {table.base}. UAR and WAR in percent: last epoch, mean ± sample standard deviation over folds.",
+        "",
+        "| row | folds | UAR | WAR | keys |",
+        "|---|---|---|---|---|",
+        *(_line(row, numbers, table.rows[row]) for row, numbers in rows.items()),
+    ]
+    missing = [f"- {row}: {problem}" for row, numbers in rows.items() for problem in numbers["problems"]]
+    return "\n".join([*lines, *(["", "Not in these numbers:", "", *missing] if missing else []), ""])
+
+
+def _line(row: str, numbers: dict[str, Any], keys: dict[str, Any]) -> str:
+    from mmadfer.report.terminal import percent, spread
+
+    used, expected = len(numbers["folds_used"]), numbers["folds_expected"]
+    scores = [f"{percent(numbers['mean'][key])}{spread(numbers['std'][key])}" for key in ("uar", "war")]
+    shown = ", ".join(f"{key}={json.dumps(value)}" for key, value in keys.items()).replace("|", "\\|")
+    return f"| {row} | {used}{f' of {expected}' if expected else ''} | {' | '.join(scores)} | {shown} |"
