@@ -115,10 +115,12 @@ def left_in(folder: Path, rows: Iterable[str]) -> tuple[dict[Path, Record], aske
 
 def _refuse_live(sweep: Sweep) -> tuple[dict[Path, Record], asked.Once]:
     left, told = left_in(sweep.folder, sweep.rows)
-    for place in left:
+    for place in (sweep.folder, *(one.run for one in sweep.rows.values())):
         guard.refuse_live(place, told)
-    arrays = [one.jobs["array"] for one in left.values() if "array" in one.jobs]
-    if live := [job.id for job in told.query(arrays).values() if job.live]:  # of a launch that was killed half-way
+    own = left.get(sweep.folder)
+    array = own.jobs.get("array") if own else None
+    jobs = told.query([array], own.folder(sweep.folder)) if own and array else {}
+    if live := slurm.live(jobs, jobs):  # of a launch that was killed before it wrote its rows' records
         raise RunError(
             f"{sweep.folder} is live (SLURM job {live[0]}): `{task.command('cancel', sweep.folder)}` ends it"
         )

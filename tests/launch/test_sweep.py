@@ -261,6 +261,16 @@ def test_a_row_alone_goes_on_and_the_sweep_sees_it(folder: Path, commands: Comma
     assert commands.calls("scancel")[-2:] == [" 14", " 13"]
 
 
+def test_a_launch_that_was_killed_half_way_is_live(folder: Path, commands: Commands) -> None:
+    for row in ("full", "static", "short"):
+        (folder / row / record.PLACE).unlink()
+    queue(commands, *["PENDING"] * 6)
+    with pytest.raises(RunError, match=rf"is live \(SLURM job 11_0\): `mmadfer launch cancel {folder}` ends it"):
+        raise said("resume", folder).exception
+    assert said("cancel", folder).exit_code == 0
+    assert commands.calls("scancel") == [" 12", " 11"]
+
+
 def test_what_is_finished_is_reported_at_once(folder: Path, commands: Commands) -> None:
     for row in ("full", "static"):
         for fold in (1, 2):
