@@ -38,7 +38,15 @@ class Contract(Section):
     epochs: int | None = None
     """Epochs that training was to have."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of training and of `metrics`; an exported graph computes in float32."""
+    """Arithmetic of training and of `metrics`; that of an exported graph is `arithmetic`."""
+    input: Literal["fbank", "waveform"] = "fbank"
+    """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank itself."""
+    waveform_rate: int | None = None
+    """Samples per second of the input `waveform`: the graph takes no other. None where the input is `fbank`."""
+    arithmetic: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
+    """What an exported graph computes in where it can; its inputs and outputs are the same for all."""
+    batch: tuple[int, int, int] | None = None
+    """Fewest, usual and most clips in one batch of an exported graph; None where any number will do."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch."""
     encoder_hash: str = ""
@@ -49,6 +57,17 @@ class Contract(Section):
     """Of the code, and of the encoders' weights where they come from a file."""
     version: str = ""
     """The mmadfer version that wrote it."""
+
+    @property
+    def samples(self) -> int:
+        """Length of the input `waveform`: the samples of all its filter-bank frames, since later ones change nothing.
+
+        Raises:
+            ValueError: the input is not `waveform`.
+        """
+        if self.waveform_rate is None:
+            raise ValueError("a graph whose input is `fbank` takes no samples")
+        return span(self.waveform_rate, self.model.fbank[0])
 
     @property
     def unfinished(self) -> bool:
@@ -79,11 +98,20 @@ def describe(contract: Contract) -> dict[str, Any]:
         "fold": contract.fold,
         "image size": contract.model.image_size,
         "sound rate": _rate(contract),
+        "input": f"frames and {contract.input}",
+        "arithmetic": contract.arithmetic,
         **{name.upper(): f"{value:.2%}" for name, value in contract.metrics.items()},
     }
 
 
+def span(rate: int, frames: int) -> int:
+    """Samples from the first to the last of `frames` filter-bank frames, 25 ms every 10 ms, at `rate` Hz (as in data.fbank)."""
+    return int(rate * 25.0 * 0.001) + (frames - 1) * int(rate * 10.0 * 0.001)
+
+
 def _rate(contract: Contract) -> str:
+    if contract.waveform_rate:
+        return hertz([contract.waveform_rate])
     rate, known = contract.prepare.sound.rate, hertz(contract.sound_rates)
     return f"{rate} ({known})" if rate == "native" and known else str(rate)
 
