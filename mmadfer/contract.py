@@ -40,7 +40,7 @@ class Contract(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of training and of `metrics`; that of an exported graph is `arithmetic`."""
     input: Literal["fbank", "waveform"] = "fbank"
-    """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank itself."""
+    """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank."""
     waveform_rate: int | None = None
     """Samples per second of the input `waveform`: the graph takes no other. None where the input is `fbank`."""
     arithmetic: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
@@ -105,7 +105,7 @@ def describe(contract: Contract) -> dict[str, Any]:
 
 
 def span(rate: int, frames: int) -> int:
-    """Samples from the first to the last of `frames` filter-bank frames, 25 ms every 10 ms, at `rate` Hz (as in data.fbank)."""
+    """Samples that `frames` filter-bank frames span, 25 ms every 10 ms, at `rate` Hz, rounded as in data.fbank."""
     return int(rate * 25.0 * 0.001) + (frames - 1) * int(rate * 10.0 * 0.001)
 
 
