@@ -1,0 +1,66 @@
+"""What goes into a model and what comes out: names, types and shapes. Products bind to them, so they never change.
+
+Shapes: B clips, T frames, S image side, C classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmadfer.contract import Contract
+from mmadfer.errors import DataError
+
+INPUTS = ("frames", "fbank")
+"""Of a model that takes the filter bank, as all do that are not exported otherwise."""
+WAVEFORM_INPUTS = ("frames", "waveform", "lengths")
+"""Of a model that was exported with `--input waveform`."""
+OUTPUT = "logits"
+
+Shape = tuple[int | None, ...]
+"""Without the batch; None is any number."""
+
+
+def sound_input(contract: Contract) -> str:
+    """What the model hears: `fbank` or `waveform`."""
+    return str(getattr(contract, "input", "fbank"))
+
+
+def inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
+    """Name -> type and shape of each input, in order."""
+    model = contract.model
+    frames: dict[str, tuple[str, Shape]] = {"frames": ("uint8", (model.frames, 3, model.image_size, model.image_size))}
+    if sound_input(contract) == "waveform":
+        return frames | {"waveform": ("float32", (None,)), "lengths": ("int64", ())}
+    return frames | {"fbank": ("float32", (1, *model.fbank))}
+
+
+def outputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
+    """Name -> type and shape of the output."""
+    return {OUTPUT: ("float32", (len(contract.labels),))}
+
+
+def check_arrays(contract: Contract, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays by the names of the inputs.
+
+    Raises:
+        DataError: one is missing, or has another type or shape than the model takes; says which.
+    """
+    wanted = inputs(contract)
+    if len(arrays) != len(wanted):
+        raise DataError(f"the model takes {', '.join(wanted)}, not {len(arrays)} arrays")
+    batch = len(arrays[0]) if arrays[0].ndim else 0
+    for array, (name, (kind, shape)) in zip(arrays, wanted.items(), strict=True):
+        if array.dtype != kind or not _fits(array.shape, (batch or None, *shape)) or not batch:
+            raise DataError(
+                f"{name} is {array.dtype} {array.shape}; the model takes {kind} {_told(shape)}, with one batch B of "
+                "at least 1 for all inputs"
+            )
+    return dict(zip(wanted, arrays, strict=True))
+
+
+def _fits(found: tuple[int, ...], wanted: Shape) -> bool:
+    return len(found) == len(wanted) and all(size in (None, other) for size, other in zip(wanted, found, strict=True))
+
+
+def _told(shape: Shape) -> str:
+    return f"({', '.join(['B', *('any' if size is None else str(size) for size in shape)])})"
