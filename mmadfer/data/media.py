@@ -7,8 +7,9 @@ containers of media are opened, and only this one file: a playlist under a video
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import av
 import av.error
@@ -90,22 +91,50 @@ def read_sound(
         ClipError: `no sound` (no sound stream, or nothing in it), `too long` (more than `limit` seconds) or
             `unreadable`.
     """
-    chunks, samples, kind = list[np.ndarray](), 0, (0, 0)
+    chunks, heard = list[np.ndarray](), 0
+    for chunk in sound_chunks(path, rate, limit):
+        chunks.append(chunk.waveform.T)
+        heard = chunk.rate
+    packed = np.concatenate(chunks)
+    chunks.clear()  # before the next copy is made
+    return np.ascontiguousarray(packed.T), heard
+
+
+class Sound(NamedTuple):
+    """A piece of sound."""
+
+    waveform: np.ndarray
+    """float32 (channels, samples) in [-1, 1]."""
+    rate: int
+    """In Hz."""
+    start: float
+    """When the sound that it is a piece of starts, in seconds."""
+
+
+def sound_chunks(
+    path: Path | str, rate: int | Literal["native"] = "native", limit: float | None = None
+) -> Iterator[Sound]:
+    """Like `read_sound`, piece by piece, so that a film's sound need not fit into the memory.
+
+    Raises:
+        ClipError: as `read_sound`; `no sound` comes before the first piece, the others may come behind some.
+    """
+    samples, kind, start, any_ = 0, (0, 0), 0.0, False
     # packed samples are one plane; of 8 planes and more, PyAV 18 reads on behind the last one
     resampler = av.AudioResampler(format="flt", rate=None if rate == "native" else rate)
     with _readable(Path(path)):
-        for frame in _decode(Path(path), "audio", limit):
-            kind = _same_sound(path, frame, kind)
-            samples += frame.samples
-            _check_length(path, limit, samples / frame.sample_rate)
-            chunks += [part.to_ndarray() for part in resampler.resample(frame)]
-        if samples:
-            chunks += [part.to_ndarray() for part in resampler.resample(None)]
-    if not sum(map(np.size, chunks)):
+        for frame in chain(_decode(Path(path), "audio", limit), [None]):  # None: the end, which the resampler holds
+            if frame is not None:
+                kind, start = _same_sound(path, frame, kind), start if samples else float(frame.time or 0.0)
+                samples += frame.samples
+                _check_length(path, limit, samples / frame.sample_rate)
+            for part in resampler.resample(frame) if samples else ():
+                if part.samples:
+                    any_ = True
+                    packed = part.to_ndarray().reshape(-1, kind[1])
+                    yield Sound(packed.T, kind[0] if rate == "native" else rate, start)
+    if not any_:
         raise ClipError(f"{path} has no sound: give a video with a sound track", "no sound")
-    packed = np.concatenate(chunks, axis=1)
-    chunks.clear()  # before the next copy is made
-    return np.ascontiguousarray(packed.reshape(-1, kind[1]).T), kind[0] if rate == "native" else rate
 
 
 def _same_sound(path: Path | str, frame: Any, before: tuple[int, int]) -> tuple[int, int]:

@@ -36,7 +36,7 @@ class Backend(Protocol):
         Args:
             frames: uint8 (B, T, 3, S, S).
             sound: fbank float32 (B, 1, frames, mels); or, where `input` is `waveform`, two arrays: the first channel's
-                samples float32 (B, samples), with anything behind the end of a shorter one, and int64 (B,), how many
+                samples float32 (B, `contract.samples`), zeros behind the end of shorter ones, and int64 (B,), how many
                 there are of each.
 
         Raises:

@@ -35,7 +35,7 @@ class OrtBackend:
     def __init__(self, path: Path, device: str = "cpu", fold: int | None = None) -> None:
         self.session = _session(path, parse(device, tuple(PROVIDERS)))
         self.contract = _contract(path, self.session.get_modelmeta().custom_metadata_map)
-        self.input = ports.sound_input(self.contract)
+        self.input = self.contract.input
         _check_ports(path, self.session, self.contract)
 
     def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:

@@ -20,17 +20,12 @@ Shape = tuple[int | None, ...]
 """Without the batch; None is any number."""
 
 
-def sound_input(contract: Contract) -> str:
-    """What the model hears: `fbank` or `waveform`."""
-    return str(getattr(contract, "input", "fbank"))
-
-
 def inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
     """Name -> type and shape of each input, in order."""
     model = contract.model
     frames: dict[str, tuple[str, Shape]] = {"frames": ("uint8", (model.frames, 3, model.image_size, model.image_size))}
-    if sound_input(contract) == "waveform":
-        return frames | {"waveform": ("float32", (None,)), "lengths": ("int64", ())}
+    if contract.input == "waveform":
+        return frames | {"waveform": ("float32", (contract.samples,)), "lengths": ("int64", ())}
     return frames | {"fbank": ("float32", (1, *model.fbank))}
 
 
