@@ -3,14 +3,16 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from mmadfer.config import PrepareConfig
+from mmadfer.contract import span
 from mmadfer.data import faces, frames, media
 from mmadfer.data.fbank import SILENCE, fbank
 from mmadfer.data.image import encode_jpeg, square
@@ -40,6 +42,10 @@ class ClipData:
     """The sound is nothing but zeros, or missing and replaced by silence."""
     notes: tuple[str, ...] = ()
     """What a person should know of this clip, such as a sound that is missing."""
+    waveform: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    """float32 (samples,): of the first channel, what the filter bank was computed from; empty where there was none."""
+    faceless: int = 0
+    """Of the frames that were to be kept, those without a face, which show the middle of the picture instead."""
 
     @property
     def span(self) -> tuple[float, float]:
@@ -80,36 +86,73 @@ def read_clip(
         OSError: the disk fails.
     """
     path = Path(path)
+    with readable(path), media.remarked() as remarks:
+        found = _read_sound(path, None if sound is None else Path(sound), settings)
+        if heard is not None:
+            heard(found.rate)
+        jpegs, times, faceless = _read_pictures(path, settings, cropped, keep, device)
+    notes = (*found.notes, *remarks)
+    return ClipData(jpegs, found.fbank, times, found.rate, found.silent, notes, found.waveform, faceless)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Tell a file that is gone or not for us as a fault of the clip, not of the machine."""
     try:
-        with media.remarked() as remarks:
-            bands, rate, silent, notes = _read_sound(path, None if sound is None else Path(sound), settings)
-            if heard is not None:
-                heard(rate)
-            jpegs, times = _read_pictures(path, settings, cropped, keep, device)
+        yield
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
         raise ClipError(
             f"{error.filename or path} cannot be read ({error.strerror}): mend its permissions or the path"
         ) from error
-    return ClipData(jpegs, bands, times, rate, silent, (*notes, *remarks))
 
 
-def _read_sound(
-    path: Path, sound: Path | None, settings: PrepareConfig
-) -> tuple[np.ndarray, int, bool, tuple[str, ...]]:
-    """The filter bank, the sound's rate, whether it is silent, and notes."""
+class Heard(NamedTuple):
+    """A clip's sound; the fields are those of `ClipData`."""
+
+    fbank: np.ndarray
+    waveform: np.ndarray
+    rate: int
+    silent: bool
+    notes: tuple[str, ...] = ()
+
+
+def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> Heard:
+    """What the model hears of sound float32 (channels, samples) of the file `source`.
+
+    Raises:
+        ClipError: `no sound` or `sound rate`, as `fbank`.
+    """
+    with _one_thread():
+        bands = _fbank(source, waveform, rate, settings)
+    return Heard(bands, waveform[0, : span(rate, settings.sound.frames)].copy(), rate, not np.any(waveform))
+
+
+def unheard(error: ClipError, settings: PrepareConfig) -> Heard:
+    """Silence in the place of sound that is missing, with a note that tells why.
+
+    Raises:
+        ClipError: the error itself, where the settings leave out clips without sound, or it is another one.
+    """
+    if error.reason != "no sound" or settings.no_sound != "silence":
+        raise error
+    nothing = np.full((settings.sound.frames, settings.sound.mels), SILENCE, np.float32)
+    return Heard(nothing, np.zeros(0, np.float32), 0, True, (f"no sound, silence in its place: {error}",))
+
+
+def _read_sound(path: Path, sound: Path | None, settings: PrepareConfig) -> Heard:
     try:
-        source = _sound_file(path, sound)
-        waveform, rate = media.read_sound(source, settings.sound.rate, settings.max_seconds)
-        with _one_thread():
-            return _fbank(source, waveform, rate, settings), rate, not np.any(waveform), ()
+        source = sound_file(path, sound)
+        return hear(source, *media.read_sound(source, settings.sound.rate, settings.max_seconds), settings)
     except ClipError as error:
-        if error.reason != "no sound" or settings.no_sound != "silence":
-            raise
-        nothing = np.full((settings.sound.frames, settings.sound.mels), SILENCE, np.float32)
-        return nothing, 0, True, (f"no sound, silence in its place: {error}",)
+        return unheard(error, settings)
 
 
-def _sound_file(path: Path, sound: Path | None) -> Path:
+def sound_file(path: Path, sound: Path | None) -> Path:
+    """The file with a clip's sound.
+
+    Raises:
+        ClipError: `no sound`: there is none.
+    """
     if sound is None and path.is_dir():
         raise ClipError(f"{path} is a folder of images", "no sound")
     if sound is not None and not sound.exists():
@@ -126,12 +169,13 @@ def _fbank(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfi
 
 def _read_pictures(
     path: Path, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str
-) -> tuple[list[bytes], np.ndarray]:
-    """The JPEGs of the frames to keep, and the times of all."""
+) -> tuple[list[bytes], np.ndarray, int]:
+    """The JPEGs of the frames to keep, the times of all, and how many of those kept show no face."""
+    missed = set[int]()
     if cropped:
-        times, cut = _whole(path, settings)
+        times, cut = whole(path, settings)
     elif settings.face_box == "union":
-        times, cut = _union(path, settings, device)
+        times, cut = union(path, settings, device, missed)
     else:
         times, cut = _tracked(path, settings, device)
     order = _order(path, len(times), settings)
@@ -139,7 +183,7 @@ def _read_pictures(
     wanted = set(chosen)
     numbered = enumerate(frames.pictures(path, settings.max_seconds))
     made = dict(zip(sorted(wanted), cut((k, one) for k, one in numbered if k in wanted), strict=True))
-    return [made[k] for k in chosen], times[order]
+    return [made[k] for k in chosen], times[order], sum(k in missed for k in chosen)
 
 
 def _order(path: Path, count: int, settings: PrepareConfig) -> list[int]:
@@ -150,14 +194,19 @@ def _order(path: Path, count: int, settings: PrepareConfig) -> list[int]:
         names = [image.path.name for image in frames.images(path, settings.max_seconds)]
     else:
         names = [f"{k}.jpg" for k in range(count)]  # as the published program calls a video's frames
-    return sorted(range(count), key=names.__getitem__)[: max(1, count - 1)]
+    return text_order(names)
+
+
+def text_order(names: Sequence[str]) -> list[int]:
+    """The published program's order of a clip's images: that of their names as text, without the last one."""
+    return sorted(range(len(names)), key=names.__getitem__)[: max(1, len(names) - 1)]
 
 
 def _times(path: Path, settings: PrepareConfig) -> np.ndarray:
     return np.array([picture.time for picture in frames.pictures(path, settings.max_seconds)])
 
 
-def _whole(path: Path, settings: PrepareConfig) -> tuple[np.ndarray, Cut]:
+def whole(path: Path, settings: PrepareConfig) -> tuple[np.ndarray, Cut]:
     """Frames as they are; the bytes of a folder's JPEG files are kept if all have the right size and coding."""
     size, quality = settings.face_size, settings.jpeg_quality
     if path.is_dir() and all(image.is_jpeg(size) for image in frames.images(path, settings.max_seconds)):
@@ -165,13 +214,18 @@ def _whole(path: Path, settings: PrepareConfig) -> tuple[np.ndarray, Cut]:
     return _times(path, settings), lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
 
 
-def _union(path: Path, settings: PrepareConfig, device: str) -> tuple[np.ndarray, Cut]:
-    """Each frame by its own faces; on a CPU also looked at on its own, so that others never change its last digit."""
+def union(path: Path, settings: PrepareConfig, device: str, missed: set[int]) -> tuple[np.ndarray, Cut]:
+    """Each frame by its own faces; on a CPU also looked at on its own, so that others never change its last digit.
+
+    Frames in which none is found are added to `missed`.
+    """
 
     def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
-        while images := [one.rgb() for _, one in islice(some, 1 if device == "cpu" else AT_ONCE)]:
+        while batch := list(islice(some, 1 if device == "cpu" else AT_ONCE)):
+            images = [one.rgb() for _, one in batch]
             with _one_thread():
                 found = list(faces.detect(images, device))
+            missed.update(k for (k, _), boxes in zip(batch, found, strict=True) if not len(boxes))
             for image, boxes in zip(images, found, strict=True):
                 x0, y0, x1, y1 = faces.union(boxes, *image.shape[:2])
                 yield encode_jpeg(square(image[y0:y1, x0:x1], settings.face_size), settings.jpeg_quality)
