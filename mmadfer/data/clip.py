@@ -50,9 +50,14 @@ class ClipData:
     @property
     def span(self) -> tuple[float, float]:
         """Start and end of the pictures in seconds; the last is shown as long as others are."""
-        times = np.sort(self.times)
-        shown = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-        return round(float(times[0]), 3), round(float(times[-1]) + shown, 3)
+        return shown(self.times)
+
+
+def shown(times: np.ndarray) -> tuple[float, float]:
+    """Start and end in seconds of frames that are shown at `times`; the last is shown as long as others are."""
+    times = np.sort(times)
+    each = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    return round(float(times[0]), 3), round(float(times[-1]) + each, 3)
 
 
 def read_clip(
@@ -235,10 +240,8 @@ def union(path: Path, settings: PrepareConfig, device: str, missed: set[int]) ->
 
 def _tracked(path: Path, settings: PrepareConfig, device: str) -> tuple[np.ndarray, Cut]:
     """Each frame by the box of the one face that is followed through the clip."""
-    times, indexes = list[float](), list[int]()
-    looked_at = _looked_at(frames.pictures(path, settings.max_seconds), settings.detect_every, times, indexes)
-    with _one_thread():
-        boxes = faces.interpolate(indexes, faces.track(faces.detect(looked_at, device)), len(times))
+    times, indexes, found = look(path, settings, device)
+    boxes = faces.interpolate(indexes, faces.track(found), len(times))
     if boxes is None:
         raise ClipError(
             f"{path} shows no face in any of the {len(indexes)} frames looked at (of {len(times)})", "no face"
@@ -246,10 +249,28 @@ def _tracked(path: Path, settings: PrepareConfig, device: str) -> tuple[np.ndarr
 
     def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
         for k, picture in some:
-            face = faces.crop(picture.rgb(), boxes[k], settings.face_size, settings.face_margin)
-            yield encode_jpeg(face, settings.jpeg_quality)
+            yield face_jpeg(picture.rgb(), boxes[k], settings)
 
-    return np.array(times), cut
+    return times, cut
+
+
+def look(path: Path, settings: PrepareConfig, device: str) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
+    """Look for faces in every n-th frame, and the last one.
+
+    Returns:
+        the times of all frames, float64 seconds; the indexes of those looked at; the faces in each of these, as
+        `faces.detect` gives them.
+    """
+    times, indexes = list[float](), list[int]()
+    looked_at = _looked_at(frames.pictures(path, settings.max_seconds), settings.detect_every, times, indexes)
+    with _one_thread():
+        found = list(faces.detect(looked_at, device))
+    return np.array(times), indexes, found
+
+
+def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> bytes:
+    """The JPEG of the face in a picture, uint8 RGB (H, W, 3); the box as in `faces.crop`."""
+    return encode_jpeg(faces.crop(image, box, settings.face_size, settings.face_margin), settings.jpeg_quality)
 
 
 def _looked_at(
