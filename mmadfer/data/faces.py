@@ -3,41 +3,34 @@
 `union` gives the published program's box for MAFW instead: all faces of one frame together.
 
 Boxes are float64 (x0, y0, x1, y1) in shares of the picture's width and height, so that they fit any size of it.
-MTCNN is Zhang et al. 2016 by facenet-pytorch, the detector that the paper used (section 4.1).
+MTCNN is the detector that the paper used (section 4.1).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import groupby, islice
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mmadfer.errors import MissingDependencyError
-from mmadfer.optional import need
+from mmadfer.data.detector import Detector
 
 LONGEST = 320
 """Longer side in pixels of the pictures that faces are looked for in; larger ones find no more and take longer."""
-SMALLEST = 20
-"""Side in pixels of the smallest face that is found in them."""
 REACH = 1.5
 """Widths that a face may move between two pictures; one more for each picture without it."""
 BATCH = {"cpu": 16, "cuda": 64}
 """Pictures of LONGEST x LONGEST that are looked at in one go; of larger ones fewer, so that the memory is bounded."""
-INSTALL = "pip install --no-deps facenet-pytorch==2.6.0"
 
 
 @cache
-def detector(device: str = "cpu") -> Any:
-    """MTCNN on `cpu` or `cuda`, loaded once per process; its weights are in its package.
+def detector(device: str = "cpu") -> Detector:
+    """MTCNN on `cpu` or `cuda`, loaded once per process.
 
     Raises:
-        MissingDependencyError: facenet-pytorch is not installed, or there is no such device.
+        MissingDependencyError: neither PyTorch nor ONNX Runtime is installed, or there is no such device.
     """
-    if device != "cpu" and not need("torch", None, hint="pip install torch").cuda.is_available():
-        raise MissingDependencyError(f"PyTorch finds no GPU to look for faces on ({device}): use the device cpu")
-    return need("facenet_pytorch", None, hint=INSTALL).MTCNN(keep_all=True, min_face_size=SMALLEST, device=device)
+    return Detector(device)
 
 
 def detect(images: Iterable[np.ndarray], device: str = "cpu") -> Iterator[np.ndarray]:
@@ -58,16 +51,8 @@ def _batch(shape: tuple[int, ...], device: str) -> int:
 
 def _detect_batch(batch: list[np.ndarray], device: str) -> list[np.ndarray]:
     height, width = batch[0].shape[:2]
-    if min(height, width) < SMALLEST:
-        return [np.empty((0, 5))] * len(batch)
-    try:
-        boxes, scores = detector(device).detect(np.stack(batch))
-    except (RuntimeError, IndexError) as error:  # MTCNN 2.6.0 fails where a candidate lies outside of the picture
-        if lacks_memory(error) or lacks_gpu(error):
-            raise
-        return [np.empty((0, 5))] if len(batch) == 1 else [_detect_batch([image], device)[0] for image in batch]
-    size = np.array([width, height, width, height], dtype=np.float64)
-    return [_joined(box, score, size) for box, score in zip(boxes, scores, strict=True)]
+    size = np.array([width, height, width, height, 1], dtype=np.float64)
+    return [found / size for found in detector(device).detect(np.stack(batch))]
 
 
 def lacks_memory(error: BaseException | None) -> bool:
@@ -81,12 +66,6 @@ def lacks_memory(error: BaseException | None) -> bool:
 def lacks_gpu(error: BaseException | None) -> bool:
     """Whether an exception says that the GPU failed, which would make every clip one without a face."""
     return isinstance(error, RuntimeError) and any(word in str(error) for word in ("CUDA", "cuDNN", "CUBLAS", "NVML"))
-
-
-def _joined(boxes: Any, scores: Any, size: np.ndarray) -> np.ndarray:
-    if boxes is None:
-        return np.empty((0, 5))
-    return np.column_stack([np.asarray(boxes, np.float64) / size, np.asarray(scores, np.float64)])
 
 
 def track(found: Iterable[np.ndarray]) -> list[np.ndarray | None]:

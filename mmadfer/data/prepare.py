@@ -61,7 +61,7 @@ def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 
     Raises:
         DataError: `out` exists and is something else, its files have changed, another process prepares it, no clip is
             left, or a full disk.
-        MissingDependencyError: facenet-pytorch is not installed.
+        MissingDependencyError: neither PyTorch nor ONNX Runtime is installed, or there is no such device.
     """
     begin, out = monotonic(), Path(out).absolute()
     header = Header(table.name, table.labels, settings, table.root)
