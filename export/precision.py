@@ -1,0 +1,143 @@
+"""A float32 graph that computes in float16 or bfloat16; its inputs and outputs stay what they are.
+
+ModelOpt's AutoCast puts the casts in; which operations stay in float32 is decided here, from what flows through them.
+bfloat16 has the range of float32, so there nothing need stay.
+"""
+
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mmadfer.export import calibration, graphs
+from mmadfer.optional import need
+
+HALVES = ("fp16", "bf16")
+LARGEST = 512.0
+"""Values above stay in float32: float16 would round them to a half or worse, long before it overflows at 65504."""
+LARGEST_NORM = 128.0
+"""The same for LayerNorm, which squares: 256 * 256 is more than float16 holds, and not every engine sums in float32."""
+DELICATE = {"LayerNormalization", "Softmax"}
+"""Operations that stay in float32 where no real clip has shown what flows through them."""
+INSTALL = "pip install 'mmadfer[quantize]'"
+
+
+def lower(proto: Any, kind: Literal["fp16", "bf16"], clips: Iterable[dict[str, Any]] | None, noise: list[Any]) -> Any:
+    """The graph in fewer bits.
+
+    Args:
+        proto: an `onnx.ModelProto` in float32; left as it is.
+        kind: `fp16` or `bf16`.
+        clips: real clips for the range check, arrays by input name; None if there are none.
+        noise: the same of noise, taken in their place; LayerNorm and softmax then stay in float32.
+
+    Returns:
+        A graph without shapes of inner tensors, doc string or metadata.
+
+    Raises:
+        MissingDependencyError: ModelOpt is not installed.
+    """
+    need("modelopt", extra=None, hint=INSTALL)
+    kept = []
+    if kind == "fp16":
+        reached = calibration.peaks(proto, noise if clips is None else clips, graphs.floats(proto))
+        kept = too_large(proto, reached)
+        kept += [node.name for node in proto.graph.node if clips is None and node.op_type in DELICATE]
+    return _cast(proto, kind, kept)
+
+
+def too_large(proto: Any, peaks: Mapping[str, float]) -> list[str]:
+    """Names of the nodes with an input or output that float16 cannot hold well.
+
+    Args:
+        proto: an `onnx.ModelProto`.
+        peaks: tensor -> its largest absolute value.
+    """
+    return [node.name for node in proto.graph.node if _exceeds(node, peaks)]
+
+
+def _exceeds(node: Any, peaks: Mapping[str, float]) -> bool:
+    limit = LARGEST_NORM if node.op_type == "LayerNormalization" else LARGEST
+    # written so that a value that is not a number exceeds, too
+    return not all(peaks.get(name, 0.0) <= limit for name in (*node.input, *node.output))
+
+
+def _cast(proto: Any, kind: str, kept: list[str]) -> Any:
+    onnx = need("onnx", extra="export")
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        from modelopt.onnx.autocast import convert_to_mixed_precision
+
+        path = Path(folder) / "model.onnx"
+        onnx.save(proto, path)
+        cast = convert_to_mixed_precision(
+            str(path),
+            kind,
+            nodes_to_exclude=[f"{re.escape(name)}$" for name in kept],
+            data_max=np.inf,  # checked above
+            keep_io_types=True,
+        )
+    del cast.graph.value_info[:]  # AutoCast gives tensors wrong sizes, and ONNX Runtime reuses memory by them
+    return cast
+
+
+def widened(proto: Any) -> Any:
+    """A graph that gives a bfloat16 graph's numbers on engines without kernels for it, such as ONNX Runtime on a CPU.
+
+    Every operation is done in float32 on bfloat16 values, and its result is rounded to bfloat16: what a GPU does.
+
+    Args:
+        proto: an `onnx.ModelProto`; left as it is.
+    """
+    onnx = need("onnx", extra="export")
+    wide = type(proto)()
+    wide.CopyFrom(proto)
+    halves = _halves(wide)
+    nodes = [part for node in proto.graph.node for part in _widened(onnx, node, halves)]
+    del wide.graph.node[:], wide.graph.value_info[:]
+    wide.graph.node.extend(nodes)
+    return wide
+
+
+def _halves(proto: Any) -> set[str]:
+    """Names of the tensors in bfloat16."""
+    onnx = need("onnx", extra="export")
+    typed = onnx.shape_inference.infer_shapes(proto).graph
+    found = {value.name for value in typed.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16}
+    return found | {
+        name for name, tensor in graphs.weights(proto).items() if tensor.data_type == onnx.TensorProto.BFLOAT16
+    }
+
+
+def _widened(onnx: Any, node: Any, halves: set[str]) -> Iterator[Any]:
+    if node.op_type == "Cast":
+        yield node
+        return
+    wide, after = type(node)(), []
+    wide.CopyFrom(node)
+    for k, name in enumerate(node.input):
+        if name in halves:
+            wide.input[k] = f"{node.name}:{k}:wide"
+            yield onnx.helper.make_node("Cast", [name], [wide.input[k]], to=onnx.TensorProto.FLOAT)
+    for k, name in enumerate(node.output):
+        if name in halves:
+            wide.output[k] = f"{name}:wide"
+            after.append(onnx.helper.make_node("Cast", [wide.output[k]], [name], to=onnx.TensorProto.BFLOAT16))
+    yield wide
+    yield from after
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)

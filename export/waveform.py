@@ -1,0 +1,94 @@
+"""Sound as samples instead of a filter bank: mmadfer.data.fbank as the first part of the graph.
+
+    waveform  float32  (batch, samples)  first channel in [-1, 1], at the contract's `waveform_rate`; cut, or filled up
+                                         with anything, to the contract's `samples`
+    lengths   int64    (batch,)          how many of them are sound; none (or less than 25 ms) is a clip without sound
+
+It is the filter bank of mmadfer.data.fbank in float32: a frame counts where its sound is whole, all others are padding.
+The mean over the whole sound need not be taken off, because each frame's own is.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmadfer.contract import Contract, hertz
+from mmadfer.data.fbank import MEAN, SPREAD
+from mmadfer.data.mel_bank import MelBank
+from mmadfer.errors import WeightsError
+from mmadfer.export.tracing import trace
+from mmadfer.optional import need
+
+INPUTS = ("waveform", "lengths")
+PREFIX = "sound."
+"""Before every name of this part of the graph, by which other passes know that it stays in float32."""
+
+
+class FilterBank(nn.Module):
+    """Samples -> the normalised filter bank that the model hears."""
+
+    ends: Tensor
+
+    def __init__(self, rate: int, frames: int, mels: int) -> None:
+        super().__init__()
+        self.bank = MelBank(rate, mels)
+        self.register_buffer("ends", self.bank.window + self.bank.shift * torch.arange(frames), persistent=False)
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """(B, samples) float32 and (B,) int64 -> (B, 1, frames, mels)."""
+        whole = lengths[:, None] >= self.ends
+        bands = torch.where(whole[..., None], self.bank(waveform), 0.0)
+        return ((bands - MEAN) / SPREAD)[:, None]
+
+
+def with_waveform(core: Any, contract: Contract) -> Any:
+    """Put the filter bank before a graph.
+
+    Args:
+        core: an `onnx.ModelProto` with the input `fbank`; left as it is.
+        contract: with the rate of the waveform.
+
+    Returns:
+        A graph that takes samples instead. Doc string, producer and metadata are not carried over.
+    """
+    onnx = need("onnx", extra="export")
+    assert contract.waveform_rate is not None
+    bank = FilterBank(contract.waveform_rate, *contract.model.fbank)
+    example = torch.zeros(2, contract.samples), torch.zeros(2, dtype=torch.int64)
+    front = trace(bank, example, INPUTS, "fbank")
+    front = onnx.compose.add_prefix(front, PREFIX, rename_inputs=False)
+    version = next(opset.version for opset in core.opset_import if not opset.domain)
+    front, copy = onnx.version_converter.convert_version(front, version), type(core)()
+    copy.CopyFrom(core)
+    front.ir_version = copy.ir_version
+    joined = onnx.compose.merge_models(front, copy, io_map=[(f"{PREFIX}fbank", "fbank")])
+    return _in_order(joined)
+
+
+def choose_rate(contract: Contract, rate: int | None) -> int:
+    """The rate of the waveform in Hz: the one that the model knows, or `rate` among those that it knows.
+
+    Raises:
+        WeightsError: the model knows another rate, several, or doesn't say; the message tells what to give.
+    """
+    fixed = contract.prepare.sound.rate
+    known = contract.sound_rates if fixed == "native" else (fixed,)
+    if rate is None and len(known) == 1:
+        return known[0]
+    if rate is None:
+        told = f"was trained on sound of {hertz(known)}" if known else "does not say what rates of sound it has heard"
+        raise WeightsError(f"the model {told}, and the graph takes sound of one rate: say which (--rate 44100)")
+    if known and rate not in known:
+        raise WeightsError(f"the model was trained on sound of {hertz(known)}, so the graph cannot take {rate} Hz")
+    return rate
+
+
+def _in_order(joined: Any) -> Any:
+    """Inputs as products bind to them: frames first, then the sound."""
+    inputs = {port.name: port for port in joined.graph.input}
+    ordered = [inputs.pop("frames"), *(inputs.pop(name) for name in INPUTS)]
+    copies = [type(port).FromString(port.SerializeToString()) for port in ordered]
+    del joined.graph.input[:]
+    joined.graph.input.extend(copies)
+    return joined
