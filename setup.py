@@ -5,5 +5,5 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["mmadfer", "mmadfer.*"]), "mmadfer.launch", "mmadfer.export"],
     package_dir={"mmadfer": "mmadfer", "mmadfer.launch": "launch", "mmadfer.export": "export"},
-    package_data={"mmadfer": ["py.typed", "configs/*.yaml"]},
+    package_data={"mmadfer": ["py.typed", "configs/*.yaml", "data/mtcnn/*"]},
 )

@@ -1,6 +1,7 @@
 """What this machine can do, and whether a store is whole."""
 
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,9 @@ if TYPE_CHECKING:
     from mmadfer.data.store import Store
 
 PACKAGES = {
-    "torch": "model",
-    "timm": "model",
     "av": "media files",
-    "facenet-pytorch": "faces",
+    "torch": "model, training",
+    "timm": "model, training",
     "deepspeed": "training",
     "nvidia-dali-cuda130": "training",
     "submitit": "launching",
@@ -32,17 +32,23 @@ SHOWN = 20
 
 def machine() -> None:
     """Print the versions of what is installed, and the GPUs that torch sees."""
-    import torch
-
     table = Table("package", "version", "for")
     for name, purpose in PACKAGES.items():
         table.add_row(name, _version(name), purpose)
     console = Console()
     console.print(table)
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    console.print(f"GPUs: {', '.join(names) or 'none; everything runs on the CPU'}")
+    console.print(_gpus())
     if _version("onnxruntime") != "-" and _version("onnxruntime-gpu") != "-":
         console.print("[red]onnxruntime and onnxruntime-gpu break each other: remove both, install one")
+
+
+def _gpus() -> str:
+    if find_spec("torch") is None:
+        return "GPUs: only torch can tell, and it is not installed"
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"GPUs: {', '.join(names) or 'none; everything runs on the CPU'}"
 
 
 def _version(package: str) -> str:

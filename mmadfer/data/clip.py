@@ -1,6 +1,5 @@
 """One clip to face crops and filter bank: the same for preparation, runtime and parity."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from mmadfer.config import PrepareConfig
 from mmadfer.contract import span
 from mmadfer.data import faces, frames, media
 from mmadfer.data.fbank import SILENCE, fbank
 from mmadfer.data.image import encode_jpeg, square
+from mmadfer.data.threads import one_thread
 from mmadfer.errors import ClipError
 
 Keep = Callable[[int], Sequence[int]]
@@ -127,8 +126,7 @@ def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig)
     Raises:
         ClipError: `no sound` or `sound rate`, as `fbank`.
     """
-    with _one_thread():
-        bands = _fbank(source, waveform, rate, settings)
+    bands = _fbank(source, waveform, rate, settings)
     return Heard(bands, waveform[0, : span(rate, settings.sound.frames)].copy(), rate, not np.any(waveform))
 
 
@@ -228,7 +226,7 @@ def union(path: Path, settings: PrepareConfig, device: str, missed: set[int]) ->
     def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
         while batch := list(islice(some, 1 if device == "cpu" else AT_ONCE)):
             images = [one.rgb() for _, one in batch]
-            with _one_thread():
+            with one_thread():
                 found = list(faces.detect(images, device))
             missed.update(k for (k, _), boxes in zip(batch, found, strict=True) if not len(boxes))
             for image, boxes in zip(images, found, strict=True):
@@ -263,7 +261,7 @@ def look(path: Path, settings: PrepareConfig, device: str) -> tuple[np.ndarray, 
     """
     times, indexes = list[float](), list[int]()
     looked_at = _looked_at(frames.pictures(path, settings.max_seconds), settings.detect_every, times, indexes)
-    with _one_thread():
+    with one_thread():
         found = list(faces.detect(looked_at, device))
     return np.array(times), indexes, found
 
@@ -286,30 +284,3 @@ def _looked_at(
     if picture is not None and indexes[-1] != len(times) - 1:
         indexes.append(len(times) - 1)
         yield picture.rgb(faces.LONGEST)
-
-
-_moment = threading.Lock()
-"""Held while torch's number for threads yet to start is another one."""
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch's order of sums, which changes with its threads: a box's last digit can move a crop by a pixel.
-
-    Other threads of this process, such as a server's, keep their number, and may be in here at the same time.
-    """
-    with _moment:
-        before = torch.get_num_threads()  # this also makes the number this thread's own; see below
-        _set_here_only(1, before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _set_here_only(count: int, elsewhere: int) -> None:
-    # torch sets two numbers: the calling thread's own, and the one that threads start with that ask for the first time
-    torch.set_num_threads(count)
-    other = threading.Thread(target=torch.set_num_threads, args=(elsewhere,))
-    other.start()
-    other.join()

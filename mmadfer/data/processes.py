@@ -1,4 +1,4 @@
-"""Worker processes with one torch thread each, that never see Ctrl-C and end after the process that started them."""
+"""Worker processes with one thread for sums each, that never see Ctrl-C and end after the one that started them."""
 
 import multiprocessing
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TypeVar
 
 from mmadfer.errors import DataError
@@ -23,9 +24,9 @@ def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     Raises:
         DataError: they cannot be started.
     """
-    # a fork of a process that runs torch's threads may hang; the server has none, and imports torch once for all
+    # a fork of a process that runs torch's threads may hang; the server has none, and imports all once for all
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mmadfer.data.clip"])
+    context.set_forkserver_preload(["mmadfer.data.single", "mmadfer.data.clip", "torch"])
     with _explained():
         workers = ProcessPoolExecutor(jobs, context, _start_worker)
     try:
@@ -83,9 +84,10 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    import torch
+    if find_spec("torch"):
+        import torch
 
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -29,3 +29,9 @@ def test_public_names_are_there() -> None:
     assert callable(mmadfer.Recogniser)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = mmadfer.nothing
+
+
+def test_the_threads_of_matrix_products_are_set_before_numpy_is_there() -> None:
+    code = "import sys, os, mmadfer.data.single; print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.split() == ["False", "1"]
