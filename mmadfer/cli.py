@@ -120,18 +120,34 @@ def evaluate(
 
 @app.command()
 def predict(
-    videos: Annotated[list[Path], typer.Argument(help="Video files.")],
-    model: Annotated[Path, typer.Option(help="Run directory, .safetensors, .pth or .onnx.")],
-    backend: Annotated[str | None, typer.Option(help="torch or onnxruntime (default: by the file).")] = None,
+    videos: Annotated[list[Path], typer.Argument(help="Videos, folders of images, or folders of these.")],
+    model: Annotated[Path, typer.Option(help="Run directory, .safetensors, .pth, .onnx or .engine.")],
+    out: Annotated[
+        list[Path] | None, typer.Option(help="Write predictions as .json or .csv (repeat for both).")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Threads that read videos.")] = os.cpu_count() or 1,
+    window: Annotated[float | None, typer.Option(help="Cut videos into windows of so many seconds.")] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds between the starts of two windows (default: --window).")
+    ] = None,
+    sound: Annotated[
+        Path | None, typer.Option(help="The clip's sound, or a folder with a file of its name for each clip.")
+    ] = None,
+    cropped: Annotated[bool, typer.Option("--cropped", help="The frames show nothing but the face.")] = False,
+    backend: Annotated[str | None, typer.Option(help="torch, onnxruntime or tensorrt (default: by the file).")] = None,
     fold: Annotated[int | None, typer.Option(help="Fold of a run directory.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write predictions as JSON.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write predictions as CSV.")] = None,
-    device: Annotated[Device, typer.Option(help="Where the model computes.")] = Device.CPU,
+    device: Annotated[
+        str, typer.Option(help="Where the model computes: cpu, cuda, cuda:1, or tensorrt (.onnx on a GPU).")
+    ] = "cpu",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clips computed together (default: 1 on a CPU, the model's own on a GPU).")
+    ] = None,
 ) -> None:
     """Recognise the emotion in video files."""
     from mmadfer.runtime.cli import predict_files
 
-    raise typer.Exit(predict_files(videos, model, backend, fold, json, csv, device.value))
+    code = predict_files(videos, model, backend, fold, out or (), device, jobs, batch, window, hop, sound, cropped)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -166,6 +182,32 @@ def export_onnx(
     from mmadfer.export.parity import export
 
     export(path, out, data, fold, clips)
+
+
+@export_app.command("engine")
+def export_engine(
+    source: Annotated[Path, typer.Argument(help="An ONNX file, or a run or fold directory, .safetensors, .pth.")],
+    out: Annotated[Path, typer.Option(help="The engine to write, *.engine.")],
+    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
+    precision: Annotated[str | None, typer.Option(help="For a checkpoint: fp32, fp16, bf16, int8 or fp8.")] = None,
+    data: Annotated[Path | None, typer.Option(help="For int8 and fp8 of a checkpoint: store to calibrate on.")] = None,
+    batch: Annotated[
+        tuple[int, int, int] | None, typer.Option(help="Fewest, usual and most clips at once: 1 8 32.")
+    ] = None,
+    workspace: Annotated[int | None, typer.Option(min=1, help="MiB of GPU memory for one layer.")] = None,
+    version_compatible: Annotated[bool, typer.Option("--version-compatible", help="Later versions load it.")] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="Every GPU from compute capability 8.0 on runs it.")
+    ] = False,
+    timing_cache: Annotated[Path | None, typer.Option(help="Makes the next build fast.")] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Let products of float32 lose precision.")] = False,
+    flavour: Annotated[str | None, typer.Option(help="tensorrt or rtx (default: what is installed).")] = None,
+) -> None:
+    """A TensorRT engine, with the sidecar that tells what it is."""
+    options = dict(locals())
+    from mmadfer.export.to_trt import export
+
+    export(options.pop("source"), options.pop("out"), **options)
 
 
 @export_app.command("weights")

@@ -62,7 +62,7 @@ def steps() -> list[Step]:
         Step("Report", ("report", f"{FOLDER}/both", *beside)),
         Step("ONNX model of fold 1, with parity", export),
         Step(
-            "A prediction by the exported model", ("predict", str(_video), "--model", model, "--json", str(_prediction))
+            "A prediction by the exported model", ("predict", str(_video), "--model", model, "--out", str(_prediction))
         ),
     ]
 

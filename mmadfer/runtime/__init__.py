@@ -1,8 +1,8 @@
 """A trained model at work: a video file in, a prediction out, with the same answer on every backend.
 
-Nothing here imports DeepSpeed, DALI or submitit; an ONNX model also needs neither timm nor the model's code.
+Nothing here imports DeepSpeed, DALI or submitit; an ONNX model or an engine also needs neither torch nor timm.
 """
 
-from mmadfer.runtime.recogniser import Failure, Prediction, Recogniser
+from mmadfer.runtime.recogniser import Failure, Prediction, Recogniser, Video
 
-__all__ = ["Failure", "Prediction", "Recogniser"]
+__all__ = ["Failure", "Prediction", "Recogniser", "Video"]

@@ -1,65 +1,42 @@
 """`Recogniser(path)(video)`: the same way from file to label for every backend."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from mmadfer.contract import Contract
-from mmadfer.data.agreement import check_rate
-from mmadfer.data.clip import ClipData, Keep, read_clip
-from mmadfer.data.fbank import SILENCE
-from mmadfer.data.image import decode_jpeg, resize
-from mmadfer.data.record import Record
-from mmadfer.data.sampling import test_indexes
-from mmadfer.errors import DataError, WeightsError
+from mmadfer.data.windows import Windows
+from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.runtime.ahead import ahead
+from mmadfer.runtime.answer import Answer, Failure, Prediction, softmax
 from mmadfer.runtime.backends import BACKENDS, choose
+from mmadfer.runtime.batches import Batches
+from mmadfer.runtime.inputs import (
+    Part,
+    Video,
+    empty,
+    from_clip,
+    from_record,
+    read_parts,
+    ready,
+    seen_frames,
+)
 
-Inputs = tuple[np.ndarray, np.ndarray]
-"""Of one clip: frames uint8 (1, T, 3, S, S) and fbank float32 (1, 1, frames, mels)."""
+__all__ = ["Failure", "Prediction", "Recogniser", "Video", "from_clip", "from_record", "seen_frames", "softmax"]
 
-OTHER_CROPS = "trained on faces cropped by the data set's owners; here they were found by mmadfer"
-"""A prediction's note, since such crops differ by more than the model has seen."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says about a video."""
-
-    video: str
-    label: str
-    probabilities: dict[str, float]
-    """Softmax of the logits, in the model's label order."""
-    segments: list[dict[str, Any]]
-    """Parts of the video, in time: {start, end (seconds), label, probabilities}; one over the whole clip for now."""
-    model: dict[str, Any]
-    """Which model said so: file, backend, data set, fold, weights hash, version."""
-    notes: list[str] = field(default_factory=list)
-    """What a person should know of this one, such as a sound that is missing and was taken for silence."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
-
-
-class Failure(NamedTuple):
-    """A video that could not be read, and why."""
-
-    video: str
-    error: DataError
+READY = 4
+"""Parts of each video that lie ready, at least; 1.2 MB each at 160 px."""
 
 
 class Recogniser:
-    """A model file and the preparation that its contract asks for.
+    """A model file and the preparation that its contract asks for; many threads may use it at once.
 
     Args:
-        path: run or fold directory, checkpoint, .safetensors, published .pth, or .onnx.
-        backend: `torch` or `onnxruntime`; by default what the file is for.
+        path: run or fold directory, checkpoint, .safetensors, published .pth, .onnx, or .engine.
+        backend: `torch`, `onnxruntime` or `tensorrt`; by default what the file is for.
         fold: which fold of a run directory.
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda`, `cuda:1` for the second GPU, or `tensorrt` (an .onnx through ONNX Runtime's provider).
 
     Raises:
         WeightsError: the path holds no usable model, or not for this backend.
@@ -72,6 +49,7 @@ class Recogniser:
         self.path = Path(path)
         self.backend_name = choose(self.path, backend)
         self.backend = BACKENDS[self.backend_name](self.path, device, fold)
+        self._batches = Batches(self.backend, device)
         if fold is not None and self.contract.fold not in (None, fold):
             raise WeightsError(f"{path} holds fold {self.contract.fold}, not {fold}: leave the fold out, or give a run")
 
@@ -85,25 +63,107 @@ class Recogniser:
         """Class names, in the order of the logits."""
         return self.contract.labels
 
-    def __call__(self, video: Path | str) -> Prediction:
-        """Predict one video, or a folder with one image for each frame, which has no sound.
+    def __call__(
+        self,
+        video: Path | str | Video,
+        *,
+        sound: Path | str | None = None,
+        cropped: bool = False,
+        window: float | None = None,
+        hop: float | None = None,
+    ) -> Prediction:
+        """Predict one video, or a folder with one image for each frame.
+
+        Args:
+            video: the file or folder.
+            sound: the file with its sound, where that is another one; a folder of images has none of its own.
+            cropped: the frames show nothing but the face, and are taken whole.
+            window: seconds; cut the video into windows as long, and predict each. For videos of any length.
+            hop: seconds from the start of a window to that of the next; by default as long as the window.
 
         Raises:
             DataError: no such file, not a video, no face, no sound (unless the model takes silence for it), too long,
                 or sound at a rate that the model does not know.
+            ConfigError: windows that are too short, or leave out a part.
         """
-        heard = partial(check_rate, self.contract, path=video)
-        clip = read_clip(Path(video), self.contract.prepare, keep=seen_frames(self.contract), heard=heard)
-        logits = self.backend.logits(*from_clip(clip, self.contract))[0]
-        return self._prediction(str(video), clip, logits)
+        task = video if isinstance(video, Video) else Video(Path(video), sound and Path(sound), cropped)
+        answer = self._answer(task)
+        for some in _grouped(read_parts(task, self.contract, _windows(window, hop)), self._batches.usual):
+            self._compute([(answer, part) for part in some], None)
+        return answer.prediction()
 
-    def predict(self, videos: Iterable[Path | str]) -> Iterator[Prediction | Failure]:
-        """Predict many videos, one after the other; one that cannot be read becomes a `Failure`."""
-        for video in videos:
-            try:
-                yield self(video)
-            except DataError as error:
-                yield Failure(str(video), error)
+    def predict(
+        self,
+        videos: Iterable[Path | str | Video],
+        *,
+        jobs: int = 1,
+        batch: int | None = None,
+        window: float | None = None,
+        hop: float | None = None,
+    ) -> Iterator[Prediction | Failure]:
+        """Predict many videos; one that cannot be read becomes a `Failure`, and the others go on.
+
+        Args:
+            videos: taken one by one, as there is room.
+            jobs: threads that read videos, ahead of the model.
+            batch: clips or windows that are computed together; by default one on a CPU, and on a GPU what the model
+                was exported for. The last digits of a probability can depend on it.
+            window, hop: as for one video.
+
+        Yields:
+            a result for each video, in their order.
+
+        Raises:
+            ConfigError: windows or numbers that cannot be.
+            MmadferError: the memory does not hold a single clip.
+        """
+        if jobs < 1 or (batch is not None and batch < 1):
+            raise ConfigError(f"jobs is {jobs} and batch {batch}: both must be at least 1")
+        tasks = (video if isinstance(video, Video) else Video(Path(video)) for video in videos)
+        return self._predict(tasks, jobs, batch or self._batches.usual, _windows(window, hop))
+
+    def _predict(
+        self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None
+    ) -> Iterator[Prediction | Failure]:
+        waiting, open_ = list[tuple[Answer, Part]](), deque[Answer]()
+        for task, parts in ahead(tasks, lambda task: read_parts(task, self.contract, windows), jobs, max(batch, READY)):
+            answer = self._answer(task)
+            open_.append(answer)
+            for part in answer.take(parts):
+                waiting.append((answer, part))
+                if sum(one.inputs is not None for _, one in waiting) >= batch:
+                    self._compute(waiting, batch)
+                    waiting.clear()
+                    yield from _finished(open_)
+        self._compute(waiting, batch)
+        yield from _finished(open_)
+
+    def _answer(self, task: Video) -> Answer:
+        return Answer(task, self.contract, self.facts())
+
+    def _compute(self, some: list[tuple[Answer, Part]], batch: int | None) -> None:
+        """Add parts to their answers, all in order, with the logits of those that can be predicted."""
+        clips = [part.inputs for _, part in some if part.inputs is not None]
+        rows = iter(self._batches.logits(clips, batch) if clips else ())
+        for answer, part in some:
+            answer.add(part, None if part.inputs is None else next(rows))
+
+    def warm(self, batch: int | None = None) -> "Recogniser":
+        """Do once what only the first answer has to wait for, so that a server's first is as fast as the others.
+
+        It loads the face detector and computes an empty clip, and as many together as come in batches.
+
+        Args:
+            batch: as for `predict`.
+
+        Returns:
+            the recogniser itself.
+        """
+        ready(self.contract)
+        nothing = empty(self.contract)
+        for count in {1, batch or self._batches.usual}:
+            self._batches.logits([nothing] * count, count)
+        return self
 
     def facts(self) -> dict[str, Any]:
         """Which model this is, for those who keep its predictions."""
@@ -117,51 +177,26 @@ class Recogniser:
             "version": contract.version,
         }
 
-    def _prediction(self, video: str, clip: ClipData, logits: np.ndarray) -> Prediction:
-        probabilities = dict(zip(self.labels, softmax(logits).tolist(), strict=True))
-        label = self.labels[int(logits.argmax())]
-        segment = {"start": clip.span[0], "end": clip.span[1], "label": label, "probabilities": probabilities}
-        return Prediction(video, label, probabilities, [segment], self.facts(), [*clip.notes, *_notes(self.contract)])
+
+def _windows(window: float | None, hop: float | None) -> Windows | None:
+    if window is None:
+        if hop is not None:
+            raise ConfigError(f"a hop of {hop:g} s without windows: give their length too, for example --window 5")
+        return None
+    return Windows(window, window if hop is None else hop)
 
 
-def _notes(contract: Contract) -> list[str]:
-    other = contract.cropped and contract.modalities != "audio" and contract.prepare.face_box != "union"
-    return [OTHER_CROPS] if other else []
+def _grouped(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
+    group = list[Part]()
+    for part in parts:
+        group.append(part)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
-def seen_frames(contract: Contract) -> Keep:
-    """The frames of a clip that the model sees, for `read_clip`'s `keep`: no other is cut out and encoded."""
-    return lambda count: test_indexes(count, contract.model.frames)[0].tolist()
-
-
-def from_clip(clip: ClipData, contract: Contract) -> Inputs:
-    """What every backend is fed with for a clip that was read with `keep=seen_frames(contract)`.
-
-    The crops pass through JPEG as in preparation, so that a file gives the very arrays that its record in a
-    store gives, and parity can tell that both ways are one.
-    """
-    # Without it, bytes differ by 0.7 on average (10 at most) and logits by up to 1e-4 where clips differ by 1e-2
-    # (ViT-B, 160 px, 8 clips): no label changes, but no equality is left to check. It takes 10 to 25 ms beside 300 to
-    # 800 ms for decoding and faces. What remains is DALI's resizing in training against Pillow's here, as small.
-    return _inputs(clip.jpegs, clip.fbank, contract)
-
-
-def from_record(record: Record, contract: Contract) -> Inputs:
-    """The same for a clip in a store."""
-    chosen = seen_frames(contract)(len(record.jpegs))
-    return _inputs([record.jpegs[i] for i in chosen], record.fbank, contract)
-
-
-def _inputs(jpegs: Sequence[bytes], fbank: np.ndarray, contract: Contract) -> Inputs:
-    frames = resize([decode_jpeg(data) for data in jpegs], contract.model.image_size)
-    if contract.modalities == "audio":
-        frames = np.zeros_like(frames)
-    if contract.modalities == "vision":
-        fbank = np.full_like(fbank, SILENCE)
-    return frames[None], fbank[None, None]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities float64 (..., C) of logits (..., C)."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+def _finished(answers: deque[Answer]) -> Iterator[Prediction | Failure]:
+    while answers and answers[0].complete:
+        yield answers.popleft().result()

@@ -2,8 +2,10 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,30 +13,36 @@ from rich.table import Table
 
 from mmadfer.files import write_json as write
 from mmadfer.files import write_text
-from mmadfer.runtime.recogniser import Failure, Prediction
+from mmadfer.runtime.answer import Failure, Prediction
 
 BAR = 10  # characters of a full bar
 
 
 def print_predictions(results: Sequence[Prediction | Failure], console: Console | None = None) -> None:
-    """A table with one row per video and the probabilities as bars, in label order; failures below it."""
+    """A table with one row per video and the probabilities as bars, in label order; failures below it.
+
+    Windows next to each other that have one label are told together.
+    """
     console = console or Console()
     predictions = [result for result in results if isinstance(result, Prediction)]
     if predictions:
         console.print(_table(predictions))
     for result in results:
         if isinstance(result, Failure):
-            console.print(f"[red]{escape(str(result.error))}", soft_wrap=True, highlight=False)
+            console.print(f"[red]{escape(_shown(str(result.error)))}", soft_wrap=True, highlight=False)
         else:
             for note in result.notes:
-                console.print(f"[yellow]{escape(result.video)}: {escape(note)}", soft_wrap=True, highlight=False)
+                told = f"{_shown(result.video)}: {note}"
+                console.print(f"[yellow]{escape(told)}", soft_wrap=True, highlight=False)
 
 
 def _table(predictions: Sequence[Prediction]) -> Table:
-    table = Table("video", "label", "probabilities")
+    windows = any(len(prediction.segments) > 1 for prediction in predictions)
+    table = Table("video", "label", "probabilities", *(["windows"] if windows else []))
     for prediction in predictions:
-        rows = (_bar(label, share, prediction) for label, share in prediction.probabilities.items())
-        table.add_row(escape(prediction.video), f"[bold]{escape(prediction.label)}", "\n".join(rows))
+        bars = "\n".join(_bar(label, share, prediction) for label, share in prediction.probabilities.items())
+        row = [escape(_shown(prediction.video)), f"[bold]{escape(prediction.label)}", bars]
+        table.add_row(*row, *(["\n".join(_stretches(prediction.segments))] if windows else []))
     return table
 
 
@@ -44,7 +52,13 @@ def _bar(label: str, share: float, prediction: Prediction) -> str:
     return f"[bold]{line}[/]" if label == prediction.label else line
 
 
-def write_json(path: Path | str, results: Sequence[Prediction | Failure]) -> None:
+def _stretches(segments: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for label, same in groupby(segments, key=lambda one: one["label"]):
+        run = list(same)
+        yield escape(f"{run[0]['start']:.1f} - {run[-1]['end']:.1f} s  {label or run[0]['notes'][0]}")
+
+
+def write_json(path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str] = ()) -> None:
     """Write a list with one object per video, atomically; a failure is {video, error}."""
     write(path, [_object(result) for result in results])
 
@@ -54,22 +68,42 @@ def _object(result: Prediction | Failure) -> dict[str, object]:
 
 
 def write_csv(path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str]) -> None:
-    """Write `video,label,p_<label>…,error,notes` with one row per video, atomically."""
+    """Write `video,start,end,label,p_<label>…,error,notes`, atomically.
+
+    There is one row per video, or per window; one that lacks a face or sound says so as its error.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["video", "label", *(f"p_{label}" for label in labels), "error", "notes"])
-    writer.writerows(_row(result, labels) for result in results)
+    writer.writerow(["video", "start", "end", "label", *(f"p_{label}" for label in labels), "error", "notes"])
+    writer.writerows(row for result in results for row in _rows(result, labels))
     write_text(path, text.getvalue())
 
 
-def _row(result: Prediction | Failure, labels: Sequence[str]) -> list[str]:
+WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str]], None]] = {
+    ".json": write_json,
+    ".csv": write_csv,
+}
+"""A file's ending -> what writes it."""
+
+
+def _rows(result: Prediction | Failure, labels: Sequence[str]) -> Iterator[list[str]]:
     if isinstance(result, Failure):
-        return [_cell(result.video, "./"), "", *("" for _ in labels), _cell(str(result.error)), ""]
-    shares = (f"{result.probabilities[label]:.6f}" for label in labels)
-    return [_cell(result.video, "./"), _cell(result.label), *shares, "", _cell("; ".join(result.notes))]
+        yield [_cell(result.video, "./"), "", "", "", *("" for _ in labels), _cell(str(result.error)), ""]
+        return
+    single = len(result.segments) == 1
+    for one in result.segments:
+        shares = [f"{one['probabilities'][label]:.6f}" if one["label"] else "" for label in labels]
+        notes = _cell("; ".join(result.notes if single else one["notes"]))
+        place = [_cell(result.video, "./"), f"{one['start']:.3f}", f"{one['end']:.3f}", _cell(one["label"] or "")]
+        yield [*place, *shares, *(("", notes) if one["label"] else (notes, ""))]
+
+
+def _shown(text: str) -> str:
+    """Text in UTF-8, whatever bytes a file name has."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _cell(text: str, guard: str = "'") -> str:
-    """Text that a spreadsheet does not take for a formula, in UTF-8 whatever bytes the file name has."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Text that a spreadsheet does not take for a formula."""
+    text = _shown(text)
     return guard + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -170,12 +170,20 @@ def test_the_command_writes_json_csv_and_a_table(
     onnx_file: Path, bad: dict[str, Path], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {"json": tmp_path / "out.json", "csv": tmp_path / "out.csv"}
-    assert predict_files([video, bad["empty"]], onnx_file, **files) == 2
+    assert predict_files([video, bad["empty"]], onnx_file, out=tuple(files.values())) == 2
     one, other = json.loads(files["json"].read_text())
     assert one == Recogniser(onnx_file)(video).to_dict()
     assert (other["video"], "zero bytes" in other["error"]) == (str(bad["empty"]), True)
     rows = list(csv.DictReader(files["csv"].read_text().splitlines()))
-    assert list(rows[0]) == ["video", "label", *(f"p_{label}" for label in CONTRACT.labels), "error", "notes"]
+    assert list(rows[0]) == [
+        "video",
+        "start",
+        "end",
+        "label",
+        *(f"p_{label}" for label in CONTRACT.labels),
+        "error",
+        "notes",
+    ]
     assert (rows[0]["label"], rows[1]["label"]) == (one["label"], "")
     assert float(rows[0]["p_sad"]) == pytest.approx(one["probabilities"]["sad"], abs=1e-6)
     printed = capsys.readouterr().out
@@ -239,7 +247,7 @@ def test_a_bad_model_is_refused_by_name(onnx_file: Path, tmp_path: Path, what: s
     ("arguments", "error", "words"),
     [
         ({"backend": "torch"}, WeightsError, "cannot read"),
-        ({"backend": "abacus"}, WeightsError, "known: torch, onnxruntime"),
+        ({"backend": "abacus"}, WeightsError, "known: torch, onnxruntime, tensorrt"),
         ({"fold": 2}, WeightsError, "holds fold 1, not 2"),
         ({"device": "cuda"}, MissingDependencyError, "CUDAExecutionProvider"),
     ],
@@ -268,5 +276,5 @@ def test_the_command_computes_where_it_is_told(
     assert run(app, [*command, "cuda"]) == MissingDependencyError.exit_code
     assert "device cuda: " in capsys.readouterr().err
     assert run(app, [*command, "abacus"]) == 2
-    assert "'cpu', 'cuda'" in capsys.readouterr().err
+    assert "it can use cpu, cuda" in capsys.readouterr().err
     assert run(app, [*command, "cpu"]) == 0
