@@ -62,9 +62,10 @@ def training_clips(data: Path | str, contract: Contract, count: int = CLIPS, see
         check_store(contract, store)
         ids = sorted(name for name, clip in store.clips.items() if clip.fold != contract.fold)
     if not ids:
-        raise DataError(f"{data} has clips of the test fold {contract.fold} only; calibration needs those of other folds")
+        raise DataError(f"{data} has clips of the test fold {contract.fold} only; those of other folds are needed")
     drawn = np.random.default_rng([seed, contract.fold]).choice(len(ids), min(count, len(ids)), replace=False)
-    return Clips(Path(data), tuple(ids[i] for i in sorted(drawn)), contract)
+    heard = contract.model_copy(update={"input": "fbank", "waveform_rate": None})
+    return Clips(Path(data), tuple(ids[i] for i in sorted(drawn)), heard)
 
 
 def made_up(contract: Contract, count: int = 2) -> list[dict[str, np.ndarray]]:
@@ -98,9 +99,7 @@ def peaks(proto: Any, clips: Iterable[dict[str, np.ndarray]], names: Sequence[st
     return dict(zip(names, np.max(rows, axis=0).tolist(), strict=True))
 
 
-def histograms(
-    proto: Any, clips: Iterable[dict[str, np.ndarray]], tops: dict[str, float]
-) -> dict[str, np.ndarray]:
+def histograms(proto: Any, clips: Iterable[dict[str, np.ndarray]], tops: dict[str, float]) -> dict[str, np.ndarray]:
     """How often each tensor takes which absolute value: counts int64 (BINS,) from 0 to its value in `tops`.
 
     Args:

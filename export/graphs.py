@@ -14,5 +14,7 @@ def floats(proto: Any) -> list[str]:
     """Names of the float32 tensors that the nodes compute, in order."""
     onnx = need("onnx", extra="export")
     typed = onnx.shape_inference.infer_shapes(proto)
-    single = {value.name for value in typed.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    single = {
+        value.name for value in typed.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
     return [name for node in proto.graph.node for name in node.output if name in single]

@@ -2,7 +2,7 @@
 
 Symmetric, zero points 0, as TensorRT wants them. int8: each output channel of a weight has its own scale, and each
 activation the one that loses least on the calibration clips. fp8 (E4M3): one scale a tensor, its largest value becomes
-448. Products of two activations (attention), LayerNorm, softmax, the patch convolutions and the classifier stay float32.
+448. Products of two activations (attention), LayerNorm, softmax, patch convolutions and the classifier stay float32.
 """
 
 from collections.abc import Iterable

@@ -4,16 +4,18 @@
     fbank   float32  (batch, 1, frames, mels)  normalised log-mel filter bank
     logits  float32  (batch, classes)          in the order of the contract's labels
 
+With `--input waveform`, `waveform` and `lengths` take the place of `fbank` (mmadfer.export.waveform). `--precision`
+says what is computed in; inputs and outputs stay as they are.
+
 This writes the graph as it is; `mmadfer export onnx` (mmadfer.export.parity.export) also proves it on real clips first.
 """
 
-import logging
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 import typer
@@ -23,44 +25,90 @@ import mmadfer
 from mmadfer import contract as contracts
 from mmadfer.config import EncoderConfig
 from mmadfer.contract import Contract
-from mmadfer.errors import WeightsError
-from mmadfer.files import atomic
+from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.export import calibration as calibrations
+from mmadfer.export import external
+from mmadfer.export.precision import HALVES, lower
+from mmadfer.export.quantisation import EIGHTS, quantise
+from mmadfer.export.tracing import trace
+from mmadfer.export.waveform import choose_rate, with_waveform
 from mmadfer.model.build import encoder_hash, weights_hash
 from mmadfer.model.load import load
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.optional import need
-from mmadfer.runtime.backends import INPUTS, OUTPUT, promised
+from mmadfer.runtime.backends import promised
+from mmadfer.runtime.ports import INPUTS, OUTPUT
 
-OPSET = 18
-"""What torch's exporter writes without a conversion; from 23 on there is an Attention op that TensorRT gets wrong."""
+Input = Literal["fbank", "waveform"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+Batch = tuple[int, int, int]
+BATCH = (1, 8, 32)
+"""Fewest, usual and most clips at once, by default."""
 
-ONE_FILE = 2**31
-"""Bytes that a protobuf message, so one ONNX file, can hold."""
 
-
-def to_onnx(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
+def to_onnx(
+    path: Path | str,
+    out: Path | str,
+    fold: int | None = None,
+    *,
+    input: Input = "fbank",
+    rate: int | None = None,
+    precision: Precision = "fp32",
+    batch: Batch = BATCH,
+    data: Path | str | None = None,
+    calibration: int = calibrations.CLIPS,
+) -> Path:
     """Export a trained model; `out` is replaced in one step or left as it was.
 
     Args:
         path: run or fold directory, checkpoint, .safetensors, or published .pth.
-        out: the file to write.
+        out: the file to write. Weights of more than 2 GiB go to a file beside it (mmadfer.export.external).
         fold: which fold of a run directory.
+        input: what the graph hears.
+        rate: of the waveform in Hz, for a model that was trained on sound of several rates.
+        precision: what the graph computes in.
+        batch: fewest, usual and most clips at once: a promise to those who build engines, kept in the contract.
+        data: prepared store, of which clips of the training folds are looked at: for int8 and fp8 needed; with it, fp16
+            keeps only what needs it in float32.
+        calibration: how many clips.
 
     Returns:
         `out`.
 
     Raises:
-        WeightsError: no such model, one that has epochs left to train, or that does not fit into one ONNX file.
-        MissingDependencyError: the packages of `mmadfer[export]` are not installed.
+        ConfigError: options that are not there, or do not go together.
+        WeightsError: no such model, one that has epochs left to train, whose sound or fold is not known where it must
+            be, or that is too large for another precision.
+        DataError: a store that has no clips to calibrate with.
+        MissingDependencyError: the packages of `mmadfer[export]` are missing; for fp16 and bf16 `mmadfer[quantize]`.
     """
-    onnx, _ = need("onnx", extra="export"), need("onnxscript", extra="export")
-    model, out = finished(path, fold), Path(out)
-    _check_size(model, path)
-    proto = graph(model, carried(model, promised(model.contract, path)))
-    with atomic(out) as temporary:
-        temporary.write_bytes(proto.SerializeToString(deterministic=True))
-        onnx.checker.check_model(str(temporary), full_check=True)
-    return out
+    need("onnx", extra="export"), need("onnxscript", extra="export")
+    _check_options(input, rate, precision, batch, data)
+    model = finished(path, fold)
+    contract = carried(model, promised(model.contract, path)).model_copy(
+        update={
+            "input": input,
+            "arithmetic": precision,
+            "batch": batch,
+        }
+    )
+    if input == "waveform":
+        contract = contract.model_copy(update={"waveform_rate": choose_rate(contract, rate)})
+    looked_at = precision in ("fp16", *EIGHTS) and data is not None
+    clips = calibrations.training_clips(data, contract, calibration) if looked_at and data is not None else None
+    return external.save(graph(model, contract, clips), Path(out))
+
+
+def _check_options(kind: str, rate: int | None, precision: str, batch: Batch, data: object) -> None:
+    for name, value, known in (("input", kind, get_args(Input)), ("precision", precision, get_args(Precision))):
+        if value not in known:
+            raise ConfigError(f"--{name} {value}: give one of {', '.join(known)}")
+    if rate is not None and kind != "waveform":
+        raise ConfigError(f"--rate {rate} says how fast samples come: it needs --input waveform")
+    if not 1 <= batch[0] <= batch[1] <= batch[2]:
+        raise ConfigError(f"--batch {' '.join(map(str, batch))}: give the fewest, usual and most clips, rising from 1")
+    if precision in EIGHTS and data is None:
+        raise ConfigError(f"--precision {precision} needs --data STORE: clips of the training folds set its scales")
 
 
 def finished(path: Path | str, fold: int | None) -> MMADFER:
@@ -81,28 +129,45 @@ def finished(path: Path | str, fold: int | None) -> MMADFER:
     return model
 
 
-def graph(model: MMADFER, contract: Contract) -> Any:
-    """The model as an `onnx.ModelProto` with dynamic batch and the contract in its metadata."""
-    with _quiet():
-        program = torch.onnx.export(
-            model.eval().cpu().float(),
-            _example(contract),
-            input_names=INPUTS,
-            output_names=(OUTPUT,),
-            opset_version=OPSET,
-            dynamo=True,
-            dynamic_shapes=({0: "batch"}, {0: "batch"}),
-            external_data=False,
-            verbose=False,
+def graph(model: MMADFER, contract: Contract, clips: Iterable[dict[str, Any]] | None = None) -> Any:
+    """The model as an `onnx.ModelProto` with dynamic batch, as the contract says, which is in its metadata.
+
+    Args:
+        model: with its weights.
+        contract: says what the graph hears and computes in.
+        clips: calibration clips, arrays by input name: for int8 and fp8 needed, for fp16 of use.
+
+    Raises:
+        WeightsError: more than 2 GiB of weights, and another precision than fp32.
+    """
+    proto = trace(model, _example(contract), INPUTS, OUTPUT)
+    if contract.arithmetic != "fp32":
+        _check_size(proto, contract)
+    if contract.arithmetic in HALVES:
+        proto = lower(proto, contract.arithmetic, clips, calibrations.made_up(contract))
+    if contract.arithmetic in EIGHTS:
+        assert clips is not None
+        proto = quantise(proto, contract.arithmetic, clips)
+    if contract.input == "waveform":
+        proto = with_waveform(proto, contract)
+    _label(proto, contract)
+    return proto
+
+
+def _check_size(proto: Any, contract: Contract) -> None:
+    if (found := external.size(proto)) > external.ONE_FILE:
+        raise WeightsError(
+            f"the model has {found / 2**30:.1f} GiB of weights; only of 2 GiB at most a graph in {contract.arithmetic} can "
+            "be made: export it with --precision fp32"
         )
-    assert program is not None
-    proto = program.model_proto
-    _forget_where_it_was_made(proto)
+
+
+def _label(proto: Any, contract: Contract) -> None:
     proto.doc_string = _description(contract)
     proto.producer_name, proto.producer_version = "mmadfer", mmadfer.__version__
+    del proto.metadata_props[:]
     for key, value in {contracts.KEY: contract.dumps(), "weights_hash": contract.weights_hash}.items():
         proto.metadata_props.add(key=key, value=value)
-    return proto
 
 
 def _example(contract: Contract) -> tuple[Tensor, Tensor]:
@@ -129,45 +194,48 @@ def _description(contract: Contract) -> str:
     return f"MMA-DFER: audio-visual emotion recognition.\n{facts}\nThe whole contract is in metadata {contracts.KEY!r}."
 
 
-def _check_size(model: MMADFER, path: Path | str) -> None:
-    size = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
-    if size > ONE_FILE * 0.98:  # the graph itself needs some room
-        raise WeightsError(
-            f"{path} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB: use smaller encoders"
-        )
+class Inputs(StrEnum):
+    """What a graph hears."""
+
+    FBANK = "fbank"
+    WAVEFORM = "waveform"
 
 
-def _forget_where_it_was_made(proto: Any) -> None:
-    """Drop the stack traces that the exporter leaves on every node: they name folders of this machine."""
-    graphs = [proto.graph, *proto.functions]
-    for node in (node for part in graphs for node in part.node):
-        node.doc_string = ""
-        del node.metadata_props[:]
-    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
-        del value.metadata_props[:]
+class Precisions(StrEnum):
+    """What a graph computes in."""
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and its notes about its own parts from the terminal; errors are exceptions."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    FP8 = "fp8"
 
 
 def main(
     checkpoint: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
     fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
+    input: Annotated[Inputs, typer.Option(help="What the graph hears.")] = Inputs.FBANK,
+    rate: Annotated[int | None, typer.Option(help="Hz of the waveform, where the model knows several.")] = None,
+    precision: Annotated[Precisions, typer.Option(help="What the graph computes in.")] = Precisions.FP32,
+    batch: Annotated[Batch, typer.Option(help="Fewest, usual and most clips at once.")] = BATCH,
+    data: Annotated[Path | None, typer.Option(help="Store to calibrate on (training folds): int8, fp8, fp16.")] = None,
+    calibration: Annotated[int, typer.Option(min=1, help="How many clips of it.")] = calibrations.CLIPS,
 ) -> None:
     """Write a trained model as one ONNX graph with its contract inside."""
-    written = to_onnx(checkpoint, out, fold)
-    print(f"{written}: {written.stat().st_size / 2**20:.1f} MiB; not proven yet (python export/parity.py)")
+    written = to_onnx(
+        checkpoint,
+        out,
+        fold,
+        input=input.value,
+        rate=rate,
+        precision=precision.value,
+        batch=batch,
+        data=data,
+        calibration=calibration,
+    )
+    size = sum(file.stat().st_size for file in (written, *external.beside(written)))
+    print(f"{written}: {size / 2**20:.1f} MiB; not proven yet (python export/parity.py)")
 
 
 if __name__ == "__main__":

@@ -50,20 +50,32 @@ def with_waveform(core: Any, contract: Contract) -> Any:
         contract: with the rate of the waveform.
 
     Returns:
-        A graph that takes samples instead. Doc string, producer and metadata are not carried over.
+        A graph that takes samples instead.
     """
     onnx = need("onnx", extra="export")
     assert contract.waveform_rate is not None
     bank = FilterBank(contract.waveform_rate, *contract.model.fbank)
     example = torch.zeros(2, contract.samples), torch.zeros(2, dtype=torch.int64)
     front = trace(bank, example, INPUTS, "fbank")
-    front = onnx.compose.add_prefix(front, PREFIX, rename_inputs=False)
     version = next(opset.version for opset in core.opset_import if not opset.domain)
-    front, copy = onnx.version_converter.convert_version(front, version), type(core)()
-    copy.CopyFrom(core)
-    front.ir_version = copy.ir_version
-    joined = onnx.compose.merge_models(front, copy, io_map=[(f"{PREFIX}fbank", "fbank")])
-    return _in_order(joined)
+    front = onnx.version_converter.convert_version(front, version)
+    front = onnx.compose.add_prefix(front, PREFIX, rename_inputs=False, rename_outputs=False)
+    return _joined(front, core)
+
+
+def _joined(front: Any, core: Any) -> Any:
+    """The graphs as one, done by hand because `onnx.compose.merge_models` is not for graphs of more than 2 GiB."""
+    joined = type(core)()
+    joined.CopyFrom(core)
+    graph = joined.graph
+    del graph.node[:], graph.input[:]
+    graph.node.extend([*front.graph.node, *core.graph.node])
+    graph.initializer.extend(front.graph.initializer)
+    graph.value_info.extend(front.graph.value_info)
+    graph.value_info.extend(front.graph.output)
+    graph.input.extend(port for port in core.graph.input if port.name != "fbank")
+    graph.input.extend(front.graph.input)
+    return joined
 
 
 def choose_rate(contract: Contract, rate: int | None) -> int:
@@ -82,13 +94,3 @@ def choose_rate(contract: Contract, rate: int | None) -> int:
     if known and rate not in known:
         raise WeightsError(f"the model was trained on sound of {hertz(known)}, so the graph cannot take {rate} Hz")
     return rate
-
-
-def _in_order(joined: Any) -> Any:
-    """Inputs as products bind to them: frames first, then the sound."""
-    inputs = {port.name: port for port in joined.graph.input}
-    ordered = [inputs.pop("frames"), *(inputs.pop(name) for name in INPUTS)]
-    copies = [type(port).FromString(port.SerializeToString()) for port in ordered]
-    del joined.graph.input[:]
-    joined.graph.input.extend(copies)
-    return joined

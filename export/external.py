@@ -1,0 +1,138 @@
+"""ONNX files, and the file beside one that holds the weights where they are more than a protobuf message can be.
+
+The weights' file is named after its content, `model.onnx.1a2b3c4d5e6f.data`, so that at any time the ONNX file and the
+weights that it names belong together: the new weights come first, then the ONNX file, then the old weights go.
+"""
+
+import glob
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mmadfer.errors import WeightsError
+from mmadfer.files import atomic, sync
+from mmadfer.optional import need
+
+ONE_FILE = 2**31 * 0.98
+"""Bytes of weights that fit into one ONNX file; a protobuf message holds 2 GiB, and the graph needs some room."""
+SMALL = 1024
+"""Bytes; smaller tensors stay in the ONNX file, where shape inference looks for them."""
+ALIGNED = 4096
+"""Every tensor starts at a multiple of so many bytes, so that it can be mapped into memory."""
+
+
+def size(proto: Any) -> int:
+    """Bytes of the graph's weights."""
+    return sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
+
+
+def save(proto: Any, out: Path) -> Path:
+    """Write a graph, checked by ONNX's checker and shape inference; what lay at `out` is replaced, or left as it was.
+
+    Args:
+        proto: an `onnx.ModelProto`; it loses its weights where they go to a file of their own.
+        out: the ONNX file to write.
+    """
+    onnx = need("onnx", extra="export")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    data = out.parent / _name(proto, out) if size(proto) > ONE_FILE else None
+    fresh = data is not None and not data.exists()
+    try:
+        if data is not None:
+            with atomic(data) as temporary, temporary.open("wb") as file:
+                _move_out(proto, file, data.name)
+        with atomic(out) as temporary:
+            temporary.write_bytes(proto.SerializeToString(deterministic=True))
+            onnx.checker.check_model(str(temporary), full_check=True)
+    except BaseException:
+        if data is not None and fresh:
+            data.unlink(missing_ok=True)
+        raise
+    _forget_others(out, [] if data is None else [data])
+    return out
+
+
+def deliver(candidate: Path, out: Path) -> None:
+    """Move an ONNX file of the same name, with its weights, to where `out` says; what lay there is replaced.
+
+    Raises:
+        WeightsError: as `beside`.
+    """
+    files = beside(candidate)
+    for file in files:
+        file.replace(out.parent / file.name)
+    sync(out.parent)
+    candidate.replace(out)
+    sync(out.parent)
+    _forget_others(out, [out.parent / file.name for file in files])
+
+
+def beside(path: Path) -> list[Path]:
+    """The files with weights that an ONNX file names; none for most.
+
+    Raises:
+        WeightsError: it is no ONNX file; or one of its files is missing, too short, or not in the same folder.
+    """
+    onnx = need("onnx", extra="export")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise WeightsError(f"no model at {path} ({error.strerror}); `mmadfer export onnx` writes one") from error
+    except Exception as error:  # protobuf has several, in private modules
+        raise WeightsError(f"{path} is not a whole ONNX model: export it anew") from error
+    ends: dict[str, int] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            name = entries.get("location", "")
+            end = _number(path, entries, "offset") + _number(path, entries, "length")
+            ends[name] = max(ends.get(name, 0), end)
+    return [_checked(path, name, end) for name, end in ends.items()]
+
+
+def _number(path: Path, entries: dict[str, str], key: str) -> int:
+    text = entries.get(key, "0")
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise WeightsError(f"{path} says {text!r} where the {key} of a weight should be: export it anew")
+    return int(text)
+
+
+def _checked(path: Path, name: str, end: int) -> Path:
+    file = path.parent / name
+    if not name or Path(name).name != name or file.is_symlink():
+        raise WeightsError(f"{path} takes weights from {name!r}; they must lie in a file beside it: export it anew")
+    if not file.is_file() or file.stat().st_size < end:
+        raise WeightsError(f"{path} takes weights from {name}, which is not there in full: copy both files again")
+    return file
+
+
+def _name(proto: Any, out: Path) -> str:
+    digest = hashlib.sha256()
+    for tensor in _large(proto):
+        digest.update(tensor.raw_data)
+    return f"{out.name}.{digest.hexdigest()[:12]}.data"
+
+
+def _large(proto: Any) -> Iterator[Any]:
+    return (tensor for tensor in proto.graph.initializer if len(tensor.raw_data) >= SMALL)
+
+
+def _move_out(proto: Any, file: BinaryIO, name: str) -> None:
+    onnx = need("onnx", extra="export")
+    for tensor in _large(proto):
+        file.seek(-(-file.tell() // ALIGNED) * ALIGNED)
+        facts = {"location": name, "offset": file.tell(), "length": len(tensor.raw_data)}
+        file.write(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in facts.items():
+            tensor.external_data.add(key=key, value=str(value))
+
+
+def _forget_others(out: Path, kept: list[Path]) -> None:
+    """Remove weights that an earlier file at `out` took; no other program gives files such names."""
+    for file in out.parent.glob(f"{glob.escape(out.name)}.{'[0-9a-f]' * 12}.data"):
+        if file not in kept:
+            file.unlink()
