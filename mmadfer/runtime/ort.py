@@ -34,7 +34,7 @@ class OrtBackend:
 
     def __init__(self, path: Path, device: str = "cpu", fold: int | None = None) -> None:
         self.session = _session(path, parse(device, tuple(PROVIDERS)))
-        self.contract = _contract(path, self.session.get_modelmeta().custom_metadata_map)
+        self.contract = contract_of(path, self.session.get_modelmeta().custom_metadata_map)
         self.input = self.contract.input
         _check_ports(path, self.session, self.contract)
 
@@ -79,7 +79,12 @@ def _options(ort: Any) -> Any:
     return options
 
 
-def _contract(path: Path, metadata: dict[str, str]) -> Contract:
+def contract_of(path: Path, metadata: dict[str, str]) -> Contract:
+    """The contract in an ONNX file's metadata; `path` is named in errors.
+
+    Raises:
+        WeightsError: there is none, or one that this version does not understand.
+    """
     if contracts.KEY not in metadata:
         raise WeightsError(
             f"{path} carries no mmadfer contract (metadata {contracts.KEY!r}), so its labels and preprocessing are "

@@ -1,0 +1,209 @@
+"""TensorRT 10, TensorRT 11 and TensorRT-RTX: the engines that `mmadfer.export` writes, on the GPU they are for."""
+
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from mmadfer.contract import Contract
+from mmadfer.errors import DataError, WeightsError
+from mmadfer.runtime import cuda, engines, ports
+from mmadfer.runtime.cuda import Buffer, CudaError, call, captured
+from mmadfer.runtime.device import Device, parse
+from mmadfer.runtime.engines import Sidecar
+
+Feed = dict[str, np.ndarray]
+
+
+class TensorRTBackend:
+    """An engine, which its sidecar must allow here; many threads may use it, and are served one after the other.
+
+    Args:
+        path: `*.engine`, with its sidecar beside it.
+        device: `cuda`, or `cuda:1` for the second of several GPUs; `cpu`, as which a device that nobody names arrives,
+            is taken for `cuda`: nothing else runs an engine.
+        fold: not used; an engine is of one fold.
+
+    Raises:
+        WeightsError: no engine, or one of another GPU, version or build; says how to build it here.
+        MissingDependencyError: TensorRT is not installed, or there is no GPU.
+    """
+
+    def __init__(self, path: Path, device: str = "cuda", fold: int | None = None) -> None:
+        where = Device("cuda") if device == "cpu" else parse(device, ("cuda",))
+        sidecar, trt = _checked(path, where)
+        self.contract: Contract = sidecar.contract
+        self.input = self.contract.input
+        self._batch, self._device, self._lock = sidecar.batch, where.index, Lock()
+        call("cudaSetDevice", self._device)
+        engine = _loaded(trt, path, sidecar)
+        try:
+            self._execution = Execution(*context_of(trt, engine), self.contract, self._batch[2])
+        except (CudaError, MemoryError) as error:
+            raise WeightsError(_too_large(path, sidecar, engine)) from error
+
+    def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
+        """As in `Backend`; more clips than the engine takes at once are given to it in parts."""
+        feed = ports.check_arrays(self.contract, (frames, *sound))
+        with self._lock:
+            call("cudaSetDevice", self._device)  # which is each thread's own
+            return np.concatenate([self._execution(part)[:count] for part, count in parts(feed, self._batch)])
+
+
+def _checked(path: Path, where: Device) -> tuple[Sidecar, Any]:
+    sidecar = engines.read_sidecar(path)
+    _, trt = engines.flavour(sidecar.flavour)
+    engines.check_version(path, sidecar, trt.__version__)
+    engines.check_files(path, sidecar)
+    engines.check_gpu(path, sidecar, cuda.gpu(where.index))
+    return sidecar, trt
+
+
+def parts(feed: Feed, batch: tuple[int, int, int]) -> Iterator[tuple[Feed, int]]:
+    """Batches that an engine takes, and how many of their clips are asked for.
+
+    The last clip of one that is too small is repeated.
+    """
+    least, _, most = batch
+    for start in range(0, len(feed["frames"]), most):
+        part = {name: array[start : start + most] for name, array in feed.items()}
+        count = len(part["frames"])
+        if count < least:
+            part = {name: np.concatenate([array, *[array[-1:]] * (least - count)]) for name, array in part.items()}
+        yield part, count
+
+
+def _loaded(trt: Any, path: Path, sidecar: Sidecar) -> Any:
+    again = f"Build it anew: {engines.rebuild(path, sidecar)}"
+    try:
+        engine = deserialised(trt, path.read_bytes(), sidecar.version_compatible)
+    except WeightsError as error:
+        raise WeightsError(f"TensorRT cannot load {path} here: {error}. {again}") from error
+    wanted = ports.inputs(sidecar.contract) | ports.outputs(sidecar.contract)
+    found = {name: _port(trt, engine, name) for name in map(engine.get_tensor_name, range(engine.num_io_tensors))}
+    if found != wanted:
+        raise WeightsError(f"{path} does not hold what its contract says: it has {found} instead of {wanted}. {again}")
+    return engine
+
+
+def deserialised(trt: Any, data: bytes, trusted: bool = False) -> Any:
+    """An engine out of its file.
+
+    Args:
+        trt: TensorRT's module.
+        data: the file.
+        trusted: run the program code in it, which version-compatible engines have; `check_version` has asked for leave.
+
+    Raises:
+        WeightsError: TensorRT refuses it; why, in its words.
+    """
+    log = engines.logger(trt)
+    runtime = trt.Runtime(log)
+    if trusted:
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(data)
+    if engine is None:
+        raise WeightsError(log.told())
+    return engine
+
+
+def _port(trt: Any, engine: Any, name: str) -> tuple[str, tuple[int, ...]]:
+    sizes = tuple(engine.get_tensor_shape(name))[1:]  # fixed, but for the batch
+    return np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name, sizes
+
+
+def _too_large(path: Path, sidecar: Sidecar, engine: Any) -> str:
+    free, _ = call("cudaMemGetInfo")
+    need, (_, usual, most) = engine.device_memory_size_v2, sidecar.batch
+    fits = max(1, min(most - 1, most * free // max(need, 1)))
+    again = engines.rebuild(path, sidecar, (1, min(usual, fits), fits))
+    return (
+        f"{path} needs {need >> 20} MiB of GPU memory and more for {most} clips at once, and {free >> 20} MiB are "
+        f"free. Free some, or build it for about {fits} clips: {again}"
+    )
+
+
+def context_of(trt: Any, engine: Any) -> tuple[Any, bool]:
+    """A context, and whether CUDA graphs are for us to record: TensorRT-RTX does that itself, if it is told to.
+
+    Raises:
+        MemoryError: the GPU has no room for it.
+    """
+    if not hasattr(trt, "CudaGraphStrategy"):
+        context, by_hand = engine.create_execution_context(), True
+    else:
+        config = engine.create_runtime_config()
+        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        context, by_hand = engine.create_execution_context(config), False
+    if context is None:
+        raise MemoryError("no execution context")
+    return context, by_hand
+
+
+class Execution:
+    """A context with the memory it needs, for one thread at a time.
+
+    Where graphs are recorded by hand, the second batch of one size does so, and all that follow launch it: one call
+    starts thousands of kernels. A graph is tied to the sizes in the context, so the next size is its end.
+    """
+
+    def __init__(self, context: Any, by_hand: bool, contract: Contract, most: int) -> None:
+        self._context, self._by_hand = context, by_hand
+        self._stream = call("cudaStreamCreate")
+        held: list[Buffer] = []
+        weakref.finalize(self, _free, self._stream, held).atexit = False  # then the process's end frees it
+        self._classes = len(contract.labels)
+        self._inputs = {
+            name: Buffer((most, *size), kind, held) for name, (kind, size) in ports.inputs(contract).items()
+        }
+        self._output = Buffer((most, self._classes), "float32", held)
+        self._sizes: dict[str, tuple[int, ...]] = {}
+        self._graph: Any = None
+        for name, buffer in (*self._inputs.items(), (ports.OUTPUT, self._output)):
+            context.set_tensor_address(name, buffer.address)
+
+    def __call__(self, feed: Feed) -> np.ndarray:
+        """Logits float32 (B, C) of a batch that the engine takes."""
+        for name, array in feed.items():
+            self._inputs[name].fill(array)
+        sizes = {name: array.shape for name, array in feed.items()}
+        if sizes != self._sizes:
+            self._resize(sizes)
+            self._enqueue()
+        elif self._by_hand:
+            self._graph = self._graph or self._recorded()
+            call("cudaGraphLaunch", self._graph, self._stream)
+        else:
+            self._enqueue()
+        call("cudaStreamSynchronize", self._stream)
+        return self._output.array[: len(feed["frames"])].copy()
+
+    def _resize(self, sizes: dict[str, tuple[int, ...]]) -> None:
+        if self._graph is not None:
+            call("cudaGraphExecDestroy", self._graph)
+        self._graph, self._sizes = None, {}
+        for name, size in sizes.items():
+            if not self._context.set_input_shape(name, size):
+                raise DataError(f"the engine does not take {name} {size}")
+        self._sizes = sizes
+
+    def _enqueue(self) -> None:
+        for name, size in self._sizes.items():
+            self._inputs[name].upload(self._stream, size)
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise CudaError("execute_async_v3", "TensorRT could not start the engine")
+        self._output.download(self._stream, (self._sizes["frames"][0], self._classes))
+
+    def _recorded(self) -> Any:
+        with captured(self._stream) as graphs:
+            self._enqueue()
+        return graphs[0]
+
+
+def _free(stream: Any, buffers: list[Buffer]) -> None:
+    for buffer in buffers:
+        buffer.free()
+    call("cudaStreamDestroy", stream)
