@@ -139,8 +139,8 @@ class Answer:
         longest = max(one["end"] - one["start"] for one in self._segments)
         if contract.modalities != "vision" and longest > LONG * heard:
             yield (
-                f"the model hears only the first {heard:.1f} s of {longest:.1f}; windows (--window {heard:.0f} --hop 1) "
-                "let it hear all of them"
+                f"the model hears only the first {heard:.1f} s of {longest:.1f}; windows hear all of them "
+                f"(--window {heard:.0f} --hop 1)"
             )
 
 
