@@ -157,8 +157,8 @@ def graph(model: MMADFER, contract: Contract, clips: Iterable[dict[str, Any]] | 
 def _check_size(proto: Any, contract: Contract) -> None:
     if (found := external.size(proto)) > external.ONE_FILE:
         raise WeightsError(
-            f"the model has {found / 2**30:.1f} GiB of weights; only of 2 GiB at most a graph in {contract.arithmetic} can "
-            "be made: export it with --precision fp32"
+            f"the model has {found / 2**30:.1f} GiB of weights, and graphs in {contract.arithmetic} can be made of "
+            "2 GiB at most: export it with --precision fp32"
         )
 
 

@@ -1,5 +1,6 @@
 """A tiny model as checkpoint and ONNX file, four real videos, and the store prepared from them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from export_setup import CONTRACT, SETTINGS, awake
 
 from mmadfer.data.prepare import prepare
 from mmadfer.data.sets import toy
-from mmadfer.data.store import Store
+from mmadfer.data.store import Store, write
 from mmadfer.export.to_onnx import to_onnx
 from mmadfer.model.build import save_weights
 
@@ -36,6 +37,16 @@ def store(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare(toy.table(media), path, SETTINGS, jobs=1)
     with Store(path) as written:
         assert len(written.clips) == 4
+    return path
+
+
+@pytest.fixture(scope="session")
+def calibration_store(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same four clips, each in a fold of its own."""
+    path = tmp_path_factory.mktemp("folds") / "toy.store"
+    with Store(store) as whole:
+        clips = enumerate(whole.clips.items(), start=1)
+        write(path, whole.header, [(replace(clip, fold=k), whole.read(name)) for k, (name, clip) in clips])
     return path
 
 

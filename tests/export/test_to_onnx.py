@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,8 +11,7 @@ from export_setup import CONTRACT, awake, clips
 import mmadfer
 from mmadfer import contract as contracts
 from mmadfer.config import EncoderConfig
-from mmadfer.errors import WeightsError
-from mmadfer.export import to_onnx as exporter
+from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export.to_onnx import carried, graph, to_onnx
 from mmadfer.model.build import encoder_hash, weights_hash
 from mmadfer.runtime.backends import OrtBackend, TorchBackend
@@ -64,7 +64,10 @@ def test_the_contract_is_inside(checkpoint: Path, onnx_file: Path) -> None:
     source = TorchBackend(checkpoint).model
     assert (contract.weights_hash, contract.encoder_hash) == (weights_hash(source), encoder_hash(source))
     assert metadata["weights_hash"] == contract.weights_hash
-    assert contract.model_copy(update={"weights_hash": "", "encoder_hash": "", "version": ""}) == CONTRACT
+    assert (
+        contract.model_copy(update={"weights_hash": "", "encoder_hash": "", "version": "", "batch": None}) == CONTRACT
+    )
+    assert (contract.input, contract.arithmetic, contract.batch) == ("fbank", "fp32", (1, 8, 32))
     assert contract.version == model.producer_version == mmadfer.__version__
     assert all(label in model.doc_string for label in CONTRACT.labels)
 
@@ -96,10 +99,18 @@ def test_no_checkpoint_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_model_too_large_for_one_file_is_refused(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exporter, "ONE_FILE", 1000)
-    with pytest.raises(WeightsError, match="smaller encoders"):
-        to_onnx(checkpoint, tmp_path / "model.onnx")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"precision": "int8"}, "--precision int8 needs --data"),
+        ({"precision": "fp64"}, "--precision fp64: give one of fp32, fp16, bf16, int8, fp8"),
+        ({"input": "mp3"}, "--input mp3: give one of fbank, waveform"),
+        ({"rate": 16000}, "needs --input waveform"),
+        ({"batch": (1, 8, 4)}, "--batch 1 8 4.*rising from 1"),
+        ({"batch": (0, 1, 1)}, "rising from 1"),
+    ],
+)
+def test_options_that_do_not_go_together(checkpoint: Path, tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        to_onnx(checkpoint, tmp_path / "model.onnx", **options)
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,172 @@
+"""Graphs in fewer bits: what they give, what stays in float32, and which clips they are calibrated on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from export_setup import CONTRACT, awake, clips
+
+from mmadfer.data.store import Store
+from mmadfer.errors import DataError, WeightsError
+from mmadfer.export import calibration, precision, quantisation
+from mmadfer.export.to_onnx import carried, graph, to_onnx
+
+FLOAT, HALF, BRAIN, INT8, FP8 = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.INT8,
+    onnx.TensorProto.FLOAT8E4M3FN,
+)
+WEIGHTS = {"fp16": HALF, "bf16": BRAIN, "int8": INT8, "fp8": FP8}
+TOLERANCE = {"fp16": 5e-3, "bf16": 5e-2, "int8": 0.2, "fp8": 0.5}
+"""Of logits up to 4, whose spread between clips is 1."""
+
+
+def run(proto: Any, frames: np.ndarray, fbank: np.ndarray) -> np.ndarray:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if any(tensor.data_type == FP8 for tensor in proto.graph.initializer):
+        options.add_session_config_entry("session.disable_quant_qdq", "1")  # its fused kernels are for int8 alone
+    session = ort.InferenceSession(proto.SerializeToString(), options)
+    logits: np.ndarray = session.run(None, {"frames": frames, "fbank": fbank})[0]
+    return logits
+
+
+def fed(*batches: int) -> list[dict[str, np.ndarray]]:
+    return [dict(zip(("frames", "fbank"), clips(batch), strict=True)) for batch in batches]
+
+
+@pytest.fixture(scope="module")
+def lowered(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The graph in every precision, as the exporter writes it."""
+    pytest.importorskip("modelopt")
+    folder = tmp_path_factory.mktemp("lowered")
+    return {
+        kind: onnx.load(to_onnx(checkpoint, folder / f"{kind}.onnx", precision=kind, data=calibration_store))  # type: ignore[arg-type]
+        for kind in WEIGHTS
+    }
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_it_gives_nearly_the_same(lowered: dict[str, Any], onnx_file: Path, kind: str) -> None:
+    frames, fbank = clips(6)
+    proto = precision.widened(lowered[kind]) if kind == "bf16" else lowered[kind]
+    wanted, found = run(onnx.load(onnx_file), frames, fbank), run(proto, frames, fbank)
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - wanted).max() < TOLERANCE[kind]
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_the_outside_stays_and_the_inside_is_smaller(lowered: dict[str, Any], onnx_file: Path, kind: str) -> None:
+    proto, single = lowered[kind], onnx.load(onnx_file)
+    for ports in ("input", "output"):
+        assert list(getattr(proto.graph, ports)) == list(getattr(single.graph, ports))
+    matrices = [tensor.data_type for tensor in proto.graph.initializer if len(tensor.dims) == 2]
+    assert matrices.count(WEIGHTS[kind]) > 20
+    entries = {entry.key: entry.value for entry in proto.metadata_props}
+    assert f'"arithmetic":"{kind}"' in entries["mmadfer.contract"]
+    assert [opset.version for opset in proto.opset_import] == [{"bf16": 22, "fp8": 19}.get(kind, 18)]
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_pairs_are_symmetric_and_only_where_weights_are(lowered: dict[str, Any], kind: str) -> None:
+    proto = lowered[kind]
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    real = {node.output[0]: node for node in proto.graph.node if node.op_type == "DequantizeLinear"}
+    for node in proto.graph.node:
+        pairs = [real[name] for name in node.input if name in real]
+        assert len(pairs) in (0, 2)
+        assert not pairs or (node.op_type == "MatMul" and pairs[1].input[0] in constants)
+        assert all(not constants[pair.input[2]].astype(np.float32).any() for pair in pairs)
+        assert all((constants[pair.input[1]] > 0).all() for pair in pairs)
+    assert len(real) > 40
+
+
+def wild() -> Any:
+    """A model whose tokens are large: float16 cannot hold the squares of some and not at all others."""
+    model = awake(1)
+    with np.errstate(all="ignore"):
+        model.vision.positions.data *= 3e3
+        model.audio.positions.data *= 1e6
+    return model
+
+
+def test_float16_keeps_what_would_overflow() -> None:
+    pytest.importorskip("modelopt")
+    model = wild()
+    single = graph(model, carried(model, CONTRACT))
+    noise, (frames, fbank) = fed(2, 3), clips(4)
+    wanted = run(single, frames, fbank)
+    checked = run(precision.lower(single, "fp16", noise, []), frames, fbank)
+    careless = run(precision._cast(single, "fp16", []), frames, fbank)
+    assert not np.isfinite(careless).all()
+    np.testing.assert_allclose(checked, wanted, rtol=0, atol=2e-2)
+
+
+def test_what_is_too_large_is_told_by_its_peak(onnx_file: Path) -> None:
+    proto = onnx.load(onnx_file)
+    norm = next(node for node in proto.graph.node if node.op_type == "LayerNormalization")
+    users = {node.name for node in proto.graph.node if norm.input[0] in (*node.input, *node.output)}
+    assert precision.too_large(proto, {}) == []
+    assert precision.too_large(proto, {norm.input[0]: 200.0}) == [norm.name]
+    assert len(users) > 1
+    for peak in (600.0, float("inf"), float("nan")):
+        assert set(precision.too_large(proto, {norm.input[0]: peak})) == users
+
+
+def test_without_clips_norms_and_softmax_stay(onnx_file: Path) -> None:
+    pytest.importorskip("modelopt")
+    proto = precision.lower(onnx.load(onnx_file), "fp16", None, fed(2))
+    typed = onnx.shape_inference.infer_shapes(proto).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}
+    delicate = [node for node in proto.graph.node if node.op_type in precision.DELICATE]
+    assert len(delicate) == 21
+    assert {types[node.output[0]] for node in delicate} == {FLOAT}
+
+
+def test_peaks_are_the_largest_absolute_values(onnx_file: Path) -> None:
+    proto = onnx.load(onnx_file)
+    batches = fed(2, 3)
+    (peak,) = calibration.peaks(proto, batches, ["div"]).values()  # the frames as numbers from 0 to 1
+    assert peak == pytest.approx(1.0)
+    (counts,) = calibration.histograms(proto, batches, {"div": peak}).values()
+    assert counts.sum() == sum(batch["frames"].size for batch in batches)
+    whole = np.concatenate([batch["frames"].ravel() for batch in batches]) / np.float32(255)
+    np.testing.assert_array_equal(counts, np.histogram(whole, calibration.BINS, (0, 1))[0])
+
+
+def test_int8_is_cut_where_it_loses_least() -> None:
+    even = np.ones(calibration.BINS)
+    assert quantisation.best_share(even) > 0.99
+    outlier = np.zeros(calibration.BINS)
+    outlier[: calibration.BINS // 4] = 1e6
+    outlier[-1] = 1
+    assert quantisation.best_share(outlier) == pytest.approx(0.25, abs=0.02)
+
+
+def test_clips_are_never_of_the_test_fold(calibration_store: Path) -> None:
+    with Store(calibration_store) as store:
+        folds = {name: clip.fold for name, clip in store.clips.items()}
+    for fold in range(1, 5):
+        contract = CONTRACT.model_copy(update={"fold": fold})
+        chosen = calibration.training_clips(calibration_store, contract)
+        assert {folds[name] for name in chosen.ids} == {1, 2, 3, 4} - {fold}
+        assert [{key: value.shape for key, value in clip.items()} for clip in chosen] == [
+            {"frames": (1, 4, 3, 32, 32), "fbank": (1, 1, 512, 128)}
+        ] * 3
+        some = [calibration.training_clips(calibration_store, contract, 1, seed).ids for seed in (0, 0, *range(20))]
+        assert some[0] == some[1]
+        assert {name for (name,) in some} == set(chosen.ids)
+
+
+def test_clips_that_cannot_be_chosen(store: Path, calibration_store: Path) -> None:
+    with pytest.raises(WeightsError, match="on which fold it was tested"):
+        calibration.training_clips(calibration_store, CONTRACT.model_copy(update={"fold": None}))
+    with pytest.raises(DataError, match="clips of the test fold 1 only"):
+        calibration.training_clips(store, CONTRACT)
+    with pytest.raises(DataError, match="labels that the model does not know"):
+        calibration.training_clips(calibration_store, CONTRACT.model_copy(update={"labels": ("happy", "sad")}))
