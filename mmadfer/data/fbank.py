@@ -79,7 +79,10 @@ def matrices(rate: int, mels: int) -> tuple[np.ndarray, np.ndarray]:
     """M (window, 2 * bins) and T (bins, mels), float64; bins are those of the next power of two, without Nyquist's."""
     window, _ = lengths(rate)
     size = 1 << (window - 1).bit_length()
-    return _transform(window, size), np.ascontiguousarray(_triangles(rate, mels, size).T, np.float64)
+    made = _transform(window, size), np.ascontiguousarray(_triangles(rate, mels, size).T, np.float64)
+    for matrix in made:
+        matrix.flags.writeable = False  # they are kept for the next sound
+    return made
 
 
 def _transform(window: int, size: int) -> np.ndarray:

@@ -30,8 +30,8 @@ class MelBank(nn.Module):
         super().__init__()
         self.window, self.shift = lengths(rate)
         transform, bands = matrices(rate, mels)
-        self.register_buffer("transform", torch.from_numpy(transform).to(dtype), persistent=False)
-        self.register_buffer("bands", torch.from_numpy(bands).to(dtype), persistent=False)
+        self.register_buffer("transform", torch.tensor(transform, dtype=dtype), persistent=False)
+        self.register_buffer("bands", torch.tensor(bands, dtype=dtype), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Energies of (B, samples) in [-1, 1], of any floating type, as (B, frames, mels): natural logarithms.
