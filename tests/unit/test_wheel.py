@@ -1,0 +1,103 @@
+"""What a product installs: the wheel with the extra `serve`, in an environment that has nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
+HEAVY = ("torch", "torchvision", "timm", "nvidia.dali", "deepspeed", "facenet_pytorch", "onnx", "requests", "submitit")
+LOOK = f"""
+from importlib import import_module
+import mmadfer, mmadfer.cli
+from mmadfer import Recogniser
+found = []
+for name in {HEAVY}:
+    try:
+        import_module(name)
+    except ModuleNotFoundError:
+        continue
+    found.append(name)
+print(found)
+"""
+MODEL = """
+import sys
+from pathlib import Path
+import torch
+from export_setup import CONTRACT, awake
+from mmadfer.data.sets import toy
+from mmadfer.export.to_onnx import to_onnx
+from mmadfer.model.build import save_weights
+
+torch.set_num_threads(1)
+out = Path(sys.argv[1])
+save_weights(out / "tiny.safetensors", awake(1), CONTRACT, frozen=True)
+to_onnx(out / "tiny.safetensors", out / "tiny.onnx")
+toy.make(out / "toy", clips_per_class=1, jobs=1)
+"""
+PREDICT = ("-m", "mmadfer.cli", "predict", "toy/sad/sad-000.mp4", "toy/happy/happy-000.mp4", "--model", "tiny.onnx")
+
+
+def called(*command: str | Path, cwd: Path, alone: bool = True) -> str:
+    """What a program prints; on its own without this environment's search path."""
+    settings = {name: value for name, value in os.environ.items() if not (alone and name.startswith("PYTHON"))}
+    done = subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with videos and a model that answers differently to each."""
+    folder = tmp_path_factory.mktemp("work")
+    code = f"import sys; sys.path.insert(0, {str(TESTS / 'export')!r})\n{MODEL}"
+    called(sys.executable, "-c", code, folder, cwd=folder, alone=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of a fresh environment with mmadfer[serve] and what that needs."""
+    folder = tmp_path_factory.mktemp("serve")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
+    source = folder / "source"  # setuptools writes beside what it packs
+    called("git", "clone", "-q", "--depth", "1", f"file://{ROOT}", source, cwd=folder)
+    called(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source, cwd=folder)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "env", symlinks=True)
+    python = folder / "env" / "bin" / "python"
+    install = (*pip, "--python", python, "install", "-c", ROOT / "constraints.txt", f"{wheel}[serve]")
+    called(*install, cwd=folder)
+    return python
+
+
+@pytest.mark.slow
+def test_serving_needs_no_training_library(bare: Path, work: Path) -> None:
+    assert called(bare, "-c", LOOK, cwd=work).strip() == "[]"
+    assert "torch" in called(bare, "-m", "mmadfer.cli", "doctor", cwd=work)
+
+
+@pytest.mark.slow
+def test_the_prediction_is_that_of_the_whole_environment(bare: Path, work: Path) -> None:
+    called(bare, *PREDICT, "--out", "alone.json", cwd=work)
+    called(sys.executable, *PREDICT, "--out", "beside.json", cwd=work, alone=False)
+    alone, beside = (json.loads((work / name).read_text()) for name in ("alone.json", "beside.json"))
+    assert [one["label"] for one in alone] == [one["label"] for one in beside]
+    assert alone[0]["probabilities"] != alone[1]["probabilities"]
+    for one, other in zip(alone, beside, strict=True):
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+        assert one["notes"] == other["notes"]
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_told_with_the_extra_that_brings_it(bare: Path, work: Path) -> None:
+    command = (bare, "-m", "mmadfer.cli", "predict", "toy/sad/sad-000.mp4", "--model", "tiny.safetensors")
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "mmadfer[" in done.stderr
+    assert "Traceback" not in done.stderr
