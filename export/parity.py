@@ -21,8 +21,9 @@ from mmadfer.data.clip import read_clip
 from mmadfer.data.store import Store
 from mmadfer.errors import DataError, WeightsError
 from mmadfer.export.comparison import TOLERANCE, Comparison, check, show
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.files import sha256, sync, write_json
+from mmadfer.export.external import deliver
+from mmadfer.export.to_onnx import CALIBRATED, to_onnx
+from mmadfer.files import sha256, write_json
 from mmadfer.runtime.recogniser import Recogniser, from_clip, from_record, seen_frames
 
 REPORT = "parity.json"
@@ -67,7 +68,7 @@ def _row(reference: Recogniser, candidate: Recogniser, store: Store, name: str) 
     from_store = from_record(store.read(name), contract)
     return (
         reference.backend.logits(*from_file)[0],
-        candidate.backend.logits(*from_file)[0],
+        candidate.backend.logits(*from_clip(clip, candidate.contract))[0],
         reference.backend.logits(*from_store)[0],
     )
 
@@ -123,6 +124,7 @@ def export(
     clips: int | None = None,
     *,
     tolerance: float = TOLERANCE,
+    **options: Any,
 ) -> Path:
     """Export to ONNX, prove it on real clips, and only then deliver it as `out`, with `parity.json` beside it.
 
@@ -133,6 +135,7 @@ def export(
         fold: which fold of a run directory; its test clips are used.
         clips: how many clips; by default all test clips of the fold.
         tolerance: largest difference of a logit that is accepted.
+        options: what else `to_onnx` takes; it calibrates on training clips of `data`.
 
     Raises:
         ParityError: the exported model gives another answer; what was at `out` stays.
@@ -140,13 +143,14 @@ def export(
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    if options.get("precision", "fp32") in CALIBRATED:
+        options["data"] = data
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        candidate = to_onnx(path, Path(folder) / out.name, fold)
+        candidate = to_onnx(path, Path(folder) / out.name, fold, **options)
         comparison = parity(path, candidate, data, fold, clips, tolerance=tolerance)
         check(comparison)
         write_json(out.parent / REPORT, comparison.to_dict())
-        candidate.replace(out)
-        sync(out.parent)
+        deliver(candidate, out)
     print(f"model   {out}\nparity  {out.parent / REPORT}")
     return out
 

@@ -44,6 +44,8 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 Batch = tuple[int, int, int]
 BATCH = (1, 8, 32)
 """Fewest, usual and most clips at once, by default."""
+CALIBRATED = ("fp16", *EIGHTS)
+"""Precisions for which clips are looked at."""
 
 
 def to_onnx(
@@ -94,7 +96,7 @@ def to_onnx(
     )
     if input == "waveform":
         contract = contract.model_copy(update={"waveform_rate": choose_rate(contract, rate)})
-    looked_at = precision in ("fp16", *EIGHTS) and data is not None
+    looked_at = precision in CALIBRATED and data is not None
     clips = calibrations.training_clips(data, contract, calibration) if looked_at and data is not None else None
     return external.save(graph(model, contract, clips), Path(out))
 

@@ -177,11 +177,17 @@ def export_onnx(
     data: Annotated[Path, typer.Option(help="Prepared store whose media files prove parity.")],
     fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
     clips: Annotated[int | None, typer.Option(min=1, help="How many clips prove parity (default: the fold).")] = None,
+    input: Annotated[str, typer.Option(help="What the graph hears: fbank or waveform.")] = "fbank",
+    rate: Annotated[int | None, typer.Option(help="Hz of the waveform, where the model knows several.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8.")] = "fp32",
+    batch: Annotated[tuple[int, int, int], typer.Option(help="Fewest, usual and most clips at once.")] = (1, 8, 32),
+    calibration: Annotated[int, typer.Option(min=1, help="How many training clips are looked at (not fp32).")] = 64,
 ) -> None:
     """One graph with its contract inside, delivered only when parity from file to label holds."""
     from mmadfer.export.parity import export
 
-    export(path, out, data, fold, clips)
+    graph = {"input": input, "rate": rate, "precision": precision, "batch": batch, "calibration": calibration}
+    export(path, out, data, fold, clips, **graph)
 
 
 @export_app.command("engine")

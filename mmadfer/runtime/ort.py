@@ -55,13 +55,29 @@ def _session(path: Path, device: Device) -> Any:
     given = [(name, {"device_id": device.index} if name != PROVIDERS["cpu"][0] else {}) for name in wanted]
     try:
         with warnings.catch_warnings(action="ignore"):  # about the provider; the check below says more
-            session = ort.InferenceSession(str(path), _options(ort), providers=given)
+            session = _open(ort, path, given)
     except Exception as error:  # ONNX Runtime has no common class for its many errors about a file
+        if "NOT_IMPLEMENTED" in str(error):
+            raise WeightsError(
+                f"{path}: ONNX Runtime has no kernels for it on device {device} ({_first_line(error)}); graphs in bf16 "
+                "are for GPUs. Export it with another --precision"
+            ) from error
         raise WeightsError(f"{path} is not a whole ONNX model: {_first_line(error)}. Export it anew.") from error
     if session.get_providers()[0] != wanted[0]:  # it falls back to the CPU without an error
         raise MissingDependencyError(_no_provider(device, wanted[0]))
     session.disable_fallback()  # nor later: it would answer, but slowly
     return session
+
+
+def _open(ort: Any, path: Path, providers: list[Any]) -> Any:
+    try:
+        return ort.InferenceSession(str(path), _options(ort), providers=providers)
+    except Exception as error:
+        if "float8" not in str(error):
+            raise
+    options = _options(ort)
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # it would fuse fp8 into kernels of int8
+    return ort.InferenceSession(str(path), options, providers=providers)
 
 
 def _no_provider(device: Device, provider: str) -> str:

@@ -13,6 +13,7 @@ from mmadfer.data.store import Store
 from mmadfer.errors import DataError, WeightsError
 from mmadfer.export import calibration, precision, quantisation
 from mmadfer.export.to_onnx import carried, graph, to_onnx
+from mmadfer.runtime.backends import OrtBackend
 
 FLOAT, HALF, BRAIN, INT8, FP8 = (
     onnx.TensorProto.FLOAT,
@@ -170,3 +171,14 @@ def test_clips_that_cannot_be_chosen(store: Path, calibration_store: Path) -> No
         calibration.training_clips(store, CONTRACT)
     with pytest.raises(DataError, match="labels that the model does not know"):
         calibration.training_clips(calibration_store, CONTRACT.model_copy(update={"labels": ("happy", "sad")}))
+
+
+def test_the_runtime_takes_them(checkpoint: Path, lowered: dict[str, Any], tmp_path: Path) -> None:
+    for kind in ("fp16", "int8", "fp8"):
+        onnx.save(lowered[kind], tmp_path / f"{kind}.onnx")
+        backend = OrtBackend(tmp_path / f"{kind}.onnx")
+        assert backend.contract.arithmetic == kind
+        np.testing.assert_allclose(backend.logits(*clips(2)), run(lowered[kind], *clips(2)), rtol=0, atol=1e-5)
+    onnx.save(lowered["bf16"], tmp_path / "bf16.onnx")
+    with pytest.raises(WeightsError, match="no kernels for it on device cpu.*another --precision"):
+        OrtBackend(tmp_path / "bf16.onnx")
