@@ -50,7 +50,9 @@ class Sweep:
     def record(self) -> Record:
         """What is left in the sweep for status, cancel and resume."""
         launcher = this_process() if self.resources.cluster == "local" else None
-        return Record(self.resources.cluster, [], {**self.resources.options(), "folds": self.folds}, launcher=launcher)
+        folds = sorted({fold for one in self.rows.values() for fold in one.folds})
+        options = {**self.resources.options(), "folds": self.folds}
+        return Record(self.resources.cluster, folds, options, launcher=launcher)
 
 
 def plan_sweep(

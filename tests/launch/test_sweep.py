@@ -302,8 +302,12 @@ def test_rows_train_here_one_after_the_other_and_one_that_fails_stops_no_other(f
     assert begun.returncode == 1, text
     found = json.loads((folder / "report" / "sweep.json").read_text())["rows"]
     assert (found["bad"]["folds_used"], found["static"]["folds_used"]) == ([], [1]), text
-    assert "- bad: fold 1 failed" in (folder / "report" / "sweep.md").read_text()
+    page = (folder / "report" / "sweep.md").read_text()
+    assert f"Base {file.with_name('tiny.yaml')} with train.epochs=1. UAR" in page  # what all rows have in common
+    assert "- bad: fold 1 failed" in page
+    assert "| bad | 0 of 2 | - | - |  |" in page
     states = json.loads(said("status", folder, "--json").stdout)["rows"]
+    assert [row["folds"][1]["state"] for row in states.values()] == ["not begun"] * 2
     assert (states["bad"]["folds"][0]["state"], states["static"]["folds"][0]["state"]) == ("failed", "finished")
     subprocess.run(["rm", "-r", str(spoiled.parent.parent)], check=True)
     again = subprocess.run(
