@@ -152,7 +152,7 @@ def _prepare(sweep: Sweep) -> None:
     """Make the sweep, or note in its rows that it goes on; of launches that come together, one makes it."""
     with lock(sweep.folder, "made"):
         _refuse_full(sweep)
-        code = snapshot.take(sweep.folder)
+        code = task.keep_code(sweep.folder)
         for one in sweep.rows.values():
             runs.create(one.run, one.config, sweep.resume)
             snapshot.share(code, one.run)
