@@ -192,6 +192,7 @@ def _submit(sweep: Sweep) -> Record:
     folder, name, environment = sweep.folder, sweep.table.name, sweep.environment
     jobs = [(row, job) for row, one in sweep.rows.items() for job in one.jobs()]
     made, own = sweep.record(), {row: dict[str, str]() for row in sweep.rows}
+    made.write(folder)  # where SLURM takes nothing, resume still knows the options
     if jobs:
         ids = on_slurm.array(folder, name, [job for _, job in jobs], sweep.resources, environment)
         for (row, job), number in zip(jobs, ids, strict=True):

@@ -271,6 +271,17 @@ def test_a_launch_that_was_killed_half_way_is_live(folder: Path, commands: Comma
     assert commands.calls("scancel") == [" 12", " 11"]
 
 
+def test_options_are_kept_where_slurm_takes_nothing(file: Path, tmp_path: Path, commands: Commands) -> None:
+    sbatch = (commands.folder / "sbatch").read_text()
+    commands.make("sbatch", "invalid partition specified: cpu", 1, stderr=True)
+    with pytest.raises(RunError, match="invalid partition"):
+        raise said("sweep", file, "--run", tmp_path / "sweep", *SLURM).exception
+    (commands.folder / "sbatch").write_text(sbatch)
+    assert said("resume", tmp_path / "sweep", "--partition", "long").exit_code == 0
+    array = commands.scripts()[0]
+    assert ("#SBATCH --partition=long\n" in array, "#SBATCH --time=60\n" in array) == (True, True)
+
+
 def test_what_is_finished_is_reported_at_once(folder: Path, commands: Commands) -> None:
     for row in ("full", "static"):
         for fold in (1, 2):
