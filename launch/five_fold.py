@@ -39,7 +39,8 @@ def launch(
 ) -> None:
     """Train the folds as an array of jobs, then report on them.
 
-    `mmadfer launch status RUN`, `launch cancel RUN` and `launch resume RUN` take it from there; each has its --help.
+    `mmadfer launch status RUN`, `launch cancel RUN` and `launch resume RUN` take it from there, and `launch sweep FILE`
+    trains many configurations at once; each has its --help.
     """
     settings = runs.absolute(configs.load(config, overrides or ()))
     chosen = plan.parse_folds(folds, settings)

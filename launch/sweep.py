@@ -50,7 +50,9 @@ class Sweep:
     def record(self) -> Record:
         """What is left in the sweep for status, cancel and resume."""
         launcher = this_process() if self.resources.cluster == "local" else None
-        return Record(self.resources.cluster, [], {**self.resources.options(), "folds": self.folds}, launcher=launcher)
+        folds = sorted({fold for one in self.rows.values() for fold in one.folds})
+        options = {**self.resources.options(), "folds": self.folds}
+        return Record(self.resources.cluster, folds, options, launcher=launcher)
 
 
 def plan_sweep(
@@ -150,7 +152,7 @@ def _prepare(sweep: Sweep) -> None:
     """Make the sweep, or note in its rows that it goes on; of launches that come together, one makes it."""
     with lock(sweep.folder, "made"):
         _refuse_full(sweep)
-        code = snapshot.take(sweep.folder)
+        code = task.keep_code(sweep.folder)
         for one in sweep.rows.values():
             runs.create(one.run, one.config, sweep.resume)
             snapshot.share(code, one.run)
@@ -190,6 +192,7 @@ def _submit(sweep: Sweep) -> Record:
     folder, name, environment = sweep.folder, sweep.table.name, sweep.environment
     jobs = [(row, job) for row, one in sweep.rows.items() for job in one.jobs()]
     made, own = sweep.record(), {row: dict[str, str]() for row in sweep.rows}
+    made.write(folder)  # where SLURM takes nothing, resume still knows the options
     if jobs:
         ids = on_slurm.array(folder, name, [job for _, job in jobs], sweep.resources, environment)
         for (row, job), number in zip(jobs, ids, strict=True):

@@ -1,6 +1,5 @@
 """`mmadfer launch sweep FILE`, and status, cancel and resume where they are given a sweep's folder."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +59,7 @@ def describe(wanted: Sweep) -> str:
     each = f"{ranks} rank(s), {resources.gpus} GPU(s), {resources.threads} CPU thread(s) per rank"
     lines = [
         f"sweep        {wanted.folder}",
-        f"base         {wanted.table.base}",
+        f"base         {wanted.table.basis}",
         f"code         {len(snapshot.sources())} files, copied to {wanted.folder / 'code'}",
         *(f"row          {row}: {_row(wanted, row)}" for row in wanted.rows),
         f"folds        {count} in all ({resources.parallel} at a time, {resources.cluster})",
@@ -76,8 +75,7 @@ def describe(wanted: Sweep) -> str:
 
 def _row(wanted: Sweep, row: str) -> str:
     folds = task.join(wanted.rows[row].todo()) or "none"
-    keys = ", ".join(f"{key}={json.dumps(value)}" for key, value in wanted.table.rows[row].items())
-    return f"folds {folds}; {keys or 'as the base'}"
+    return f"folds {folds}; {sweep_file.shown(wanted.table.own(row)) or 'as the base'}"
 
 
 def resume(

@@ -58,6 +58,26 @@ class Table(Section):
         named = {"name": f"{self.name}-{row}", **self.rows[row]}
         return [f"{key}={json.dumps(value)}" for key, value in named.items()]
 
+    @property
+    def common(self) -> dict[str, Any]:
+        """Keys that have the same value in every row."""
+        first, *others = self.rows.values()
+        return {key: value for key, value in first.items() if all((key, value) in row.items() for row in others)}
+
+    @property
+    def basis(self) -> str:
+        """The base, and what all rows have in common, in one line."""
+        return f"{self.base}{f' with {shown(self.common)}' if self.common else ''}"
+
+    def own(self, row: str) -> dict[str, Any]:
+        """A row's keys without those that all rows have in common."""
+        return {key: value for key, value in self.rows[row].items() if key not in self.common}
+
+
+def shown(keys: dict[str, Any]) -> str:
+    """Keys and values in one line."""
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in keys.items())
+
 
 def table(file: Path) -> Table:
     """The table of a file.

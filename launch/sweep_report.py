@@ -1,6 +1,5 @@
 """The report on a sweep: each row's own, and DIR/report/sweep.json and sweep.md with one line for each row."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,24 +54,36 @@ def _row(run: Path) -> dict[str, Any]:
 
     try:
         made = report(run, {}, Console(quiet=True)).to_dict()
+        return {key: made[key] for key in KEPT}
     except (MmadferError, OSError) as error:  # the other rows have theirs
+        expected, problems = _lacking(run, error)
         nothing = {"uar": None, "war": None}
-        lines = [line.strip() for line in str(error).splitlines()]
-        return dict(zip(KEPT, (False, None, [], nothing, nothing, lines), strict=True))
-    return {key: made[key] for key in KEPT}
+        return dict(zip(KEPT, (False, expected, [], nothing, nothing, problems), strict=True))
+
+
+def _lacking(run: Path, error: Exception) -> tuple[int | None, list[str]]:
+    """How many folds a row without a report should have, and what is the matter."""
+    from mmadfer.report.summary import gather
+
+    try:
+        found = gather(run)
+    except (MmadferError, OSError):
+        return None, [str(error)]
+    return len(found.folds), [str(error)] if found.usable else found.problems
 
 
 def _page(table: sweep_file.Table, rows: dict[str, dict[str, Any]]) -> str:
     lines = [
         f"# {table.name}",
         "",
-        f"Base {table.base}. UAR and WAR in percent: last epoch, mean ± sample standard deviation over folds.",
+        f"Base {table.basis}. UAR and WAR in percent: last epoch, mean ± sample standard deviation over folds.",
         "",
         "| row | folds | UAR | WAR | keys |",
         "|---|---|---|---|---|",
-        *(_line(row, numbers, table.rows[row]) for row, numbers in rows.items()),
+        *(_line(row, numbers, table.own(row)) for row, numbers in rows.items()),
     ]
-    missing = [f"- {row}: {problem}" for row, numbers in rows.items() for problem in numbers["problems"]]
+    told = {row: " ".join("; ".join(numbers["problems"]).split()) for row, numbers in rows.items()}
+    missing = [f"- {row}: {words}" for row, words in told.items() if words]
     return "\n".join([*lines, *(["", "Not in these numbers:", "", *missing] if missing else []), ""])
 
 
@@ -81,5 +92,5 @@ def _line(row: str, numbers: dict[str, Any], keys: dict[str, Any]) -> str:
 
     used, expected = len(numbers["folds_used"]), numbers["folds_expected"]
     scores = [f"{percent(numbers['mean'][key])}{spread(numbers['std'][key])}" for key in ("uar", "war")]
-    shown = ", ".join(f"{key}={json.dumps(value)}" for key, value in keys.items()).replace("|", "\\|")
+    shown = sweep_file.shown(keys).replace("|", "\\|")
     return f"| {row} | {used}{f' of {expected}' if expected else ''} | {' | '.join(scores)} | {shown} |"

@@ -53,7 +53,7 @@ def status(folder: Path) -> Status:
     rows = {row: states.status(folder / row, told) for row in table.rows}
     own = left.get(folder)
     if own and own.launching:
-        rows = {row: _awaited(one) for row, one in rows.items()}
+        rows = {row: _awaited(one, own.folds) for row, one in rows.items()}
     page = folder / "report" / "sweep.md"
     written, note = str(page) if page.is_file() else "", next((one.note for one in rows.values() if one.note), "")
     report = written
@@ -63,9 +63,12 @@ def status(folder: Path) -> Status:
     return Status(folder, own.cluster if own else "", rows, report, note)
 
 
-def _awaited(row: states.Status) -> states.Status:
+def _awaited(row: states.Status, folds: list[int]) -> states.Status:
     """With the folds that a launcher on this machine still comes to."""
-    return replace(row, folds=[replace(k, state="queued") if k.state == "not begun" else k for k in row.folds])
+    awaited = [one.state == "not begun" and one.fold in folds for one in row.folds]
+    return replace(
+        row, folds=[replace(one, state="queued") if yes else one for one, yes in zip(row.folds, awaited, strict=True)]
+    )
 
 
 def show(found: Status, console: Console | None = None) -> None:

@@ -70,12 +70,18 @@ def start(task: Launch) -> int:
 
 def _prepare(task: Launch) -> None:
     runs.create(task.run, task.config, task.resume)
-    kept = (task.run / "code").is_dir()
-    snapshot.take(task.run)
-    changed = snapshot.changed(task.run) if kept else []
+    keep_code(task.run)
+
+
+def keep_code(run: Path) -> Path:
+    """The run's copy of the code, made now, or kept: then it is said where the present code is another."""
+    kept = (run / "code").is_dir()
+    code = snapshot.take(run)
+    changed = snapshot.changed(run) if kept else []
     if changed:
         print(f"note: {len(changed)} files of the code have changed since the run began ({changed[0]}, ...).")
-        print(f"The run goes on with its own copy; remove {task.run / 'code'} to use the present code.")
+        print(f"The run goes on with its own copy; remove {code} to use the present code.")
+    return code
 
 
 def here(task: Launch) -> int:

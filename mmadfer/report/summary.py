@@ -123,13 +123,22 @@ def summarise(run: Path, beside: Mapping[str, Path]) -> Report:
     Raises:
         RunError: no run is there, or none of its folds is finished.
     """
-    opened = runs.read(run)
-    folds = _folds(opened)
-    report = Report(opened.path, runs.about(run), opened.config, folds, (), _origin(opened.path, folds), runs.now())
+    report = gather(run)
     if not report.usable:
         lines = "".join(f"\n  {problem}" for problem in report.problems)
         raise RunError(f"{run} has no finished fold to report on:{lines}\nFinish them: the same launch with --resume")
     return Report(**{**vars(report), "beside": _compare(report, beside)})
+
+
+def gather(run: Path) -> Report:
+    """Read a run alone, of which no fold need be finished.
+
+    Raises:
+        RunError: no run is there.
+    """
+    opened = runs.read(run)
+    folds = _folds(opened)
+    return Report(opened.path, runs.about(run), opened.config, folds, (), _origin(opened.path, folds), runs.now())
 
 
 def _folds(run: runs.Run) -> tuple[FoldResult, ...]:

@@ -271,6 +271,17 @@ def test_a_launch_that_was_killed_half_way_is_live(folder: Path, commands: Comma
     assert commands.calls("scancel") == [" 12", " 11"]
 
 
+def test_options_are_kept_where_slurm_takes_nothing(file: Path, tmp_path: Path, commands: Commands) -> None:
+    sbatch = (commands.folder / "sbatch").read_text()
+    commands.make("sbatch", "invalid partition specified: cpu", 1, stderr=True)
+    with pytest.raises(RunError, match="invalid partition"):
+        raise said("sweep", file, "--run", tmp_path / "sweep", *SLURM).exception
+    (commands.folder / "sbatch").write_text(sbatch)
+    assert said("resume", tmp_path / "sweep", "--partition", "long").exit_code == 0
+    array = commands.scripts()[0]
+    assert ("#SBATCH --partition=long\n" in array, "#SBATCH --time=60\n" in array) == (True, True)
+
+
 def test_what_is_finished_is_reported_at_once(folder: Path, commands: Commands) -> None:
     for row in ("full", "static"):
         for fold in (1, 2):
@@ -302,8 +313,12 @@ def test_rows_train_here_one_after_the_other_and_one_that_fails_stops_no_other(f
     assert begun.returncode == 1, text
     found = json.loads((folder / "report" / "sweep.json").read_text())["rows"]
     assert (found["bad"]["folds_used"], found["static"]["folds_used"]) == ([], [1]), text
-    assert "- bad: fold 1 failed" in (folder / "report" / "sweep.md").read_text()
+    page = (folder / "report" / "sweep.md").read_text()
+    assert f"Base {file.with_name('tiny.yaml')} with train.epochs=1. UAR" in page  # what all rows have in common
+    assert "- bad: fold 1 failed" in page
+    assert "| bad | 0 of 2 | - | - |  |" in page
     states = json.loads(said("status", folder, "--json").stdout)["rows"]
+    assert [row["folds"][1]["state"] for row in states.values()] == ["not begun"] * 2
     assert (states["bad"]["folds"][0]["state"], states["static"]["folds"][0]["state"]) == ("failed", "finished")
     subprocess.run(["rm", "-r", str(spoiled.parent.parent)], check=True)
     again = subprocess.run(

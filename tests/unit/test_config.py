@@ -115,6 +115,12 @@ def test_all_errors_come_at_once_with_the_file(tmp_path: Path) -> None:
     assert "train.lr" in str(error.value)
 
 
+def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train: .*\(got \[0, 1, .*\.\.\.\)") as error:
+        load(write(tmp_path, f"name: x\ntrain: {list(range(500))}\n"))
+    assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
 def test_no_such_file_lists_the_shipped_ones() -> None:
     with pytest.raises(ConfigError, match=r"no configuration 'nope'.*crema_d, .*dfew_160"):
         load("nope")
