@@ -40,7 +40,8 @@ types: $(INSTALLED)
 	@ln -s $(CURDIR)/mmadfer/* $(CURDIR)/launch $(CURDIR)/export build/types/mmadfer/
 	@cd build/types && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p mmadfer
 
-# facenet-pytorch carries MTCNN and its weights; its pins are older than its code needs, so it comes without them.
+# The tests and bench/prepare.py compare faces with facenet-pytorch's; its pins are older than its code needs, so it comes
+# without them. The product does not use it.
 $(INSTALLED): setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "mmadfer needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Say which: make PYTHON=python3.12 …" >&2; exit 2; }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -66,7 +67,10 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
     source = folder / "source"  # setuptools writes beside what it packs
-    called("git", "clone", "-q", "--depth", "1", f"file://{ROOT}", source, cwd=folder)
+    for name in ("mmadfer", "launch", "export"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     called(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source, cwd=folder)
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "env", symlinks=True)
