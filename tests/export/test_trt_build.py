@@ -28,11 +28,11 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 
 
 @pytest.fixture(scope="session")
-def graphs(checkpoint: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def graphs(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The tiny model as a graph of each precision."""
     folder = tmp_path_factory.mktemp("graphs")
     return {
-        precision: to_onnx(checkpoint, folder / f"{precision}.onnx", precision=precision, data=store, calibration=2)
+        precision: to_onnx(checkpoint, folder / f"{precision}.onnx", precision=precision, data=calibration_store, calibration=2)
         for precision in PRECISIONS
     }
 
