@@ -135,7 +135,7 @@ def _progress(trt: Any, name: str) -> Iterator[Any]:
 def monitor_of(trt: Any) -> type[Any]:
     """The class that TensorRT tells how far it is; from several threads, if it likes."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):
         def __init__(self, progress: Progress, name: str) -> None:
             trt.IProgressMonitor.__init__(self)
             self.stopped: BaseException | None = None

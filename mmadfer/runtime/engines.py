@@ -204,7 +204,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def logger(trt: Any) -> Any:
     """A logger that prints nothing and keeps TensorRT's errors, for the exception that follows them."""
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []

@@ -36,7 +36,7 @@ class TensorRTBackend:
         where = Device("cuda") if device == "cpu" else parse(device, ("cuda",))
         sidecar, trt = _checked(path, where)
         self.contract: Contract = sidecar.contract
-        self.input = self.contract.input
+        self.input: str = self.contract.input
         self._batch, self._device, self._lock = sidecar.batch, where.index, Lock()
         call("cudaSetDevice", self._device)
         engine = _loaded(trt, path, sidecar)
