@@ -27,8 +27,11 @@ class Backend(Protocol):
     """A model that computes logits on some engine; many threads may use it at once."""
 
     contract: Contract
-    input: str
-    """What it hears: `fbank` or `waveform`."""
+
+    @property
+    def input(self) -> str:
+        """What it hears: `fbank` or `waveform`."""
+        ...
 
     def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
         """Logits float32 (B, C).

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from mmadfer.errors import MissingDependencyError
 
@@ -10,7 +10,8 @@ KINDS = ("cpu", "cuda", "tensorrt")
 """`tensorrt` is a GPU, through ONNX Runtime's provider of that name."""
 
 
-class Device(NamedTuple):
+@dataclass(frozen=True)
+class Device:
     """Where a model computes."""
 
     kind: str

@@ -123,7 +123,7 @@ def _check_ports(path: Path, session: Any, contract: Contract) -> None:
 
 
 def _port(port: Any) -> tuple[str, ports.Shape]:
-    sizes = tuple(size if isinstance(size, int) else None for size in port.shape[1:])
+    sizes = tuple(size if isinstance(size, int) else -1 for size in port.shape[1:])  # -1: of any size, which none is
     return TYPES.get(port.type, port.type), sizes
 
 

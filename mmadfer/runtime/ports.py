@@ -16,8 +16,8 @@ WAVEFORM_INPUTS = ("frames", "waveform", "lengths")
 """Of a model that was exported with `--input waveform`."""
 OUTPUT = "logits"
 
-Shape = tuple[int | None, ...]
-"""Without the batch; None is any number."""
+Shape = tuple[int, ...]
+"""Without the batch."""
 
 
 def inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
@@ -45,17 +45,10 @@ def check_arrays(contract: Contract, arrays: Sequence[np.ndarray]) -> dict[str, 
         raise DataError(f"the model takes {', '.join(wanted)}, not {len(arrays)} arrays")
     batch = len(arrays[0]) if arrays[0].ndim else 0
     for array, (name, (kind, shape)) in zip(arrays, wanted.items(), strict=True):
-        if array.dtype != kind or not _fits(array.shape, (batch or None, *shape)) or not batch:
+        if array.dtype != kind or array.shape != (batch, *shape) or not batch:
+            told = ", ".join(["B", *map(str, shape)])
             raise DataError(
-                f"{name} is {array.dtype} {array.shape}; the model takes {kind} {_told(shape)}, with one batch B of "
-                "at least 1 for all inputs"
+                f"{name} is {array.dtype} {array.shape}; the model takes {kind} ({told}), with one batch B >= 1 "
+                "for all inputs"
             )
     return dict(zip(wanted, arrays, strict=True))
-
-
-def _fits(found: tuple[int, ...], wanted: Shape) -> bool:
-    return len(found) == len(wanted) and all(size in (None, other) for size, other in zip(wanted, found, strict=True))
-
-
-def _told(shape: Shape) -> str:
-    return f"({', '.join(['B', *('any' if size is None else str(size) for size in shape)])})"

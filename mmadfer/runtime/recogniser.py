@@ -86,7 +86,7 @@ class Recogniser:
                 or sound at a rate that the model does not know.
             ConfigError: windows that are too short, or leave out a part.
         """
-        task = video if isinstance(video, Video) else Video(Path(video), sound and Path(sound), cropped)
+        task = video if isinstance(video, Video) else Video(Path(video), Path(sound) if sound else None, cropped)
         answer = self._answer(task)
         for some in _grouped(read_parts(task, self.contract, _windows(window, hop)), self._batches.usual):
             self._compute([(answer, part) for part in some], None)

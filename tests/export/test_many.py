@@ -341,3 +341,30 @@ def test_a_model_that_hears_samples_is_fed_them(onnx_file: Path, video: Path) ->
 def test_an_unknown_backend_is_named(onnx_file: Path) -> None:
     with pytest.raises(WeightsError, match="torch, onnxruntime, tensorrt"):
         Recogniser(onnx_file, "abacus")
+
+
+def test_sound_goes_into_the_model_as_samples_with_the_same_answer(
+    checkpoint: Path, video: Path, tmp_path: Path
+) -> None:
+    from mmadfer.config import SoundConfig
+    from mmadfer.export.to_onnx import to_onnx
+    from mmadfer.model.build import load_weights, save_weights
+
+    model, _ = load_weights(checkpoint)
+    prepare = CONTRACT.prepare.model_copy(update={"sound": SoundConfig(rate=16000)})
+    same = tmp_path / "same.safetensors"
+    save_weights(same, model, CONTRACT.model_copy(update={"prepare": prepare}), frozen=True)
+    heard = Recogniser(to_onnx(same, tmp_path / "waveform.onnx", input="waveform"))
+    assert heard.backend.input == "waveform"
+    bands = Recogniser(same)
+    assert heard(video).probabilities == pytest.approx(bands(video).probabilities, abs=1e-4)
+    found, expected = heard(video, window=1), bands(video, window=1)
+    for one, other in zip(found.segments, expected.segments, strict=True):
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+    assert heard.warm().backend.logits(*heard_nothing(heard)).shape == (1, 4)
+
+
+def heard_nothing(recogniser: Recogniser) -> tuple[np.ndarray, ...]:
+    from mmadfer.runtime.inputs import empty
+
+    return empty(recogniser.contract)
