@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mmadfer.errors import WeightsError
+from mmadfer.export import graphs
 from mmadfer.files import atomic, sync
 from mmadfer.optional import need
 
@@ -76,12 +77,7 @@ def beside(path: Path) -> list[Path]:
         WeightsError: it is no ONNX file; or one of its files is missing, too short, or not in the same folder.
     """
     onnx = need("onnx", extra="export")
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except OSError as error:
-        raise WeightsError(f"no model at {path} ({error.strerror}); `mmadfer export onnx` writes one") from error
-    except Exception as error:  # protobuf has several, in private modules
-        raise WeightsError(f"{path} is not a whole ONNX model: export it anew") from error
+    proto = graphs.read(path)
     ends: dict[str, int] = {}
     for tensor in proto.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:

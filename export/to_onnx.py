@@ -7,18 +7,17 @@
 With `--input waveform`, `waveform` and `lengths` take the place of `fbank` (mmadfer.export.waveform). `--precision`
 says what is computed in; inputs and outputs stay as they are.
 
-This writes the graph as it is; `mmadfer export onnx` (mmadfer.export.parity.export) also proves it on real clips first.
+The command (also `mmadfer export onnx`) is mmadfer.export.parity.export: it delivers what it has proven on real clips.
+`to_onnx` here writes the graph as it is.
 """
 
 import sys
 import warnings
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-import typer
 from torch import Tensor
 
 import mmadfer
@@ -196,53 +195,7 @@ def _description(contract: Contract) -> str:
     return f"MMA-DFER: audio-visual emotion recognition.\n{facts}\nThe whole contract is in metadata {contracts.KEY!r}."
 
 
-class Inputs(StrEnum):
-    """What a graph hears."""
-
-    FBANK = "fbank"
-    WAVEFORM = "waveform"
-
-
-class Precisions(StrEnum):
-    """What a graph computes in."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
-    INT8 = "int8"
-    FP8 = "fp8"
-
-
-def main(
-    checkpoint: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
-    out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
-    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
-    input: Annotated[Inputs, typer.Option(help="What the graph hears.")] = Inputs.FBANK,
-    rate: Annotated[int | None, typer.Option(help="Hz of the waveform, where the model knows several.")] = None,
-    precision: Annotated[Precisions, typer.Option(help="What the graph computes in.")] = Precisions.FP32,
-    batch: Annotated[Batch, typer.Option(help="Fewest, usual and most clips at once.")] = BATCH,
-    data: Annotated[Path | None, typer.Option(help="Store to calibrate on (training folds): int8, fp8, fp16.")] = None,
-    calibration: Annotated[int, typer.Option(min=1, help="How many clips of it.")] = calibrations.CLIPS,
-) -> None:
-    """Write a trained model as one ONNX graph with its contract inside."""
-    written = to_onnx(
-        checkpoint,
-        out,
-        fold,
-        input=input.value,
-        rate=rate,
-        precision=precision.value,
-        batch=batch,
-        data=data,
-        calibration=calibration,
-    )
-    size = sum(file.stat().st_size for file in (written, *external.beside(written)))
-    print(f"{written}: {size / 2**20:.1f} MiB; not proven yet (python export/parity.py)")
-
-
 if __name__ == "__main__":
-    from mmadfer.cli import run
+    from mmadfer.cli import app, run
 
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    sys.exit(run(app))
+    sys.exit(run(app, ["export", "onnx", *sys.argv[1:]]))

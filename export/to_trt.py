@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from mmadfer.contract import Contract
-from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.errors import ConfigError
 from mmadfer.export.builder import Options, Shapes, build
+from mmadfer.export.graphs import read_contract
 from mmadfer.files import atomic, sha256
-from mmadfer.optional import need
 from mmadfer.runtime import engines, ports
 from mmadfer.runtime.cuda import gpu
 from mmadfer.runtime.engines import SUFFIX, Sidecar, sidecar_path, write_sidecar
-from mmadfer.runtime.ort import contract_of
 
 BATCH = (1, 8, 32)
 """Clips at once, for a graph that does not say for how many it was written."""
@@ -99,7 +98,7 @@ def to_engine(
 
 
 def _built(name: str, trt: Any, onnx: Path, graph: Graph, options: Options) -> tuple[Any, Sidecar]:
-    contract = _contract(onnx)
+    contract = read_contract(onnx)
     batch = graph.batch or contract.batch or BATCH
     ranges, start = shapes(contract, batch), time.perf_counter()
     engine = build(trt, onnx, ranges, options)
@@ -172,18 +171,6 @@ def _check_graph(source: Path, graph: Graph) -> None:
             f"--{name} is for checkpoints; {source} has its precision and fold already. Leave it out, or write another "
             "with `mmadfer export onnx`"
         )
-
-
-def _contract(path: Path) -> Contract:
-    """What an ONNX file promises; its weights are not read."""
-    onnx = need("onnx", extra="export")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except OSError as error:
-        raise WeightsError(f"no model at {path} ({error.strerror}); `mmadfer export onnx` writes one") from error
-    except Exception as error:  # protobuf has several, in private modules
-        raise WeightsError(f"{path} is not a whole ONNX model: export it anew") from error
-    return contract_of(path, {entry.key: entry.value for entry in model.metadata_props})
 
 
 def _words(flavour: str, graph: Graph, options: Options) -> tuple[str, ...]:

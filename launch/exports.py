@@ -47,7 +47,7 @@ def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
     """Export one fold unless that is done; what went wrong, if anything did."""
     from mmadfer.export import parity
 
-    model, proof = _places(run, fold)
+    model, _ = _places(run, fold)
     if _current(run, fold):
         print(f"fold {fold}: {model} is there")
         return None
@@ -55,7 +55,6 @@ def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
         parity.export(run, model, store, fold, clips)
     except MmadferError as error:
         return str(error)
-    (model.parent / parity.REPORT).replace(proof)  # the last step: without it the fold counts as not exported
     return None
 
 
@@ -65,6 +64,6 @@ def _current(run: Path, fold: int) -> bool:
     try:
         proven = json.loads(proof.read_text(encoding="utf-8"))
         newer = proof.stat().st_mtime >= (runs.fold_dir(run, fold) / "result.json").stat().st_mtime
-        return newer and proven["sha256"] == sha256(model)
-    except (OSError, ValueError, KeyError, TypeError):
+        return newer and proven["forms"][0]["sha256"] == sha256(model)
+    except (OSError, ValueError, LookupError, TypeError):
         return False

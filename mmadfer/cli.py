@@ -174,7 +174,9 @@ def _named(text: str) -> tuple[str, Path]:
 def export_onnx(
     path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
-    data: Annotated[Path, typer.Option(help="Prepared store whose media files prove parity.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared store whose media files prove parity (default: the run's own).")
+    ] = None,
     fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
     clips: Annotated[int | None, typer.Option(min=1, help="How many clips prove parity (default: the fold).")] = None,
     input: Annotated[str, typer.Option(help="What the graph hears: fbank or waveform.")] = "fbank",
@@ -188,6 +190,29 @@ def export_onnx(
 
     graph = {"input": input, "rate": rate, "precision": precision, "batch": batch, "calibration": calibration}
     export(path, out, data, fold, clips, **graph)
+
+
+@export_app.command("parity")
+def export_parity(
+    path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
+    model: Annotated[
+        list[Path] | None, typer.Option(help="An exported model (repeat for more; default: the fold's in RUN/export).")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared store whose media files are used (default: the run's own).")
+    ] = None,
+    backends: Annotated[
+        str | None, typer.Option(help="Some of torch,ort,trt: these must run (default: what is there and runs).")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
+    clips: Annotated[int | None, typer.Option(min=1, help="How many clips (default: the fold).")] = None,
+    device: Annotated[str, typer.Option(help="Of PyTorch and ONNX Runtime: cpu, cuda, or tensorrt.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="The report, .json (default: parity.json beside the model).")] = None,
+) -> None:
+    """Real clips from file to label through PyTorch and exported models; fails where one is beyond its tolerance."""
+    from mmadfer.export.parity import main
+
+    main(path, out, models=model or (), data=data, fold=fold, clips=clips, backends=backends, device=device)
 
 
 @export_app.command("engine")
