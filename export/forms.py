@@ -1,0 +1,180 @@
+"""The exported forms of a model that a comparison is about: where they lie, and which of them run here."""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmadfer.contract import Contract
+from mmadfer.errors import ConfigError, MmadferError, WeightsError
+from mmadfer.export import external, graphs
+from mmadfer.export.precision import widened
+from mmadfer.files import sha256
+from mmadfer.optional import need
+from mmadfer.runtime.backends import BACKENDS, SUFFIXES
+from mmadfer.runtime.engines import read_sidecar
+from mmadfer.runtime.recogniser import Recogniser
+
+NAMES = {"ort": "onnxruntime", "trt": "tensorrt"}
+"""Short names of backends."""
+WRITERS = {"onnxruntime": "mmadfer export onnx", "tensorrt": "mmadfer export engine"}
+WIDENED = (
+    "ONNX Runtime does not compute in bfloat16 here, so a graph ran in its place that does each operation in float32 "
+    "and rounds what comes of it to bfloat16, as a GPU does; the file itself was not run"
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An exported form that runs here."""
+
+    path: Path
+    recogniser: Recogniser
+    note: str = ""
+    """What a person should know of how it is run."""
+
+    @property
+    def contract(self) -> Contract:
+        """What it promises."""
+        return self.recogniser.contract
+
+    def facts(self) -> dict[str, Any]:
+        """Which model it is."""
+        facts = {**self.recogniser.facts(), "file": self.path.name, "sha256": sha256(self.path)}
+        return {**facts, "input": self.contract.input, "recorded": self.contract.metrics}
+
+
+def parse(backends: str | None) -> list[str] | None:
+    """Backends by their names, `torch,ort,trt`, without torch, which always is the reference; None for None.
+
+    Raises:
+        ConfigError: one that is not there, or none to compare with torch.
+    """
+    if backends is None:
+        return None
+    names = [NAMES.get(name, name) for name in re.split(r"[,\s]+", backends.strip()) if name]
+    unknown = [name for name in names if name not in BACKENDS]
+    found = list(dict.fromkeys(name for name in names if name != "torch"))
+    if unknown or not found:
+        wrong = f"no backend {unknown[0]!r}" if unknown else "nothing to compare torch with"
+        raise ConfigError(f"--backends {backends}: {wrong}; give some of torch, {', '.join(NAMES)}")
+    return found
+
+
+def choose(
+    path: Path, models: Sequence[Path], backends: list[str] | None, contract: Contract
+) -> tuple[list[Path], dict[str, str]]:
+    """The files to compare, and of what lies beside the run, which are left out, and why.
+
+    Args:
+        path: of the reference.
+        models: files that are asked for; without any, all of the reference's fold in RUN/export.
+        backends: those that are asked for; None leaves it to the files.
+        contract: of the reference.
+
+    Raises:
+        ConfigError: a file that none of the backends runs.
+        WeightsError: no file, or none for a backend that is asked for.
+    """
+    if models:
+        _check_asked(models, backends)
+        found, skipped = list(models), dict[str, str]()
+    else:
+        found, skipped = _of_fold(_beside(path), contract)
+        found = [file for file in found if backends is None or _backend(file) in backends]
+    missing = [name for name in backends or () if name not in map(_backend, found)]
+    if missing or not found:
+        raise WeightsError(_nothing(path, missing, skipped))
+    return found, skipped
+
+
+def _check_asked(models: Sequence[Path], backends: list[str] | None) -> None:
+    for model in models:
+        if model.suffix.lower() not in SUFFIXES:
+            raise ConfigError(f"--model {model}: give exported models, files that end in {', '.join(SUFFIXES)}")
+        if backends is not None and _backend(model) not in backends:
+            raise ConfigError(f"--model {model} is for {_backend(model)}, which --backends leaves out")
+
+
+def _backend(path: Path) -> str:
+    return SUFFIXES[path.suffix.lower()]
+
+
+def folder(path: Path) -> Path:
+    """Where the exported files of a run lie, or of the run of a fold directory."""
+    return (path.parent if re.fullmatch(r"fold-\d+", path.name) else path) / "export"
+
+
+def _beside(path: Path) -> list[Path]:
+    """Exported files of a run; by name, so that the order is always the same."""
+    return sorted(file for file in folder(path).glob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def _of_fold(files: Sequence[Path], contract: Contract) -> tuple[list[Path], dict[str, str]]:
+    found, skipped = list[Path](), dict[str, str]()
+    for file in files:
+        try:
+            fold = _contract(file).fold
+        except WeightsError as error:
+            skipped[file.name] = str(error)
+        else:
+            found += [file] if fold == contract.fold else []
+    return found, skipped
+
+
+def _contract(path: Path) -> Contract:
+    return graphs.read_contract(path) if _backend(path) == "onnxruntime" else read_sidecar(path).contract
+
+
+def _nothing(path: Path, missing: list[str], skipped: dict[str, str]) -> str:
+    what = " and ".join(missing) or "any backend"
+    commands = ", ".join(f"`{WRITERS[name]}`" for name in missing or WRITERS)
+    reasons = "".join(f"\n  {name}: {reason}" for name, reason in skipped.items())
+    return (
+        f"there is no exported model of this fold for {what} in {folder(path)}: name files with --model, or write some "
+        f"there ({commands}){reasons}"
+    )
+
+
+def load(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[list[Candidate], dict[str, str]]:
+    """The forms that run here, and why others do not.
+
+    Args:
+        files: ONNX files and engines.
+        device: where ONNX Runtime computes.
+        needed: those of the files whose failure is an error.
+
+    Raises:
+        MmadferError: one that is needed does not run, or none of all does.
+    """
+    found, skipped = list[Candidate](), dict[str, str]()
+    for file in files:
+        try:
+            found.append(_load(file, device))
+        except MmadferError as error:
+            if file in needed:
+                raise
+            skipped[file.name] = str(error)
+    if not found:
+        reasons = "".join(f"\n  {name}: {reason}" for name, reason in skipped.items())
+        raise WeightsError(f"none of the exported models runs here:{reasons}")
+    return found, skipped
+
+
+def _load(path: Path, device: str) -> Candidate:
+    try:
+        return Candidate(path, Recogniser(path, device=device))
+    except WeightsError:
+        if _backend(path) != "onnxruntime" or _contract(path).arithmetic != "bf16":
+            raise
+    return _widened(path)
+
+
+def _widened(path: Path) -> Candidate:
+    external.beside(path)
+    with tempfile.TemporaryDirectory() as folder:
+        wide = Path(folder) / path.name
+        need("onnx", extra="export").save(widened(graphs.read(path, weights=True)), wide)
+        return Candidate(path, Recogniser(wide), WIDENED)
