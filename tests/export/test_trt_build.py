@@ -32,7 +32,9 @@ def graphs(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.T
     """The tiny model as a graph of each precision."""
     folder = tmp_path_factory.mktemp("graphs")
     return {
-        precision: to_onnx(checkpoint, folder / f"{precision}.onnx", precision=precision, data=calibration_store, calibration=2)
+        precision: to_onnx(
+            checkpoint, folder / f"{precision}.onnx", precision=precision, data=calibration_store, calibration=2
+        )
         for precision in PRECISIONS
     }
 
