@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ DELICATE = {"LayerNormalization", "Softmax"}
 INSTALL = "pip install 'mmadfer[quantize]'"
 
 
-def lower(proto: Any, kind: Literal["fp16", "bf16"], clips: Iterable[dict[str, Any]] | None, noise: list[Any]) -> Any:
+def lower(proto: Any, kind: str, clips: Iterable[dict[str, Any]] | None, noise: list[Any]) -> Any:
     """The graph in fewer bits.
 
     Args:

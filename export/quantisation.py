@@ -6,7 +6,7 @@ activation the one that loses least on the calibration clips. fp8 (E4M3): one sc
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ SHARES = np.linspace(0.1, 1.0, 181)
 """Of the largest value: where int8 may be cut off."""
 
 
-def quantise(proto: Any, kind: Literal["int8", "fp8"], clips: Iterable[dict[str, np.ndarray]]) -> Any:
+def quantise(proto: Any, kind: str, clips: Iterable[dict[str, np.ndarray]]) -> Any:
     """The graph with 8-bit products.
 
     Args:

@@ -180,5 +180,5 @@ def test_the_runtime_takes_them(checkpoint: Path, lowered: dict[str, Any], tmp_p
         assert backend.contract.arithmetic == kind
         np.testing.assert_allclose(backend.logits(*clips(2)), run(lowered[kind], *clips(2)), rtol=0, atol=1e-5)
     onnx.save(lowered["bf16"], tmp_path / "bf16.onnx")
-    with pytest.raises(WeightsError, match="no kernels for it on device cpu.*another --precision"):
+    with pytest.raises(WeightsError, match=r"no kernels for it on device cpu.*another --precision"):
         OrtBackend(tmp_path / "bf16.onnx")
