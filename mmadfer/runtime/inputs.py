@@ -15,13 +15,15 @@ from mmadfer.data import faces
 from mmadfer.data.agreement import check_rate
 from mmadfer.data.clip import ClipData, Keep, hear, read_clip
 from mmadfer.data.fbank import SILENCE
-from mmadfer.data.image import decode_jpeg, resize
+from mmadfer.data.image import decode_jpeg, encode_jpeg, resize
 from mmadfer.data.record import Record
 from mmadfer.data.sampling import test_indexes
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError, DataError
 from mmadfer.runtime import ports
 
+USUAL_RATES = (44_100, 48_000)
+"""Of the sound of videos, in Hz."""
 Inputs = tuple[np.ndarray, ...]
 """Of one clip: frames uint8 (1, T, 3, S, S), and fbank float32 (1, 1, frames, mels) or, for a model that hears samples,
 waveform float32 (1, samples) and lengths int64 (1,)."""
@@ -144,11 +146,18 @@ def ready(contract: Contract) -> None:
     """Load what reading a clip needs, and use it once."""
     settings = contract.prepare
     if contract.modalities != "audio":
-        list(faces.detect([np.zeros((faces.LONGEST, faces.LONGEST, 3), np.uint8)]))
-    rate = contract.waveform_rate or (settings.sound.rate if settings.sound.rate != "native" else 0)
+        noise = np.random.default_rng(0).integers(0, 256, (faces.LONGEST, faces.LONGEST, 3), np.uint8)
+        list(faces.detect([noise]))
+        decode_jpeg(encode_jpeg(noise, settings.jpeg_quality))
     if contract.modalities != "vision":
-        for heard in [rate] if rate else contract.sound_rates:
-            hear(Path(), np.zeros((1, heard), np.float32), heard, settings)
+        for rate in _rates(contract):
+            hear(Path(), np.zeros((1, rate), np.float32), rate, settings)
+
+
+def _rates(contract: Contract) -> Sequence[int]:
+    """Rates at which sound will be heard, so far as they can be known."""
+    rate = contract.waveform_rate or contract.prepare.sound.rate
+    return [rate] if rate != "native" else contract.sound_rates or USUAL_RATES
 
 
 def _frames(jpegs: Sequence[bytes], contract: Contract) -> np.ndarray:
