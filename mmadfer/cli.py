@@ -241,6 +241,27 @@ def export_engine(
     export(options.pop("source"), options.pop("out"), **options)
 
 
+@export_app.command("triton")
+def export_triton(
+    source: Annotated[Path, typer.Argument(help="An ONNX file or an engine.")],
+    out: Annotated[Path, typer.Option(help="The model repository to write, a new folder.")],
+    name: Annotated[str, typer.Option(help="Of the model that clients ask for.")] = "mmadfer",
+    backend: Annotated[
+        str | None,
+        typer.Option(help="onnxruntime, tensorrt (Triton's own) or python (mmadfer's; default: by the file)."),
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Where the model computes (default for .onnx: cpu).")] = None,
+    instances: Annotated[int, typer.Option(min=1, help="Copies of the model, on each GPU or on the CPU.")] = 1,
+    readers: Annotated[int, typer.Option(min=1, help="Processes that read videos.")] = 4,
+    delay: Annotated[float, typer.Option(min=0, help="Milliseconds a clip waits for others to share its batch.")] = 5,
+) -> None:
+    """A model repository for Triton: from a video's bytes to probabilities, with a client."""
+    options = dict(locals())
+    from mmadfer.export.to_triton import export
+
+    export(options.pop("source"), options.pop("out"), **options)
+
+
 @export_app.command("weights")
 def export_weights(
     path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],

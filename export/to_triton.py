@@ -1,0 +1,227 @@
+"""A Triton model repository: `python export/to_triton.py model.onnx|model.engine --out repo/` (also `mmadfer export triton`).
+
+repo/NAME          a file's bytes -> probabilities, label, notes   (ensemble)
+repo/NAME_frames   decoded pictures and sound -> the same          (ensemble)
+repo/NAME_read     files or pictures -> the model's inputs         (Python backend, mmadfer.runtime.triton)
+repo/NAME_model    the ONNX file or engine
+repo/NAME_label    logits -> probabilities, label                  (Python backend)
+repo/client.py     asks the server
+"""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+from mmadfer.contract import Contract
+from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.export import external, triton_client
+from mmadfer.export.graphs import read_contract
+from mmadfer.export.triton_configs import LABELS, Backend, Serving, configs, text
+from mmadfer.files import sync
+from mmadfer.runtime import engines
+from mmadfer.runtime.triton import CONTRACT
+
+BATCH = (1, 8, 32)
+"""Clips at once, for a graph that does not say for how many it was written."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""Of models: what is a folder on every system, and a word in every address."""
+CLASSES = {"read": "Reader", "model": "Model", "label": "Namer"}
+"""Step -> class of mmadfer.runtime.triton."""
+MODEL_PY = '"""Written by mmadfer."""\n\nfrom mmadfer.runtime.triton import {} as TritonPythonModel  # noqa: F401\n'
+MOST = 4096
+"""Processes or copies; a larger number is a slip."""
+
+
+def to_triton(
+    source: Path | str,
+    out: Path | str,
+    *,
+    name: str = "mmadfer",
+    backend: Backend | None = None,
+    device: str | None = None,
+    instances: int = 1,
+    readers: int = 4,
+    delay: float = 5.0,
+) -> Path:
+    """Write a model repository, whole or not at all.
+
+    Args:
+        source: an ONNX file or an engine that mmadfer wrote.
+        out: the repository's folder; must not exist, or be empty.
+        name: of the ensemble; the other models' begin with it.
+        backend: what computes the model: Triton's `onnxruntime` or `tensorrt`, or `python`, which is mmadfer's own
+            runtime. By default Triton's, but for engines of TensorRT-RTX, which it cannot load.
+        device: `cpu` or `cuda`; by default `cpu` for ONNX files.
+        instances: copies of the model, on each GPU or on the CPU.
+        readers: processes that read videos.
+        delay: milliseconds that a clip waits for others to share its batch.
+
+    Returns:
+        `out`.
+
+    Raises:
+        WeightsError: no such model, or one that Triton cannot serve.
+        ConfigError: options that do not go together, or something lies at `out`.
+        MissingDependencyError: tritonclient is not installed.
+    """
+    source, out = Path(source), Path(out)
+    _check_options(name, instances, readers, delay)
+    _check_out(out)
+    contract, files = _described(source)
+    served = Serving(
+        backend=_backend(source, backend),
+        batch=contract.batch or BATCH,
+        device=_device(source, device),
+        instances=instances,
+        readers=readers,
+        delay=delay / 1000,
+    )
+    _check_batch(source, served)
+    with _folder(out) as folder:
+        for model, config in configs(name, contract, served).items():
+            _write_model(folder / model, text(config), model.removeprefix(name).lstrip("_"), contract, served)
+        _copy(source, files, folder / f"{name}_model" / "1", served.backend)
+        _write(
+            folder / "client.py",
+            Path(triton_client.__file__)
+            .read_text(encoding="utf-8")
+            .replace(f'MODEL = "{triton_client.MODEL}"', f'MODEL = "{name}"'),
+        )
+    return out
+
+
+def _check_options(name: str, instances: int, readers: int, delay: float) -> None:
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"--name {name!r}: give letters, digits, '_', '.' and '-', at most 64, a letter or digit first"
+        )
+    for option, value in (("instances", instances), ("readers", readers)):
+        if not 1 <= value <= MOST:
+            raise ConfigError(f"--{option} {value}: give a number from 1 to {MOST}")
+    if not 0 <= delay <= 1000:
+        raise ConfigError(f"--delay {delay:g}: give milliseconds from 0 to 1000")
+
+
+def _check_out(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise ConfigError(f"{out} is there already, and may be in use by a server: give another --out, or remove it")
+
+
+def _described(source: Path) -> tuple[Contract, list[Path]]:
+    """The contract, and the files that belong to the model."""
+    if source.suffix.lower() == ".onnx":
+        return read_contract(source), external.beside(source)
+    if source.suffix.lower() == engines.SUFFIX:
+        sidecar = engines.read_sidecar(source)
+        engines.check_files(source, sidecar)
+        return sidecar.contract, [engines.sidecar_path(source)]
+    raise WeightsError(
+        f"{source} is neither an ONNX file nor an engine: write one with `mmadfer export onnx` or `mmadfer export engine`"
+    )
+
+
+def _backend(source: Path, wanted: str | None) -> Backend:
+    onnx = source.suffix.lower() == ".onnx"
+    natural: Backend = "onnxruntime" if onnx else "tensorrt"
+    if wanted not in (None, *get_args(Backend)):
+        raise ConfigError(f"--backend {wanted}: give one of {', '.join(get_args(Backend))}")
+    if wanted not in (None, natural, "python"):
+        raise ConfigError(f"--backend {wanted} cannot load {source}: leave it out, or give python")
+    portable = not onnx and engines.read_sidecar(source).flavour != "tensorrt"
+    if portable and wanted == "tensorrt":
+        raise ConfigError(f"{source} is of TensorRT-RTX, which Triton cannot load: leave --backend out, or give python")
+    return "python" if portable or wanted == "python" else natural
+
+
+def _device(source: Path, wanted: str | None) -> Any:
+    engine = source.suffix.lower() == engines.SUFFIX
+    if wanted not in (None, "cpu", "cuda") or (engine and wanted == "cpu"):
+        raise ConfigError(f"--device {wanted}: {source} runs on {'cuda' if engine else 'cpu or cuda'}")
+    return wanted or ("cuda" if engine else "cpu")
+
+
+def _check_batch(source: Path, served: Serving) -> None:
+    if served.backend == "tensorrt" and served.batch[0] > 1:
+        _, usual, most = served.batch
+        raise ConfigError(
+            f"{source} takes {served.batch[0]} clips at least, but a server may have a single one: build it with "
+            f"--batch 1 {usual} {most}, or give --backend python, which fills up"
+        )
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` if the block succeeds."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
+        folder = Path(place, "repository")
+        folder.mkdir()
+        yield folder
+        try:
+            os.rename(folder, out)  # takes the place of an empty folder, and of nothing else
+        except OSError as error:
+            _check_out(out)
+            raise ConfigError(f"{out} cannot be written ({error.strerror}): give another --out") from error
+    sync(out.parent)
+
+
+def _write_model(folder: Path, config: str, step: str, contract: Contract, served: Serving) -> None:
+    version = folder / "1"
+    version.mkdir(parents=True)
+    _write(folder / "config.pbtxt", config)
+    if step in ("read", "label") or (step == "model" and served.backend == "python"):
+        _write(version / "model.py", MODEL_PY.format(CLASSES[step]))
+        _write(version / CONTRACT, contract.model_dump_json(indent=2) + "\n")
+    elif step != "model":
+        _write(version / ".keep", "")  # some copies leave out empty folders, and an ensemble has nothing else here
+    if step not in ("read", "model"):
+        _write(folder / LABELS, "".join(f"{label}\n" for label in contract.labels))
+
+
+def _copy(source: Path, files: list[Path], version: Path, backend: Backend) -> None:
+    name = "model.plan" if backend == "tensorrt" else f"model{source.suffix.lower()}"
+    _copied(source, version / name)
+    for file in files if name != "model.plan" else ():
+        sidecar = file.name == engines.sidecar_path(source).name
+        _copied(file, version / (engines.sidecar_path(Path(name)).name if sidecar else file.name))
+
+
+def _copied(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    sync(target)
+
+
+def _write(path: Path, content: str) -> None:
+    path.write_text(content, encoding="utf-8")
+    sync(path)
+
+
+def export(source: Path, out: Path, **options: Any) -> Path:
+    """`to_triton`, and say how to serve it.
+
+    Raises:
+        MmadferError: as `to_triton`.
+    """
+    written = to_triton(source, out, **options)
+    plan = next(written.glob("*_model/1/model.plan"), None)
+    print(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
+    print(f"serve       tritonserver --model-repository={written.absolute()}{_flags(source) if plan else ''}")
+    print(f"ask         python {written / 'client.py'} clip.mp4")
+    return written
+
+
+def _flags(source: Path) -> str:
+    compatible = engines.read_sidecar(source).version_compatible
+    return " --backend-config=tensorrt,version-compatible=true" if compatible else ""
+
+
+if __name__ == "__main__":
+    from mmadfer.cli import app, run
+
+    sys.exit(run(app, ["export", "triton", *sys.argv[1:]]))

@@ -1,0 +1,83 @@
+"""Recognise the emotion in video files by a Triton server; needs tritonclient[grpc] and numpy, nothing of mmadfer.
+
+python client.py clip.mp4 other.mp4 --server localhost:8001 --json answers.json
+"""
+
+import argparse
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+MODEL = "mmadfer"
+TIMEOUT = 120
+"""Seconds for one video."""
+
+
+def recognise(path: Path, server: str, model: str = MODEL) -> dict[str, Any]:
+    """What the server says about one video: label, probabilities in the order of the labels, notes.
+
+    Raises:
+        InferenceServerException: the server is not there, or cannot read the video; `message()` says why.
+        OSError: the file cannot be read.
+    """
+    video = triton.InferInput("video", [1, 1], "BYTES")
+    video.set_data_from_numpy(np.array([[path.read_bytes()]], dtype=object))
+    with triton.InferenceServerClient(server) as client:
+        # a second time as class_count, Triton names the probabilities: value:index:label, the largest first
+        wanted = [triton.InferRequestedOutput("label"), triton.InferRequestedOutput("notes")]
+        wanted.append(triton.InferRequestedOutput("probabilities", class_count=1000))
+        answer = client.infer(model, [video], outputs=wanted, client_timeout=TIMEOUT)
+    named = [text.decode().split(":", 2) for text in answer.as_numpy("probabilities")[0]]
+    return {
+        "video": str(path),
+        "label": answer.as_numpy("label")[0, 0].decode(),
+        "probabilities": {label: float(share) for share, _, label in sorted(named, key=lambda one: int(one[1]))},
+        "notes": answer.as_numpy("notes")[0, 0].decode(),
+    }
+
+
+def attempt(path: Path, server: str, model: str) -> dict[str, Any]:
+    """`recognise`, or {video, error}."""
+    try:
+        return recognise(path, server, model)
+    except InferenceServerException as error:
+        return {"video": str(path), "error": error.message()}
+    except OSError as error:
+        return {"video": str(path), "error": str(error)}
+
+
+def show(answer: dict[str, Any]) -> None:
+    """One line for a person."""
+    if "error" in answer:
+        print(f"{answer['video']}: {answer['error']}", file=sys.stderr)
+        return
+    shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["probabilities"].items())
+    print(f"{answer['video']}: {answer['label']} ({shares})" + (f"; {answer['notes']}" if answer["notes"] else ""))
+
+
+def main() -> int:
+    """The command line; 2 if a video could not be recognised."""
+    parser = argparse.ArgumentParser(description="Recognise the emotion in video files by a Triton server.")
+    parser.add_argument("videos", nargs="+", type=Path)
+    parser.add_argument("--server", default="localhost:8001", help="host and port of its gRPC service")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--jobs", type=int, default=4, help="videos sent at once, which then share batches")
+    parser.add_argument("--json", type=Path, help="write the answers to a file")
+    given = parser.parse_args()
+    with ThreadPoolExecutor(given.jobs) as pool:
+        answers = list(pool.map(lambda path: attempt(path, given.server, given.model), given.videos))
+    for answer in answers:
+        show(answer)
+    if given.json:
+        given.json.write_text(json.dumps(answers, indent=2) + "\n", encoding="utf-8")
+    return 2 if any("error" in answer for answer in answers) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

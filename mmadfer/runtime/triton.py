@@ -1,0 +1,202 @@
+"""mmadfer in Triton's Python backend: each `model.py` of a repository that `mmadfer.export.to_triton` writes is one of these.
+
+Triton makes them, in a process for each instance, and gives them requests; each request holds a batch of its own.
+Shapes: B clips, N pictures, C classes.
+"""
+
+import struct
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmadfer import contract as contracts
+from mmadfer.contract import Contract
+from mmadfer.errors import DataError, MmadferError
+from mmadfer.runtime import ports
+from mmadfer.runtime.answer import Answer, softmax
+from mmadfer.runtime.backends import BACKENDS, choose
+from mmadfer.runtime.batches import Batches
+from mmadfer.runtime.inputs import Inputs, Video, empty, read_parts, ready
+
+CONTRACT = "contract.json"
+"""File in a model's version folder: its contract."""
+NAMES = ("model.onnx", "model.engine")
+"""Files, of which one lies in the version folder of a model that mmadfer computes itself."""
+VIDEO, IMAGES, SAMPLES, RATE, CROPPED = "video", "images", "samples", "rate", "cropped"
+"""Inputs: a file's bytes; or RGB pictures, the sound's samples, their rate, and whether the pictures are faces."""
+NOTES, PROBABILITIES, LABEL = "notes", "probabilities", "label"
+"""Outputs, beside those of `ports`."""
+WORD = "the video"
+"""Takes the place of the temporary file's name in messages."""
+
+Arrays = dict[str, np.ndarray]
+
+
+class _Step:
+    """What all have in common: a version folder, and requests that fail one by one."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Called by Triton once, with all that it knows about the model."""
+        self.start(Path(args["model_repository"]) / args["model_version"], args)
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Called by Triton: one response for each request."""
+        return [_answered(self.work, request) for request in requests]
+
+    def start(self, folder: Path, args: dict[str, str]) -> None:
+        """Get ready.
+
+        Args:
+            folder: the version folder.
+            args: what Triton says.
+        """
+        raise NotImplementedError
+
+    def work(self, given: Arrays) -> Arrays:
+        """Outputs by name, from inputs by name.
+
+        Raises:
+            MmadferError: what the client is to be told.
+        """
+        raise NotImplementedError
+
+
+def _answered(work: Callable[[Arrays], Arrays], request: Any) -> Any:
+    import triton_python_backend_utils as triton
+
+    try:
+        outputs = work({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
+        return triton.InferenceResponse([triton.Tensor(name, array) for name, array in outputs.items()])
+    except MmadferError as error:
+        code = triton.TritonError.INVALID_ARG if isinstance(error, DataError) else triton.TritonError.INTERNAL
+        return triton.InferenceResponse(error=triton.TritonError(str(error), code))
+    except Exception as error:  # for the log; the client learns no more than its kind
+        traceback.print_exc(file=sys.stderr)
+        kind = f"{type(error).__name__} in the server, whose log says more"
+        return triton.InferenceResponse(error=triton.TritonError(kind, triton.TritonError.INTERNAL))
+
+
+class Reader(_Step):
+    """From files or pictures to the model's inputs, by the code that reads them everywhere else."""
+
+    def start(self, folder: Path, args: dict[str, str]) -> None:
+        """Load the contract and the face detector."""
+        self._contract = _contract(folder)
+        ready(self._contract)
+
+    def work(self, given: Arrays) -> Arrays:
+        """`video`, or `images` and what belongs to them -> inputs of the model, and `notes`."""
+        read = [self._read_file(row) for row in given[VIDEO][:, 0]] if VIDEO in given else self._read_pictures(given)
+        names = ports.inputs(self._contract)
+        columns = map(np.concatenate, zip(*(inputs for inputs, _ in read), strict=True))
+        arrays = {name: _shaped(array) for name, array in zip(names, columns, strict=True)}
+        return arrays | {NOTES: _texts("; ".join(notes) for _, notes in read)}
+
+    def _read_file(self, data: bytes) -> tuple[Inputs, list[str]]:
+        with tempfile.NamedTemporaryFile(prefix="mmadfer-") as file:
+            file.write(data)
+            file.flush()
+            return self._read(Video(Path(file.name)))
+
+    def _read_pictures(self, given: Arrays) -> list[tuple[Inputs, list[str]]]:
+        if IMAGES not in given:
+            raise DataError(f"give {VIDEO}, or {IMAGES} with {SAMPLES}, {RATE} and {CROPPED}")
+        count = len(given[IMAGES])
+        nothing = {SAMPLES: np.zeros((count, 0), np.float32), RATE: [[0]] * count, CROPPED: [[False]] * count}
+        rest = (given.get(name, default) for name, default in nothing.items())
+        return [self._read_one(*clip) for clip in zip(given[IMAGES], *rest, strict=True)]
+
+    def _read_one(
+        self, images: np.ndarray, samples: np.ndarray, rate: Sequence[int], cropped: Sequence[bool]
+    ) -> tuple[Inputs, list[str]]:
+        with tempfile.TemporaryDirectory(prefix="mmadfer-") as folder:
+            frames, sound = Path(folder, "frames"), Path(folder, "sound.wav")
+            frames.mkdir()
+            for number, image in enumerate(images):
+                Image.fromarray(image).save(frames / f"{number:06}.bmp")
+            if len(samples):
+                sound.write_bytes(wav(samples, int(rate[0])))
+            return self._read(Video(frames, sound if len(samples) else None, bool(cropped[0])))
+
+    def _read(self, video: Video) -> tuple[Inputs, list[str]]:
+        """One clip, and the notes that `mmadfer predict` would print about it."""
+        answer, found = Answer(video, self._contract, {}), list[Inputs]()
+        for part in answer.take(read_parts(video, self._contract)):
+            if part.inputs is not None:
+                found.append(part.inputs)
+            answer.add(part, np.zeros(len(self._contract.labels)))  # the label comes later, from another step
+        try:
+            return found[0] if found else empty(self._contract), answer.prediction().notes
+        except DataError as error:
+            raise DataError(_told(error, video)) from error
+
+
+class Model(_Step):
+    """The model, computed by mmadfer's own runtime: where Triton has no backend for it."""
+
+    def start(self, folder: Path, args: dict[str, str]) -> None:
+        """Load it, and compute an empty clip."""
+        path = next(folder / name for name in NAMES if (folder / name).is_file())
+        gpu = args["model_instance_kind"] == "GPU"
+        device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
+        backend = BACKENDS[choose(path, None)](path, device, None)
+        self._ports, self._batches = ports.inputs(backend.contract), Batches(backend, device)
+        self._batches.logits([empty(backend.contract)])
+
+    def work(self, given: Arrays) -> Arrays:
+        """Inputs of the model -> `logits`; a batch that the memory does not hold is computed in parts."""
+        arrays = [given[name].reshape(len(given[name]), *shape) for name, (_, shape) in self._ports.items()]
+        clips = [tuple(array[row : row + 1] for array in arrays) for row in range(len(arrays[0]))]
+        return {ports.OUTPUT: self._batches.logits(clips, len(clips))}
+
+
+class Namer(_Step):
+    """From `logits` to probabilities and a label."""
+
+    def start(self, folder: Path, args: dict[str, str]) -> None:
+        """Load the contract."""
+        self._labels = _contract(folder).labels
+
+    def work(self, given: Arrays) -> Arrays:
+        """`logits` -> `probabilities` float32 (B, C) and `label` (B, 1)."""
+        logits = given[ports.OUTPUT]
+        best = (self._labels[k] for k in logits.argmax(axis=-1))
+        return {PROBABILITIES: softmax(logits).astype(np.float32), LABEL: _texts(best)}
+
+
+def _told(error: Exception, video: Video) -> str:
+    text = str(error).replace(str(video.path), WORD)
+    return text.replace(str(video.sound), f"{WORD}'s sound") if video.sound else text
+
+
+def _contract(folder: Path) -> Contract:
+    return contracts.loads((folder / CONTRACT).read_text(encoding="utf-8"))
+
+
+def _shaped(array: np.ndarray) -> np.ndarray:
+    """Triton's tensors have one dimension beside the batch, at least."""
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _texts(lines: Any) -> np.ndarray:
+    return np.array([[line.encode("utf-8", "backslashreplace")] for line in lines], dtype=object)
+
+
+def wav(samples: np.ndarray, rate: int) -> bytes:
+    """A WAV file of float32 samples (samples,), one channel, which keeps every bit.
+
+    Raises:
+        DataError: a rate that is none.
+    """
+    if not 1 <= rate <= 768_000:
+        raise DataError(f"{RATE} is {rate}: give the samples' rate in Hz")
+    data = samples.astype("<f4").tobytes()
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, rate, 4 * rate, 4, 32)  # 3: IEEE float
+    body = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
+    return struct.pack("<4sI", b"RIFF", len(body)) + body
