@@ -69,12 +69,12 @@ class Detector:
         found = self._look(table, found, "onet", 48)
         found = found._replace(edges=_moved(found, 1)).of(np.s_[::-1])  # of equals the published program takes the last
         found = _thin(found, 0.7, _covered)
-        return [_faces(found.of(found.owner == k)) for k in range(len(images))]
+        return [_faces(found.of(np.equal(found.owner, k))) for k in range(len(images))]
 
     def _look(self, table: AreaTable, found: Boxes, name: str, side: int) -> Boxes:
         """Those in which a network sees a face, with its scores and offsets."""
         edges = _within(found.edges, table)
-        real = (edges[:, 2:] > edges[:, :2]).all(axis=1)  # others lie outside of the picture
+        real = np.flatnonzero((edges[:, 2:] > edges[:, :2]).all(axis=1))  # others lie outside of the picture
         found, edges = found.of(real), edges[real]
         starts = range(0, len(edges), AT_ONCE)
         parts = (table.parts(found.owner[k : k + AT_ONCE], edges[k : k + AT_ONCE], side) for k in starts)
