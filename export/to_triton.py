@@ -1,11 +1,13 @@
-"""A Triton model repository: `python export/to_triton.py model.onnx|model.engine --out repo/` (also `mmadfer export triton`).
+"""A Triton model repository: `python export/to_triton.py model.onnx|model.engine --out repo/`.
 
-repo/NAME          a file's bytes -> probabilities, label, notes   (ensemble)
-repo/NAME_frames   decoded pictures and sound -> the same          (ensemble)
-repo/NAME_read     files or pictures -> the model's inputs         (Python backend, mmadfer.runtime.triton)
-repo/NAME_model    the ONNX file or engine
-repo/NAME_label    logits -> probabilities, label                  (Python backend)
-repo/client.py     asks the server
+    repo/NAME          a file's bytes -> probabilities, label, notes   (ensemble)
+    repo/NAME_frames   decoded pictures and sound -> the same          (ensemble)
+    repo/NAME_read     files or pictures -> the model's inputs         (Python backend, mmadfer.runtime.triton)
+    repo/NAME_model    the ONNX file or engine
+    repo/NAME_label    logits -> probabilities, label                  (Python backend)
+    repo/client.py     asks the server
+
+`mmadfer export triton` is the same command.
 """
 
 import os
@@ -99,7 +101,7 @@ def to_triton(
 def _check_options(name: str, instances: int, readers: int, delay: float) -> None:
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"--name {name!r}: give letters, digits, '_', '.' and '-', at most 64, a letter or digit first"
+            f"--name {name!r}: give at most 64 letters, digits, '_', '.' and '-', a letter or digit first"
         )
     for option, value in (("instances", instances), ("readers", readers)):
         if not 1 <= value <= MOST:
@@ -122,7 +124,7 @@ def _described(source: Path) -> tuple[Contract, list[Path]]:
         engines.check_files(source, sidecar)
         return sidecar.contract, [engines.sidecar_path(source)]
     raise WeightsError(
-        f"{source} is neither an ONNX file nor an engine: write one with `mmadfer export onnx` or `mmadfer export engine`"
+        f"{source} is neither an ONNX file nor an engine: `mmadfer export onnx` and `mmadfer export engine` write them"
     )
 
 

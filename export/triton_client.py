@@ -1,6 +1,8 @@
-"""Recognise the emotion in video files by a Triton server; needs tritonclient[grpc] and numpy, nothing of mmadfer.
+"""Recognise the emotion in video files by a Triton server.
 
-python client.py clip.mp4 other.mp4 --server localhost:8001 --json answers.json
+    python client.py clip.mp4 other.mp4 --server localhost:8001 --json answers.json
+
+It needs tritonclient[grpc], and nothing of mmadfer.
 """
 
 import argparse

@@ -46,10 +46,8 @@ def configs(name: str, contract: Contract, serving: Serving) -> dict[str, Config
         f"{name}_model": _model(contract, serving),
         f"{name}_label": _namer(contract),
     }
-    found = steps | {
-        name: _ensemble(name, contract, [_file()]),
-        f"{name}_frames": _ensemble(name, contract, _pictures()),
-    }
+    whole = {name: [_file()], f"{name}_frames": _pictures()}
+    found = steps | {folder: _ensemble(name, contract, given) for folder, given in whole.items()}
     return {folder: {"name": folder, "max_batch_size": serving.batch[2]} | config for folder, config in found.items()}
 
 
@@ -160,10 +158,7 @@ def text(config: Config) -> str:
         MissingDependencyError: tritonclient is not installed.
     """
     schema = need("tritonclient.grpc.model_config_pb2", extra="triton")
-    json_format, text_format = (
-        need("google.protobuf.json_format", "triton"),
-        need("google.protobuf.text_format", "triton"),
-    )
+    json_format, text_format = (need(f"google.protobuf.{name}", "triton") for name in ("json_format", "text_format"))
     try:
         written: str = text_format.MessageToString(json_format.ParseDict(config, schema.ModelConfig()))
         return written

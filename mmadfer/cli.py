@@ -248,7 +248,7 @@ def export_triton(
     name: Annotated[str, typer.Option(help="Of the model that clients ask for.")] = "mmadfer",
     backend: Annotated[
         str | None,
-        typer.Option(help="onnxruntime, tensorrt (Triton's own) or python (mmadfer's; default: by the file)."),
+        typer.Option(help="Triton's onnxruntime or tensorrt, or python: mmadfer's own (default: by the file)."),
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the model computes (default for .onnx: cpu).")] = None,
     instances: Annotated[int, typer.Option(min=1, help="Copies of the model, on each GPU or on the CPU.")] = 1,

@@ -1,4 +1,4 @@
-"""mmadfer in Triton's Python backend: each `model.py` of a repository that `mmadfer.export.to_triton` writes is one of these.
+"""mmadfer in Triton's Python backend: the `model.py` files that `mmadfer.export.to_triton` writes name these classes.
 
 Triton makes them, in a process for each instance, and gives them requests; each request holds a batch of its own.
 Shapes: B clips, N pictures, C classes.
@@ -170,7 +170,10 @@ class Namer(_Step):
         return {PROBABILITIES: softmax(logits).astype(np.float32), LABEL: _texts(best)}
 
 
-def _told(error: Exception, video: Video) -> str:
+def _told(error: DataError, video: Video) -> str:
+    """The message without the names of temporary files, which tell the client nothing."""
+    if video.sound is None and video.path.is_dir() and getattr(error, "reason", "") == "no sound":
+        return f"no sound, which this model needs: give {SAMPLES} and their {RATE}"
     text = str(error).replace(str(video.path), WORD)
     return text.replace(str(video.sound), f"{WORD}'s sound") if video.sound else text
 
