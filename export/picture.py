@@ -13,6 +13,8 @@ from mmadfer.report.plots import COLOURS
 FLOOR = 1e-8
 """Smaller differences are drawn as this one: the axis is logarithmic, and has no zero."""
 
+_WHITE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+
 
 def ready() -> None:
     """Raise a MissingDependencyError where no picture can be drawn."""
@@ -54,7 +56,8 @@ def _curve(axes: Any, comparison: Comparison, form: Form, colour: str) -> None:
     heights = np.maximum(np.where(finite, largest[order], 3 * top), FLOOR)
     flips = set(comparison.flips(form))
     flipped = np.array([comparison.ids[i] in flips for i in order])
-    name = f"{form.name} ({form.arithmetic}): {1 - len(flips) / len(order):.1%} of labels equal"
+    verdict = "differs" if comparison.faults(form) else "passes"
+    name = f"{form.name} ({form.arithmetic}) {verdict}, {1 - len(flips) / len(order):.1%} of labels equal"
     marker = "o" if len(order) <= 40 else None
     axes.plot(share[finite], heights[finite], color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=name)
     axes.plot(share[flipped], heights[flipped], "x", color=colour, markersize=9, markeredgewidth=2)
@@ -71,15 +74,18 @@ def _tolerances(axes: Any, comparison: Comparison) -> None:
     for limit, kinds in limits.items():
         axes.axhline(limit, color="#666666", linestyle="--", linewidth=1)
         words = f"{', '.join(kinds)}: at most {limit:g}"
-        axes.annotate(words, (0, limit), (2, 3), textcoords="offset points", fontsize=8, color="#444444")
+        axes.annotate(words, (0, limit), (2, 3), textcoords="offset points", fontsize=8, color="#444444", bbox=_WHITE)
 
 
 def _dress(axes: Any, comparison: Comparison) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0, 101)
-    axes.set_title(f"Exported forms against PyTorch, {len(comparison.ids)} clips from file to label", loc="left")
-    axes.set_xlabel("% of clips, sorted by difference; a cross is another label")
+    axes.set_title(
+        f"Exported forms against PyTorch, {len(comparison.ids)} clips from file to label", loc="left", fontsize=11
+    )
+    axes.set_xlabel("% of clips, sorted by difference (cross: another label; triangle: not a number)")
     axes.set_ylabel("largest difference of a logit")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.figure.legend(loc="outside lower left", fontsize=9, frameon=False)
+    columns = 2 if len(comparison.forms) > 2 else 1
+    axes.figure.legend(loc="outside lower left", fontsize=8, frameon=False, ncols=columns)

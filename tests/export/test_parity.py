@@ -1,54 +1,85 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import typer
 from export_setup import CONTRACT, awake
-from typer.testing import CliRunner
+from PIL import Image
 
 from mmadfer import contract as contracts
+from mmadfer.cli import app, run
 from mmadfer.data.agreement import check_store
+from mmadfer.data.clip import ClipData, read_clip
 from mmadfer.data.store import Store, write
-from mmadfer.errors import DataError, ParityError, WeightsError
+from mmadfer.errors import ConfigError, DataError, ParityError, WeightsError
+from mmadfer.export import forms
 from mmadfer.export import parity as module
-from mmadfer.export.comparison import Comparison, check, differences
-from mmadfer.export.parity import choose_clips, export, main, parity
+from mmadfer.export.comparison import check
+from mmadfer.export.parity import choose_clips, export, parity
+from mmadfer.export.picture import draw
+from mmadfer.export.to_onnx import to_onnx
 from mmadfer.files import sha256
 from mmadfer.model.build import save_weights
 from mmadfer.runtime import Recogniser
 
 
-def perturbed(source: Path, target: Path) -> Path:
-    """The same graph and contract, with one weight of the classifier moved."""
+def perturbed(source: Path, target: Path, change: float = 1e-3) -> Path:
+    """The same graph and contract, with the classifier's bias moved."""
     model = onnx.load(source)
     (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "classifier.bias")
-    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1e-3), bias.name))
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(change), bias.name))
     onnx.save(model, target)
     return target
 
 
-def comparison(reference: list[list[float]], candidate: list[list[float]]) -> Comparison:
-    one, other = np.array(reference, np.float32), np.array(candidate, np.float32)
-    names = [f"clip-{i}" for i in range(len(one))]
-    media, truth = [f"{name}.mp4" for name in names], [0] * len(one)
-    return Comparison(names, media, truth, one, other, one, facts={"file": "model.onnx", "backend": "onnxruntime"})
+def relabelled(source: Path, target: Path, **update: Any) -> Path:
+    """The same graph with another contract."""
+    model = onnx.load(source)
+    entry = next(entry for entry in model.metadata_props if entry.key == contracts.KEY)
+    entry.value = contracts.loads(entry.value).model_copy(update=update).dumps()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, target)
+    return target
+
+
+KINDS = ("fp32", "fp16", "bf16", "int8", "fp8")
+
+
+@pytest.fixture(scope="module")
+def exports(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `export` of a run: a graph of every precision, and one that hears samples."""
+    pytest.importorskip("modelopt")
+    folder = tmp_path_factory.mktemp("run") / "export"
+    for kind in KINDS:
+        to_onnx(checkpoint, folder / f"{kind}.onnx", precision=kind, data=calibration_store, calibration=3)  # type: ignore[arg-type]
+    to_onnx(checkpoint, folder / "waveform.onnx", input="waveform", rate=16000)
+    return folder
 
 
 def test_export_delivers_what_it_has_proven(checkpoint: Path, store: Path, tmp_path: Path) -> None:
     out = tmp_path / "product" / "model.onnx"
     assert export(checkpoint, out, store) == out
-    assert sorted(path.name for path in out.parent.iterdir()) == ["model.onnx", "parity.json"]
-    report = json.loads((out.parent / "parity.json").read_text())
-    assert (report["passed"], report["clips"], report["label_flips"]) == (True, 4, [])
-    assert report["logit_difference"]["max"] < 1e-5
+    names = ["model.onnx", "model.parity.json", "model.parity.svg"]
+    assert sorted(path.name for path in out.parent.iterdir()) == names
+    report = json.loads((out.parent / "model.parity.json").read_text())
+    (form,) = report["forms"]
+    assert (report["passed"], report["clips"], form["label_flips"], form["faults"]) == (True, 4, [], [])
+    assert form["tolerance"] == {"difference": 1e-4, "labels": 1.0, "uar": None}
+    assert 0 < form["logit_difference"]["max"] < 1e-5
+    assert list(form["by_label"]) == list(CONTRACT.labels)
+    assert max(one["max"] for one in form["by_label"].values()) == form["logit_difference"]["max"]
     assert report["file_vs_store"]["max"] == 0  # preparation and runtime are one way
-    assert report["sha256"] == sha256(out)
-    assert report["scores"]["torch"] == report["scores"]["onnxruntime"]
-    assert len(report["worst"]) == 4
-    assert Recogniser(out).contract.weights_hash == report["weights_hash"]
+    assert form["sha256"] == sha256(out)
+    assert report["reference"]["scores"] == form["scores"] == report["file_vs_store"]["scores"]
+    assert len(form["worst"]) == 4
+    assert Recogniser(out).contract.weights_hash == form["weights_hash"]
+    assert "model.onnx (fp32) passes, 100.0% of labels equal" in (out.parent / "model.parity.svg").read_text()
 
 
 def test_export_delivers_nothing_when_parity_fails(
@@ -57,65 +88,123 @@ def test_export_delivers_nothing_when_parity_fails(
     out = tmp_path / "model.onnx"
     out.write_bytes(b"before")
     monkeypatch.setattr(module, "to_onnx", lambda path, target, fold: perturbed(onnx_file, target))
-    with pytest.raises(ParityError, match=r"model\.onnx does not give PyTorch's answer.*0\.001"):
+    with pytest.raises(ParityError, match=r"model\.onnx \(fp32\) does not give PyTorch's answer.*0\.001"):
         export(checkpoint, out, store, clips=1)
     assert out.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_the_command_fails_and_keeps_numbers(checkpoint: Path, onnx_file: Path, store: Path, tmp_path: Path) -> None:
-    model = perturbed(onnx_file, tmp_path / "model.onnx")
-    application = typer.Typer()
-    application.command()(main)
-    result = CliRunner().invoke(
-        application, [str(checkpoint), "--model", str(model), "--data", str(store), "--clips", "2"]
-    )
-    assert isinstance(result.exception, ParityError)
-    assert result.exception.exit_code == 2
-    report = json.loads((tmp_path / "parity.json").read_text())
-    assert (report["passed"], report["clips"]) == (False, 2)
-    assert report["logit_difference"]["max"] == pytest.approx(1e-3, rel=0.05)
+def test_export_knows_the_tolerance(checkpoint: Path, calibration_store: Path, tmp_path: Path) -> None:
+    out = export(checkpoint, tmp_path / "model.onnx", calibration_store, precision="int8", calibration=3)
+    report = json.loads((tmp_path / "model.parity.json").read_text())
+    (form,) = report["forms"]
+    assert (form["arithmetic"], form["passed"], report["clips"]) == ("int8", True, 1)
+    assert form["logit_difference"]["max"] > 1e-4
+    assert form["sha256"] == sha256(out)
+
+
+def test_all_forms_are_compared_at_once(
+    checkpoint: Path, exports: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[Path]()
+
+    def counted(path: Path, *rest: Any, **options: Any) -> ClipData:
+        read.append(path)
+        return read_clip(path, *rest, **options)
+
+    monkeypatch.setattr(module, "read_clip", counted)
+    models = [exports / f"{name}.onnx" for name in (*KINDS, "waveform")]
+    compared = parity(checkpoint, models, store)
+    assert len(read) == len(set(read)) == 4  # once for all forms
+    told = {form["name"]: form for form in compared.to_dict()["forms"]}
+    assert [form["arithmetic"] for form in told.values()] == [*KINDS, "fp32"]
+    assert [form["input"] for form in told.values()] == ["fbank"] * 5 + ["waveform"]
+    assert {name for name, form in told.items() if "the file itself was not run" in form["note"]} == {"bf16.onnx"}
+    apart = {name: form["logit_difference"]["max"] for name, form in told.items()}
+    assert apart["fp32.onnx"] < 1e-5 > apart["waveform.onnx"]
+    assert all(1e-5 < apart[f"{kind}.onnx"] < 0.5 for kind in KINDS[1:])
+    assert all(told[f"{name}.onnx"]["passed"] for name in ("fp32", "fp16", "waveform"))
+    draw(compared, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.size == (1080, 630)
+
+
+def test_what_lies_beside_a_run_is_chosen_by_fold_and_backend(exports: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "export"
+    relabelled(exports / "fp32.onnx", folder / "fold-1.onnx")
+    relabelled(exports / "fp32.onnx", folder / "fold-2.onnx", fold=2)
+    (folder / "broken.onnx").write_bytes(b"nothing")
+    (folder / "fold-1.engine").write_bytes(b"nothing")
+    found, skipped = forms.choose(tmp_path / "run", [], None, CONTRACT)
+    assert [file.name for file in found] == ["fold-1.onnx"]
+    assert list(skipped) == ["broken.onnx", "fold-1.engine"]
+    assert forms.choose(tmp_path / "run" / "fold-1", [], ["onnxruntime"], CONTRACT)[0] == found
+    with pytest.raises(WeightsError, match=r"for tensorrt in .*export engine`\)\n.*\n  fold-1\.engine: .* beside it"):
+        forms.choose(tmp_path / "run", [], ["onnxruntime", "tensorrt"], CONTRACT)
+
+
+def test_files_that_do_not_run_are_told_unless_they_were_asked_for(onnx_file: Path, tmp_path: Path) -> None:
+    engine = tmp_path / "model.engine"
+    engine.write_bytes(b"nothing")
+    candidates, failed = forms.load([onnx_file, engine], "cpu", [onnx_file])
+    assert [candidate.path for candidate in candidates] == [onnx_file]
+    assert "model.engine.json" in failed["model.engine"]
+    with pytest.raises(WeightsError, match=r"model\.engine\.json"):
+        forms.load([onnx_file, engine], "cpu", [engine])
+    with pytest.raises(WeightsError, match=r"none of the exported models runs here:\n  model\.engine"):
+        forms.load([engine], "cpu", [])
 
 
 @pytest.mark.parametrize(
-    ("candidate", "passes"),
+    ("arguments", "words"),
     [
-        ([[1.0, 0.0], [0.0, 1.0]], True),
-        ([[1.0, 0.0], [0.00005, 1.0]], True),
-        ([[1.0, 0.0], [0.001, 1.0]], False),
-        ([[1.0, 0.0], [0.0, float("nan")]], False),
-        ([[1.0, 0.0], [0.0, float("inf")]], False),
+        (["--backends", "torch"], "nothing to compare torch with"),
+        (["--backends", "torch,openvino"], "no backend 'openvino'; give some of torch, ort, trt"),
+        (["--backends", "trt", "--model", "{onnx}"], "is for onnxruntime, which --backends leaves out"),
+        (["--backends", "torch,ort,trt", "--model", "{onnx}"], "no exported model of this fold for tensorrt"),
+        (["--model", "{checkpoint}"], "give exported models, files that end in .onnx, .engine"),
+        ([], "no exported model of this fold for any backend in"),
+        (["--out", "report.html"], "the report is a .json"),
     ],
 )
-def test_the_verdict(candidate: list[list[float]], passes: bool) -> None:
-    compared = comparison([[1.0, 0.0], [0.0, 1.0]], candidate)
-    assert compared.passed == passes
-    if passes:
-        return check(compared)
-    with pytest.raises(ParityError, match="'clip-1'"):
-        check(compared)
-    return None
+def test_what_cannot_be_compared_is_refused(
+    checkpoint: Path, onnx_file: Path, store: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    given = [text.format(onnx=onnx_file, checkpoint=checkpoint) for text in arguments]
+    assert run(app, ["export", "parity", str(checkpoint), "--data", str(store), *given]) == 2
+    assert words in capsys.readouterr().err
 
 
-def test_a_label_that_flips_within_the_tolerance_fails() -> None:
-    compared = comparison([[0.50001, 0.5]], [[0.49999, 0.5]])
-    assert compared.flips == ["clip-0"]
-    with pytest.raises(ParityError, match="1 labels differ"):
-        check(compared)
+def test_without_a_store_there_is_no_proof(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give one with --data"):
+        export(checkpoint, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_differences_are_over_all_logits() -> None:
-    apart = differences(np.zeros((2, 2), np.float32), np.array([[0, 0], [1, 3]], np.float32))
-    assert (apart["max"], apart["mean"], apart["median"], apart["label_agreement"]) == (3, 1, 0.5, 0.5)
+def test_the_command_fails_and_keeps_numbers(checkpoint: Path, onnx_file: Path, store: Path, tmp_path: Path) -> None:
+    model = perturbed(onnx_file, tmp_path / "model.onnx")
+    script = Path(__file__).parents[2] / "export" / "parity.py"
+    arguments = [checkpoint, "--model", model, "--model", onnx_file, "--backends", "torch,ort", "--data", store]
+    done = subprocess.run(
+        [sys.executable, script, *map(str, arguments), "--clips", "2"],
+        env={**os.environ, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "model.onnx (fp32) does not give PyTorch's answer on 2 clips" in done.stderr
+    assert "tiny.onnx (fp32)" not in done.stderr
+    report = json.loads((tmp_path / "parity.json").read_text())
+    assert (report["passed"], [form["passed"] for form in report["forms"]]) == (False, [False, True])
+    assert report["forms"][0]["logit_difference"]["max"] == pytest.approx(1e-3, rel=0.05)
+    assert (tmp_path / "parity.svg").read_text().count("model.onnx (fp32)") == 1
 
 
 def test_a_model_of_other_classes_is_refused(checkpoint: Path, onnx_file: Path, store: Path, tmp_path: Path) -> None:
-    model = onnx.load(onnx_file)
-    contract = CONTRACT.model_copy(update={"labels": CONTRACT.labels[::-1]})
-    next(entry for entry in model.metadata_props if entry.key == contracts.KEY).value = contract.dumps()
-    onnx.save(model, tmp_path / "other.onnx")
+    other = relabelled(onnx_file, tmp_path / "other.onnx", labels=CONTRACT.labels[::-1])
     with pytest.raises(WeightsError, match="labels differ"):
-        parity(checkpoint, tmp_path / "other.onnx", store)
+        parity(checkpoint, [other], store)
 
 
 @pytest.mark.parametrize(
@@ -137,12 +226,12 @@ def test_media_that_moved_away_are_named(checkpoint: Path, onnx_file: Path, stor
         header = replace(opened.header, root=tmp_path / "gone")
         write(tmp_path / "moved.store", header, [(clip, opened.read(name))])
     with pytest.raises(DataError, match=r"1 of 1 are not there.*gone"):
-        parity(checkpoint, onnx_file, tmp_path / "moved.store")
+        parity(checkpoint, [onnx_file], tmp_path / "moved.store")
 
 
 def test_a_fold_is_not_tested_on_its_training_clips(checkpoint: Path, onnx_file: Path, store: Path) -> None:
     with pytest.raises(WeightsError, match="holds fold 1, not 2"):
-        parity(checkpoint, onnx_file, store, fold=2)
+        parity(checkpoint, [onnx_file], store, fold=2)
 
 
 def test_clips_are_spread_evenly(store: Path) -> None:
@@ -152,7 +241,16 @@ def test_clips_are_spread_evenly(store: Path) -> None:
         assert choose_clips(opened, 1, 2) == [ids[0], ids[2]]
 
 
+def test_clips_that_a_model_cannot_hear_are_left_out(store: Path) -> None:
+    heard = CONTRACT.model_copy(update={"input": "waveform", "waveform_rate": 16000})
+    strange = heard.model_copy(update={"waveform_rate": 44100})
+    with Store(store) as opened:
+        assert choose_clips(opened, 1, None, [CONTRACT, heard]) == list(opened.clips)
+        with pytest.raises(DataError, match=r"no test clip whose sound all models hear: .* 16000 Hz and 44100 Hz"):
+            choose_clips(opened, 1, None, [heard, strange])
+
+
 def test_other_weights_with_the_same_contract_do_not_pass(onnx_file: Path, store: Path, tmp_path: Path) -> None:
     save_weights(tmp_path / "other.safetensors", awake(2), CONTRACT, frozen=True)
     with pytest.raises(ParityError):
-        check(parity(tmp_path / "other.safetensors", onnx_file, store, clips=1))
+        check(parity(tmp_path / "other.safetensors", [onnx_file], store, clips=1))

@@ -38,7 +38,11 @@ def test_finished_folds_are_exported_after_the_report(real: Path, tmp_path: Path
     text, _ = begun.communicate(timeout=240)
     assert begun.returncode == 0, text
     assert "fold 1 is not finished: left out" in text
-    assert sorted(path.name for path in (run / "export").iterdir()) == ["fold-2.onnx", "fold-2.parity.json"]
+    assert sorted(path.name for path in (run / "export").iterdir()) == [
+        "fold-2.onnx",
+        "fold-2.parity.json",
+        "fold-2.parity.svg",
+    ]
     assert json.loads((run / "export" / "fold-2.parity.json").read_text())["passed"]
     assert exports.exported(run) == [2]
     again = subprocess.run(

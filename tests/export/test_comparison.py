@@ -1,0 +1,137 @@
+"""Verdicts on made-up logits."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mmadfer.errors import ParityError
+from mmadfer.export.comparison import Comparison, Form, check, differences, show
+from mmadfer.export.picture import draw
+from mmadfer.export.tolerance import TOLERANCES
+
+INF, NAN = float("inf"), float("nan")
+
+
+def compared(reference: np.ndarray, *candidates: tuple[str, np.ndarray]) -> Comparison:
+    """Clips of two classes, every second one truly of the second."""
+    names = [f"clip-{i}" for i in range(len(reference))]
+    one = reference.astype(np.float32)
+    return Comparison(
+        labels=("happy", "sad"),
+        ids=names,
+        media=[f"{name}.mp4" for name in names],
+        truth=[i % 2 for i in range(len(names))],
+        reference=Form("torch", one),
+        forms=[Form(f"{kind}.onnx", logits.astype(np.float32), kind) for kind, logits in candidates],
+        stored=one,
+    )
+
+
+def right(clips: int) -> np.ndarray:
+    """Logits that are right for every clip."""
+    return np.eye(2)[np.arange(clips) % 2]
+
+
+def flipped(clips: int, *which: int) -> np.ndarray:
+    logits = right(clips)
+    logits[list(which)] = logits[list(which), ::-1]
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("kind", "shift", "passes"),
+    [
+        ("fp32", 0.00005, True),
+        ("fp32", 0.001, False),
+        ("fp16", 0.019, True),
+        ("fp16", 0.021, False),
+        ("bf16", 0.019, True),
+        ("int8", 0.3, True),
+        ("fp8", 0.3, True),
+        *((kind, value, False) for kind in TOLERANCES for value in (NAN, INF)),
+    ],
+)
+def test_a_logit_that_moves(kind: str, shift: float, passes: bool) -> None:
+    moved = right(4)
+    moved[1, 0] += shift
+    comparison = compared(right(4), (kind, moved))
+    assert comparison.passed == passes
+    if passes:
+        return check(comparison)
+    with pytest.raises(ParityError, match=f"{kind}.onnx .* clip 'clip-1', clip-1.mp4, is furthest apart"):
+        check(comparison)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("kind", "clips", "which", "fault"),
+    [
+        ("fp32", 400, (0,), "99.75% of the labels are equal"),
+        ("fp16", 200, (0,), ""),
+        ("fp16", 200, (0, 1), "99.00% of the labels are equal"),
+        ("bf16", 200, (0,), ""),
+        ("int8", 200, (0, 1), ""),
+        ("int8", 200, (0, 1, 2, 3), "UAR differs by 2.00 points"),
+        ("int8", 200, (0, 1, 2), "UAR differs by 1.50 points"),
+        ("fp8", 100, (0, 1, 2), "97.00% of the labels are equal"),
+    ],
+)
+def test_labels_and_scores(kind: str, clips: int, which: tuple[int, ...], fault: str) -> None:
+    close = right(clips) * 1e-5  # so near to each other that labels flip within any difference
+    comparison = compared(close, (kind, flipped(clips, *which) * 1e-5))
+    assert comparison.passed == (not fault)
+    (form,) = comparison.forms
+    assert fault in " ".join(comparison.faults(form))
+    assert comparison.flips(form) == [f"clip-{i}" for i in which]
+
+
+def test_wrong_labels_that_even_out_are_found() -> None:
+    """Half of the labels of a reference that is never right: the score stays, the labels do not."""
+    wrong = right(100)[:, ::-1]
+    other = wrong.copy()
+    other[:50] = [[2.0, 2.5]] * 50
+    (form,) = compared(wrong, ("int8", other)).forms
+    assert compared(wrong, ("int8", other)).faults(form)[0].startswith("75.00% of the labels")
+
+
+def test_one_form_that_fails_does_not_hide_another() -> None:
+    far = right(4) + 1
+    comparison = compared(right(4), ("fp32", right(4)), ("fp16", far), ("int8", flipped(4, 2)))
+    assert [form["passed"] for form in comparison.to_dict()["forms"]] == [True, False, False]
+    with pytest.raises(ParityError, match=r"fp16\.onnx .*; int8\.onnx .*UAR differs by 25\.00 points"):
+        check(comparison)
+
+
+def test_differences_are_over_all_logits() -> None:
+    apart = differences(np.zeros((2, 2), np.float32), np.array([[0, 0], [1, 3]], np.float32))
+    assert (apart["max"], apart["mean"], apart["median"], apart["label_agreement"]) == (3, 1, 0.5, 0.5)
+    nothing = differences(np.zeros((2, 2), np.float32), np.array([[0, 0], [NAN, 3]], np.float32))
+    assert (nothing["max"], nothing["median"]) == (None, 1.5)  # JSON has no infinity
+
+
+def test_what_a_person_sees() -> None:
+    moved = right(4)
+    moved[2, 0] = NAN
+    comparison = compared(right(4), ("fp32", right(4)), ("int8", moved))
+    comparison.not_run["model.engine"] = "no GPU [here]"
+    text = io.StringIO()
+    show(comparison, Console(file=text, width=120))
+    told = text.getvalue()
+    assert "int8.onnx, furthest apart: clip-2 not finite, clip-0 0.00e+00" in told
+    assert "model.engine was not run: no GPU [here]" in told
+    assert ("passes" in told, "differs" in told) == (True, True)
+
+
+def test_the_picture_shows_every_form(tmp_path: Path) -> None:
+    rng, one = np.random.default_rng(0), right(60)
+    holes = one + 0.01 * rng.standard_normal(one.shape)
+    holes[3] = NAN
+    comparison = compared(one, ("fp32", one), ("fp16", one + 1e-3), ("int8", holes), ("fp8", flipped(60, 1)))
+    draw(comparison, tmp_path / "parity.svg")
+    drawn = (tmp_path / "parity.svg").read_text()
+    assert all(f"{kind}.onnx ({kind}) " in drawn for kind in ("fp32", "fp16", "int8", "fp8"))
+    assert all(words in drawn for words in ("fp32: at most 0.0001", "fp16: at most 0.02", "60 clips from file"))
+    assert "int8: at most" not in drawn
