@@ -109,8 +109,8 @@ class Reader(_Step):
             raise DataError(f"give {VIDEO}, or {IMAGES} with {SAMPLES}, {RATE} and {CROPPED}")
         count = len(given[IMAGES])
         nothing = {SAMPLES: np.zeros((count, 0), np.float32), RATE: [[0]] * count, CROPPED: [[False]] * count}
-        rest = (given.get(name, default) for name, default in nothing.items())
-        return [self._read_one(*clip) for clip in zip(given[IMAGES], *rest, strict=True)]
+        samples, rate, cropped = (given.get(name, default) for name, default in nothing.items())
+        return [self._read_one(*clip) for clip in zip(given[IMAGES], samples, rate, cropped, strict=True)]
 
     def _read_one(
         self, images: np.ndarray, samples: np.ndarray, rate: Sequence[int], cropped: Sequence[bool]

@@ -1,0 +1,244 @@
+"""The model repository's files, and what is refused; test_triton_server.py serves them."""
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from export_setup import CONTRACT, clips
+
+from mmadfer.contract import Contract, loads
+from mmadfer.errors import ConfigError, DataError, MissingDependencyError, WeightsError
+from mmadfer.export import external, to_triton
+from mmadfer.export.to_onnx import to_onnx
+from mmadfer.export.triton_configs import Serving, configs, text
+from mmadfer.runtime.backends import OrtBackend
+from mmadfer.runtime.engines import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.runtime.triton import wav
+
+schema = pytest.importorskip("tritonclient.grpc.model_config_pb2")
+text_format = pytest.importorskip("google.protobuf.text_format")
+MODELS = ("mmadfer", "mmadfer_frames", "mmadfer_label", "mmadfer_model", "mmadfer_read")
+
+
+def config(repository: Path, model: str) -> Any:
+    """A written configuration, as Triton's schema reads it."""
+    return text_format.Parse((repository / model / "config.pbtxt").read_text(), schema.ModelConfig())
+
+
+def tensors(given: Any) -> dict[str, tuple[str, list[int]]]:
+    return {one.name: (schema.DataType.Name(one.data_type), list(one.dims)) for one in given}
+
+
+@pytest.fixture(scope="module")
+def repository(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return to_triton.to_triton(onnx_file, tmp_path_factory.mktemp("triton") / "repo")
+
+
+def engine_in(folder: Path, flavour: str, batch: tuple[int, int, int] = (1, 2, 4)) -> Path:
+    """A file with the sidecar of an engine; Triton's part needs no more of it."""
+    path = folder / "tiny.engine"
+    path.write_bytes(b"engine")
+    sidecar = Sidecar(
+        flavour=flavour, version="10.16.1.11", precision="fp16", batch=batch, version_compatible=True,
+        hardware_compatible=False, onnx_sha256="", seconds=1.0, contract=CONTRACT.model_copy(update={"batch": batch}),
+        engine_sha256="6c126c89d37f9d2a0f5b3a7ea49efb7ef0d1ce5d9aec5b6e1e7f0b6f8a1d0f6e",
+    )  # fmt: skip
+    from mmadfer.files import sha256
+
+    write_sidecar(path, sidecar.model_copy(update={"engine_sha256": sha256(path)}))
+    return path
+
+
+def test_every_model_has_a_configuration_of_its_own_name(repository: Path) -> None:
+    assert sorted(one.name for one in repository.iterdir() if one.is_dir()) == list(MODELS)
+    for model in MODELS:
+        assert config(repository, model).name == model
+        assert (repository / model / "1").is_dir()
+        assert config(repository, model).max_batch_size == 32
+
+
+def test_the_graph_is_served_by_onnx_runtime_with_its_ports_and_batch(repository: Path, onnx_file: Path) -> None:
+    found = config(repository, "mmadfer_model")
+    assert found.backend == "onnxruntime"
+    assert tensors(found.input) == {"frames": ("TYPE_UINT8", [4, 3, 32, 32]), "fbank": ("TYPE_FP32", [1, 512, 128])}
+    assert tensors(found.output) == {"logits": ("TYPE_FP32", [4])}
+    assert list(found.dynamic_batching.preferred_batch_size) == [8, 32]
+    assert found.dynamic_batching.max_queue_delay_microseconds == 5000
+    assert [(one.kind, one.count) for one in found.instance_group] == [(schema.ModelInstanceGroup.KIND_CPU, 1)]
+    assert (repository / "mmadfer_model/1/model.onnx").read_bytes() == onnx_file.read_bytes()
+
+
+def test_every_tensor_of_an_ensemble_is_one_of_its_steps(repository: Path) -> None:
+    for name in ("mmadfer", "mmadfer_frames"):
+        whole = config(repository, name)
+        known = tensors(whole.input)
+        for step in whole.ensemble_scheduling.step:
+            model = config(repository, step.model_name)
+            given, made = tensors(model.input), tensors(model.output)
+            assert {step.input_map[key]: given[key] for key in step.input_map}.items() <= known.items()
+            known |= {step.output_map[key]: made[key] for key in step.output_map}
+        assert tensors(whole.output).items() <= known.items()
+
+
+def test_labels_and_contract_go_with_it(repository: Path) -> None:
+    for model in ("mmadfer", "mmadfer_frames", "mmadfer_label"):
+        (output,) = (one for one in config(repository, model).output if one.name == "probabilities")
+        assert (repository / model / output.label_filename).read_text().split() == list(CONTRACT.labels)
+    assert loads((repository / "mmadfer_read/1/contract.json").read_text()).labels == CONTRACT.labels
+
+
+def test_the_client_asks_for_the_model_by_its_name(onnx_file: Path, tmp_path: Path) -> None:
+    written = to_triton.to_triton(onnx_file, tmp_path / "repo", name="faces.v2")
+    assert 'MODEL = "faces.v2"' in (written / "client.py").read_text()
+    assert config(written, "faces.v2").ensemble_scheduling.step[0].model_name == "faces.v2_read"
+
+
+def test_samples_come_with_lengths_that_only_the_graph_takes_without_a_dimension() -> None:
+    contract = CONTRACT.model_copy(update={"input": "waveform", "waveform_rate": 16000})
+    for backend, bare in (("onnxruntime", True), ("python", False)):
+        made = configs("m", contract, Serving(backend, (1, 1, 1)))  # type: ignore[arg-type]
+        parsed = text_format.Parse(text(made["m_model"]), schema.ModelConfig())
+        assert tensors(parsed.input)["lengths"] == ("TYPE_INT64", [1])
+        assert parsed.input[2].HasField("reshape") is bare
+        assert not parsed.HasField("dynamic_batching")  # of one clip
+
+
+def test_an_engine_of_tensorrt_is_a_plan(tmp_path: Path) -> None:
+    path = engine_in(tmp_path, "tensorrt")
+    written = to_triton.to_triton(path, tmp_path / "repo", instances=2)
+    found = config(written, "mmadfer_model")
+    assert (found.backend, found.max_batch_size) == ("tensorrt", 4)
+    assert [(one.kind, one.count) for one in found.instance_group] == [(schema.ModelInstanceGroup.KIND_GPU, 2)]
+    assert [file.name for file in (written / "mmadfer_model/1").iterdir()] == ["model.plan"]
+
+
+def test_an_engine_of_tensorrt_rtx_is_computed_by_mmadfer(tmp_path: Path) -> None:
+    path = engine_in(tmp_path, "rtx")
+    written = to_triton.to_triton(path, tmp_path / "repo")
+    assert config(written, "mmadfer_model").backend == "python"
+    assert "import Model as TritonPythonModel" in (written / "mmadfer_model/1/model.py").read_text()
+    assert read_sidecar(written / "mmadfer_model/1/model.engine") == read_sidecar(path)
+    with pytest.raises(ConfigError, match="Triton cannot load"):
+        to_triton.to_triton(path, tmp_path / "other", backend="tensorrt")
+
+
+def test_what_is_served_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    to_triton.export(engine_in(tmp_path, "tensorrt"), tmp_path / "repo")
+    told = capsys.readouterr().out
+    assert f"tritonserver --model-repository={tmp_path / 'repo'} --backend-config=tensorrt,version-compat" in told
+
+
+def test_an_engine_that_wants_several_clips_is_refused(tmp_path: Path) -> None:
+    path = engine_in(tmp_path, "tensorrt", batch=(2, 4, 8))
+    with pytest.raises(ConfigError, match="--batch 1 4 8"):
+        to_triton.to_triton(path, tmp_path / "repo")
+
+
+def test_weights_beside_the_graph_come_along(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "ONE_FILE", 1000)
+    graph = to_onnx(checkpoint, tmp_path / "large.onnx")
+    written = to_triton.to_triton(graph, tmp_path / "repo") / "mmadfer_model/1"
+    assert {file.suffix for file in written.iterdir()} == {".onnx", ".data"}
+    shutil.move(graph, tmp_path / "away.onnx")
+    expected, found = OrtBackend(tmp_path / "away.onnx"), OrtBackend(written / "model.onnx")
+    assert np.array_equal(found.logits(*clips(2)), expected.logits(*clips(2)))
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "a b", "ä", "x" * 65])
+def test_a_name_that_is_no_folder_is_refused(onnx_file: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="--name"):
+        to_triton.to_triton(onnx_file, tmp_path / "repo", name=name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"backend": "tensorrt"}, "cannot load"),
+        ({"backend": "pytorch"}, "give one of onnxruntime, tensorrt, python"),
+        ({"device": "tpu"}, "cpu or cuda"),
+        ({"instances": 0}, "--instances 0"),
+        ({"readers": 10**6}, "--readers 1000000"),
+        ({"delay": float("nan")}, "--delay nan"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(onnx_file: Path, tmp_path: Path, options: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        to_triton.to_triton(onnx_file, tmp_path / "repo", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_lies_there_is_left_alone(onnx_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "repo").mkdir()
+    to_triton.to_triton(onnx_file, tmp_path / "repo")  # an empty folder is no loss
+    before = sorted(tmp_path.rglob("*"))
+    for out in ("repo", "repo/client.py"):
+        with pytest.raises(ConfigError, match="is there already"):
+            to_triton.to_triton(onnx_file, tmp_path / out)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="is there already"):
+        to_triton.to_triton(onnx_file, tmp_path / "link")
+    (tmp_path / "link").unlink()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_repository_is_whole_or_not_there(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(to_triton.shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space"):
+        to_triton.to_triton(onnx_file, tmp_path / "repo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_product_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no graph")
+    damaged = engine_in(tmp_path, "tensorrt")
+    damaged.write_bytes(b"other")
+    for source, told in ((checkpoint, "neither"), (tmp_path / "bad.onnx", "whole ONNX"), (damaged, "damaged")):
+        with pytest.raises(WeightsError, match=told):
+            to_triton.to_triton(source, tmp_path / "repo")
+    assert not (tmp_path / "repo").exists()
+    sidecar_path(damaged).unlink()
+    with pytest.raises(WeightsError, match="sidecar|readable"):
+        to_triton.to_triton(damaged, tmp_path / "repo")
+
+
+def test_a_configuration_that_triton_does_not_know_is_refused() -> None:
+    for wrong in ({"bogus": 1}, {"max_batch_size": "many"}, {"input": [{"data_type": "TYPE_UINT7"}]}):
+        with pytest.raises(ConfigError, match="schema"):
+            text({"name": "x"} | wrong)
+
+
+def test_without_tritonclient_the_extra_is_named(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(module: str) -> Any:
+        raise ModuleNotFoundError(name=module.partition(".")[0])
+
+    monkeypatch.setattr(
+        "mmadfer.optional.import_module", lambda name: __import__(name) if "onnx" in name else absent(name)
+    )
+    with pytest.raises(MissingDependencyError, match=r"mmadfer\[triton\]"):
+        to_triton.to_triton(onnx_file, tmp_path / "repo")
+
+
+def test_sound_that_is_handed_on_keeps_every_bit() -> None:
+    samples = np.random.default_rng(0).standard_normal(1001).astype(np.float32)
+    with av.open(io.BytesIO(wav(samples, 22_050))) as container:
+        assert container.streams.audio[0].rate == 22_050
+        found = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert np.array_equal(found, samples)
+    for rate in (0, -1, 10**7):
+        with pytest.raises(DataError, match="rate"):
+            wav(samples, rate)
+
+
+def test_an_older_contract_without_a_batch_gets_the_usual_one(repository: Path) -> None:
+    assert Contract.model_validate_json(CONTRACT.dumps()).batch is None
+    assert to_triton.BATCH == (1, 8, 32)
