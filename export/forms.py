@@ -14,6 +14,7 @@ from mmadfer.export.precision import widened
 from mmadfer.files import sha256
 from mmadfer.optional import need
 from mmadfer.runtime.backends import BACKENDS, SUFFIXES
+from mmadfer.runtime.device import parse as parse_device
 from mmadfer.runtime.engines import read_sidecar
 from mmadfer.runtime.recogniser import Recogniser
 
@@ -165,7 +166,8 @@ def load(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[li
 
 def _load(path: Path, device: str) -> Candidate:
     try:
-        return Candidate(path, Recogniser(path, device=device))
+        where = device if _backend(path) == "onnxruntime" else parse_device(device).torch
+        return Candidate(path, Recogniser(path, device=where))
     except WeightsError:
         if _backend(path) != "onnxruntime" or _contract(path).arithmetic != "bf16":
             raise

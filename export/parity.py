@@ -29,6 +29,7 @@ from mmadfer.export.forms import Candidate
 from mmadfer.export.quantisation import EIGHTS
 from mmadfer.export.to_onnx import CALIBRATED, to_onnx
 from mmadfer.files import write_json
+from mmadfer.runtime.device import parse
 from mmadfer.runtime.inputs import Inputs, from_clip, from_record, seen_frames
 from mmadfer.runtime.recogniser import Recogniser
 
@@ -253,8 +254,9 @@ def parity(
 
 def _reference(path: Path | str, fold: int | None, device: str) -> Recogniser:
     """PyTorch's model, which computes in float32 in full: on a GPU, convolutions else lose digits."""
-    reference = Recogniser(path, "torch", fold, "cuda" if device.startswith("tensorrt") else device)
-    if device != "cpu":
+    where = parse(device)
+    reference = Recogniser(path, "torch", fold, where.torch)
+    if where.gpu:
         import torch
 
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

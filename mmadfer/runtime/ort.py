@@ -52,7 +52,7 @@ def _session(path: Path, device: Device) -> Any:
     wanted = PROVIDERS[device.kind]
     if wanted[0] not in ort.get_available_providers():
         raise MissingDependencyError(_no_provider(device, wanted[0]))
-    given = [(name, {"device_id": device.index} if name != PROVIDERS["cpu"][0] else {}) for name in wanted]
+    given = [(name, _settings(name, device)) for name in wanted]
     try:
         with warnings.catch_warnings(action="ignore"):  # about the provider; the check below says more
             session = _open(ort, path, given)
@@ -78,6 +78,13 @@ def _open(ort: Any, path: Path, providers: list[Any]) -> Any:
     options = _options(ort)
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # it would fuse fp8 into kernels of int8
     return ort.InferenceSession(str(path), options, providers=providers)
+
+
+def _settings(provider: str, device: Device) -> dict[str, Any]:
+    if provider == "CPUExecutionProvider":
+        return {}
+    exact = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}  # else float32 has digits of 10 bits there
+    return {"device_id": device.index, **exact}
 
 
 def _no_provider(device: Device, provider: str) -> str:

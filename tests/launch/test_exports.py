@@ -45,17 +45,26 @@ def test_finished_folds_are_exported_after_the_report(real: Path, tmp_path: Path
     ]
     assert json.loads((run / "export" / "fold-2.parity.json").read_text())["passed"]
     assert exports.exported(run) == [2]
-    again = subprocess.run(
-        [sys.executable, "-m", "mmadfer.cli", "export", "run", str(run)],
+    again = _export("run", run)
+    assert again.returncode == 0, again.stderr
+    assert "fold-2.onnx is there" in again.stdout
+    proven = _export("parity", run, "--fold", "2", "--backends", "torch,ort")  # on the run's own store
+    assert proven.returncode == 0, proven.stderr
+    assert json.loads((run / "export" / "parity.json").read_text())["forms"][0]["file"] == "fold-2.onnx"
+    refused = _export("parity", run, "--fold", "2", "--backends", "torch,ort,trt")
+    assert (refused.returncode, "for tensorrt in" in refused.stderr) == (2, True)
+    (run / "export" / "fold-2.parity.json").unlink()  # the proof was lost: it counts no more
+    assert exports.exported(run) == []
+
+
+def _export(what: str, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mmadfer.cli", "export", what, str(run), *options],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert again.returncode == 0, again.stderr
-    assert "fold-2.onnx is there" in again.stdout
-    (run / "export" / "fold-2.parity.json").unlink()  # the proof was lost: it counts no more
-    assert exports.exported(run) == []
 
 
 def test_nothing_finished_is_said(config: Path, tmp_path: Path) -> None:
