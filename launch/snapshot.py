@@ -10,7 +10,7 @@ from mmadfer.errors import MmadferError
 
 PACKAGES = {"mmadfer": "mmadfer", "mmadfer.launch": "mmadfer/launch", "mmadfer.export": "mmadfer/export"}
 """Packages, and where they lie in the copy: there `mmadfer` is one plain folder."""
-_KEPT = (".py", ".yaml", ".typed")
+_KEPT = (".py", ".yaml", ".typed", ".onnx", ".safetensors")  # the last two: the face detector's
 
 
 def sources() -> dict[str, Path]:
