@@ -24,7 +24,7 @@ WHEELS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4")
 """The server is 2.51, whose Python backend crashes with NumPy 2."""
 FOLDER = Path(__file__).parents[2] / "build/triton"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-ONNXRUNTIME = '''"""In place of the ONNX Runtime backend, which no wheel has: the library, fed with what Triton gives."""
+ONNXRUNTIME = '''"""In place of the ONNX Runtime backend, which no wheel has: its library."""
 
 from pathlib import Path
 
