@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.export import external, triton_client
+from mmadfer.export import external
 from mmadfer.export.graphs import read_contract
 from mmadfer.export.triton_configs import LABELS, Backend, Serving, configs, text
 from mmadfer.files import sync
@@ -36,6 +36,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 CLASSES = {"read": "Reader", "model": "Model", "label": "Namer"}
 """Step -> class of mmadfer.runtime.triton."""
 MODEL_PY = '"""Written by mmadfer."""\n\nfrom mmadfer.runtime.triton import {} as TritonPythonModel  # noqa: F401\n'
+CLIENT = Path(__file__).with_name("triton_client.py")
 MOST = 4096
 """Processes or copies; a larger number is a slip."""
 
@@ -90,10 +91,7 @@ def to_triton(
             _write_model(folder / model, text(config), model.removeprefix(name).lstrip("_"), contract, served)
         _copy(source, files, folder / f"{name}_model" / "1", served.backend)
         _write(
-            folder / "client.py",
-            Path(triton_client.__file__)
-            .read_text(encoding="utf-8")
-            .replace(f'MODEL = "{triton_client.MODEL}"', f'MODEL = "{name}"'),
+            folder / "client.py", CLIENT.read_text(encoding="utf-8").replace('MODEL = "mmadfer"', f'MODEL = "{name}"')
         )
     return out
 

@@ -108,7 +108,11 @@ class Reader(_Step):
         if IMAGES not in given:
             raise DataError(f"give {VIDEO}, or {IMAGES} with {SAMPLES}, {RATE} and {CROPPED}")
         count = len(given[IMAGES])
-        nothing = {SAMPLES: np.zeros((count, 0), np.float32), RATE: [[0]] * count, CROPPED: [[False]] * count}
+        nothing: dict[str, Any] = {
+            SAMPLES: np.zeros((count, 0), np.float32),
+            RATE: [[0]] * count,
+            CROPPED: [[False]] * count,
+        }
         samples, rate, cropped = (given.get(name, default) for name, default in nothing.items())
         return [self._read_one(*clip) for clip in zip(given[IMAGES], samples, rate, cropped, strict=True)]
 

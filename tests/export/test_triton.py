@@ -2,6 +2,8 @@
 
 import io
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,16 @@ import numpy as np
 import pytest
 from export_setup import CONTRACT, clips
 
+from mmadfer.cli import app, run
 from mmadfer.contract import loads
-from mmadfer.errors import ConfigError, DataError, MissingDependencyError, WeightsError
+from mmadfer.errors import ConfigError, DataError, WeightsError
 from mmadfer.export import external, to_triton
 from mmadfer.export.to_onnx import to_onnx
 from mmadfer.export.triton_configs import Serving, configs, text
 from mmadfer.files import sha256
 from mmadfer.runtime.backends import OrtBackend
 from mmadfer.runtime.engines import Sidecar, read_sidecar, sidecar_path, write_sidecar
-from mmadfer.runtime.triton import wav
+from mmadfer.runtime.triton import Model, wav
 
 schema = pytest.importorskip("tritonclient.grpc.model_config_pb2")
 text_format = pytest.importorskip("google.protobuf.text_format")
@@ -214,17 +217,14 @@ def test_a_configuration_that_triton_does_not_know_is_refused() -> None:
             text({"name": "x"} | wrong)
 
 
-def test_without_tritonclient_the_extra_is_named(
-    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def absent(module: str) -> Any:
-        raise ModuleNotFoundError(name=module.partition(".")[0])
-
-    monkeypatch.setattr(
-        "mmadfer.optional.import_module", lambda name: __import__(name) if "onnx" in name else absent(name)
-    )
-    with pytest.raises(MissingDependencyError, match=r"mmadfer\[triton\]"):
-        to_triton.to_triton(onnx_file, tmp_path / "repo")
+def test_without_tritonclient_the_extra_is_named(onnx_file: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['tritonclient'] = None; from mmadfer.cli import app, run; sys.exit(run(app))"
+    command = [sys.executable, "-c", code, "export", "triton", onnx_file, "--out", tmp_path / "repo"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "mmadfer[triton]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_sound_that_is_handed_on_keeps_every_bit() -> None:
@@ -236,3 +236,27 @@ def test_sound_that_is_handed_on_keeps_every_bit() -> None:
     for rate in (0, -1, 10**7):
         with pytest.raises(DataError, match="rate"):
             wav(samples, rate)
+
+
+def test_mmadfers_own_step_takes_lengths_with_a_dimension(checkpoint: Path, tmp_path: Path) -> None:
+    graph = to_onnx(checkpoint, tmp_path / "w.onnx", input="waveform", rate=16_000)
+    written = to_triton.to_triton(graph, tmp_path / "repo", backend="python")
+    step, backend = Model(), OrtBackend(graph)
+    step.start(written / "mmadfer_model/1", {"model_instance_kind": "CPU", "model_instance_device_id": "0"})
+    samples = np.random.default_rng(1).standard_normal((3, backend.contract.samples)).astype(np.float32)
+    frames, lengths = clips(3)[0], np.array([20_000, 0, 9_000])
+    found = step.work({"frames": frames, "waveform": samples, "lengths": lengths[:, None]})["logits"]
+    assert found == pytest.approx(backend.logits(frames, samples, lengths), abs=1e-5)
+
+
+def test_the_command_says_what_comes_next_or_what_is_wrong(
+    onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", "triton", str(onnx_file), "--out", str(tmp_path / "repo"), "--device", "cuda", "--delay", "20"]
+    assert run(app, command) == 0
+    assert f"tritonserver --model-repository={tmp_path / 'repo'}\n" in capsys.readouterr().out
+    found = config(tmp_path / "repo", "mmadfer_model")
+    assert found.instance_group[0].kind == schema.ModelInstanceGroup.KIND_GPU
+    assert found.dynamic_batching.max_queue_delay_microseconds == 20_000
+    assert run(app, command) == 2
+    assert "is there already" in capsys.readouterr().err

@@ -144,7 +144,10 @@ def serving(place: Path, *repositories: Path) -> Iterator[Server]:
             yield server
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _ports() -> list[int]:
