@@ -97,8 +97,8 @@ def test_exported_model_predicts_what_the_run_predicts(there: Path) -> None:
     store = Store(there / "toy.store")
     clip = store.fold(1)[0]
     video = store.media(clip)
-    mmadfer("predict", video, "--model", model, "--json", there / "p.json", "--csv", there / "p.csv")
-    mmadfer("predict", video, "--model", there / "run", "--fold", 1, "--json", there / "t.json")
+    mmadfer("predict", video, "--model", model, "--out", there / "p.json", "--out", there / "p.csv")
+    mmadfer("predict", video, "--model", there / "run", "--fold", 1, "--out", there / "t.json")
     onnx, torch = (json.loads((there / name).read_text())[0] for name in ("p.json", "t.json"))
     assert onnx["label"] == torch["label"]
     assert onnx["probabilities"] == pytest.approx(torch["probabilities"], abs=1e-5)
