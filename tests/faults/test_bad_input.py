@@ -104,7 +104,7 @@ def test_error_names_the_thing_and_exits_with_2(name: str, here: Path, capsys: p
 def test_a_video_that_cannot_be_read_is_named(
     video: str, here: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(cli.app, ["predict", video, "--model", str(model), "--json", "out.json"]) == 2
+    assert cli.run(cli.app, ["predict", video, "--model", str(model), "--out", "out.json"]) == 2
     told = capsys.readouterr()
     assert video in told.err + told.out
 
