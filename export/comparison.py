@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from mmadfer.errors import ParityError
 from mmadfer.export.tolerance import TOLERANCES, Tolerance
@@ -201,7 +201,9 @@ def _scores_table(report: dict[str, Any]) -> Table:
 
 
 def _differences_table(report: dict[str, Any]) -> Table:
-    table = Table("logits - torch", "in", "max", "mean", "median", "99 %", "labels equal", "", title="Differences")
+    table = Table(Column("logits - torch", overflow="fold"), title="Differences")
+    for title in ("in", "max", "mean", "median", "99 %", "labels", ""):
+        table.add_column(title, no_wrap=True)
     for form in report["forms"]:
         verdict = "[green]passes" if form["passed"] else "[red]differs"
         table.add_row(escape(form["name"]), form["arithmetic"], *_numbers(form["logit_difference"]), verdict)
@@ -215,4 +217,4 @@ def _numbers(found: dict[str, float | None]) -> Sequence[str]:
 
 
 def _number(value: float | None) -> str:
-    return NOT_A_NUMBER if value is None else f"{value:.2e}"
+    return NOT_A_NUMBER if value is None else f"{value:.1e}"

@@ -118,10 +118,11 @@ def test_what_a_person_sees() -> None:
     comparison = compared(right(4), ("fp32", right(4)), ("int8", moved))
     comparison.not_run["model.engine"] = "no GPU [here]"
     text = io.StringIO()
-    show(comparison, Console(file=text, width=120))
+    show(comparison, Console(file=text, width=80))
     told = text.getvalue()
-    assert "int8.onnx, furthest apart: clip-2 not finite, clip-0 0.00e+00" in told
+    assert "int8.onnx, furthest apart: clip-2 not finite, clip-0 0.0e+00" in told
     assert "model.engine was not run: no GPU [here]" in told
+    assert "…" not in told  # nothing is cut off, not in 80 columns either
     assert ("passes" in told, "differs" in told) == (True, True)
 
 
