@@ -91,10 +91,11 @@ def peaks(proto: Any, clips: Iterable[dict[str, np.ndarray]], names: Sequence[st
     """
     onnx = need("onnx", extra="export")
     probed, ends = _copy(proto), [f"{name}:peak" for name in names]
-    for name, end in zip(names, ends, strict=True):
+    # Inside the graph, and the last tensor first: in this order ONNX Runtime holds one at a time (all: 8 GB for ViT-B).
+    for name, end in zip(reversed(names), reversed(ends), strict=True):
         absolute = onnx.helper.make_node("Abs", [name], [f"{name}:absolute"])
         largest = onnx.helper.make_node("ReduceMax", [f"{name}:absolute"], [end], keepdims=0)
-        probed.graph.node.extend([absolute, largest])  # inside the graph, so that memory holds one tensor at a time
+        probed.graph.node.extend([absolute, largest])
     rows = [np.stack(row) for row in _outputs(probed, clips, ends)]
     return dict(zip(names, np.max(rows, axis=0).tolist(), strict=True))
 

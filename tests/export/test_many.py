@@ -200,7 +200,7 @@ def test_a_warm_recogniser_has_done_all_that_is_done_once(onnx_file: Path, video
     [
         (0, np.zeros((1, 4, 3, 32, 32), np.float32), "frames is float32"),
         (0, np.zeros((1, 4, 3, 32, 31), np.uint8), r"frames is uint8 \(1, 4, 3, 32, 31\)"),
-        (0, np.zeros((0, 4, 3, 32, 32), np.uint8), "at least 1"),
+        (0, np.zeros((0, 4, 3, 32, 32), np.uint8), "one batch B >= 1"),
         (1, np.zeros((2, 1, 512, 128), np.float32), "one batch"),
         (1, np.zeros((1, 512, 128), np.float32), "fbank is float32"),
         (1, np.zeros((1, 1, 512, 128)), "fbank is float64"),
