@@ -2,9 +2,10 @@
 
 `python export/parity.py RUN --backends torch,ort,trt --data STORE` (also `mmadfer export parity`) reads the media files
 that the store names, decodes each once, and feeds every form of the model with it: decoding, faces, sampling, resizing
-and the filter bank are the code that predicts, so what is compared is what can differ. It also predicts from the stored
-record, to show how far file and store are apart. Each form has the tolerance of the numbers that it computes in
-(mmadfer.export.tolerance).
+and the filter bank are the code that predicts, run once for all forms, with faces found by PyTorch. What differs by the
+detector's engine (an install without PyTorch uses ONNX Runtime) or by the size of a batch is not seen here. It also
+predicts from the stored record, to show how far file and store are apart; that has no bound. Each form has the
+tolerance of the numbers that it computes in (mmadfer.export.tolerance).
 """
 
 import sys

@@ -1,7 +1,9 @@
 """Work done ahead of the one who waits for it: in several threads, in order, with a bound on what lies ready."""
 
+import atexit
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -13,6 +15,8 @@ R = TypeVar("R")
 
 WAIT = 0.1
 """Seconds after which a thread with something to hand over looks whether anybody still wants it."""
+LEAVE = 10.0
+"""Seconds that threads have to leave the code of a decoder: a process that ends over them is aborted."""
 _END = object()
 
 
@@ -49,25 +53,34 @@ class _Stream(Generic[R]):
 
 
 class _Threads:
-    """At most `most` threads, started as there is work; the end of the process does not wait for them."""
+    """At most `most` threads, started as there is work. They are ended by `end`, which also the process does."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._started = most, 0
+    def __init__(self, most: int, stop: threading.Event) -> None:
+        self._most, self._stop, self._started = most, stop, list[threading.Thread]()
         self._todo = queue.SimpleQueue[Callable[[], None] | None]()
+        atexit.register(self.end)
 
     def submit(self, work: Callable[[], None]) -> None:
         self._todo.put(work)
-        if self._started < self._most:
-            self._started += 1
-            threading.Thread(target=self._run, name=f"read-{self._started}", daemon=True).start()
+        if len(self._started) < self._most:
+            self._started.append(threading.Thread(target=self._run, name=f"read-{len(self._started)}", daemon=True))
+            self._started[-1].start()
 
     def _run(self) -> None:
         for work in iter(self._todo.get, None):
-            work()
+            if not self._stop.is_set():
+                work()
 
     def end(self) -> None:
-        for _ in range(self._started):
+        """Take no more, and wait until each thread has left what it is at, LEAVE seconds at most."""
+        atexit.unregister(self.end)
+        self._stop.set()
+        for _ in self._started:
             self._todo.put(None)
+        end = time.monotonic() + LEAVE
+        for thread in self._started:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, end - time.monotonic()))
 
 
 def ahead(
@@ -84,7 +97,8 @@ def ahead(
     Yields:
         each task with its results, in the order of the tasks. The results must be taken before the next task.
     """
-    stop, streams, rest, threads = threading.Event(), deque[tuple[T, _Stream[R]]](), iter(tasks), _Threads(jobs)
+    stop, streams, rest = threading.Event(), deque[tuple[T, _Stream[R]]](), iter(tasks)
+    threads = _Threads(jobs, stop)
 
     def give() -> None:
         while len(streams) <= jobs:
@@ -102,5 +116,4 @@ def ahead(
             yield streams.popleft()
             give()
     finally:
-        stop.set()
         threads.end()

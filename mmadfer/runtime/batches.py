@@ -37,7 +37,7 @@ class Batches:
         """Logits float32 (clips, C), computed `batch` clips at a time.
 
         Raises:
-            MmadferError: the memory does not hold even one clip.
+            MmadferError: the memory does not hold even one clip, or a logit is not a finite number.
         """
         size, done = min(batch or self.usual, self._most or sys.maxsize), list[np.ndarray]()
         while clips:
@@ -50,7 +50,16 @@ class Batches:
                 size = self._most = _fewer(len(some), error)
                 continue
             clips = clips[len(some) :]
-        return np.concatenate(done)
+        return self._finite(np.concatenate(done))
+
+    def _finite(self, logits: np.ndarray) -> np.ndarray:
+        if not np.isfinite(logits).all():  # else the first label would be told, as if it were meant
+            kind = self.backend.contract.arithmetic
+            raise MmadferError(
+                f"the model computes in {kind}, and gave a logit that is not a finite number: the file is damaged, or "
+                "its numbers are too small for it. Export it anew, with --precision fp32 or with --data STORE"
+            )
+        return logits
 
 
 def _fewer(tried: int, error: Exception) -> int:

@@ -23,7 +23,7 @@ class CudaError(RuntimeError):
         self.code = code
 
 
-def library() -> Any:
+def bindings() -> Any:
     """The bindings of CUDA's runtime library.
 
     Raises:
@@ -41,7 +41,7 @@ def call(name: str, *arguments: Any) -> Any:
     Raises:
         CudaError: a status other than success.
     """
-    cuda = library()
+    cuda = bindings()
     status, *values = getattr(cuda, name)(*arguments)
     if status != cuda.cudaError_t.cudaSuccess:
         raise CudaError(status.name, cuda.cudaGetErrorString(status)[1].decode())
@@ -78,7 +78,7 @@ class Buffer:
         self.address: int = call("cudaMalloc", size)
         self._host: int | None = None
         held.append(self)
-        self._host = call("cudaHostAlloc", size, library().cudaHostAllocDefault)
+        self._host = call("cudaHostAlloc", size, bindings().cudaHostAllocDefault)
         flat = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self._host))
         self.array: np.ndarray = flat.view(kind).reshape(shape)
 
@@ -88,12 +88,12 @@ class Buffer:
 
     def upload(self, stream: Any, shape: tuple[int, ...]) -> None:
         """Copy an array of this shape to the GPU, in the stream's turn."""
-        kind = library().cudaMemcpyKind.cudaMemcpyHostToDevice
+        kind = bindings().cudaMemcpyKind.cudaMemcpyHostToDevice
         call("cudaMemcpyAsync", self.address, self._host, self._bytes(shape), kind, stream)
 
     def download(self, stream: Any, shape: tuple[int, ...]) -> None:
         """Copy an array of this shape from the GPU, in the stream's turn."""
-        kind = library().cudaMemcpyKind.cudaMemcpyDeviceToHost
+        kind = bindings().cudaMemcpyKind.cudaMemcpyDeviceToHost
         call("cudaMemcpyAsync", self._host, self.address, self._bytes(shape), kind, stream)
 
     def _bytes(self, shape: tuple[int, ...]) -> int:
@@ -109,7 +109,7 @@ class Buffer:
 @contextmanager
 def captured(stream: Any) -> Iterator[list[Any]]:
     """Record what the block puts into the stream, without doing it; the list then holds the graph to launch."""
-    cuda, graphs = library(), list[Any]()
+    cuda, graphs = bindings(), list[Any]()
     call("cudaStreamBeginCapture", stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
     try:
         yield graphs

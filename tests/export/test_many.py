@@ -1,5 +1,7 @@
 """Many videos and many threads with one model: the same answers in the same order, whatever fails in between."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -368,3 +370,34 @@ def heard_nothing(recogniser: Recogniser) -> tuple[np.ndarray, ...]:
     from mmadfer.runtime.inputs import empty
 
     return empty(recogniser.contract)
+
+
+LEAVING = """
+import sys, time
+from mmadfer.runtime.ahead import ahead
+
+def work(task):
+    try:
+        for step in range(1000):
+            time.sleep(0.2)
+            yield step
+    finally:
+        sys.stdout.write("left\\n")
+
+found = ahead(range(9), work, jobs=2, depth=1)
+next(iter(next(found)[1]))
+"""
+
+
+def test_a_process_does_not_end_over_its_readers() -> None:
+    for end, code in (("", 0), ("found.close()", 0), ("raise SystemExit(3)", 3)):
+        done = subprocess.run([sys.executable, "-c", LEAVING + end], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout.split(), done.stderr) == (code, ["left"] * 2, "")
+
+
+def test_logits_that_are_no_numbers_are_told(onnx_file: Path) -> None:
+    batches = Batches(Recogniser(onnx_file).backend, "cpu")
+    frames, fbank = clips(1)
+    assert np.isfinite(batches.logits([(frames, fbank)])).all()
+    with pytest.raises(MmadferError, match="computes in fp32, and gave a logit that is not a finite number"):
+        batches.logits([(frames, fbank * np.float32("nan"))])

@@ -161,8 +161,8 @@ def test_batches_are_parted_and_filled(count: int, sizes: list[tuple[int, int]])
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Cuda:
-    simulated = Cuda(cuda.library())
-    monkeypatch.setattr(cuda, "library", lambda: simulated)
+    simulated = Cuda(cuda.bindings())
+    monkeypatch.setattr(cuda, "bindings", lambda: simulated)
     return simulated
 
 

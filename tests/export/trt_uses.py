@@ -86,8 +86,8 @@ def refused(real: object, onnx: Path, ranges: dict) -> set[str]:
 
 def running(real: object, onnx: Path) -> set[str]:
     """Batches of several sizes, from a double of the engine that computes as the ONNX model."""
-    device = Cuda(cuda.library())
-    with mock.patch.object(cuda, "library", return_value=device):
+    device = Cuda(cuda.bindings())
+    with mock.patch.object(cuda, "bindings", return_value=device):
         trt, backend = api(real, onnx, device), OrtBackend(onnx)
         engine = deserialised(trt, b"plan", trusted=True)
         execution = Execution(*context_of(trt, engine), backend.contract, 4)
