@@ -173,7 +173,7 @@ def export(
         ParityError: the exported model is beyond the tolerance of its precision; what was at `out` stays.
         ConfigError: options that do not go together, or no store is known.
         WeightsError, DataError: the model, the store or a clip cannot be used.
-        MissingDependencyError: a package of `mmadfer[export]` is missing.
+        MissingDependencyError: a package of extra `export` is missing.
     """
     picture.ready()
     out, data = Path(out), own_store(path) if data is None else data

@@ -25,7 +25,6 @@ LARGEST_NORM = 128.0
 """The same for LayerNorm, which squares: 256 * 256 is more than float16 holds, and not every engine sums in float32."""
 DELICATE = {"LayerNormalization", "Softmax"}
 """Operations that stay in float32 where no real clip has shown what flows through them."""
-INSTALL = "pip install 'mmadfer[quantize]'"
 
 
 def lower(proto: Any, kind: str, clips: Iterable[dict[str, Any]] | None, noise: list[Any]) -> Any:
@@ -43,7 +42,7 @@ def lower(proto: Any, kind: str, clips: Iterable[dict[str, Any]] | None, noise: 
     Raises:
         MissingDependencyError: ModelOpt is not installed.
     """
-    need("modelopt", extra=None, hint=INSTALL)
+    need("modelopt", extra="quantize")
     kept = []
     if kind == "fp16":
         reached = calibration.peaks(proto, noise if clips is None else clips, graphs.floats(proto))

@@ -81,7 +81,7 @@ def to_onnx(
         WeightsError: no such model, one that has epochs left to train, whose sound or fold is not known where it must
             be, or that is too large for another precision.
         DataError: a store that has no clips to calibrate with.
-        MissingDependencyError: the packages of `mmadfer[export]` are missing; for fp16 and bf16 `mmadfer[quantize]`.
+        MissingDependencyError: the packages of extra `export` are missing; for fp16 and bf16 extra `quantize`.
     """
     need("onnx", extra="export"), need("onnxscript", extra="export")
     _check_options(input, rate, precision, batch, data)

@@ -6,6 +6,11 @@ from typing import Any
 from mmadfer.errors import MissingDependencyError
 
 
+def install(extra: str) -> str:
+    """The command that brings an extra. mmadfer is on no package index: its name there could be anybody's."""
+    return f"pip install '.[{extra}]' in mmadfer's folder, or 'FILE.whl[{extra}]' with its wheel"
+
+
 def need(module: str, extra: str | None, hint: str = "") -> Any:
     """Import `module`, or say which extra brings it.
 
@@ -17,7 +22,7 @@ def need(module: str, extra: str | None, hint: str = "") -> Any:
     except ModuleNotFoundError as error:
         if error.name and not module.startswith(error.name):
             raise
-        command = hint or f"pip install 'mmadfer[{extra}]'"
+        command = hint or install(str(extra))
         raise MissingDependencyError(
             f"this needs {module.partition('.')[0]}, which is not installed: {command}"
         ) from error

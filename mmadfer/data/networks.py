@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmadfer.errors import MissingDependencyError
-from mmadfer.optional import need
+from mmadfer.optional import install, need
 
 FOLDER = Path(__file__).parent / "mtcnn"
 WEIGHTS = "weights.safetensors"
@@ -59,7 +59,7 @@ def _by_torch(torch: Any, layers: list[tuple[Any, ...]], pools: tuple[int, ...],
 
 
 def _by_onnxruntime(name: str) -> Network:
-    ort = need("onnxruntime", None, hint="pip install 'mmadfer[serve]' (or torch)")
+    ort = need("onnxruntime", None, hint=f"{install('serve')} (or torch)")
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1  # the order of sums stays the same; clips are what runs side by side

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError, WeightsError
 from mmadfer.files import sha256, write_text
-from mmadfer.optional import need
+from mmadfer.optional import install, need
 from mmadfer.section import Section
 
 SUFFIX = ".engine"
@@ -33,7 +33,7 @@ class Flavour(NamedTuple):
 
 FLAVOURS = {
     "tensorrt": Flavour("tensorrt", "pip install tensorrt-cu13 cuda-bindings", "TensorRT"),
-    "rtx": Flavour("tensorrt_rtx", "pip install 'mmadfer[tensorrt]'", "TensorRT-RTX"),
+    "rtx": Flavour("tensorrt_rtx", install("tensorrt"), "TensorRT-RTX"),
 }
 """`tensorrt` is version 10 or 11, for datacenters; its engines are built on the GPU that runs them. Engines of `rtx`
 are built anywhere, and finished on the GPU that loads them."""

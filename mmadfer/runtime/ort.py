@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError, WeightsError
-from mmadfer.optional import need
+from mmadfer.optional import install, need
 from mmadfer.runtime import ports
 from mmadfer.runtime.device import Device, parse
 
@@ -90,7 +90,7 @@ def _settings(provider: str, device: Device) -> dict[str, Any]:
 def _no_provider(device: Device, provider: str) -> str:
     return (
         f"device {device}: ONNX Runtime has no working {provider} here; use device cpu, or, on a machine with a GPU, "
-        "`pip uninstall onnxruntime` and then `pip install 'mmadfer[gpu]'`"
+        f"`pip uninstall onnxruntime` and then {install('gpu')}"
     )
 
 

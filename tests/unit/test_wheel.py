@@ -103,5 +103,5 @@ def test_what_is_missing_is_told_with_the_extra_that_brings_it(bare: Path, work:
     command = (bare, "-m", "mmadfer.cli", "predict", "toy/sad/sad-000.mp4", "--model", "tiny.safetensors")
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "mmadfer[" in done.stderr
+    assert "pip install '.[" in done.stderr
     assert "Traceback" not in done.stderr
