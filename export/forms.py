@@ -166,8 +166,9 @@ def load(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[li
 
 def _load(path: Path, device: str) -> Candidate:
     try:
-        where = device if _backend(path) == "onnxruntime" else parse_device(device).torch
-        return Candidate(path, Recogniser(path, device=where))
+        given = parse_device(device)
+        engines = given.torch if given.gpu else None
+        return Candidate(path, Recogniser(path, device=device if _backend(path) == "onnxruntime" else engines))
     except WeightsError:
         if _backend(path) != "onnxruntime" or _contract(path).arithmetic != "bf16":
             raise

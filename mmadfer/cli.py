@@ -137,8 +137,11 @@ def predict(
     backend: Annotated[str | None, typer.Option(help="torch, onnxruntime or tensorrt (default: by the file).")] = None,
     fold: Annotated[int | None, typer.Option(help="Fold of a run directory.")] = None,
     device: Annotated[
-        str, typer.Option(help="Where the model computes: cpu, cuda, cuda:1, or tensorrt (.onnx on a GPU).")
-    ] = "cpu",
+        str | None,
+        typer.Option(
+            help="Where the model computes: cpu, cuda, cuda:1, tensorrt (.onnx on a GPU) (default: cpu; engines: cuda)."
+        ),
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clips computed together (default: 1 on a CPU, the model's own on a GPU).")
     ] = None,

@@ -13,7 +13,7 @@ from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError, WeightsError
 from mmadfer.optional import need
 from mmadfer.runtime import ports
-from mmadfer.runtime.device import parse
+from mmadfer.runtime.device import Device, parse
 from mmadfer.runtime.ort import OrtBackend
 from mmadfer.runtime.ports import INPUTS, OUTPUT, WAVEFORM_INPUTS
 
@@ -27,6 +27,8 @@ class Backend(Protocol):
     """A model that computes logits on some engine; many threads may use it at once."""
 
     contract: Contract
+    device: Device
+    """Where it computes."""
 
     @property
     def input(self) -> str:
@@ -49,7 +51,7 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """PyTorch: run directories, .safetensors and published checkpoints.
+    """PyTorch: run directories, .safetensors and published checkpoints; without a device, on the CPU.
 
     Raises:
         WeightsError: no such file, or not a model.
@@ -58,16 +60,17 @@ class TorchBackend:
 
     input = "fbank"
 
-    def __init__(self, path: Path, device: str = "cpu", fold: int | None = None) -> None:
+    def __init__(self, path: Path, device: str | None = None, fold: int | None = None) -> None:
         self._torch = need("torch", extra="torch")
-        wanted = parse(device, ("cpu", "cuda"))
-        if wanted.index >= (self._torch.cuda.device_count() if wanted.gpu else 1):
-            raise MissingDependencyError(f"device {device}: torch finds no such GPU here; use cpu, or mend the driver")
+        self.device = parse(device, ("cpu", "cuda"))
+        if self.device.index >= (self._torch.cuda.device_count() if self.device.gpu else 1):
+            raise MissingDependencyError(
+                f"device {self.device}: torch finds no such GPU here; use cpu, or mend the driver"
+            )
         need("timm", extra="torch")
         from mmadfer.model.load import load
 
-        self.device = self._torch.device(wanted.torch)
-        self.model = load(path, fold).to(self.device)
+        self.model = load(path, fold).to(self.device.torch)
         self.contract = promised(self.model.contract, path)
 
     def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
@@ -79,19 +82,17 @@ class TorchBackend:
 
     def _there(self, array: np.ndarray) -> Any:
         tensor = self._torch.from_numpy(np.ascontiguousarray(array))
-        if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.pin_memory().to(self.device.torch, non_blocking=True) if self.device.gpu else tensor
 
 
-def _tensorrt(path: Path, device: str, fold: int | None) -> Backend:
+def _tensorrt(path: Path, device: str | None, fold: int | None) -> Backend:
     from mmadfer.runtime.tensorrt import TensorRTBackend
 
     backend: Backend = TensorRTBackend(path, device, fold)
     return backend
 
 
-BACKENDS: dict[str, Callable[[Path, str, int | None], Backend]] = {
+BACKENDS: dict[str, Callable[[Path, str | None, int | None], Backend]] = {
     "torch": TorchBackend,
     "onnxruntime": OrtBackend,
     "tensorrt": _tensorrt,

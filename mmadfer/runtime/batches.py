@@ -8,7 +8,6 @@ import numpy as np
 
 from mmadfer.errors import MmadferError
 from mmadfer.runtime.backends import Backend
-from mmadfer.runtime.device import parse
 from mmadfer.runtime.inputs import Inputs
 
 ON_GPU = 8
@@ -19,18 +18,12 @@ FULL = ("out of memory", "allocate memory", "not enough memory", "cudaerrormemor
 
 
 class Batches:
-    """A backend and the most clips that it is given at once; where fewer fit, that is found out, told, and kept to.
+    """A backend and the most clips that it is given at once; where fewer fit, that is found out, told, and kept to."""
 
-    Args:
-        backend: computes.
-        device: on which it does.
-    """
-
-    def __init__(self, backend: Backend, device: str) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.backend = backend
         allowed = backend.contract.batch
-        gpu = parse(device).gpu
-        self.usual = (allowed[1] if allowed else ON_GPU) if gpu else 1
+        self.usual = (allowed[1] if allowed else ON_GPU) if backend.device.gpu else 1
         self._most = allowed[2] if allowed else None
 
     def logits(self, clips: Sequence[Inputs], batch: int | None = None) -> np.ndarray:

@@ -17,7 +17,7 @@ def predict_files(
     backend: str | None = None,
     fold: int | None = None,
     out: Sequence[Path] = (),
-    device: str = "cpu",
+    device: str | None = None,
     jobs: int = 1,
     batch: int | None = None,
     window: float | None = None,

@@ -32,17 +32,17 @@ class Device:
         return f"cuda:{self.index}" if self.gpu else "cpu"
 
 
-def parse(name: str, kinds: Sequence[str] = KINDS) -> Device:
+def parse(name: str | None, kinds: Sequence[str] = KINDS) -> Device:
     """A device by its name.
 
     Args:
-        name: one of `kinds`; a GPU with its number behind a colon, if it is not the first.
+        name: one of `kinds`; a GPU with its number behind a colon, if it is not the first. None: the first of `kinds`.
         kinds: those that can be used here.
 
     Raises:
         MissingDependencyError: there is no such device; says which there are.
     """
-    found = re.fullmatch(r"([a-z]+)(?::(\d+))?", name)
+    found = re.fullmatch(r"([a-z]+)(?::(\d+))?", kinds[0] if name is None else name)
     if not found or found[1] not in kinds or (found[1] == "cpu" and found[2]):
         raise MissingDependencyError(
             f"no device {name!r} for this model; it can use {', '.join(kinds)}, cuda:1 for the second of several GPUs"

@@ -25,15 +25,16 @@ TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": 
 
 
 class OrtBackend:
-    """ONNX Runtime; many threads may use it at once.
+    """ONNX Runtime; many threads may use it at once. Without a device, on the CPU.
 
     Raises:
         WeightsError: no such file, damaged, or without the contract of an mmadfer model.
         MissingDependencyError: ONNX Runtime is not installed, or cannot use the device.
     """
 
-    def __init__(self, path: Path, device: str = "cpu", fold: int | None = None) -> None:
-        self.session = _session(path, parse(device, tuple(PROVIDERS)))
+    def __init__(self, path: Path, device: str | None = None, fold: int | None = None) -> None:
+        self.device = parse(device, tuple(PROVIDERS))
+        self.session = _session(path, self.device)
         self.contract = contract_of(path, self.session.get_modelmeta().custom_metadata_map)
         self.input = self.contract.input
         _check_ports(path, self.session, self.contract)

@@ -36,7 +36,8 @@ class Recogniser:
         path: run or fold directory, checkpoint, .safetensors, published .pth, .onnx, or .engine.
         backend: `torch`, `onnxruntime` or `tensorrt`; by default what the file is for.
         fold: which fold of a run directory.
-        device: `cpu`, `cuda`, `cuda:1` for the second GPU, or `tensorrt` (an .onnx through ONNX Runtime's provider).
+        device: `cpu`, `cuda`, `cuda:1` for the second GPU, or `tensorrt` (an .onnx through ONNX Runtime's provider);
+            by default `cpu`, and `cuda` for an engine, which no CPU runs.
 
     Raises:
         WeightsError: the path holds no usable model, or not for this backend.
@@ -44,12 +45,12 @@ class Recogniser:
     """
 
     def __init__(
-        self, path: Path | str, backend: str | None = None, fold: int | None = None, device: str = "cpu"
+        self, path: Path | str, backend: str | None = None, fold: int | None = None, device: str | None = None
     ) -> None:
         self.path = Path(path)
         self.backend_name = choose(self.path, backend)
         self.backend = BACKENDS[self.backend_name](self.path, device, fold)
-        self._batches = Batches(self.backend, device)
+        self._batches = Batches(self.backend)
         if fold is not None and self.contract.fold not in (None, fold):
             raise WeightsError(f"{path} holds fold {self.contract.fold}, not {fold}: leave the fold out, or give a run")
 

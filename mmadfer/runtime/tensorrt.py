@@ -23,22 +23,21 @@ class TensorRTBackend:
 
     Args:
         path: `*.engine`, with its sidecar beside it.
-        device: `cuda`, or `cuda:1` for the second of several GPUs; `cpu`, as which a device that nobody names arrives,
-            is taken for `cuda`: nothing else runs an engine.
+        device: `cuda`, the default, or `cuda:1` for the second of several GPUs.
         fold: not used; an engine is of one fold.
 
     Raises:
         WeightsError: no engine, or one of another GPU, version or build; says how to build it here.
-        MissingDependencyError: TensorRT is not installed, or there is no GPU.
+        MissingDependencyError: TensorRT is not installed, or there is no GPU, or another device is asked for.
     """
 
-    def __init__(self, path: Path, device: str = "cuda", fold: int | None = None) -> None:
-        where = Device("cuda") if device == "cpu" else parse(device, ("cuda",))
-        sidecar, trt = _checked(path, where)
+    def __init__(self, path: Path, device: str | None = None, fold: int | None = None) -> None:
+        self.device = parse(device, ("cuda",))
+        sidecar, trt = _checked(path, self.device)
         self.contract: Contract = sidecar.contract
         self.input: str = self.contract.input
-        self._batch, self._device, self._lock = sidecar.batch, where.index, Lock()
-        call("cudaSetDevice", self._device)
+        self._batch, self._lock = sidecar.batch, Lock()
+        call("cudaSetDevice", self.device.index)
         engine = _loaded(trt, path, sidecar)
         try:
             self._execution = Execution(*context_of(trt, engine), self.contract, self._batch[2])
@@ -49,7 +48,7 @@ class TensorRTBackend:
         """As in `Backend`; more clips than the engine takes at once are given to it in parts."""
         feed = ports.check_arrays(self.contract, (frames, *sound))
         with self._lock:
-            call("cudaSetDevice", self._device)  # which is each thread's own
+            call("cudaSetDevice", self.device.index)  # which is each thread's own
             return np.concatenate([self._execution(part)[:count] for part, count in parts(feed, self._batch)])
 
 

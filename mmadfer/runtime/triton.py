@@ -150,7 +150,7 @@ class Model(_Step):
         gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
         backend = BACKENDS[choose(path, None)](path, device, None)
-        self._ports, self._batches = ports.inputs(backend.contract), Batches(backend, device)
+        self._ports, self._batches = ports.inputs(backend.contract), Batches(backend)
         self._batches.logits([empty(backend.contract)])
 
     def work(self, given: Arrays) -> Arrays:

@@ -140,7 +140,8 @@ def test_results_come_in_order_and_do_not_pile_up() -> None:
 class Small:
     """The model in a memory for three clips."""
 
-    def __init__(self, path: Path, holds: int = 3) -> None:
+    def __init__(self, path: Path, holds: int = 3, device: str = "cuda") -> None:
+        self.device = parse(device)
         self.real, self.holds, self.asked = OrtBackend(path), holds, list[int]()
         self.contract, self.input = self.real.contract, self.real.input
 
@@ -158,7 +159,7 @@ def inputs(count: int) -> list[tuple[np.ndarray, ...]]:
 
 def test_batches_that_do_not_fit_get_smaller(onnx_file: Path) -> None:
     small = Small(onnx_file)
-    batches, some = Batches(small, "cuda"), inputs(10)
+    batches, some = Batches(small), inputs(10)
     with pytest.warns(UserWarning, match="8 clips at once do not fit.*with 4|4 clips.*with 2") as told:
         found = batches.logits(some, 8)
     assert len(told) == 2
@@ -170,17 +171,17 @@ def test_batches_that_do_not_fit_get_smaller(onnx_file: Path) -> None:
 
 def test_not_even_one_clip_fits(onnx_file: Path) -> None:
     with pytest.raises(MmadferError, match="a single clip"):
-        Batches(Small(onnx_file, holds=0), "cpu").logits(inputs(1))
+        Batches(Small(onnx_file, holds=0)).logits(inputs(1))
 
 
 def test_the_model_says_how_many_clips_it_takes(onnx_file: Path) -> None:
     small = Small(onnx_file, holds=100)
     small.contract = CONTRACT.model_copy(update={"batch": (1, 3, 4)})
-    batches = Batches(small, "cuda")
+    batches = Batches(small)
     assert batches.usual == 3
     batches.logits(inputs(9), 64)
     assert small.asked == [4, 4, 1]
-    assert Batches(small, "cpu").usual == 1
+    assert Batches(Small(onnx_file, device="cpu")).usual == 1
 
 
 def test_a_warm_recogniser_has_done_all_that_is_done_once(onnx_file: Path, video: Path) -> None:
@@ -396,7 +397,7 @@ def test_a_process_does_not_end_over_its_readers() -> None:
 
 
 def test_logits_that_are_no_numbers_are_told(onnx_file: Path) -> None:
-    batches = Batches(Recogniser(onnx_file).backend, "cpu")
+    batches = Batches(Recogniser(onnx_file).backend)
     frames, fbank = clips(1)
     assert np.isfinite(batches.logits([(frames, fbank)])).all()
     with pytest.raises(MmadferError, match="computes in fp32, and gave a logit that is not a finite number"):

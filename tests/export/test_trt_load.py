@@ -175,6 +175,16 @@ def backend(engine: Path, onnx_file: Path, device: Cuda, monkeypatch: pytest.Mon
     vars(made).pop("_execution", None)  # while there is a device to give its memory back to
 
 
+def test_an_engine_is_on_a_gpu_without_a_word_about_it(backend: TensorRTBackend, engine: Path) -> None:
+    assert str(backend.device) == "cuda"
+    recogniser = Recogniser(engine)
+    assert recogniser._batches.usual == 2
+    vars(recogniser.backend).pop("_execution")
+    assert str(TensorRTBackend(engine, "cuda:1").device) == "cuda:1"
+    with pytest.raises(MissingDependencyError, match="no device 'cpu' for this model; it can use cuda"):
+        Recogniser(engine, device="cpu")
+
+
 def test_the_backend_gives_the_engines_logits(backend: TensorRTBackend, onnx_file: Path) -> None:
     other = OrtBackend(onnx_file)
     for count in (1, 1, 3, 3, 3, 9):
