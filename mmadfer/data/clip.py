@@ -83,7 +83,8 @@ def read_clip(
         keep: which frames become a JPEG; all by default.
         heard: called with the sound's rate in Hz (0: no sound) before the pictures are looked at, which takes longer;
             what it raises ends the reading.
-        device: where faces are looked for, `cpu` or `cuda`. Another device may move a crop by a pixel.
+        device: where faces are looked for, `cpu`, `cuda` or `networks.WITHOUT_TORCH`. Another device may move a crop
+            by a pixel.
 
     Raises:
         ClipError: with `reason` `unreadable`, `empty`, `no sound`, `sound rate`, `no face` or `too long`.
@@ -224,7 +225,7 @@ def union(path: Path, settings: PrepareConfig, device: str, missed: set[int]) ->
     """
 
     def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
-        while batch := list(islice(some, 1 if device == "cpu" else AT_ONCE)):
+        while batch := list(islice(some, AT_ONCE if device.startswith("cuda") else 1)):
             images = [one.rgb() for _, one in batch]
             with one_thread():
                 found = list(faces.detect(images, device))

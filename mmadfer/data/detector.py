@@ -45,7 +45,7 @@ class Boxes(NamedTuple):
 
 
 class Detector:
-    """MTCNN on `cpu` or `cuda`; may be used by several threads at once.
+    """MTCNN on a device of `networks`; may be used by several threads at once.
 
     Raises:
         MissingDependencyError: neither PyTorch nor ONNX Runtime is installed, or there is no such device.

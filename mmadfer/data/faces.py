@@ -14,18 +14,19 @@ import numpy as np
 from PIL import Image
 
 from mmadfer.data.detector import Detector
+from mmadfer.data.networks import WITHOUT_TORCH
 
 LONGEST = 320
 """Longer side in pixels of the pictures that faces are looked for in; larger ones find no more and take longer."""
 REACH = 1.5
 """Widths that a face may move between two pictures; one more for each picture without it."""
-BATCH = {"cpu": 16, "cuda": 64}
+BATCH = {"cpu": 16, WITHOUT_TORCH: 16, "cuda": 64}
 """Pictures of LONGEST x LONGEST that are looked at in one go; of larger ones fewer, so that the memory is bounded."""
 
 
 @cache
 def detector(device: str = "cpu") -> Detector:
-    """MTCNN on `cpu` or `cuda`, loaded once per process.
+    """MTCNN on a device of `networks`, loaded once per process.
 
     Raises:
         MissingDependencyError: neither PyTorch nor ONNX Runtime is installed, or there is no such device.

@@ -16,6 +16,8 @@ from mmadfer.optional import install, need
 
 FOLDER = Path(__file__).parent / "mtcnn"
 WEIGHTS = "weights.safetensors"
+WITHOUT_TORCH = "onnxruntime"
+"""The device of an install without PyTorch: a CPU, by ONNX Runtime."""
 POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0, 0), "onet": (3, 3, 2, 0, 0)}
 """Network -> side of the largest-of pooling after each layer, in steps of 2; 0: none. A linear layer follows."""
 
@@ -24,12 +26,15 @@ Network = Callable[[np.ndarray], np.ndarray]
 
 
 def networks(device: str = "cpu") -> Mapping[str, Network]:
-    """The networks pnet, rnet and onet on `cpu` or `cuda`; each may be called by several threads at once.
+    """The networks pnet, rnet and onet; each may be called by several threads at once.
+
+    Args:
+        device: `cpu`, `cuda`, or WITHOUT_TORCH, which `cpu` also means where PyTorch is not installed.
 
     Raises:
         MissingDependencyError: neither PyTorch nor ONNX Runtime is installed, or there is no such device.
     """
-    if device == "cpu" and find_spec("torch") is None:
+    if device == WITHOUT_TORCH or (device == "cpu" and find_spec("torch") is None):
         return {name: _by_onnxruntime(name) for name in POOLS}
     torch = need("torch", extra="torch")
     if device != "cpu" and not torch.cuda.is_available():

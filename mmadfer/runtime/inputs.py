@@ -6,10 +6,11 @@ Shapes: B clips, T frames, S image side.
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmadfer.config import PrepareConfig
 from mmadfer.contract import Contract, hertz
 from mmadfer.data import faces
 from mmadfer.data.agreement import check_rate
@@ -60,26 +61,41 @@ def read_parts(video: Video, contract: Contract, windows: Windows | None = None)
     Raises:
         DataError: it cannot be read, or lacks what the model needs.
     """
-    settings, cropped = contract.prepare, video.cropped or contract.modalities == "audio"
-    if contract.modalities == "vision":
-        settings = settings.model_copy(update={"no_sound": "silence"})
-    heard, keep = partial(_check_rate, contract, video.path), seen_frames(contract)
     if windows is None:
-        try:
-            clip = read_clip(video.path, settings, sound=video.sound, cropped=cropped, keep=keep, heard=heard)
-        except ClipError as error:
-            if error.reason != "too long":
-                raise
-            told = f"{video.path} is longer than {settings.max_seconds:g} s: predict it in windows (--window 5 --hop 1)"
-            raise ClipError(told, error.reason) from error
+        clip = read_whole(video, contract)
         yield Part(*clip.span, from_clip(clip, contract), _notes(clip, contract))
         return
-    found = read_windows(video.path, settings, windows, sound=video.sound, cropped=cropped, keep=keep, heard=heard)
-    for one in found:
+    settings, given = _asked(video, contract)
+    for one in read_windows(video.path, settings, windows, **given):
         if one.clip is None:
             yield Part(one.start, one.end, None, (str(one.problem),))
         else:
             yield Part(one.start, one.end, from_clip(one.clip, contract), _notes(one.clip, contract))
+
+
+def read_whole(video: Video, contract: Contract, device: str = "cpu") -> ClipData:
+    """Read a video as one clip, as `read_parts` does; `device` is where faces are looked for, as in `read_clip`.
+
+    Raises:
+        DataError: it cannot be read, or lacks what the model needs.
+    """
+    settings, given = _asked(video, contract)
+    try:
+        return read_clip(video.path, settings, device=device, **given)
+    except ClipError as error:
+        if error.reason != "too long":
+            raise
+        told = f"{video.path} is longer than {settings.max_seconds:g} s: predict it in windows (--window 5 --hop 1)"
+        raise ClipError(told, error.reason) from error
+
+
+def _asked(video: Video, contract: Contract) -> tuple[PrepareConfig, dict[str, Any]]:
+    """How the video is read: what is done to it, and the arguments that clips and windows share."""
+    settings, cropped = contract.prepare, video.cropped or contract.modalities == "audio"
+    if contract.modalities == "vision":
+        settings = settings.model_copy(update={"no_sound": "silence"})
+    heard, keep = partial(_check_rate, contract, video.path), seen_frames(contract)
+    return settings, {"sound": video.sound, "cropped": cropped, "keep": keep, "heard": heard}
 
 
 def _check_rate(contract: Contract, path: Path, rate: int) -> None:
