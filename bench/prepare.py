@@ -10,7 +10,6 @@ to compare by where other programs use the machine too.
 
 import argparse
 import cProfile
-import pstats
 import tempfile
 import time
 import wave
@@ -24,7 +23,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from common import machine, on_cores, table
+from common import by_step, machine, on_cores, table
 from facenet_pytorch import MTCNN
 from PIL import Image
 
@@ -40,7 +39,7 @@ SETTINGS = PrepareConfig()
 AGAIN = 4
 """How often each file is in the table that several processes share, so that all of them have work."""
 STEPS = {
-    "find the face (MTCNN)": ("mtcnn.py", "detect"),
+    "find the face (MTCNN)": ("detector.py", "detect"),
     "decode H.264, two passes": ("media.py", "video_frames"),
     "YUV to RGB": ("media.py", "to_rgb"),
     "crop and resize": ("faces.py", "crop"),
@@ -48,7 +47,7 @@ STEPS = {
     "decode AAC": ("media.py", "read_sound"),
     "filter bank": ("fbank.py", "fbank"),
 }
-"""What to name -> the file and the function that does it; none of them calls another."""
+"""As `by_step` takes them."""
 
 
 @dataclass(frozen=True)
@@ -166,17 +165,10 @@ def profile(paths: Sequence[Path], out: Path) -> tuple[list[np.ndarray], list[tu
     profiler = cProfile.Profile(time.process_time)  # other programs do not count
     with noted_boxes() as boxes:
         profiler.runcall(prepare, clips(paths), out, SETTINGS)
-    stats: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
-    total = max(spent for *_, spent, _ in stats.values())
-    spent = {
-        step: sum(entry[3] for place, entry in stats.items() if (Path(place[0]).name, place[2]) == where)
-        for step, where in STEPS.items()
-    }
-    spent["the rest"] = total - sum(spent.values())
+    spent = by_step(profiler, STEPS)
     per_frame = 1000 / (len(paths) * FRAMES)
     return boxes, [
-        (step, f"{seconds * per_frame:.2f}", f"{seconds / total:.0%}")
-        for step, seconds in sorted(spent.items(), key=lambda item: -item[1])
+        (step, f"{seconds * per_frame:.2f}", f"{seconds / sum(spent.values()):.0%}") for step, seconds in spent.items()
     ]
 
 
