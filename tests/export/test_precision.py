@@ -73,6 +73,15 @@ def test_the_outside_stays_and_the_inside_is_smaller(lowered: dict[str, Any], on
     assert [opset.version for opset in proto.opset_import] == [{"bf16": 22, "fp8": 19}.get(kind, 18)]
 
 
+def test_gelu_is_one_operation_in_int8(lowered: dict[str, Any], tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimised.onnx"), 4
+    ort.InferenceSession(lowered["int8"].SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    assert "Erf" not in found
+    assert found & {"Gelu", "BiasGelu"}
+
+
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
 def test_pairs_are_symmetric_and_only_where_weights_are(lowered: dict[str, Any], kind: str) -> None:
     proto = lowered[kind]
