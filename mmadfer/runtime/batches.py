@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmadfer.contract import Contract
 from mmadfer.errors import MmadferError
 from mmadfer.runtime.backends import Backend
 from mmadfer.runtime.inputs import Inputs
@@ -43,16 +44,21 @@ class Batches:
                 size = self._most = _fewer(len(some), error)
                 continue
             clips = clips[len(some) :]
-        return self._finite(np.concatenate(done))
+        return finite(np.concatenate(done), self.backend.contract)
 
-    def _finite(self, logits: np.ndarray) -> np.ndarray:
-        if not np.isfinite(logits).all():  # else the first label would be told, as if it were meant
-            kind = self.backend.contract.arithmetic
-            raise MmadferError(
-                f"the model computes in {kind}, and gave a logit that is not a finite number: the file is damaged, or "
-                "its numbers are too small for it. Export it anew, with --precision fp32 or with --data STORE"
-            )
-        return logits
+
+def finite(logits: np.ndarray, contract: Contract) -> np.ndarray:
+    """The logits themselves.
+
+    Raises:
+        MmadferError: one is not a finite number; else the first label would be told, as if it were meant.
+    """
+    if not np.isfinite(logits).all():
+        raise MmadferError(
+            f"the model computes in {contract.arithmetic}, and gave a logit that is not a finite number: the file is "
+            "damaged, or its numbers are too small for it. Export it anew, with --precision fp32 or with --data STORE"
+        )
+    return logits
 
 
 def _fewer(tried: int, error: Exception) -> int:
