@@ -63,8 +63,12 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write `value` as indented JSON to `path` atomically.
+
+    Raises:
+        ValueError: a number in it is not finite, for which JSON has no word.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 class _Loader(yaml.SafeLoader):

@@ -41,9 +41,12 @@ def fbank(waveform: np.ndarray, rate: int, config: SoundConfig) -> np.ndarray:
         float32 (frames, mels), normalised.
 
     Raises:
-        ClipError: `no sound`: shorter than one frame; `sound rate`: outside `RATES`.
+        ClipError: `no sound`: shorter than one frame; `sound rate`: outside `RATES`; `unreadable`: a sample is not a
+            finite number.
     """
     window, shift = lengths(rate)
+    if not np.isfinite(waveform).all():  # files of floats can hold such
+        raise ClipError("the sound holds samples that are not finite numbers: make it anew, or leave it out")
     if waveform.shape[1] < window:
         raise ClipError(
             f"the sound has {waveform.shape[1]} samples at {rate} Hz; a frame of 25 ms has {window}", "no sound"

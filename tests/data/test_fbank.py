@@ -291,3 +291,12 @@ def test_it_becomes_an_onnx_graph(tmp_path: Path) -> None:
         sounds = torch.from_numpy(noise(samples / 16000, 16000, batch))
         (bands,) = session.run(None, {session.get_inputs()[0].name: sounds.numpy()})
         assert_near(torch.from_numpy(bands), bank(sounds), 5e-4, 1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sample_that_is_no_number_is_refused_wherever_it_is(value: float) -> None:
+    waveform = noise(12, 16_000, channels=2)
+    waveform[1, -1] = value  # behind what is heard, and in the other channel: it would reach all by the mean
+    with pytest.raises(ClipError, match="not finite numbers") as caught:
+        fbank(waveform, 16_000, NATIVE)
+    assert caught.value.reason == "unreadable"

@@ -96,6 +96,8 @@ def test_json_is_readable_and_ends_with_a_newline(tmp_path: Path) -> None:
 def test_what_is_no_json_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"path": tmp_path})
+    with pytest.raises(ValueError, match="not JSON"):
+        write_json(tmp_path / "a.json", {"share": float("nan")})
     assert names(tmp_path) == []
 
 
