@@ -1,0 +1,177 @@
+"""The forms of one model that bench/inference.py compares: how each is made, and which cannot be had here, and why."""
+
+import copy
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
+from mmadfer.contract import Contract
+from mmadfer.data.prepare import prepare
+from mmadfer.data.sets import toy
+from mmadfer.errors import MmadferError
+from mmadfer.export.to_onnx import to_onnx
+from mmadfer.export.to_trt import to_engine
+from mmadfer.model.build import build, save_weights
+from mmadfer.runtime import Recogniser, cuda, engines
+from mmadfer.runtime.inputs import Inputs
+
+REFERENCE = "torch eager fp32"
+AWAKE = 0.02
+"""How far a new model's trainable weights are moved at random: as drawn, its gates are shut and fuse nothing."""
+LARGE = 50_000_000
+"""Bytes of a model."""
+ENCODER = EncoderConfig(width=32, depth=2, heads=2)
+SMALL = ModelConfig(
+    image_size=32,
+    frames=4,
+    vision=ENCODER,
+    audio=ENCODER,
+    latent=8,
+    prompts=2,
+    progressive=2,
+    temporal=TemporalConfig(width=16, heads=2, head_width=8, mlp_width=32),
+)
+
+Logits = Callable[..., np.ndarray]
+Maker = Callable[[], "Form"]
+Files = dict[str, Path]
+Missing = dict[str, str]
+"""Form -> why it cannot be had."""
+
+
+@dataclass
+class Form:
+    """A form of the model that answers here."""
+
+    logits: Logits
+    """As `mmadfer.runtime.backends.Backend.logits`."""
+    recogniser: Recogniser | None = None
+    """Where it is one from file to label."""
+    seconds: float = 0.0
+    """From its file to its first answers, of every size of batch."""
+
+    @property
+    def megabytes(self) -> str:
+        """Of its file."""
+        path = self.recogniser and self.recogniser.path
+        return f"{path.stat().st_size / 1e6:.3g}" if path and path.is_file() else ""
+
+
+# ---------------------------------------------------------------- a model, and clips
+
+
+def made(folder: Path, small: bool, clips: int) -> tuple[Path, Path]:
+    """A new model with random weights, and a store of toy videos: fold 1 is tested on, 2 calibrated with."""
+    settings = PrepareConfig(face_size=64) if small else PrepareConfig()
+    toy.make(folder / "toy", clips_per_class=-(-2 * clips // len(toy.LABELS)))
+    listed = toy.table(folder / "toy")
+    halves = [replace(clip, fold=1 + number % 2) for number, clip in enumerate(listed.clips)]
+    prepare(replace(listed, clips=halves), folder / "toy.store", settings, jobs=1)
+    model = SMALL if small else ModelConfig()
+    contract = Contract(labels=tuple(toy.LABELS), model=model, prepare=settings, data_set=toy.NAME, fold=1)
+    drawn, generator = build(model, len(contract.labels)), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in drawn.trainable().values():
+            weight.add_(AWAKE * torch.randn(weight.shape, generator=generator))
+    save_weights(folder / "model.safetensors", drawn, contract, frozen=True)
+    return folder / "model.safetensors", folder / "toy.store"
+
+
+# ---------------------------------------------------------------- forms
+
+
+def of_torch(model: Recogniser, seconds: float, device: str) -> dict[str, Maker]:
+    """PyTorch as mmadfer runs it, loaded in so many seconds, and in two ways that are no exported forms."""
+    return {
+        REFERENCE: lambda: Form(model.backend.logits, model, seconds),
+        "torch autocast bf16 *": lambda: Form(partial(_autocast, model.backend, device)),
+        "torch.compile fp32 *": lambda: Form(_compiled(model.backend).logits),
+    }
+
+
+def _autocast(backend: Any, device: str, *arrays: np.ndarray) -> np.ndarray:
+    with torch.autocast(device, torch.bfloat16):
+        logits: np.ndarray = backend.logits(*arrays)
+    return logits
+
+
+def _compiled(backend: Any) -> Any:
+    compiled = copy.copy(backend)
+    compiled.model = torch.compile(backend.model, dynamic=False)
+    return compiled
+
+
+def of_files(files: Files, device: str) -> dict[str, Maker]:
+    """Exported models."""
+    return {name: partial(_opened, file, device) for name, file in files.items()}
+
+
+def _opened(file: Path, device: str) -> Form:
+    recogniser = Recogniser(file, device="cuda" if file.suffix == engines.SUFFIX else device)
+    return Form(recogniser.backend.logits, recogniser)
+
+
+def exported(model: Recogniser, store: Path, folder: Path, kinds: Sequence[str], batch: int) -> tuple[Files, Missing]:
+    """ONNX files of these precisions and, on a GPU, engines of them: those that can be made here, and why others not.
+
+    Each of a large model is made in a process of its own, since that takes several times its size.
+    """
+    fold, files, missing = model.contract.fold, Files(), Missing()
+    low: dict[str, Any] = {"batch": (1, batch, batch), "data": store if fold else None, "fold": fold}
+    graphs = {kind: folder / f"{kind}.onnx" for kind in kinds}
+    work = {f"ONNX Runtime {k}": partial(to_onnx, model.path, graphs[k], precision=k, **low) for k in kinds}
+    try:
+        cuda.gpu()
+    except MmadferError as error:
+        missing["TensorRT, TensorRT-RTX"] = str(error)
+    else:
+        for flavour, about in engines.FLAVOURS.items():
+            outs = {k: folder / f"{k}-{flavour}{engines.SUFFIX}" for k in kinds}
+            work |= {f"{about.name} {k}": partial(to_engine, graphs[k], outs[k], flavour=flavour) for k in kinds}
+    for name, make in work.items():
+        begin = time.perf_counter()
+        try:
+            files[name] = make() if model.path.stat().st_size < LARGE else _fresh(make)
+            _say(f"{name}: made in {time.perf_counter() - begin:.0f} s")
+        except MmadferError as error:
+            missing[name] = str(error)
+    return files, missing
+
+
+def _fresh(work: Callable[[], Path]) -> Path:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(work).result()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def ready(makers: Mapping[str, Maker], feeds: Sequence[Inputs], missing: Missing) -> dict[str, Form]:
+    """The forms that have answered each of these inputs; why others have not is added to `missing`."""
+    forms = dict[str, Form]()
+    for name, make in makers.items():
+        begin = time.perf_counter()
+        try:
+            form = make()
+            for feed in feeds:
+                form.logits(*feed)
+        except Exception as error:  # of any engine; without the reference there is nothing to compare with
+            if name == REFERENCE:
+                raise
+            missing[name] = str(error).strip().split("\n")[0] or type(error).__name__
+            continue
+        form.seconds += time.perf_counter() - begin
+        _say(f"{name}: ready after {form.seconds:.1f} s")
+        forms[name] = form
+    return forms

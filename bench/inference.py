@@ -1,0 +1,234 @@
+"""How fast the model answers in each of its forms, how near each is to PyTorch, and where a file's time goes.
+
+    python bench/inference.py [--model RUN] [--rounds 5] [--batch 4] [--precisions fp32 fp16 int8] [--jobs 1 2]
+
+Without a model it makes one of full size with random weights, which are as fast as trained ones, and toy videos. ONNX
+files and, on a GPU, engines are made on the way, or given (--exported). In each round every form answers once, one
+after the other, so that what else the machine does hits all alike. Told are medians of the rounds; a ratio is the
+median of those to PyTorch in float32 in the same round, above 1 for what is faster. `apart` is the largest difference
+of a logit from PyTorch's, `labels` how many clips get PyTorch's label. Rows with a * are no exported forms.
+
+All cores are used, or as many as OMP_NUM_THREADS says. `ready` is how long loading, compiling and the first answer of
+each size take. From file to label, everything runs as in `mmadfer predict`.
+"""
+
+import argparse
+import cProfile
+import inspect
+import resource
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from _forms import REFERENCE, Form, Missing, exported, made, of_files, of_torch, ready
+from common import by_step, machine, table
+
+from mmadfer.contract import Contract
+from mmadfer.data.store import Store
+from mmadfer.export.parity import choose_clips, own_store
+from mmadfer.runtime import Recogniser, inputs
+from mmadfer.runtime.inputs import Inputs, Video
+from mmadfer.runtime.recogniser import Prediction
+
+PAUSE = 0.05
+"""Seconds before each answer, for the threads of the form before to fall asleep."""
+READING = {
+    "find the face (MTCNN)": ("detector.py", "detect"),
+    "decode H.264, two passes": ("media.py", "video_frames"),
+    "YUV to RGB": ("media.py", "to_rgb"),
+    "crop": ("faces.py", "crop"),
+    "crops to JPEG": ("image.py", "encode_jpeg"),
+    "JPEG to pixels": ("image.py", "decode_jpeg"),
+    "resize": ("image.py", "resize"),
+    "decode AAC": ("media.py", "read_sound"),
+    "filter bank": ("fbank.py", "fbank"),
+}
+"""As `by_step` takes them."""
+
+
+@dataclass
+class Answers:
+    """Of one form, for batches of one size: one of each round."""
+
+    seconds: list[float] = field(default_factory=list)
+    logits: list[np.ndarray] = field(default_factory=list)
+
+
+Measured = dict[str, dict[int, Answers]]
+"""By form and size of the batch."""
+
+
+def main() -> None:
+    """Make, measure, and print three tables."""
+    given = options()
+    print(machine(), f"{given.device}, {torch.get_num_threads()} threads, {given.rounds} rounds", sep="\n", flush=True)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # that would not be float32
+    with tempfile.TemporaryDirectory(prefix="bench-inference-") as name:
+        work = Path(name)
+        path, data = sources(given, work)
+        begin = time.perf_counter()
+        model = Recogniser(path, "torch", given.fold, device=given.device)
+        loaded, missing = time.perf_counter() - begin, Missing()
+        files = {file.name: file for file in given.exported}
+        if not files:
+            files, missing = exported(model, data, work, given.precisions, given.batch)
+        makers = of_torch(model, loaded, given.device) | of_files(files, given.device)
+        clips, videos = read(data, model.contract, given.clips)
+        forms = ready(makers, [batch_of(clips, 0, size) for size in (1, given.batch)], missing)
+        compare(forms, missing, measure(forms, clips, given.batch, given.rounds), len(clips))
+        from_file_to_label(forms, model.contract, videos, given.jobs)
+    print(f"\nThis process took up to {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of memory.")
+
+
+def options() -> argparse.Namespace:
+    """What the command line says."""
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="run, checkpoint or weights; by default random ones")
+    parser.add_argument("--fold", type=int, help="of a run")
+    parser.add_argument("--data", type=Path, help="prepared store with the clips; by default the run's own")
+    parser.add_argument("--exported", type=Path, nargs="+", default=[], help="ONNX files and engines to measure")
+    kinds = ["fp32", "fp16", "int8", *(["bf16", "fp8"] if gpu else [])]
+    parser.add_argument("--precisions", nargs="+", default=kinds, help="to export in, where none are given")
+    parser.add_argument("--small", action="store_true", help="a tiny model, to try the program")
+    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=8 if gpu else 4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if gpu else "cpu")
+    return parser.parse_args()
+
+
+def sources(given: argparse.Namespace, work: Path) -> tuple[Path, Path]:
+    """The model and the store."""
+    if given.model is None:
+        return made(work, given.small, given.clips)
+    return given.model, given.data or own_store(given.model)
+
+
+def read(data: Path, contract: Contract, count: int) -> tuple[list[Inputs], list[Video]]:
+    """Test clips: what the model is fed with, and their files."""
+    with Store(data) as store:
+        ids = choose_clips(store, contract.fold, count)
+        clips = [(store.media(name), store.clips[name]) for name in ids]
+        videos = [Video(media, store.root / clip.sound if clip.sound else None, clip.cropped) for media, clip in clips]
+        return [inputs.from_record(store.read(name), contract) for name in ids], videos
+
+
+def batch_of(clips: Sequence[Inputs], start: int, size: int) -> Inputs:
+    """So many clips from `start` on, going round."""
+    some = [clips[(start + k) % len(clips)] for k in range(size)]
+    return tuple(map(np.concatenate, zip(*some, strict=True)))
+
+
+# ---------------------------------------------------------------- the model alone
+
+
+def measure(forms: Mapping[str, Form], clips: Sequence[Inputs], batch: int, rounds: int) -> Measured:
+    """Every form once a round with one clip and with a batch; each round starts with another form."""
+    found: Measured = {name: {size: Answers() for size in (1, batch)} for name in forms}
+    names = list(forms)
+    for number in range(rounds):
+        first = number % len(names)
+        for size in (1, batch):
+            feed = batch_of(clips, number * size, size)
+            for name in names[first:] + names[:first]:
+                time.sleep(PAUSE)
+                begin = time.perf_counter()
+                logits = forms[name].logits(*feed)
+                found[name][size].seconds.append(time.perf_counter() - begin)
+                found[name][size].logits.append(logits)
+    return found
+
+
+def compare(forms: Mapping[str, Form], missing: Missing, found: Measured, clips: int) -> None:
+    """Print the table of the forms, and why others are not in it."""
+    batch = max(found[REFERENCE])
+    heads = ["", "MB", "ready, s", "ms, 1 clip", "ratio", f"clips/s, {batch} at once", "ratio", "apart", "labels"]
+    rows: list[Sequence[object]] = [_row(name, form, found, batch, clips) for name, form in forms.items()]
+    rows += [[name, *["-"] * (len(heads) - 1)] for name in missing]
+    print(f"\nthe model alone\n{table(heads, rows)}")
+    for name, reason in missing.items():
+        print(f"{name}: not run: {reason}")
+    told = np.concatenate(found[REFERENCE][batch].logits)
+    print(f"{REFERENCE}: logits from {told.min():.2f} to {told.max():.2f}")
+
+
+def _row(name: str, form: Form, found: Measured, batch: int, clips: int) -> list[object]:
+    own, reference = found[name], found[REFERENCE]
+    ratios = {
+        size: median(b / a for a, b in zip(own[size].seconds, reference[size].seconds, strict=True)) for size in own
+    }
+    pairs = [
+        pair for size in own for pair in zip(_logits(own[size], clips), _logits(reference[size], clips), strict=True)
+    ]
+    apart = max(float(np.abs(one - other).max()) for (_, one), (_, other) in pairs)
+    equal: dict[int, bool] = {}
+    for (clip, one), (_, other) in pairs:
+        equal[clip] = equal.get(clip, True) and int(one.argmax()) == int(other.argmax())
+    return [
+        name,
+        form.megabytes,
+        f"{form.seconds:.1f}",
+        f"{1000 * median(own[1].seconds):.4g}",
+        f"{ratios[1]:.2f}",
+        f"{batch / median(own[batch].seconds):.3g}",
+        f"{ratios[batch]:.2f}",
+        f"{apart:.0e}",
+        f"{sum(equal.values())}/{len(equal)}",
+    ]
+
+
+def _logits(answers: Answers, clips: int) -> list[tuple[int, np.ndarray]]:
+    """Each clip's number and logits, in the order in which `measure` has asked for them."""
+    return [(k % clips, logits) for k, logits in enumerate(np.concatenate(answers.logits))]
+
+
+# ---------------------------------------------------------------- from file to label
+
+
+def from_file_to_label(
+    forms: Mapping[str, Form], contract: Contract, videos: Sequence[Video], jobs: Sequence[int]
+) -> None:
+    """Print how many files a second get a label, and where the time of one goes."""
+    if gone := [video.path for video in videos if not video.path.exists()]:
+        print(f"\nfrom file to label: not run: {len(gone)} media files are not there, such as {gone[0]}")
+        return
+    inputs.ready(contract)
+    whole = {name: form.recogniser for name, form in forms.items() if form.recogniser}
+    rows = [[name, *(f"{rate(recogniser, videos, n):.3g}" for n in jobs)] for name, recogniser in whole.items()]
+    heads = ["", *(f"files/s, {n} job{'s' * (n > 1)}" for n in jobs)]
+    print(f"\nfrom file to label\n{table(heads, rows)}", flush=True)
+    name = next((name for name in whole if name != REFERENCE), REFERENCE)
+    print(f"\none file after the other with {name}, by cProfile\n{steps(whole[name], videos)}")
+
+
+def rate(recogniser: Recogniser, videos: Sequence[Video], jobs: int) -> float:
+    """Videos a second; each must get a label."""
+    begin = time.perf_counter()
+    results = list(recogniser.predict(videos, jobs=jobs))
+    spent = time.perf_counter() - begin
+    for result in results:
+        if not isinstance(result, Prediction):
+            raise result.error
+    return len(videos) / spent
+
+
+def steps(recogniser: Recogniser, videos: Sequence[Video]) -> str:
+    """A table of where the time goes."""
+    profiler = cProfile.Profile()
+    profiler.runcall(lambda: [recogniser(video) for video in videos])
+    model = Path(inspect.getfile(type(recogniser.backend))).name
+    spent = by_step(profiler, {**READING, "the model": (model, "logits")})
+    total = sum(spent.values())
+    rows = [(step, f"{1000 * seconds / len(videos):.1f}", f"{seconds / total:.0%}") for step, seconds in spent.items()]
+    return table(("step", "ms a file", "share"), rows)
+
+
+if __name__ == "__main__":
+    main()
