@@ -12,6 +12,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -39,6 +40,8 @@ MODEL_PY = '"""Written by mmadfer."""\n\nfrom mmadfer.runtime.triton import {} a
 CLIENT = Path(__file__).with_name("triton_client.py")
 MOST = 4096
 """Processes or copies; a larger number is a slip."""
+LONGEST = 3600
+"""Seconds, for `limit`."""
 
 
 def to_triton(
@@ -51,6 +54,7 @@ def to_triton(
     instances: int = 1,
     readers: int = 4,
     delay: float = 5.0,
+    limit: float = 120.0,
 ) -> Path:
     """Write a model repository, whole or not at all.
 
@@ -64,17 +68,18 @@ def to_triton(
         instances: copies of the model, on each GPU or on the CPU.
         readers: processes that read videos.
         delay: milliseconds that a clip waits for others to share its batch.
+        limit: seconds after which a video that waits is given up, and one that is being read.
 
     Returns:
         `out`.
 
     Raises:
-        WeightsError: no such model, or one that Triton cannot serve.
+        WeightsError: no such model, one that Triton cannot serve, or one with program code that nobody has allowed.
         ConfigError: options that do not go together, or something lies at `out`.
         MissingDependencyError: tritonclient is not installed.
     """
     source, out = Path(source), Path(out)
-    _check_options(name, instances, readers, delay)
+    _check_options(name, instances, readers, delay, limit)
     _check_out(out)
     contract, files = _described(source)
     served = Serving(
@@ -84,8 +89,10 @@ def to_triton(
         instances=instances,
         readers=readers,
         delay=delay / 1000,
+        limit=limit,
     )
     _check_batch(source, served)
+    _check_kernels(source, contract, served)
     with _folder(out) as folder:
         for model, config in configs(name, contract, served).items():
             _write_model(folder / model, text(config), model.removeprefix(name).lstrip("_"), contract, served)
@@ -96,7 +103,7 @@ def to_triton(
     return out
 
 
-def _check_options(name: str, instances: int, readers: int, delay: float) -> None:
+def _check_options(name: str, instances: int, readers: int, delay: float, limit: float) -> None:
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"--name {name!r}: give at most 64 letters, digits, '_', '.' and '-', a letter or digit first"
@@ -106,6 +113,8 @@ def _check_options(name: str, instances: int, readers: int, delay: float) -> Non
             raise ConfigError(f"--{option} {value}: give a number from 1 to {MOST}")
     if not 0 <= delay <= 1000:
         raise ConfigError(f"--delay {delay:g}: give milliseconds from 0 to 1000")
+    if not 1 <= limit <= LONGEST:
+        raise ConfigError(f"--limit {limit:g}: give seconds from 1 to {LONGEST}")
 
 
 def _check_out(out: Path) -> None:
@@ -120,6 +129,7 @@ def _described(source: Path) -> tuple[Contract, list[Path]]:
     if source.suffix.lower() == engines.SUFFIX:
         sidecar = engines.read_sidecar(source)
         engines.check_files(source, sidecar)
+        engines.check_trust(source, sidecar)
         return sidecar.contract, [engines.sidecar_path(source)]
     raise WeightsError(
         f"{source} is neither an ONNX file nor an engine: `mmadfer export onnx` and `mmadfer export engine` write them"
@@ -152,6 +162,19 @@ def _check_batch(source: Path, served: Serving) -> None:
         raise ConfigError(
             f"{source} takes {served.batch[0]} clips at least, but a server may have a single one: build it with "
             f"--batch 1 {usual} {most}, or give --backend python, which fills up"
+        )
+
+
+def _check_kernels(source: Path, contract: Contract, served: Serving) -> None:
+    """Refuse what fails when the server starts. Triton hands no option to ONNX Runtime that fp8 needs, and the images'
+    versions do not know bf16's opset."""
+    kind = contract.arithmetic
+    if kind == "bf16" and served.device == "cpu":
+        raise ConfigError(f"{source} is in bf16, for which ONNX Runtime has no kernels on a CPU: give --device cuda")
+    if kind in ("bf16", "fp8") and served.backend == "onnxruntime":
+        raise ConfigError(
+            f"{source} is in {kind}, which Triton's onnxruntime backend does not serve: give --backend python, with "
+            "which mmadfer computes it in the server"
         )
 
 
@@ -209,16 +232,18 @@ def export(source: Path, out: Path, **options: Any) -> Path:
         MmadferError: as `to_triton`.
     """
     written = to_triton(source, out, **options)
-    plan = next(written.glob("*_model/1/model.plan"), None)
     print(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
-    print(f"serve       tritonserver --model-repository={written.absolute()}{_flags(source) if plan else ''}")
+    print(f"serve       {_command(written, source)}")
     print(f"ask         python {written / 'client.py'} clip.mp4")
     return written
 
 
-def _flags(source: Path) -> str:
-    compatible = engines.read_sidecar(source).version_compatible
-    return " --backend-config=tensorrt,version-compatible=true" if compatible else ""
+def _command(written: Path, source: Path) -> str:
+    serve = f"tritonserver --model-repository={shlex.quote(str(written.absolute()))}"
+    if source.suffix.lower() != engines.SUFFIX or not engines.read_sidecar(source).version_compatible:
+        return serve
+    plan = next(written.glob("*_model/1/model.plan"), None)
+    return f"{serve} --backend-config=tensorrt,version-compatible=true" if plan else f"{engines.TRUST}=1 {serve}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ LABELS = "labels.txt"
 TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "int64": "TYPE_INT64"}
 SECOND = 1_000_000
 """Microseconds."""
+WAITING = 128
+"""Requests that may wait for one step, each with its data in memory; more are refused at once."""
 Config = dict[str, Any]
 """A `ModelConfig` message as JSON has it."""
 
@@ -33,6 +35,8 @@ class Serving:
     """Processes that read videos."""
     delay: float = 0.005
     """Seconds that a clip waits for others to share its batch."""
+    limit: float = 120.0
+    """Seconds after which a video that waits is given up, and one that is being read."""
 
 
 def configs(name: str, contract: Contract, serving: Serving) -> dict[str, Config]:
@@ -53,22 +57,41 @@ def configs(name: str, contract: Contract, serving: Serving) -> dict[str, Config
 
 def _reader(contract: Contract, serving: Serving) -> Config:
     given = [one | {"optional": True} for one in (_file(), *_pictures())]
-    return {"backend": "python", "input": given, "output": [*_inputs(contract), _notes()], **_on_cpu(serving.readers)}
+    return {
+        "backend": "python",
+        "input": given,
+        "output": [*_inputs(contract), _notes()],
+        "dynamic_batching": {"preferred_batch_size": [1]} | _queue(serving),  # each reader takes one request at a time
+        "parameters": {triton.LIMIT: {"string_value": f"{serving.limit:g}"}},
+        **_on_cpu(serving.readers),
+    }
 
 
 def _model(contract: Contract, serving: Serving) -> Config:
     kind = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}[serving.device]
-    config: Config = {
+    given = _inputs(contract, bare=serving.backend != "python")
+    usual = sorted({size for size in serving.batch[1:] if size > 1})
+    wait = {"preferred_batch_size": usual, "max_queue_delay_microseconds": round(serving.delay * SECOND)}
+    return {
         "backend": serving.backend,
-        "input": _inputs(contract, bare=serving.backend != "python"),
+        "input": given,
         "output": [_logits(contract)],
         "instance_group": [{"kind": kind, "count": serving.instances}],
+        "dynamic_batching": (wait if usual else {}) | _queue(serving),
+        "model_warmup": [_warmup(given, size) for size in sorted({1, serving.batch[1]})],
     }
-    if serving.batch[2] > 1:
-        usual = sorted({size for size in serving.batch[1:] if size > 1})
-        delay = round(serving.delay * SECOND)
-        config["dynamic_batching"] = {"preferred_batch_size": usual, "max_queue_delay_microseconds": delay}
-    return config
+
+
+def _queue(serving: Serving) -> Config:
+    """How long requests wait, and how many; a client may ask for less time, so that nobody reads what it gave up."""
+    limits = {"default_timeout_microseconds": round(serving.limit * SECOND), "max_queue_size": WAITING}
+    return {"default_queue_policy": limits | {"timeout_action": "REJECT", "allow_timeout_override": True}}
+
+
+def _warmup(given: list[Config], size: int) -> Config:
+    """A batch of empty clips, before the model is ready: a first one takes many times as long as others."""
+    zeros = {one["name"]: {"data_type": one["data_type"], "dims": one["dims"], "zero_data": True} for one in given}
+    return {"name": f"empty-{size}", "batch_size": size, "inputs": zeros}
 
 
 def _namer(contract: Contract) -> Config:

@@ -162,6 +162,15 @@ def check_version(engine: Path, sidecar: Sidecar, version: str) -> None:
             f"{engine} was built by {name} {sidecar.version}; here is {version}, which cannot read it. Build it anew: "
             f"{rebuild(engine, sidecar)}"
         )
+    check_trust(engine, sidecar)
+
+
+def check_trust(engine: Path, sidecar: Sidecar) -> None:
+    """Whether the engine holds no program code, or somebody has allowed it.
+
+    Raises:
+        WeightsError: neither.
+    """
     if sidecar.version_compatible and os.environ.get(TRUST) != "1":
         raise WeightsError(
             f"{engine} is version-compatible: it holds program code, which runs when it is loaded. If you trust "

@@ -4,6 +4,7 @@ Triton makes them, in a process for each instance, and gives them requests; each
 Shapes: B clips, N pictures, C classes.
 """
 
+import json
 import struct
 import sys
 import tempfile
@@ -17,11 +18,13 @@ from PIL import Image
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
+from mmadfer.data import deadline
+from mmadfer.data.frames import FPS
 from mmadfer.errors import DataError, MmadferError
 from mmadfer.runtime import ports
 from mmadfer.runtime.answer import Answer, softmax
 from mmadfer.runtime.backends import BACKENDS, choose
-from mmadfer.runtime.batches import Batches
+from mmadfer.runtime.batches import Batches, finite
 from mmadfer.runtime.inputs import Inputs, Video, empty, read_parts, ready
 
 CONTRACT = "contract.json"
@@ -32,6 +35,8 @@ VIDEO, IMAGES, SAMPLES, RATE, CROPPED = "video", "images", "samples", "rate", "c
 """Inputs: a file's bytes; or RGB pictures, the sound's samples, their rate, and whether the pictures are faces."""
 NOTES, PROBABILITIES, LABEL = "notes", "probabilities", "label"
 """Outputs, beside those of `ports`."""
+LIMIT = "seconds"
+"""Parameter of `Reader`'s model: the most that one video is read."""
 WORD = "the video"
 """Takes the place of the temporary file's name in messages."""
 
@@ -71,8 +76,7 @@ def _answered(work: Callable[[Arrays], Arrays], request: Any) -> Any:
     import triton_python_backend_utils as triton
 
     try:
-        outputs = work({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
-        return triton.InferenceResponse([triton.Tensor(name, array) for name, array in outputs.items()])
+        return _response(work(_arrays(request)))
     except MmadferError as error:
         code = triton.TritonError.INVALID_ARG if isinstance(error, DataError) else triton.TritonError.INTERNAL
         return triton.InferenceResponse(error=triton.TritonError(str(error), code))
@@ -82,17 +86,33 @@ def _answered(work: Callable[[Arrays], Arrays], request: Any) -> Any:
         return triton.InferenceResponse(error=triton.TritonError(kind, triton.TritonError.INTERNAL))
 
 
+def _arrays(request: Any) -> Arrays:
+    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+
+def _response(outputs: Arrays) -> Any:
+    import triton_python_backend_utils as triton
+
+    return triton.InferenceResponse([triton.Tensor(name, array) for name, array in outputs.items()])
+
+
 class Reader(_Step):
     """From files or pictures to the model's inputs, by the code that reads them everywhere else."""
 
     def start(self, folder: Path, args: dict[str, str]) -> None:
         """Load the contract and the face detector."""
         self._contract = _contract(folder)
+        self._seconds = float(json.loads(args["model_config"])["parameters"][LIMIT]["string_value"])
         ready(self._contract)
 
     def work(self, given: Arrays) -> Arrays:
         """`video`, or `images` and what belongs to them -> inputs of the model, and `notes`."""
-        read = [self._read_file(row) for row in given[VIDEO][:, 0]] if VIDEO in given else self._read_pictures(given)
+        if (VIDEO in given) == (IMAGES in given):
+            raise DataError(f"give {VIDEO} alone, or {IMAGES} with {SAMPLES}, {RATE} and {CROPPED}")
+        with deadline.within(self._seconds):
+            read = (
+                [self._read_file(row) for row in given[VIDEO][:, 0]] if VIDEO in given else self._read_pictures(given)
+            )
         names = ports.inputs(self._contract)
         columns = map(np.concatenate, zip(*(inputs for inputs, _ in read), strict=True))
         arrays = {name: _shaped(array) for name, array in zip(names, columns, strict=True)}
@@ -105,16 +125,23 @@ class Reader(_Step):
             return self._read(Video(Path(file.name)))
 
     def _read_pictures(self, given: Arrays) -> list[tuple[Inputs, list[str]]]:
-        if IMAGES not in given:
-            raise DataError(f"give {VIDEO}, or {IMAGES} with {SAMPLES}, {RATE} and {CROPPED}")
-        count = len(given[IMAGES])
+        images = given[IMAGES]
+        self._check_pictures(images.shape[1:])
         nothing: dict[str, Any] = {
-            SAMPLES: np.zeros((count, 0), np.float32),
-            RATE: [[0]] * count,
-            CROPPED: [[False]] * count,
+            SAMPLES: np.zeros((len(images), 0), np.float32),
+            RATE: [[0]] * len(images),
+            CROPPED: [[False]] * len(images),
         }
         samples, rate, cropped = (given.get(name, default) for name, default in nothing.items())
-        return [self._read_one(*clip) for clip in zip(given[IMAGES], samples, rate, cropped, strict=True)]
+        return [self._read_one(*clip) for clip in zip(images, samples, rate, cropped, strict=True)]
+
+    def _check_pictures(self, shape: tuple[int, ...]) -> None:
+        most = int(self._contract.prepare.max_seconds * FPS)
+        if not all(shape) or shape[0] > most:
+            raise DataError(
+                f"{IMAGES} of a clip are {' x '.join(map(str, shape))}: give 1 to {most} pictures ({FPS} per second) "
+                "of 1 x 1 pixels at least, in three colours"
+            )
 
     def _read_one(
         self, images: np.ndarray, samples: np.ndarray, rate: Sequence[int], cropped: Sequence[bool]
@@ -136,9 +163,10 @@ class Reader(_Step):
                 found.append(part.inputs)
             answer.add(part, np.zeros(len(self._contract.labels)))  # the label comes later, from another step
         try:
-            return found[0] if found else empty(self._contract), answer.prediction().notes
+            notes = answer.prediction().notes
         except DataError as error:
-            raise DataError(_told(error, video)) from error
+            raise DataError(_told(str(error), video)) from error
+        return found[0] if found else empty(self._contract), [_told(note, video) for note in notes]
 
 
 class Model(_Step):
@@ -153,6 +181,20 @@ class Model(_Step):
         self._ports, self._batches = ports.inputs(backend.contract), Batches(backend)
         self._batches.logits([empty(backend.contract)])
 
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """One batch of all requests; where that fails, each alone, so that only the one at fault fails."""
+        if len(requests) > 1:
+            try:
+                return self._together([_arrays(request) for request in requests])
+            except Exception as error:
+                print(f"{len(requests)} requests, now each alone: {type(error).__name__}: {error}", file=sys.stderr)
+        return super().execute(requests)
+
+    def _together(self, given: list[Arrays]) -> list[Any]:
+        logits = self.work({name: np.concatenate([one[name] for one in given]) for name in self._ports})[ports.OUTPUT]
+        ends = np.cumsum([len(one[ports.INPUTS[0]]) for one in given])
+        return [_response({ports.OUTPUT: part}) for part in np.split(logits, ends[:-1])]
+
     def work(self, given: Arrays) -> Arrays:
         """Inputs of the model -> `logits`; a batch that the memory does not hold is computed in parts."""
         arrays = [given[name].reshape(len(given[name]), *shape) for name, (_, shape) in self._ports.items()]
@@ -165,21 +207,21 @@ class Namer(_Step):
 
     def start(self, folder: Path, args: dict[str, str]) -> None:
         """Load the contract."""
-        self._labels = _contract(folder).labels
+        self._contract = _contract(folder)
 
     def work(self, given: Arrays) -> Arrays:
         """`logits` -> `probabilities` float32 (B, C) and `label` (B, 1)."""
-        logits = given[ports.OUTPUT]
-        best = (self._labels[k] for k in logits.argmax(axis=-1))
+        logits = finite(given[ports.OUTPUT], self._contract)
+        best = (self._contract.labels[k] for k in logits.argmax(axis=-1))
         return {PROBABILITIES: softmax(logits).astype(np.float32), LABEL: _texts(best)}
 
 
-def _told(error: DataError, video: Video) -> str:
-    """The message without the names of temporary files, which tell the client nothing."""
-    if video.sound is None and video.path.is_dir() and getattr(error, "reason", "") == "no sound":
-        return f"no sound, which this model needs: give {SAMPLES} and their {RATE}"
-    text = str(error).replace(str(video.path), WORD)
-    return text.replace(str(video.sound), f"{WORD}'s sound") if video.sound else text
+def _told(text: str, video: Video) -> str:
+    """A message or note without the names of temporary files, which tell the client nothing."""
+    if video.sound:
+        return text.replace(str(video.sound), f"{WORD}'s sound").replace(str(video.path), WORD)
+    folder = f"{video.path} is a folder of images"  # to the client, pictures without samples
+    return text.replace(folder, f"{WORD} came without {SAMPLES} and their {RATE}").replace(str(video.path), WORD)
 
 
 def _contract(folder: Path) -> Contract:

@@ -9,11 +9,12 @@ from typing import Any
 
 import av
 import numpy as np
+import onnx
 import pytest
 from export_setup import CONTRACT, clips
 
 from mmadfer.cli import app, run
-from mmadfer.contract import loads
+from mmadfer.contract import KEY, loads
 from mmadfer.errors import ConfigError, DataError, WeightsError
 from mmadfer.export import external, to_triton
 from mmadfer.export.to_onnx import to_onnx
@@ -37,22 +38,35 @@ def tensors(given: Any) -> dict[str, tuple[str, list[int]]]:
     return {one.name: (schema.DataType.Name(one.data_type), list(one.dims)) for one in given}
 
 
+def tensors_of(given: Any) -> dict[str, tuple[str, list[int]]]:
+    return {name: (schema.DataType.Name(one.data_type), list(one.dims)) for name, one in given.items()}
+
+
 @pytest.fixture(scope="module")
 def repository(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return to_triton.to_triton(onnx_file, tmp_path_factory.mktemp("triton") / "repo")
 
 
-def engine_in(folder: Path, flavour: str, batch: tuple[int, int, int] = (1, 2, 4)) -> Path:
+def engine_in(folder: Path, flavour: str, batch: tuple[int, int, int] = (1, 2, 4), code: bool = False) -> Path:
     """A file with the sidecar of an engine; Triton's part needs no more of it."""
     path = folder / "tiny.engine"
     path.write_bytes(b"engine")
     sidecar = Sidecar(
-        flavour=flavour, version="10.16.1.11", precision="fp16", batch=batch, version_compatible=True,
+        flavour=flavour, version="10.16.1.11", precision="fp16", batch=batch, version_compatible=code,
         hardware_compatible=False, onnx_sha256="", seconds=1.0, contract=CONTRACT.model_copy(update={"batch": batch}),
         engine_sha256=sha256(path),
     )  # fmt: skip
     write_sidecar(path, sidecar)
     return path
+
+
+def in_precision(onnx_file: Path, folder: Path, precision: str) -> Path:
+    """The file as if it computed in another precision; Triton's part looks at the contract."""
+    proto = onnx.load(onnx_file)
+    contract = CONTRACT.model_copy(update={"arithmetic": precision}).model_dump_json()
+    onnx.helper.set_model_props(proto, {KEY: contract})
+    onnx.save(proto, folder / f"{precision}.onnx")
+    return folder / f"{precision}.onnx"
 
 
 def test_every_model_has_a_configuration_of_its_own_name(repository: Path) -> None:
@@ -71,6 +85,9 @@ def test_the_graph_is_served_by_onnx_runtime_with_its_ports_and_batch(repository
     assert list(found.dynamic_batching.preferred_batch_size) == [8, 32]
     assert found.dynamic_batching.max_queue_delay_microseconds == 5000
     assert [(one.kind, one.count) for one in found.instance_group] == [(schema.ModelInstanceGroup.KIND_CPU, 1)]
+    assert [(one.batch_size, tensors_of(one.inputs)) for one in found.model_warmup] == [
+        (size, tensors(found.input)) for size in (1, 8)
+    ]
     assert (repository / "mmadfer_model/1/model.onnx").read_bytes() == onnx_file.read_bytes()
 
 
@@ -106,7 +123,18 @@ def test_samples_come_with_lengths_that_only_the_graph_takes_without_a_dimension
         parsed = text_format.Parse(text(made["m_model"]), schema.ModelConfig())
         assert tensors(parsed.input)["lengths"] == ("TYPE_INT64", [1])
         assert parsed.input[2].HasField("reshape") is bare
-        assert not parsed.HasField("dynamic_batching")  # of one clip
+        assert not parsed.dynamic_batching.preferred_batch_size  # of one clip
+        assert [list(one.inputs["lengths"].dims) for one in parsed.model_warmup] == [[1]]
+
+
+def test_who_waits_too_long_or_behind_too_many_is_refused(onnx_file: Path, tmp_path: Path) -> None:
+    written = to_triton.to_triton(onnx_file, tmp_path / "repo", limit=7.5)
+    for model in ("mmadfer_read", "mmadfer_model"):
+        queue = config(written, model).dynamic_batching.default_queue_policy
+        assert queue.timeout_action == schema.ModelQueuePolicy.REJECT
+        assert (queue.default_timeout_microseconds, queue.max_queue_size) == (7_500_000, 128)
+        assert queue.allow_timeout_override
+    assert config(written, "mmadfer_read").parameters["seconds"].string_value == "7.5"
 
 
 def test_an_engine_of_tensorrt_is_a_plan(tmp_path: Path) -> None:
@@ -128,10 +156,24 @@ def test_an_engine_of_tensorrt_rtx_is_computed_by_mmadfer(tmp_path: Path) -> Non
         to_triton.to_triton(path, tmp_path / "other", backend="tensorrt")
 
 
-def test_what_is_served_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    to_triton.export(engine_in(tmp_path, "tensorrt"), tmp_path / "repo")
-    told = capsys.readouterr().out
-    assert f"tritonserver --model-repository={tmp_path / 'repo'} --backend-config=tensorrt,version-compat" in told
+@pytest.mark.parametrize(
+    ("flavour", "command"),
+    [
+        ("tensorrt", "tritonserver --model-repository={} --backend-config=tensorrt,version-compatible=true\n"),
+        ("rtx", "MMADFER_TRUST_ENGINES=1 tritonserver --model-repository={}\n"),
+    ],
+)
+def test_program_code_in_an_engine_is_served_only_where_that_is_allowed(
+    flavour: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = engine_in(tmp_path, flavour, code=True)
+    monkeypatch.delenv("MMADFER_TRUST_ENGINES", raising=False)
+    with pytest.raises(WeightsError, match=r"holds program code, .* set MMADFER_TRUST_ENGINES=1"):
+        to_triton.export(path, tmp_path / "repo")
+    assert not (tmp_path / "repo").exists()
+    monkeypatch.setenv("MMADFER_TRUST_ENGINES", "1")
+    to_triton.export(path, tmp_path / "repo")
+    assert command.format(tmp_path / "repo") in capsys.readouterr().out
 
 
 def test_an_engine_that_wants_several_clips_is_refused(tmp_path: Path) -> None:
@@ -150,6 +192,28 @@ def test_weights_beside_the_graph_come_along(checkpoint: Path, tmp_path: Path, m
     assert np.array_equal(found.logits(*clips(2)), expected.logits(*clips(2)))
 
 
+@pytest.mark.parametrize(
+    ("precision", "options", "told"),
+    [
+        ("bf16", {}, "no kernels on a CPU: give --device cuda"),
+        ("bf16", {"backend": "python"}, "no kernels on a CPU: give --device cuda"),
+        (
+            "bf16",
+            {"device": "cuda"},
+            "bf16, which Triton's onnxruntime backend does not serve: give --backend python",
+        ),
+        ("fp8", {"device": "cuda"}, "fp8, which Triton's onnxruntime backend does not serve: give --backend python"),
+    ],
+)
+def test_what_would_fail_when_the_server_starts_is_refused(
+    onnx_file: Path, tmp_path: Path, precision: str, options: Any, told: str
+) -> None:
+    path = in_precision(onnx_file, tmp_path, precision)
+    with pytest.raises(ConfigError, match=told):
+        to_triton.to_triton(path, tmp_path / "repo", **options)
+    to_triton.to_triton(path, tmp_path / "repo", backend="python", device="cuda")
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "a b", "ä", "x" * 65])
 def test_a_name_that_is_no_folder_is_refused(onnx_file: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="--name"):
@@ -166,6 +230,7 @@ def test_a_name_that_is_no_folder_is_refused(onnx_file: Path, tmp_path: Path, na
         ({"instances": 0}, "--instances 0"),
         ({"readers": 10**6}, "--readers 1000000"),
         ({"delay": float("nan")}, "--delay nan"),
+        ({"limit": 0.5}, "--limit 0.5"),
     ],
 )
 def test_options_that_cannot_be_are_refused(onnx_file: Path, tmp_path: Path, options: Any, told: str) -> None:
