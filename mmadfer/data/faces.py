@@ -15,6 +15,7 @@ from PIL import Image
 
 from mmadfer.data.detector import Detector
 from mmadfer.data.networks import WITHOUT_TORCH
+from mmadfer.memory import lacks_memory  # noqa: F401 - answer.py has it from here
 
 LONGEST = 320
 """Longer side in pixels of the pictures that faces are looked for in; larger ones find no more and take longer."""
@@ -54,14 +55,6 @@ def _detect_batch(batch: list[np.ndarray], device: str) -> list[np.ndarray]:
     height, width = batch[0].shape[:2]
     size = np.array([width, height, width, height, 1], dtype=np.float64)
     return [found / size for found in detector(device).detect(np.stack(batch))]
-
-
-def lacks_memory(error: BaseException | None) -> bool:
-    """Whether an exception says that no memory is left; torch tells it by words alone."""
-    words = ("allocate memory", "out of memory", "not enough memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
 
 
 def lacks_gpu(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmadfer.errors import MissingDependencyError
+from mmadfer.exact import exact
 from mmadfer.optional import install, need
 
 FOLDER = Path(__file__).parent / "mtcnn"
@@ -53,8 +54,9 @@ def _layer(torch: Any, tensors: Mapping[str, Any], name: str) -> tuple[Any, ...]
 
 def _by_torch(torch: Any, layers: list[tuple[Any, ...]], pools: tuple[int, ...], pictures: np.ndarray) -> np.ndarray:
     functional = torch.nn.functional
-    with torch.inference_mode():
-        x = torch.from_numpy(pictures).to(layers[0][0].device).permute(0, 3, 1, 2)
+    device = layers[0][0].device
+    with torch.inference_mode(), exact(device.type):
+        x = torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2)
         for (weight, bias, slope), pool in zip(layers, pools, strict=False):
             x = functional.prelu(functional.conv2d(x, weight, bias), slope)
             if pool:

@@ -18,6 +18,7 @@ from mmadfer.data.sets import Source
 from mmadfer.data.stamp import UNREAD, Digest, Files, digest, stamp
 from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.files import sha256
+from mmadfer.memory import lacks_memory
 
 AHEAD = 2
 """Clips given to each worker in advance; what is in flight bounds the memory."""
@@ -187,7 +188,7 @@ def _decode(task: Task) -> Outcome:
         source.subject,
         silent=data.silent,
         sound=task.sound,
-        note="; ".join(data.notes),
+        note="; ".join(map(str, data.notes)),
         rate=data.rate,
         cropped=source.cropped,
     )
@@ -197,7 +198,7 @@ def _decode(task: Task) -> Outcome:
 def _check_machine(source: Source, error: Exception) -> None:
     """Stop where the machine is at fault: a clip that is left out now stays out when the machine is well again."""
     kept = "Finished parts are kept:"
-    if faces.lacks_memory(error) or faces.lacks_memory(error.__cause__):
+    if lacks_memory(error) or lacks_memory(error.__cause__):
         raise DataError(
             f"{source.media}: no memory is left to decode it ({error.__cause__ or error}). {kept} run the "
             "same command with fewer --jobs, or take this clip out if it needs too much even alone"

@@ -11,6 +11,8 @@ import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError, WeightsError
+from mmadfer.exact import exact
+from mmadfer.memory import enough
 from mmadfer.optional import need
 from mmadfer.runtime import ports
 from mmadfer.runtime.device import Device, parse
@@ -70,13 +72,14 @@ class TorchBackend:
         need("timm", extra="torch")
         from mmadfer.model.load import load
 
-        self.model = load(path, fold).to(self.device.torch)
+        with enough(path, self.device):
+            self.model = load(path, fold).to(self.device.torch)
         self.contract = promised(self.model.contract, path)
 
     def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
         """As in `Backend`."""
         arrays = ports.check_arrays(self.contract, (frames, *sound)).values()
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), exact(self.device.torch):
             logits: np.ndarray = self.model(*map(self._there, arrays)).float().cpu().numpy()
         return logits
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from make_media import FPS, RATE, grey, moving_face, portrait, rotate, tone, video, write_video
 
-from mmadfer.data.faces import lacks_memory
 from mmadfer.data.media import explained, read_frames, read_sound, remarked, video_frames
 from mmadfer.errors import ClipError
+from mmadfer.memory import lacks_memory
 
 FORMATS = {
     "mp4": ("libx264", "aac"),

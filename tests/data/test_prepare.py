@@ -27,6 +27,7 @@ from mmadfer.data.store import Store
 from mmadfer.data.summary import print_summary
 from mmadfer.data.workers import Task, outcomes, prepare_clip
 from mmadfer.errors import DataError
+from mmadfer.memory import lacks_memory
 
 SETTINGS = PrepareConfig(face_size=64)
 GOOD = [f"{label}/{k}" for label in ("glad", "sad") for k in range(4)]
@@ -276,7 +277,7 @@ def little_memory() -> Iterator[None]:
 def test_a_lack_of_memory_is_no_picture_without_a_face() -> None:
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         list(faces.detect([np.zeros((2000, 2000, 3), np.uint8)]))  # 48 MB of sums, and then other sizes of it
-    assert faces.lacks_memory(caught.value)
+    assert lacks_memory(caught.value)
 
 
 def test_a_kept_clip_that_is_damaged_in_places_is_in_the_report(

@@ -1,0 +1,45 @@
+"""Whether an error says that memory is used up: libraries have no common class for it, and many tell it by words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmadfer.errors import DataError, WeightsError
+
+WORDS = (
+    "out of memory", "allocate memory", "not enough memory", "alloc_failed", "cudaerrormemoryallocation",
+    "is smaller than requested bytes",
+)  # fmt: skip
+"""Of torch, CUDA, cuBLAS, cuDNN, TensorRT and ONNX Runtime, in small letters."""
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an exception says that no memory is left, of the host or of the GPU.
+
+    One about a file does not: a damaged one may ask for any amount.
+    """
+    if isinstance(error, OSError | DataError):
+        return False
+    return isinstance(error, MemoryError) or (error is not None and any(word in str(error).lower() for word in WORDS))
+
+
+def first_line(error: BaseException) -> str:
+    """What it says, in short."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+@contextmanager
+def enough(model: object, device: object) -> Iterator[None]:
+    """Load a model in the block.
+
+    Raises:
+        WeightsError: in place of any error that says that no memory is left on the device.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise WeightsError(
+            f"no memory is left on the device {device} to load {model} ({first_line(error)}): end what else uses it, "
+            "or take another device or a smaller model"
+        ) from error
