@@ -1,13 +1,14 @@
 """ONNX files, and the file beside one that holds the weights where they are more than a protobuf message can be.
 
 The weights' file is named after its content, `model.onnx.1a2b3c4d5e6f.data`, so that at any time the ONNX file and the
-weights that it names belong together: the new weights come first, then the ONNX file, then the old weights go.
+weights that it names belong together: the new weights come first, then the ONNX file, then the old weights go. Whatever
+takes the files anywhere (`beside`) compares content and name; what only computes with them does not.
 """
 
 import glob
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,8 @@ ONE_FILE = 2**31 * 0.98
 """Bytes of weights that fit into one ONNX file; a protobuf message holds 2 GiB, and the graph needs some room."""
 SMALL = 1024
 """Bytes; smaller tensors stay in the ONNX file, where shape inference looks for them."""
+NAME = re.compile(r"\.([0-9a-f]{12})\.data$")
+"""Of a weights' file: the start of the SHA-256 of its tensors, one after the other."""
 ALIGNED = 4096
 """Every tensor starts at a multiple of so many bytes, so that it can be mapped into memory."""
 
@@ -38,7 +41,8 @@ def save(proto: Any, out: Path) -> Path:
     """
     onnx = need("onnx", extra="export")
     out.parent.mkdir(parents=True, exist_ok=True)
-    data = out.parent / _name(proto, out) if size(proto) > ONE_FILE else None
+    large = size(proto) > ONE_FILE
+    data = out.parent / f"{out.name}.{_digest(one.raw_data for one in _large(proto))}.data" if large else None
     fresh = data is not None and not data.exists()
     try:
         if data is not None:
@@ -73,19 +77,30 @@ def deliver(candidate: Path, out: Path) -> None:
 def beside(path: Path) -> list[Path]:
     """The files with weights that an ONNX file names; none for most.
 
+    Their content is read, and compared with the name that it has given them.
+
     Raises:
-        WeightsError: it is no ONNX file; or one of its files is missing, too short, or not in the same folder.
+        WeightsError: it is no ONNX file; or one of its files is missing, too short, not in the same folder, or changed.
     """
     onnx = need("onnx", extra="export")
-    proto = graphs.read(path)
-    ends: dict[str, int] = {}
-    for tensor in proto.graph.initializer:
+    parts: dict[str, list[tuple[int, int]]] = {}
+    for tensor in _messages(graphs.read(path), onnx.TensorProto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             entries = {entry.key: entry.value for entry in tensor.external_data}
-            name = entries.get("location", "")
-            end = _number(path, entries, "offset") + _number(path, entries, "length")
-            ends[name] = max(ends.get(name, 0), end)
-    return [_checked(path, name, end) for name, end in ends.items()]
+            part = _number(path, entries, "offset"), _number(path, entries, "length")
+            parts.setdefault(entries.get("location", ""), []).append(part)
+    return [_checked(path, name, places) for name, places in parts.items()]
+
+
+def _messages(message: Any, kind: type[Any]) -> Iterator[Any]:
+    """All messages of a kind, however deep: tensors are also in constant nodes, functions and inner graphs."""
+    if isinstance(message, kind):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if isinstance(value, Sequence) else (value,):
+                yield from _messages(part, kind)
 
 
 def _number(path: Path, entries: dict[str, str], key: str) -> int:
@@ -95,20 +110,30 @@ def _number(path: Path, entries: dict[str, str], key: str) -> int:
     return int(text)
 
 
-def _checked(path: Path, name: str, end: int) -> Path:
+def _checked(path: Path, name: str, places: list[tuple[int, int]]) -> Path:
     file = path.parent / name
     if not name or Path(name).name != name or file.is_symlink():
         raise WeightsError(f"{path} takes weights from {name!r}; they must lie in a file beside it: export it anew")
-    if not file.is_file() or file.stat().st_size < end:
+    if not file.is_file() or file.stat().st_size < max(map(sum, places)):
         raise WeightsError(f"{path} takes weights from {name}, which is not there in full: copy both files again")
+    named = NAME.search(name)  # another program's file need not be named after its content
+    if named and _digest(_read(file, places)) != named[1]:
+        raise WeightsError(f"{path} takes weights from {name}, which has changed since: copy both files again")
     return file
 
 
-def _name(proto: Any, out: Path) -> str:
+def _read(file: Path, places: list[tuple[int, int]]) -> Iterator[bytes]:
+    with file.open("rb") as source:
+        for offset, length in places:
+            source.seek(offset)
+            yield source.read(length)
+
+
+def _digest(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
-    for tensor in _large(proto):
-        digest.update(tensor.raw_data)
-    return f"{out.name}.{digest.hexdigest()[:12]}.data"
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:12]
 
 
 def _large(proto: Any) -> Iterator[Any]:

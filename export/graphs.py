@@ -6,6 +6,7 @@ from typing import Any
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
 from mmadfer.optional import need
+from mmadfer.runtime import ports
 from mmadfer.runtime.ort import contract_of
 
 
@@ -25,12 +26,23 @@ def read(path: Path, weights: bool = False) -> Any:
 
 
 def read_contract(path: Path) -> Contract:
-    """What an ONNX file promises.
+    """What an ONNX file promises, and its inputs and output hold.
 
     Raises:
         WeightsError: as `read`; or it is no model of mmadfer.
     """
-    return contract_of(path, {entry.key: entry.value for entry in read(path).metadata_props})
+    proto = read(path)
+    contract = contract_of(path, {entry.key: entry.value for entry in proto.metadata_props})
+    ports.check_ports(path, contract, {port.name: _port(port) for port in (*proto.graph.input, *proto.graph.output)})
+    return contract
+
+
+def _port(port: Any) -> tuple[str, ports.Shape]:
+    onnx = need("onnx", extra="export")
+    tensor = port.type.tensor_type
+    sizes = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
+    known = {onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
+    return known.get(tensor.elem_type, "of another type"), sizes[1:]
 
 
 def weights(proto: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError
+from mmadfer.export import external
 from mmadfer.export.builder import Options, Shapes, build
 from mmadfer.export.graphs import read_contract
 from mmadfer.files import atomic, sha256
@@ -166,6 +167,7 @@ def _onnx(source: Path, out: Path, graph: Graph) -> Iterator[Path]:
 
 
 def _check_graph(source: Path, graph: Graph) -> None:
+    external.beside(source)  # TensorRT's parser would follow a link, and take weights of another build
     for name in graph.given().keys() - {"batch"}:
         raise ConfigError(
             f"--{name} is for checkpoints; {source} has its precision and fold already. Leave it out, or write another "

@@ -1,6 +1,7 @@
 """ONNX Runtime: the .onnx files that `mmadfer.export` writes, on a CPU or a GPU."""
 
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,17 @@ from pydantic import ValidationError
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
-from mmadfer.errors import MissingDependencyError, WeightsError
-from mmadfer.optional import install, need
+from mmadfer.errors import MissingDependencyError, MmadferError, WeightsError
+from mmadfer.memory import enough, first_line
+from mmadfer.optional import need
 from mmadfer.runtime import ports
 from mmadfer.runtime.device import Device, parse
+from mmadfer.runtime.providers import PROVIDERS, advice, metadata, preload, providers
 
-PROVIDERS = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-}
-"""Device -> ONNX Runtime's providers, the best first, which must be there; what it cannot do is left to the next."""
 TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
+
+NO_KERNELS = "ONNX Runtime has no kernels for it"
+"""Words of the error by which a comparison knows that a graph must be simulated."""
 
 
 class OrtBackend:
@@ -37,7 +37,7 @@ class OrtBackend:
         self.session = _session(path, self.device)
         self.contract = contract_of(path, self.session.get_modelmeta().custom_metadata_map)
         self.input = self.contract.input
-        _check_ports(path, self.session, self.contract)
+        ports.check_ports(path, self.contract, _ports(self.session))
 
     def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
         """As in `Backend`."""
@@ -50,57 +50,60 @@ def _session(path: Path, device: Device) -> Any:
     if not path.is_file():
         raise WeightsError(f"no model at {path}; `mmadfer export onnx` writes one")
     ort = need("onnxruntime", extra="serve")
-    wanted = PROVIDERS[device.kind]
-    if wanted[0] not in ort.get_available_providers():
-        raise MissingDependencyError(_no_provider(device, wanted[0]))
-    given = [(name, _settings(name, device)) for name in wanted]
+    best = PROVIDERS[device.kind][0]
+    if best not in ort.get_available_providers():
+        raise MissingDependencyError(advice(device))
+    missing = preload(ort, device)
+    contract = contract_of(path, metadata(path)) if device.kind == "tensorrt" else None
+    given = providers(path, device, contract)
     try:
-        with warnings.catch_warnings(action="ignore"):  # about the provider; the check below says more
+        with warnings.catch_warnings(action="ignore"), enough(path, device):  # about the provider; below is more
             session = _open(ort, path, given)
-    except Exception as error:  # ONNX Runtime has no common class for its many errors about a file
-        if "NOT_IMPLEMENTED" in str(error):
-            raise WeightsError(
-                f"{path}: ONNX Runtime has no kernels for it on device {device} ({_first_line(error)}); graphs in bf16 "
-                "are for GPUs. Export it with another --precision"
-            ) from error
-        raise WeightsError(f"{path} is not a whole ONNX model: {_first_line(error)}. Export it anew.") from error
-    if session.get_providers()[0] != wanted[0]:  # it falls back to the CPU without an error
-        raise MissingDependencyError(_no_provider(device, wanted[0]))
-    session.disable_fallback()  # nor later: it would answer, but slowly
+    except MmadferError:
+        raise
+    except Exception as error:  # ONNX Runtime has no common class for its many errors
+        raise WeightsError(_refusal(path, device, error)) from error
+    if session.get_providers()[0] != best:  # it leaves out what does not work, without an error
+        raise MissingDependencyError(advice(device, missing))
     return session
 
 
-def _open(ort: Any, path: Path, providers: list[Any]) -> Any:
+def _refusal(path: Path, device: Device, error: Exception) -> str:
+    words = first_line(error)
+    if "NOT_IMPLEMENTED" in words:
+        return (
+            f"{path}: {NO_KERNELS} on device {device} ({words}); graphs in bf16 are for GPUs. Export it with another "
+            "--precision"
+        )
+    if device.gpu and "Load model from" not in words:  # so begins what it says about the file
+        return f"{path} cannot be loaded on the device {device}: {words}. Mend that, or use the device cpu"
+    return f"{path} is not a whole ONNX model: {words}. Export it anew."
+
+
+def _open(ort: Any, path: Path, given: list[Any]) -> Any:
+    """A session that never falls back to the CPU: it would answer, but slowly, and tell so on the standard output."""
     try:
-        return ort.InferenceSession(str(path), _options(ort), providers=providers)
+        return ort.InferenceSession(str(path), _options(ort), providers=given, enable_fallback=0)
     except Exception as error:
         if "float8" not in str(error):
             raise
     options = _options(ort)
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # it would fuse fp8 into kernels of int8
-    return ort.InferenceSession(str(path), options, providers=providers)
-
-
-def _settings(provider: str, device: Device) -> dict[str, Any]:
-    if provider == "CPUExecutionProvider":
-        return {}
-    exact = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}  # else float32 has digits of 10 bits there
-    return {"device_id": device.index, **exact}
-
-
-def _no_provider(device: Device, provider: str) -> str:
-    return (
-        f"device {device}: ONNX Runtime has no working {provider} here; use device cpu, or, on a machine with a GPU, "
-        f"`pip uninstall onnxruntime` and then {install('gpu')}"
-    )
+    return ort.InferenceSession(str(path), options, providers=given, enable_fallback=0)
 
 
 def _options(ort: Any) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only: they reach the user as exceptions
     options.use_deterministic_compute = True
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # which ONNX Runtime itself overlooks
+    options.intra_op_num_threads = _threads()
     return options
+
+
+def _threads() -> int:
+    """What OMP_NUM_THREADS says, which ONNX Runtime overlooks, of the outermost level: `4` or `4,2`; 0 is its own."""
+    found = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))
+    return int(found[1]) if found else 0
 
 
 def contract_of(path: Path, metadata: dict[str, str]) -> Contract:
@@ -123,17 +126,10 @@ def contract_of(path: Path, metadata: dict[str, str]) -> Contract:
         ) from error
 
 
-def _check_ports(path: Path, session: Any, contract: Contract) -> None:
-    wanted = ports.inputs(contract) | ports.outputs(contract)
-    found = {port.name: _port(port) for port in (*session.get_inputs(), *session.get_outputs())}
-    if found != wanted:
-        raise WeightsError(f"{path} does not hold what its contract says: it has {found} instead of {wanted}")
+def _ports(session: Any) -> dict[str, tuple[str, ports.Shape]]:
+    return {port.name: _port(port) for port in (*session.get_inputs(), *session.get_outputs())}
 
 
 def _port(port: Any) -> tuple[str, ports.Shape]:
     sizes = tuple(size if isinstance(size, int) else -1 for size in port.shape[1:])  # -1: of any size, which none is
     return TYPES.get(port.type, port.type), sizes
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

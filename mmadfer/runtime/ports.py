@@ -3,12 +3,13 @@
 Shapes: B clips, T frames, S image side, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from mmadfer.contract import Contract
-from mmadfer.errors import DataError
+from mmadfer.errors import DataError, WeightsError
 
 INPUTS = ("frames", "fbank")
 """Of a model that takes the filter bank, as all do that are not exported otherwise."""
@@ -17,7 +18,7 @@ WAVEFORM_INPUTS = ("frames", "waveform", "lengths")
 OUTPUT = "logits"
 
 Shape = tuple[int, ...]
-"""Without the batch."""
+"""Without the batch; -1 is any size."""
 
 
 def inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
@@ -34,6 +35,31 @@ def outputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
     return {OUTPUT: ("float32", (len(contract.labels),))}
 
 
+def check_ports(
+    path: Path, contract: Contract, found: Mapping[str, tuple[str, Shape]], advice: str = "Export it anew"
+) -> None:
+    """Whether a model has the inputs and the output that its contract promises.
+
+    Args:
+        path: of the model, which is named in the error.
+        contract: of the model.
+        found: name -> type and shape of its inputs and outputs.
+        advice: the end of the error.
+
+    Raises:
+        WeightsError: it has not; says which differ.
+    """
+    wanted = inputs(contract) | outputs(contract)
+    differ = [name for name in (*wanted, *sorted(found.keys() - wanted.keys())) if found.get(name) != wanted.get(name)]
+    if differ:
+        told = "; ".join(f"{name}: {_told(found.get(name))} instead of {_told(wanted.get(name))}" for name in differ)
+        raise WeightsError(f"{path} does not hold what its contract says: {told}. {advice}")
+
+
+def _told(port: tuple[str, Shape] | None) -> str:
+    return f"{port[0]} ({', '.join(['B', *map(str, port[1])])})" if port else "nothing"
+
+
 def check_arrays(contract: Contract, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays by the names of the inputs.
 
@@ -46,9 +72,8 @@ def check_arrays(contract: Contract, arrays: Sequence[np.ndarray]) -> dict[str, 
     batch = len(arrays[0]) if arrays[0].ndim else 0
     for array, (name, (kind, shape)) in zip(arrays, wanted.items(), strict=True):
         if array.dtype != kind or array.shape != (batch, *shape) or not batch:
-            told = ", ".join(["B", *map(str, shape)])
             raise DataError(
-                f"{name} is {array.dtype} {array.shape}; the model takes {kind} ({told}), with one batch B >= 1 "
+                f"{name} is {array.dtype} {array.shape}; the model takes {_told((kind, shape))}, with one batch B >= 1 "
                 "for all inputs"
             )
     return dict(zip(wanted, arrays, strict=True))

@@ -81,10 +81,8 @@ def _loaded(trt: Any, path: Path, sidecar: Sidecar) -> Any:
         engine = deserialised(trt, path.read_bytes(), sidecar.version_compatible)
     except WeightsError as error:
         raise WeightsError(f"TensorRT cannot load {path} here: {error}. {again}") from error
-    wanted = ports.inputs(sidecar.contract) | ports.outputs(sidecar.contract)
     found = {name: _port(trt, engine, name) for name in map(engine.get_tensor_name, range(engine.num_io_tensors))}
-    if found != wanted:
-        raise WeightsError(f"{path} does not hold what its contract says: it has {found} instead of {wanted}. {again}")
+    ports.check_ports(path, sidecar.contract, found, again)
     return engine
 
 

@@ -99,6 +99,44 @@ def test_weights_from_elsewhere_are_refused(large: Path, key: str, value: str, w
         external.beside(large)
 
 
+def test_weights_that_have_changed_are_refused(large: Path) -> None:
+    (data,) = external.beside(large)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(WeightsError, match="has changed since: copy both files again"):
+        external.beside(large)
+    foreign = data.rename(large.with_name("weights.bin"))
+    large.write_bytes(repointed(large, foreign.name).SerializeToString())
+    assert external.beside(large) == [foreign]  # not named after its content: nothing to compare it with
+
+
+def repointed(path: Path, location: str) -> onnx.ModelProto:
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = location if entry.key == "location" else entry.value
+    return model
+
+
+@pytest.mark.parametrize("place", ["constant", "function", "sparse"])
+def test_weights_are_found_wherever_they_hide(onnx_file: Path, tmp_path: Path, place: str) -> None:
+    model = onnx.load(onnx_file)
+    tensor = onnx.numpy_helper.from_array(np.zeros(4, np.float32), "hidden")
+    onnx.external_data_helper.set_external_data(tensor, "/etc/passwd")
+    constant = onnx.helper.make_node("Constant", [], ["hidden"], value=tensor)
+    if place == "constant":
+        model.graph.node.append(constant)
+    elif place == "function":
+        model.functions.append(onnx.helper.make_function("a", "f", [], ["hidden"], [constant], []))
+    else:
+        model.graph.sparse_initializer.add().values.CopyFrom(tensor)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match="must lie in a file beside it"):
+        external.beside(path)
+
+
 @pytest.mark.parametrize("content", [None, b"not a model"])
 def test_what_is_no_model_has_nothing_beside_it(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:

@@ -152,12 +152,20 @@ def bad_graph(source: Path, out: Path, what: str) -> Path:
         del model.metadata_props[:]
         onnx.save(model, out)
     elif what == "unknown":
+        model.graph.node[-1].op_type, model.graph.node[-1].name = "Sorcery", "spell"
+        onnx.save(model, out)
+    elif what == "other ports":
         port = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
-        graph = helper.make_graph([helper.make_node("Sorcery", ["x"], ["y"], "spell")], "g", [port], [])
-        graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1]))
+        graph = helper.make_graph([helper.make_node("Neg", ["x"], ["logits"])], "g", [port], [])
+        graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 7]))
         odd = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
         odd.metadata_props.extend(model.metadata_props)
         onnx.save(odd, out)
+    elif what == "weights elsewhere":
+        out.with_name("real.data").write_bytes(bytes(1 << 20))
+        out.with_name("link.data").symlink_to("real.data")
+        onnx.external_data_helper.set_external_data(model.graph.initializer[0], "link.data", 0, 64)
+        out.write_bytes(model.SerializeToString())
     return out
 
 
@@ -169,6 +177,12 @@ def bad_graph(source: Path, out: Path, what: str) -> Path:
         ("noise", r"bad\.onnx is not a whole ONNX model"),
         ("foreign", "carries no mmadfer contract"),
         ("unknown", r"cannot parse .*bad\.onnx: node 'spell' \(Sorcery\)"),
+        (
+            "other ports",
+            r"does not hold what its contract says: frames: nothing instead of uint8 \(B, 4, 3, 32, 32\); fbank: .*; "
+            r"logits: float32 \(B, 7\) instead of float32 \(B, 4\); x: float32 \(B\) instead of nothing",
+        ),
+        ("weights elsewhere", r"takes weights from 'link\.data'; they must lie in a file beside it"),
     ],
 )
 def test_a_bad_graph_is_refused_by_name(onnx_file: Path, tmp_path: Path, what: str, words: str) -> None:
