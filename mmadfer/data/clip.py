@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mmadfer.config import PrepareConfig
-from mmadfer.contract import span
-from mmadfer.data import faces, frames, media
-from mmadfer.data.fbank import SILENCE, fbank
+from mmadfer.data import faces, frames, hearing, media, notes
+from mmadfer.data.frames import Seen
 from mmadfer.data.image import encode_jpeg, square
+from mmadfer.data.notes import Note
 from mmadfer.data.threads import one_thread
 from mmadfer.errors import ClipError
 
@@ -39,12 +39,12 @@ class ClipData:
     """Of the sound that the filter bank was computed from, in Hz; 0 where there was none."""
     silent: bool
     """The sound is nothing but zeros, or missing and replaced by silence."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     """What a person should know of this clip, such as a sound that is missing."""
     waveform: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     """float32 (samples,): of the first channel, what the filter bank was computed from; empty where there was none."""
-    faceless: int = 0
-    """Of the frames that were to be kept, those without a face, which show the middle of the picture instead."""
+    faceless: tuple[Note, ...] = ()
+    """What a person should know of frames in which no face was found; of many a good clip there is some."""
 
     @property
     def span(self) -> tuple[float, float]:
@@ -64,6 +64,7 @@ def read_clip(
     settings: PrepareConfig,
     *,
     sound: Path | str | None = None,
+    mute: bool = False,
     cropped: bool = False,
     keep: Keep | None = None,
     heard: Callable[[int], None] | None = None,
@@ -78,6 +79,7 @@ def read_clip(
         path: a video file, or a folder with one image for each frame.
         settings: what is done to it.
         sound: the file with its sound, if that is not `path`; one that does not exist is a clip without sound.
+        mute: take silence for its sound, whatever it has.
         cropped: the frames show nothing but the face and are taken whole. JPEG files of the right size keep their very
             bytes, so that they lose nothing by being encoded again.
         keep: which frames become a JPEG; all by default.
@@ -92,12 +94,14 @@ def read_clip(
     """
     path = Path(path)
     with readable(path), media.remarked() as remarks:
-        found = _read_sound(path, None if sound is None else Path(sound), settings)
+        found = hearing.read(path, None if sound is None else Path(sound), settings, mute)
         if heard is not None:
             heard(found.rate)
-        jpegs, times, faceless = _read_pictures(path, settings, cropped, keep, device)
-    notes = (*found.notes, *remarks)
-    return ClipData(jpegs, found.fbank, times, found.rate, found.silent, notes, found.waveform, faceless)
+        shown = _read_pictures(path, settings, cropped, keep, device)
+    told = (*found.notes, *shown.notes, *remarks)
+    return ClipData(
+        shown.jpegs, found.fbank, shown.times, found.rate, found.silent, told, found.waveform, shown.faceless
+    )
 
 
 @contextmanager
@@ -111,83 +115,30 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-class Heard(NamedTuple):
-    """A clip's sound; the fields are those of `ClipData`."""
+class _Pictures(NamedTuple):
+    """A clip's pictures; the fields are those of `ClipData`."""
 
-    fbank: np.ndarray
-    waveform: np.ndarray
-    rate: int
-    silent: bool
-    notes: tuple[str, ...] = ()
-
-
-def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> Heard:
-    """What the model hears of sound float32 (channels, samples) of the file `source`.
-
-    Raises:
-        ClipError: `no sound` or `sound rate`, as `fbank`.
-    """
-    bands = _fbank(source, waveform, rate, settings)
-    return Heard(bands, waveform[0, : span(rate, settings.sound.frames)].copy(), rate, not np.any(waveform))
+    jpegs: list[bytes]
+    times: np.ndarray
+    notes: tuple[Note, ...]
+    faceless: tuple[Note, ...]
 
 
-def unheard(error: ClipError, settings: PrepareConfig) -> Heard:
-    """Silence in the place of sound that is missing, with a note that tells why.
-
-    Raises:
-        ClipError: the error itself, where the settings leave out clips without sound, or it is another one.
-    """
-    if error.reason != "no sound" or settings.no_sound != "silence":
-        raise error
-    nothing = np.full((settings.sound.frames, settings.sound.mels), SILENCE, np.float32)
-    return Heard(nothing, np.zeros(0, np.float32), 0, True, (f"no sound, silence in its place: {error}",))
-
-
-def _read_sound(path: Path, sound: Path | None, settings: PrepareConfig) -> Heard:
-    try:
-        source = sound_file(path, sound)
-        return hear(source, *media.read_sound(source, settings.sound.rate, settings.max_seconds), settings)
-    except ClipError as error:
-        return unheard(error, settings)
-
-
-def sound_file(path: Path, sound: Path | None) -> Path:
-    """The file with a clip's sound.
-
-    Raises:
-        ClipError: `no sound`: there is none.
-    """
-    if sound is None and path.is_dir():
-        raise ClipError(f"{path} is a folder of images", "no sound")
-    if sound is not None and not sound.exists():
-        raise ClipError(f"{sound} does not exist", "no sound")
-    return sound or path
-
-
-def _fbank(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> np.ndarray:
-    try:
-        return fbank(waveform, rate, settings.sound)
-    except ClipError as error:
-        raise ClipError(f"{source}: {error}", error.reason) from error
-
-
-def _read_pictures(
-    path: Path, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str
-) -> tuple[list[bytes], np.ndarray, int]:
-    """The JPEGs of the frames to keep, the times of all, and how many of those kept show no face."""
-    missed = set[int]()
+def _read_pictures(path: Path, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str) -> _Pictures:
+    missed, followed = set[int](), tuple[Note, ...]()
     if cropped:
-        times, cut = whole(path, settings)
+        seen, cut = whole(path, settings)
     elif settings.face_box == "union":
-        times, cut = union(path, settings, device, missed)
+        seen, cut = union(path, settings, device, missed)
     else:
-        times, cut = _tracked(path, settings, device)
-    order = _order(path, len(times), settings)
+        seen, followed, cut = _tracked(path, settings, device)
+    order = _order(path, len(seen.times), settings)
     chosen = order if keep is None else [order[k] for k in keep(len(order))]
     wanted = set(chosen)
     numbered = enumerate(frames.pictures(path, settings.max_seconds))
     made = dict(zip(sorted(wanted), cut((k, one) for k, one in numbered if k in wanted), strict=True))
-    return [made[k] for k in chosen], times[order], sum(k in missed for k in chosen)
+    faceless = followed or notes.faceless(sum(k in missed for k in chosen), len(chosen))
+    return _Pictures([made[k] for k in chosen], seen.times[order], notes.damaged(seen.damaged), faceless)
 
 
 def _order(path: Path, count: int, settings: PrepareConfig) -> list[int]:
@@ -206,19 +157,16 @@ def text_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=names.__getitem__)[: max(1, len(names) - 1)]
 
 
-def _times(path: Path, settings: PrepareConfig) -> np.ndarray:
-    return np.array([picture.time for picture in frames.pictures(path, settings.max_seconds)])
-
-
-def whole(path: Path, settings: PrepareConfig) -> tuple[np.ndarray, Cut]:
+def whole(path: Path, settings: PrepareConfig) -> tuple[Seen, Cut]:
     """Frames as they are; the bytes of a folder's JPEG files are kept if all have the right size and coding."""
     size, quality = settings.face_size, settings.jpeg_quality
+    seen = Seen.of(frames.pictures(path, settings.max_seconds))
     if path.is_dir() and all(image.is_jpeg(size) for image in frames.images(path, settings.max_seconds)):
-        return _times(path, settings), lambda some: (image.data() for _, image in some)
-    return _times(path, settings), lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
+        return seen, lambda some: (image.data() for _, image in some)
+    return seen, lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
 
 
-def union(path: Path, settings: PrepareConfig, device: str, missed: set[int]) -> tuple[np.ndarray, Cut]:
+def union(path: Path, settings: PrepareConfig, device: str, missed: set[int]) -> tuple[Seen, Cut]:
     """Each frame by its own faces; on a CPU also looked at on its own, so that others never change its last digit.
 
     Frames in which none is found are added to `missed`.
@@ -234,37 +182,36 @@ def union(path: Path, settings: PrepareConfig, device: str, missed: set[int]) ->
                 x0, y0, x1, y1 = faces.union(boxes, *image.shape[:2])
                 yield encode_jpeg(square(image[y0:y1, x0:x1], settings.face_size), settings.jpeg_quality)
 
-    return _times(path, settings), cut
+    return Seen.of(frames.pictures(path, settings.max_seconds)), cut
 
 
-def _tracked(path: Path, settings: PrepareConfig, device: str) -> tuple[np.ndarray, Cut]:
-    """Each frame by the box of the one face that is followed through the clip."""
-    times, indexes, found = look(path, settings, device)
-    boxes = faces.interpolate(indexes, faces.track(found), len(times))
+def _tracked(path: Path, settings: PrepareConfig, device: str) -> tuple[Seen, tuple[Note, ...], Cut]:
+    """Each frame by the box of the one face that is followed through the clip, and in how many it was found."""
+    seen, indexes, found = look(path, settings, device)
+    count, track = len(seen.times), faces.track(found)
+    boxes = faces.interpolate(indexes, track, count)
     if boxes is None:
-        raise ClipError(
-            f"{path} shows no face in any of the {len(indexes)} frames looked at (of {len(times)})", "no face"
-        )
+        raise ClipError(f"{path} shows no face in any of the {len(indexes)} frames looked at (of {count})", "no face")
 
     def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
         for k, picture in some:
             yield face_jpeg(picture.rgb(), boxes[k], settings)
 
-    return times, cut
+    return seen, notes.followed(track), cut
 
 
-def look(path: Path, settings: PrepareConfig, device: str) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
+def look(path: Path, settings: PrepareConfig, device: str) -> tuple[Seen, list[int], list[np.ndarray]]:
     """Look for faces in every n-th frame, and the last one.
 
     Returns:
-        the times of all frames, float64 seconds; the indexes of those looked at; the faces in each of these, as
-        `faces.detect` gives them.
+        what is known of all frames; the indexes of those looked at; the faces in each of these, as `faces.detect` gives
+        them.
     """
-    times, indexes = list[float](), list[int]()
-    looked_at = _looked_at(frames.pictures(path, settings.max_seconds), settings.detect_every, times, indexes)
+    noted, indexes = list[tuple[float, bool]](), list[int]()
+    pictures = frames.passing(frames.pictures(path, settings.max_seconds), noted)
     with one_thread():
-        found = list(faces.detect(looked_at, device))
-    return np.array(times), indexes, found
+        found = list(faces.detect(_looked_at(pictures, settings.detect_every, indexes), device))
+    return Seen.noted(noted), indexes, found
 
 
 def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> bytes:
@@ -272,16 +219,13 @@ def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> by
     return encode_jpeg(faces.crop(image, box, settings.face_size, settings.face_margin), settings.jpeg_quality)
 
 
-def _looked_at(
-    pictures: Iterable[frames.Picture], every: int, times: list[float], indexes: list[int]
-) -> Iterator[np.ndarray]:
-    """Every n-th picture and the last one, small; their indexes and the times of all are added to the lists."""
-    picture = None
+def _looked_at(pictures: Iterable[frames.Picture], every: int, indexes: list[int]) -> Iterator[np.ndarray]:
+    """Every n-th picture and the last one, small; their indexes are added to the list."""
+    index, picture = 0, None
     for index, picture in enumerate(pictures):
-        times.append(picture.time)
         if index % every == 0:
             indexes.append(index)
             yield picture.rgb(faces.LONGEST)
-    if picture is not None and indexes[-1] != len(times) - 1:
-        indexes.append(len(times) - 1)
+    if picture is not None and indexes[-1] != index:
+        indexes.append(index)
         yield picture.rgb(faces.LONGEST)

@@ -8,11 +8,11 @@ whole one.
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -41,6 +41,10 @@ class Picture(Protocol):
     def time(self) -> float:
         """When it is shown, in seconds."""
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the decoder had to make up a part of it."""
+
     def rgb(self, longest: int | None = None) -> np.ndarray:
         """The upright picture, uint8 (H, W, 3), made smaller if its longer side has more than `longest` pixels."""
 
@@ -56,6 +60,11 @@ class VideoFrame:
         """See `Picture`."""
         return media.frame_time(self.frame)
 
+    @property
+    def damaged(self) -> bool:
+        """See `Picture`."""
+        return self.frame.is_corrupt
+
     def rgb(self, longest: int | None = None) -> np.ndarray:
         """See `Picture`."""
         return media.to_rgb(self.frame, longest)
@@ -67,6 +76,8 @@ class ImageFile:
 
     path: Path
     time: float
+    damaged: bool = False
+    """Never: an image that is damaged is an error."""
 
     def rgb(self, longest: int | None = None) -> np.ndarray:
         """See `Picture`; also an image in grey or with a palette.
@@ -111,6 +122,36 @@ class ImageFile:
         with _image(self.path, io.BytesIO(data)) as image:
             image.load()
         return data
+
+
+class Seen(NamedTuple):
+    """What is known of pictures that have gone by."""
+
+    times: np.ndarray
+    """float64 seconds."""
+    damaged: np.ndarray
+    """bool, as in `Picture`."""
+
+    @classmethod
+    def of(cls, pictures: Iterable[Picture]) -> "Seen":
+        """Go through all pictures of a clip."""
+        noted = list[tuple[float, bool]]()
+        for _ in passing(pictures, noted):
+            pass
+        return cls.noted(noted)
+
+    @classmethod
+    def noted(cls, noted: Sequence[tuple[float, bool]]) -> "Seen":
+        """From what `passing` has noted."""
+        times, damaged = zip(*noted, strict=True)
+        return cls(np.array(times), np.array(damaged))
+
+
+def passing(pictures: Iterable[Picture], noted: list[tuple[float, bool]]) -> Iterator[Picture]:
+    """Hand pictures on, and note time and damage of each."""
+    for picture in pictures:
+        noted.append((picture.time, picture.damaged))
+        yield picture
 
 
 def pictures(path: Path, limit: float) -> Iterator[Picture]:

@@ -1,21 +1,25 @@
 """A long video in windows: each is a clip of its own, with its own frames, face and sound.
 
 The pictures are gone through twice, as in `clip`: once small to look for faces, once to cut them out. Held in memory
-are the faces found, and the frames and the sound of the windows that are not over yet; never the whole video's.
+are the times of the pictures and the faces found, and the crops and the sound of the windows that are not over yet;
+never the whole video's. A video no longer than one window is a whole clip, with all of its sound.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data import clip as clips
-from mmadfer.data import faces, frames, media
-from mmadfer.data.clip import ClipData, Heard, Keep
+from mmadfer.data import faces, frames, notes
+from mmadfer.data.clip import ClipData, Keep
+from mmadfer.data.hearing import Sounds
+from mmadfer.data.notes import Note
 from mmadfer.errors import ClipError, ConfigError
 
 Span = tuple[float, float]
@@ -24,6 +28,10 @@ EXACT = 1e-6
 """Seconds by which time stamps may be off by rounding."""
 SHORTEST = 0.1
 """Seconds of a window; less holds no frame of a slow video."""
+SHORTEST_HOP = 0.04
+"""Seconds from one window to the next: a frame of most videos, so that each window is another one."""
+OF_ONE = ("no face", "no sound", "empty")
+"""Reasons that say nothing of other windows; all others are the file's."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +39,17 @@ class Windows:
     """How a video is cut: `seconds` long windows that start every `hop` seconds.
 
     Raises:
-        ConfigError: shorter than 0.1 s, or a hop that would leave out a part of the video.
+        ConfigError: shorter than 0.1 s, a hop under 0.04 s, or one that would leave out a part of the video.
     """
 
     seconds: float
     hop: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.seconds) and self.seconds >= SHORTEST and 0 < self.hop <= self.seconds):
+        if not (math.isfinite(self.seconds) and self.seconds >= SHORTEST and SHORTEST_HOP <= self.hop <= self.seconds):
             raise ConfigError(
                 f"windows of {self.seconds:g} s every {self.hop:g} s: a window has at least {SHORTEST:g} s, and the "
-                "hop is more than 0 and not longer than the window, for example --window 5 --hop 1"
+                f"hop is at least {SHORTEST_HOP:g} s and not longer than the window, for example --window 5 --hop 1"
             )
 
     def spans(self, times: np.ndarray) -> list[Span]:
@@ -80,9 +88,19 @@ class _Plan:
     times: np.ndarray
     frames: list[int]
     """Those that become a JPEG, by their number in the video, in the order of the model."""
-    boxes: dict[int, np.ndarray]
+    boxes: dict[int, np.ndarray] = field(default_factory=dict)
     """Where the face is in them; none where frames are cut without."""
+    notes: tuple[Note, ...] = ()
+    faceless: tuple[Note, ...] = ()
+    """As in `ClipData`."""
     problem: ClipError | None = None
+    made: dict[int, bytes] = field(default_factory=dict)
+    """The JPEGs up to now."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all JPEGs are made."""
+        return self.made.keys() >= set(self.frames)
 
 
 def read_windows(
@@ -91,6 +109,7 @@ def read_windows(
     windows: Windows,
     *,
     sound: Path | str | None = None,
+    mute: bool = False,
     cropped: bool = False,
     keep: Keep,
     heard: Callable[[int], None] | None = None,
@@ -107,25 +126,29 @@ def read_windows(
     path = Path(path)
     settings = settings.model_copy(update={"max_seconds": math.inf})
     with clips.readable(path):
-        sounds = _Sounds(path, None if sound is None else Path(sound), settings)
+        sounds = Sounds(path, None if sound is None else Path(sound), settings, mute)
         if heard is not None:
             heard(sounds.rate)
         reader = _Reader(path, settings, cropped, device)
-        plans = reader.plans(windows, keep)
-        for plan, jpegs in reader.cut(plans):
-            yield _window(plan, jpegs, sounds, reader, whole=len(plans) == 1)
+        spans = windows.spans(reader.times)
+        for plan in reader.cut(spans, keep):
+            yield _window(plan, sounds, reader.missed, alone=len(spans) == 1)
 
 
-def _window(plan: _Plan, jpegs: list[bytes], sounds: "_Sounds", reader: "_Reader", whole: bool) -> Window:
+def _window(plan: _Plan, sounds: Sounds, missed: set[int], alone: bool) -> Window:
     start, end = plan.span
     try:
         if plan.problem:
             raise plan.problem
-        found = sounds.within(*((-math.inf, math.inf) if whole else plan.span))
+        found = sounds.within(*((-math.inf, math.inf) if alone else plan.span))
     except ClipError as error:
+        if error.reason not in OF_ONE:
+            raise
         return Window(start, end, None, error)
-    missed = sum(k in reader.missed for k in plan.frames)
-    clip = ClipData(jpegs, found.fbank, plan.times, found.rate, found.silent, found.notes, found.waveform, missed)
+    told = (*found.notes, *plan.notes)
+    faceless = plan.faceless or notes.faceless(sum(k in missed for k in plan.frames), len(plan.frames))
+    jpegs = [plan.made[k] for k in plan.frames]
+    clip = ClipData(jpegs, found.fbank, plan.times, found.rate, found.silent, told, found.waveform, faceless)
     return Window(start, end, clip)
 
 
@@ -138,35 +161,72 @@ class _Reader:
         self._shared: clips.Cut | None = None
         self._looked, self._found = np.empty(0, int), list[np.ndarray]()
         if cropped:
-            self.times, self._shared = clips.whole(path, settings)
+            self._seen, self._shared = clips.whole(path, settings)
         elif settings.face_box == "union":
-            self.times, self._shared = clips.union(path, settings, device, self.missed)
+            self._seen, self._shared = clips.union(path, settings, device, self.missed)
         else:
-            self.times, looked, self._found = clips.look(path, settings, device)
+            self._seen, looked, self._found = clips.look(path, settings, device)
             self._looked = np.array(looked)
+        self.times = np.maximum.accumulate(self._seen.times)  # a time stamp that goes back is a fault
         self._names = [image.path.name for image in frames.images(path, math.inf)] if path.is_dir() else None
 
-    def plans(self, windows: Windows, keep: Keep) -> list[_Plan]:
-        """What to do for each window."""
-        times = np.maximum.accumulate(self.times)  # a time stamp that goes back is a fault
-        plans = []
-        for start, end in windows.spans(times):
-            first, last = np.searchsorted(times, (start - EXACT, end - EXACT)).tolist()
-            plans.append(self._plan((start, end), first, last, keep))
-        return plans
+    def cut(self, spans: Sequence[Span], keep: Keep) -> Iterator[_Plan]:
+        """Go through the pictures again; each window comes with its JPEGs as soon as it is over."""
+        todo, open_ = deque(spans), deque[_Plan]()
+        for _ in self._cut(self._wanted(todo, open_, keep), open_):
+            while open_ and open_[0].whole:
+                yield open_.popleft()
+        open_.extend(self._plan(span, keep) for span in todo)  # those behind the last picture
+        if not all(plan.whole for plan in open_):
+            raise ClipError(f"{self.path} has changed while it was read: predict it again")
+        yield from open_
 
-    def _plan(self, span: Span, first: int, last: int, keep: Keep) -> _Plan:
+    def _wanted(self, todo: deque[Span], open_: deque[_Plan], keep: Keep) -> Iterator[tuple[int, frames.Picture]]:
+        """The pictures that windows want, which are opened as they begin."""
+        for k, picture in enumerate(frames.pictures(self.path, math.inf)):
+            while todo and self._first(todo[0][0]) <= k:
+                open_.append(self._plan(todo.popleft(), keep))
+            if any(k in plan.frames for plan in open_):
+                yield k, picture
+            elif not todo and all(plan.whole for plan in open_):
+                return
+
+    def _cut(self, wanted: Iterator[tuple[int, frames.Picture]], open_: deque[_Plan]) -> Iterator[None]:
+        """Picture by picture, give its JPEG to the windows that want it."""
+        if self._shared is None:
+            for k, picture in wanted:
+                image = picture.rgb()
+                for plan in open_:
+                    if k in plan.frames:
+                        plan.made[k] = clips.face_jpeg(image, plan.boxes[k], self.settings)
+                yield
+            return
+        ahead, behind = tee(wanted)  # some pictures are taken before the first of them is cut
+        for (k, _), jpeg in zip(behind, self._shared(ahead), strict=False):
+            for plan in open_:
+                if k in plan.frames:
+                    plan.made[k] = jpeg
+            yield
+
+    def _first(self, time: float) -> int:
+        """The first frame that is not shown before a time."""
+        return int(np.searchsorted(self.times, time - EXACT))
+
+    def _plan(self, span: Span, keep: Keep) -> _Plan:
+        first, last = map(self._first, span)
         if first == last:
-            return _Plan(span, np.empty(0), [], {}, ClipError("no pictures", "empty"))
+            return _Plan(span, np.empty(0), [], problem=ClipError("no pictures", "empty"))
         order = self._order(first, last)
         chosen = [first + order[k] for k in keep(len(order))]
-        times = self.times[[first + k for k in order]]
+        times = self._seen.times[[first + k for k in order]]
+        told = notes.damaged(self._seen.damaged[first:last])
         if self._shared:
-            return _Plan(span, times, chosen, {})
-        boxes = self._boxes(first, last)
+            return _Plan(span, times, chosen, notes=told)
+        indexes, track = self._track(first, last)
+        boxes = faces.interpolate(indexes, track, last - first)
         if boxes is None:
-            return _Plan(span, times, [], {}, ClipError("no face", "no face"))
-        return _Plan(span, times, chosen, {k: boxes[k - first] for k in chosen})
+            return _Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
+        return _Plan(span, times, chosen, {k: boxes[k - first] for k in chosen}, told, notes.followed(track))
 
     def _order(self, first: int, last: int) -> list[int]:
         if self.settings.mafw_frame_order == "time":
@@ -174,99 +234,9 @@ class _Reader:
         names = self._names[first:last] if self._names else [f"{k}.jpg" for k in range(last - first)]
         return clips.text_order(names)
 
-    def _boxes(self, first: int, last: int) -> np.ndarray | None:
+    def _track(self, first: int, last: int) -> tuple[list[int], list[np.ndarray | None]]:
+        """Where the face was found in the frames looked at, which are counted from `first`."""
         begin, end = np.searchsorted(self._looked, (first, last)).tolist()
         if begin == end:  # a window so short that no frame in it was looked at: those next to it
             begin, end = max(0, begin - 1), min(len(self._looked), end + 1)
-        indexes = (self._looked[begin:end] - first).tolist()
-        return faces.interpolate(indexes, faces.track(self._found[begin:end]), last - first)
-
-    def cut(self, plans: list[_Plan]) -> Iterator[tuple[_Plan, list[bytes]]]:
-        """Go through the pictures again; each window comes with its JPEGs as soon as it is over."""
-        wanted = defaultdict[int, list[int]](list)
-        for number, plan in enumerate(plans):
-            for k in set(plan.frames):
-                wanted[k].append(number)
-        made = defaultdict[int, dict[int, bytes]](dict)
-        done = 0
-        for k, jpegs in self._jpegs(wanted, plans):
-            for number, jpeg in jpegs.items():
-                made[number][k] = jpeg
-            while done < len(plans) and max(plans[done].frames, default=-1) <= k:
-                own = made.pop(done, {})
-                yield plans[done], [own[i] for i in plans[done].frames]
-                done += 1
-        for plan in plans[done:]:
-            if plan.frames:
-                raise ClipError(f"{self.path} has changed while it was read: predict it again")
-            yield plan, []
-
-    def _jpegs(self, wanted: dict[int, list[int]], plans: list[_Plan]) -> Iterator[tuple[int, dict[int, bytes]]]:
-        """Frame by frame: its number, and its JPEG for each window that wants it."""
-        if not wanted:
-            return
-        last = max(wanted)
-        pictures = enumerate(frames.pictures(self.path, math.inf))
-        numbered = ((k, picture) for k, picture in pictures if k in wanted)
-        if self._shared:
-            for k, jpeg in zip(sorted(wanted), self._shared(numbered), strict=False):
-                yield k, dict.fromkeys(wanted[k], jpeg)
-            return
-        for k, picture in numbered:
-            image = picture.rgb()
-            yield k, {n: clips.face_jpeg(image, plans[n].boxes[k], self.settings) for n in wanted[k]}
-            if k == last:
-                return
-
-
-class _Sounds:
-    """The sound of one video, read as far as the windows need it."""
-
-    def __init__(self, path: Path, sound: Path | None, settings: PrepareConfig) -> None:
-        self._settings = settings
-        self._nothing: Heard | None = None
-        self._held, self._at = list[np.ndarray](), 0
-        """Pieces (channels, samples) from sample `at` on."""
-        try:
-            self._source = clips.sound_file(path, sound)
-            self._chunks = media.sound_chunks(self._source, settings.sound.rate)
-            first = next(self._chunks)
-        except ClipError as error:
-            self._nothing = clips.unheard(error, settings)
-            self.rate = 0
-            return
-        self._held.append(first.waveform)
-        self.rate, self._start = first.rate, first.start
-
-    def within(self, start: float, end: float) -> Heard:
-        """The sound from `start` to `end`, or silence where the settings take it for missing sound.
-
-        Raises:
-            ClipError: `no sound`.
-        """
-        if self._nothing:
-            return self._nothing
-        first, count = self._sample(start), math.inf if end == math.inf else self._sample(end) - self._sample(start)
-        self._forget(first)
-        self._read(first + count)
-        piece = np.concatenate(self._held, axis=1)[:, max(0, first - self._at) :]
-        piece = piece if count == math.inf else piece[:, : int(count)]
-        try:
-            if not piece.size:
-                raise ClipError("no sound in this part of the video", "no sound")
-            return clips.hear(self._source, piece, self.rate, self._settings)
-        except ClipError as error:
-            return clips.unheard(error, self._settings)
-
-    def _sample(self, time: float) -> int:
-        return 0 if time == -math.inf else max(0, round((time - self._start) * self.rate))
-
-    def _forget(self, before: int) -> None:
-        while len(self._held) > 1 and self._at + self._held[0].shape[1] <= before:
-            self._at += self._held.pop(0).shape[1]
-
-    def _read(self, end: float) -> None:
-        there = self._at + sum(piece.shape[1] for piece in self._held)
-        while there < end and (chunk := next(self._chunks, None)):
-            self._held.append(chunk.waveform)
-            there += chunk.waveform.shape[1]
+        return (self._looked[begin:end] - first).tolist(), faces.track(self._found[begin:end])

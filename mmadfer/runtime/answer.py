@@ -1,23 +1,18 @@
 """What a model says about a video, and how it comes about part by part."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmadfer.contract import Contract
-from mmadfer.data.faces import lacks_memory
+from mmadfer.data.notes import kind
 from mmadfer.errors import ClipError, DataError, MmadferError
+from mmadfer.memory import lacks_memory
 from mmadfer.runtime.inputs import Part, Video
-
-OTHER_CROPS = "trained on faces cropped by the data set's owners; here they were found by mmadfer"
-"""A prediction's note, since such crops differ by more than the model has seen."""
-LONG = 2
-"""A video so many times as long as the sound that the model hears gets a note: most of it is not heard."""
-FRAME = 0.01
-"""Seconds from one filter-bank frame to the next."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +49,23 @@ class Answer:
     def __init__(self, video: Video, contract: Contract, model: dict[str, Any]) -> None:
         self._video, self._contract, self._model = video, contract, model
         self._segments = list[dict[str, Any]]()
-        self._expected: int | None = None
+        self._told, self._reasons = Counter[str](), Counter[str]()
+        self._awaited, self._all_there = 0, False
         self._error: DataError | None = None
 
     @property
     def complete(self) -> bool:
         """Whether nothing more is to come."""
-        return self._expected == len(self._segments)
+        return self._all_there and not self._awaited
 
     def take(self, parts: Iterable[Part]) -> Iterator[Part]:
-        """Hand the parts on, count them, and keep what is wrong with the video.
+        """Hand the parts on, each to be given to `add` before the next, and keep what is wrong with the video.
 
         Raises:
             MmadferError: something that is not this video's fault.
         """
-        count = 0
         try:
-            for part in parts:
-                count += 1
-                yield part
+            yield from parts
         except DataError as error:
             self._error = error
         except MmadferError:
@@ -82,17 +75,28 @@ class Answer:
                 raise
             self._error = ClipError(f"{self._video.path}: {type(error).__name__}: {error}")
             self._error.__cause__ = error
-        self._expected = count
+        self._all_there = True
 
-    def add(self, part: Part, logits: np.ndarray | None) -> None:
-        """The next part, and the model's logits (C,) for it; None where it cannot be predicted."""
-        label, shares = None, dict[str, float]()
-        if logits is not None:
-            shares = dict(zip(self._contract.labels, softmax(logits).tolist(), strict=True))
-            label = self._contract.labels[int(logits.argmax())]
-        self._segments.append(
-            {"start": part.start, "end": part.end, "label": label, "probabilities": shares, "notes": list(part.notes)}
-        )
+    def add(self, part: Part) -> Callable[[np.ndarray], None]:
+        """The next part. What is returned takes the model's logits (C,) for it, if it can be predicted."""
+        notes = list(map(str, part.notes))
+        segment: dict[str, Any] = {
+            "start": part.start,
+            "end": part.end,
+            "label": None,
+            "probabilities": {},
+            "notes": notes,
+        }
+        self._segments.append(segment)
+        self._told.update({kind(note): 1 for note in part.notes})
+        self._reasons.update([part.reason] * (part.inputs is None))
+        self._awaited += part.inputs is not None
+        return partial(self._label, segment)
+
+    def _label(self, segment: dict[str, Any], logits: np.ndarray) -> None:
+        segment["probabilities"] = dict(zip(self._contract.labels, softmax(logits).tolist(), strict=True))
+        segment["label"] = self._contract.labels[int(logits.argmax())]
+        self._awaited -= 1
 
     def result(self) -> Prediction | Failure:
         """What became of the video."""
@@ -111,11 +115,10 @@ class Answer:
             raise self._error
         told = [one for one in self._segments if one["label"] is not None]
         if not told:
-            reasons = Counter(note for one in self._segments for note in one["notes"])
-            listed = "; ".join(f"{reason} (in {count})" for reason, count in reasons.items())
+            listed = "; ".join(f"{note} (in {count})" for note, count in self._told.items())
             raise ClipError(
                 f"{self._video.path}: none of {len(self._segments)} windows can be predicted: {listed}",
-                "no face" if "no face" in reasons else "no sound",
+                self._reasons.most_common(1)[0][0],
             )
         shares = told[0]["probabilities"]
         if len(told) > 1:
@@ -125,23 +128,13 @@ class Answer:
         return Prediction(str(self._video.path), label, shares, self._segments, self._model, self._notes())
 
     def _notes(self) -> list[str]:
-        """Those of all parts, each once, and how many it holds for where that is not all."""
-        count, notes = len(self._segments), list[str]()
-        for note, times in Counter(note for one in self._segments for note in set(one["notes"])).items():
-            notes.append(note if times == count else f"{note} (in {times} of {count} windows)")
-        return [*notes, *self._of_the_whole()]
-
-    def _of_the_whole(self) -> Iterator[str]:
-        contract, heard = self._contract, self._contract.model.fbank[0] * FRAME
-        found = not self._video.cropped and contract.modalities != "audio" and contract.prepare.face_box != "union"
-        if contract.cropped and found:
-            yield OTHER_CROPS
-        longest = max(one["end"] - one["start"] for one in self._segments)
-        if contract.modalities != "vision" and longest > LONG * heard:
-            yield (
-                f"the model hears only the first {heard:.1f} s of {longest:.1f}; windows hear all of them "
-                f"(--window {heard:.0f} --hop 1)"
-            )
+        """Those of the one part; or those of all, each once, and how many it holds for where that is not all."""
+        count = len(self._segments)
+        if count == 1:
+            return list(self._segments[0]["notes"])
+        return [
+            note if times == count else f"{note} (in {times} of {count} windows)" for note, times in self._told.items()
+        ]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

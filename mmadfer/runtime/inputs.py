@@ -14,9 +14,11 @@ from mmadfer.config import PrepareConfig
 from mmadfer.contract import Contract, hertz
 from mmadfer.data import faces
 from mmadfer.data.agreement import check_rate
-from mmadfer.data.clip import ClipData, Keep, hear, read_clip
+from mmadfer.data.clip import ClipData, Keep, read_clip
 from mmadfer.data.fbank import SILENCE
+from mmadfer.data.hearing import hear
 from mmadfer.data.image import decode_jpeg, encode_jpeg, resize
+from mmadfer.data.notes import Note
 from mmadfer.data.record import Record
 from mmadfer.data.sampling import test_indexes
 from mmadfer.data.windows import Windows, read_windows
@@ -25,6 +27,12 @@ from mmadfer.runtime import ports
 
 USUAL_RATES = (44_100, 48_000)
 """Of the sound of videos, in Hz."""
+OTHER_CROPS = "trained on faces cropped by the data set's owners; here they were found by mmadfer"
+"""A note, since such crops differ by more than the model has seen."""
+LONG = 2
+"""A clip so many times as long as the sound that the model hears gets a note: most of it is not heard."""
+FRAME = 0.01
+"""Seconds from one filter-bank frame to the next."""
 Inputs = tuple[np.ndarray, ...]
 """Of one clip: frames uint8 (1, T, 3, S, S), and fbank float32 (1, 1, frames, mels) or, for a model that hears samples,
 waveform float32 (1, samples) and lengths int64 (1,)."""
@@ -48,29 +56,36 @@ class Part(NamedTuple):
     """In seconds, as is `end`."""
     end: float
     inputs: Inputs | None
-    """None where it cannot be predicted; the notes say why."""
-    notes: tuple[str, ...] = ()
+    """None where it cannot be predicted."""
+    notes: tuple[Note, ...] = ()
+    """What a person should know of it; where it cannot be predicted, why."""
+    reason: str = ""
+    """Why it cannot be predicted, as a `ClipError` has it."""
 
 
 def read_parts(video: Video, contract: Contract, windows: Windows | None = None) -> Iterator[Part]:
     """Read a video as the model's contract says: as one part, or window by window.
 
-    What the model has learnt to do without is not looked for: faces by a model of sound alone, sound by one of pictures
-    alone.
+    What the model has learnt to do without is not looked for: sound by a model of pictures alone, faces by one of sound
+    alone, which still needs a video: its pictures say from when to when a window goes.
 
     Raises:
         DataError: it cannot be read, or lacks what the model needs.
     """
     if windows is None:
         clip = read_whole(video, contract)
-        yield Part(*clip.span, from_clip(clip, contract), _notes(clip, contract))
+        yield _part(video, contract, clip, *clip.span)
         return
     settings, given = _asked(video, contract)
     for one in read_windows(video.path, settings, windows, **given):
         if one.clip is None:
-            yield Part(one.start, one.end, None, (str(one.problem),))
+            yield Part(one.start, one.end, None, (str(one.problem),), getattr(one.problem, "reason", ""))
         else:
-            yield Part(one.start, one.end, from_clip(one.clip, contract), _notes(one.clip, contract))
+            yield _part(video, contract, one.clip, one.start, one.end)
+
+
+def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: float) -> Part:
+    return Part(start, end, from_clip(clip, contract), tuple(_notes(video, contract, clip, end - start)))
 
 
 def read_whole(video: Video, contract: Contract, device: str = "cpu") -> ClipData:
@@ -91,16 +106,17 @@ def read_whole(video: Video, contract: Contract, device: str = "cpu") -> ClipDat
 
 def _asked(video: Video, contract: Contract) -> tuple[PrepareConfig, dict[str, Any]]:
     """How the video is read: what is done to it, and the arguments that clips and windows share."""
-    settings, cropped = contract.prepare, video.cropped or contract.modalities == "audio"
-    if contract.modalities == "vision":
-        settings = settings.model_copy(update={"no_sound": "silence"})
-    heard, keep = partial(_check_rate, contract, video.path), seen_frames(contract)
-    return settings, {"sound": video.sound, "cropped": cropped, "keep": keep, "heard": heard}
+    cropped, mute = video.cropped or contract.modalities == "audio", contract.modalities == "vision"
+    if video.sound and not mute and not video.sound.exists():
+        raise ClipError(f"{video.sound} does not exist: give the file with the sound of {video.path}", "no sound")
+    heard, keep = partial(_check_rate, contract, video.sound or video.path), seen_frames(contract)
+    given = {"sound": video.sound, "mute": mute, "cropped": cropped, "keep": keep, "heard": heard}
+    return contract.prepare, given
 
 
 def _check_rate(contract: Contract, path: Path, rate: int) -> None:
     check_rate(contract, rate, path)
-    if rate and contract.modalities != "vision" and contract.waveform_rate not in (None, rate):
+    if rate and contract.waveform_rate not in (None, rate):
         raise ClipError(
             f"{path} has sound at {rate} Hz, but this model was exported for samples at "
             f"{hertz([contract.waveform_rate or 0])}. Convert the sound (ffmpeg -i FILE -c:v copy -ar "
@@ -109,16 +125,21 @@ def _check_rate(contract: Contract, path: Path, rate: int) -> None:
         )
 
 
-def _notes(clip: ClipData, contract: Contract) -> tuple[str, ...]:
-    """What a person should know of a clip, of what the model makes use of."""
-    notes = list(clip.notes)
-    if contract.modalities == "vision":
-        notes = [note for note in notes if not note.startswith("no sound")]
-    elif clip.silent and clip.rate:
-        notes.append("the sound is nothing but zeros")
-    if clip.faceless and contract.modalities != "audio":
-        notes.append(f"no face in {clip.faceless} of {len(clip.jpegs)} frames, the picture's middle in its place")
-    return tuple(notes)
+def _notes(video: Video, contract: Contract, clip: ClipData, seconds: float) -> Iterator[Note]:
+    """What a person should know of a clip that is so long, of what the model makes use of."""
+    yield from clip.notes
+    if clip.silent and clip.rate:
+        yield "the sound is nothing but zeros"
+    if contract.modalities != "audio":
+        yield from clip.faceless
+        if contract.cropped and not video.cropped and contract.prepare.face_box != "union":
+            yield OTHER_CROPS
+    hears = contract.model.fbank[0] * FRAME
+    if clip.rate and seconds > LONG * hears:
+        yield (
+            f"the model hears only the first {hears:.1f} s of {seconds:.1f}; windows hear all of them "
+            f"(--window {hears:.0f} --hop 1)"
+        )
 
 
 def seen_frames(contract: Contract) -> Keep:

@@ -1,9 +1,11 @@
 """`Recogniser(path)(video)`: the same way from file to label for every backend."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.data.windows import Windows
@@ -13,6 +15,7 @@ from mmadfer.runtime.answer import Answer, Failure, Prediction, softmax
 from mmadfer.runtime.backends import BACKENDS, choose
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import (
+    Inputs,
     Part,
     Video,
     empty,
@@ -27,6 +30,11 @@ __all__ = ["Failure", "Prediction", "Recogniser", "Video", "from_clip", "from_re
 
 READY = 4
 """Parts of each video that lie ready, at least; 1.2 MB each at 160 px."""
+MOST_JOBS = 256
+"""Threads; each holds files open, of which a process may have 1024."""
+
+_Waiting = tuple[Inputs, Callable[[np.ndarray], None]]
+"""What is to be computed, and what takes its logits."""
 
 
 class Recogniser:
@@ -87,10 +95,17 @@ class Recogniser:
                 or sound at a rate that the model does not know.
             ConfigError: windows that are too short, or leave out a part.
         """
+        if isinstance(video, Video) and (sound or cropped):
+            raise ConfigError(
+                "a Video says itself where its sound is, and whether it is cropped: give these to it alone"
+            )
         task = video if isinstance(video, Video) else Video(Path(video), Path(sound) if sound else None, cropped)
-        answer = self._answer(task)
-        for some in _grouped(read_parts(task, self.contract, _windows(window, hop)), self._batches.usual):
-            self._compute([(answer, part) for part in some], None)
+        answer, waiting = self._answer(task), list[_Waiting]()
+        for part in read_parts(task, self.contract, _windows(window, hop)):
+            self._add(answer, part, waiting)
+            if len(waiting) == self._batches.usual:
+                self._compute(waiting)
+        self._compute(waiting)
         return answer.prediction()
 
     def predict(
@@ -106,7 +121,7 @@ class Recogniser:
 
         Args:
             videos: taken one by one, as there is room.
-            jobs: threads that read videos, ahead of the model.
+            jobs: threads that read videos, ahead of the model; at most 256, and of use up to the number of cores.
             batch: clips or windows that are computed together; by default one on a CPU, and on a GPU what the model
                 was exported for. The last digits of a probability can depend on it.
             window, hop: as for one video.
@@ -118,36 +133,44 @@ class Recogniser:
             ConfigError: windows or numbers that cannot be.
             MmadferError: the memory does not hold a single clip.
         """
-        if jobs < 1 or (batch is not None and batch < 1):
-            raise ConfigError(f"jobs is {jobs} and batch {batch}: both must be at least 1")
+        if not 1 <= jobs <= MOST_JOBS or (batch is not None and batch < 1):
+            raise ConfigError(
+                f"jobs is {jobs} and batch {batch}: both must be at least 1, and jobs at most {MOST_JOBS}"
+            )
         tasks = (video if isinstance(video, Video) else Video(Path(video)) for video in videos)
         return self._predict(tasks, jobs, batch or self._batches.usual, _windows(window, hop))
 
     def _predict(
         self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None
     ) -> Iterator[Prediction | Failure]:
-        waiting, open_ = list[tuple[Answer, Part]](), deque[Answer]()
+        waiting, open_ = list[_Waiting](), deque[Answer]()
         for task, parts in ahead(tasks, lambda task: read_parts(task, self.contract, windows), jobs, max(batch, READY)):
             answer = self._answer(task)
             open_.append(answer)
             for part in answer.take(parts):
-                waiting.append((answer, part))
-                if sum(one.inputs is not None for _, one in waiting) >= batch:
-                    self._compute(waiting, batch)
-                    waiting.clear()
+                self._add(answer, part, waiting)
+                if len(waiting) == batch:
+                    self._compute(waiting)
                     yield from _finished(open_)
-        self._compute(waiting, batch)
+            yield from _finished(open_)
+        self._compute(waiting)
         yield from _finished(open_)
 
     def _answer(self, task: Video) -> Answer:
         return Answer(task, self.contract, self.facts())
 
-    def _compute(self, some: list[tuple[Answer, Part]], batch: int | None) -> None:
-        """Add parts to their answers, all in order, with the logits of those that can be predicted."""
-        clips = [part.inputs for _, part in some if part.inputs is not None]
-        rows = iter(self._batches.logits(clips, batch) if clips else ())
-        for answer, part in some:
-            answer.add(part, None if part.inputs is None else next(rows))
+    def _add(self, answer: Answer, part: Part, waiting: list[_Waiting]) -> None:
+        tell = answer.add(part)
+        if part.inputs is not None:
+            waiting.append((part.inputs, tell))
+
+    def _compute(self, waiting: list[_Waiting]) -> None:
+        """Compute what waits, and empty the list."""
+        if waiting:
+            logits = self._batches.logits([inputs for inputs, _ in waiting], len(waiting))
+            for (_, tell), row in zip(waiting, logits, strict=True):
+                tell(row)
+            waiting.clear()
 
     def warm(self, batch: int | None = None) -> "Recogniser":
         """Do once what only the first answer has to wait for, so that a server's first is as fast as the others.
@@ -185,17 +208,6 @@ def _windows(window: float | None, hop: float | None) -> Windows | None:
             raise ConfigError(f"a hop of {hop:g} s without windows: give their length too, for example --window 5")
         return None
     return Windows(window, window if hop is None else hop)
-
-
-def _grouped(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
-    group = list[Part]()
-    for part in parts:
-        group.append(part)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _finished(answers: deque[Answer]) -> Iterator[Prediction | Failure]:

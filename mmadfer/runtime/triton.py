@@ -161,7 +161,7 @@ class Reader(_Step):
         for part in answer.take(read_parts(video, self._contract)):
             if part.inputs is not None:
                 found.append(part.inputs)
-            answer.add(part, np.zeros(len(self._contract.labels)))  # the label comes later, from another step
+            answer.add(part)(np.zeros(len(self._contract.labels)))  # the label comes later, from another step
         try:
             notes = answer.prediction().notes
         except DataError as error:

@@ -65,12 +65,12 @@ def write_video(
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None and sound is not None:
-            container.mux([packet for frame in _sound_frames(sound, rate, layout) for packet in audio.encode(frame)])
+            container.mux([packet for frame in sound_frames(sound, rate, layout) for packet in audio.encode(frame)])
             container.mux(audio.encode(None))
     return path
 
 
-def _sound_frames(sound: np.ndarray, rate: int, layout: str) -> list[av.AudioFrame]:
+def sound_frames(sound: np.ndarray, rate: int, layout: str) -> list[av.AudioFrame]:
     frames = []
     for start in range(0, sound.shape[1], 1024):
         block = sound[:, start : start + 1024].T.reshape(1, -1)  # packed: PyAV miscounts the planes of 8 channels
@@ -105,3 +105,15 @@ def _matrix(a: int, b: int, c: int, d: int) -> bytes:
 def video(path: Path, seconds: float = 1.0, step: int = 1, pitch: float = 220) -> Path:
     """A good clip: a moving face and a tone."""
     return write_video(path, moving_face(round(seconds * FPS), step), tone(seconds, pitch=pitch))
+
+
+def damage(path: Path, numbers: list[int]) -> Path:
+    """Spoil the second half of these pictures' packets, so that a decoder has to make something up."""
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for position, size in (packets[number] for number in numbers):
+        part = slice(position + size // 2, position + size)
+        data[part] = bytes(byte ^ 0x5A for byte in data[part])
+    path.write_bytes(data)
+    return path

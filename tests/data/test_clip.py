@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_media import FPS, grey, moving_face, portrait, tone, video, write_images, write_video
+from make_media import FPS, damage, grey, moving_face, portrait, tone, video, write_images, write_video
 from PIL import Image
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data.clip import ClipData, read_clip
 from mmadfer.data.fbank import SILENCE
 from mmadfer.data.image import decode_jpeg, encode_jpeg, square
+from mmadfer.data.media import explained
 from mmadfer.data.sampling import test_indexes as evenly
 from mmadfer.errors import ClipError
 
@@ -190,6 +191,44 @@ def test_silence_on_a_track_is_told_from_a_missing_one(tmp_path: Path) -> None:
     quiet = write_video(tmp_path / "a.mov", moving_face(4), 0 * tone(0.3), codecs=("libx264", "pcm_s16le"))
     clip = read_clip(quiet, SETTINGS)
     assert (clip.silent, clip.rate, clip.notes) == (True, 44100, ())
+
+
+def told(clip: ClipData) -> tuple[list[str], list[str]]:
+    return list(map(str, clip.notes)), list(map(str, clip.faceless))
+
+
+@pytest.mark.parametrize("face_box", ["track", "union"])
+def test_pictures_that_the_decoder_made_up_are_counted(tmp_path: Path, face_box: str) -> None:
+    settings = SETTINGS.model_copy(update={"face_box": face_box})
+    path = write_video(tmp_path / "a.mkv", moving_face(30), tone(1.2), codecs=("mpeg4", "pcm_s16le"))
+    assert told(read_clip(path, settings)) == ([], [])
+    damage(path, [4, 5, 20])
+    assert told(read_clip(path, settings, keep=lambda _: [0])) == (["3 of 30 pictures damaged"], [])
+    assert told(read_clip(path, settings, cropped=True))[0] == ["3 of 30 pictures damaged"]
+    with explained():  # as in preparation
+        notes, _ = told(read_clip(path, settings))
+    assert notes[0] == "3 of 30 pictures damaged"
+    assert notes[1].startswith("damaged in places, FFmpeg says")
+
+
+def test_frames_looked_at_in_vain_are_counted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [*moving_face(6), *grey(15)], tone(0.9))
+    assert told(read_clip(path, SETTINGS, keep=lambda _: [0]))[1] == ["the face was found in 2 of 8 frames looked at"]
+    union = SETTINGS.model_copy(update={"face_box": "union"})
+    assert told(read_clip(path, union, keep=lambda _: [0, 9, 9, 20]))[1] == [
+        "no face in 3 of 4 frames, the picture's middle in its place"
+    ]
+
+
+def test_sound_that_is_not_asked_for_is_not_looked_at(tmp_path: Path) -> None:
+    mute = read_clip(write_video(tmp_path / "mute.mp4", moving_face(4), None), SETTINGS)
+    sound = write_video(tmp_path / "high.mkv", [], tone(0.3, 192_000), rate=192_000, codecs=("mpeg4", "flac"))
+    strict = SETTINGS.model_copy(update={"no_sound": "leave_out"})
+    with pytest.raises(ClipError, match="192000 Hz"):
+        read_clip(tmp_path / "mute.mp4", strict, sound=sound)
+    clip = read_clip(tmp_path / "mute.mp4", strict, sound=sound, mute=True)
+    assert clip.fbank.tobytes() == mute.fbank.tobytes()
+    assert (clip.rate, clip.silent, clip.notes) == (0, True, ())
 
 
 def test_a_longer_clip_is_named(tmp_path: Path) -> None:

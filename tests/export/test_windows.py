@@ -8,12 +8,13 @@ import wave
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from export_setup import CONTRACT
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from make_media import FPS, RATE, grey, moving_face, tone, write_images, write_video
+from make_media import FPS, RATE, damage, grey, moving_face, sound_frames, tone, write_images, write_video
 from rich.console import Console
 
 from mmadfer.config import PrepareConfig
@@ -76,7 +77,9 @@ def test_windows_cover_a_video(seconds: float, window: float, hop: float, starts
     assert {round(end - start, 6) for start, end in spans} == {min(window, seconds)}
 
 
-@pytest.mark.parametrize(("window", "hop"), [(0, 1), (5, 0), (5, 6), (-5, -1), (float("nan"), 1), (float("inf"), 1)])
+@pytest.mark.parametrize(
+    ("window", "hop"), [(0, 1), (5, 0), (5, 1e-5), (5, 6), (-5, -1), (float("nan"), 1), (float("inf"), 1)]
+)
 def test_windows_that_cannot_be_are_refused(onnx_file: Path, video: Path, window: float, hop: float) -> None:
     with pytest.raises(ConfigError, match="--window 5 --hop 1"):
         Recogniser(onnx_file)(video, window=window, hop=hop)
@@ -187,6 +190,72 @@ def test_a_folder_of_frames_has_windows_too(onnx_file: Path, tmp_path: Path) -> 
     (found,) = Recogniser(onnx_file).predict([Video(folder, sound)], window=1, hop=0.5)
     assert isinstance(found, Prediction)
     assert [(one["start"], one["end"]) for one in found.segments] == [(0, 1), (0.5, 1.5), (1, 2)]
+
+
+def test_a_window_counts_its_own_damage_and_missing_faces(onnx_file: Path, tmp_path: Path) -> None:
+    pictures = [*moving_face(35), *grey(15), *moving_face(25)]
+    path = write_video(tmp_path / "a.mkv", pictures, tone(3), codecs=("mpeg4", "pcm_s16le"))
+    found = Recogniser(onnx_file)
+    found.backend.contract = CONTRACT.model_copy(update={"prepare": EVERY_FRAME, "cropped": True})
+    others = "trained on faces cropped by the data set's owners; here they were found by mmadfer"
+    told = found(damage(path, [3, 4, 51, 52, 53]), window=1)
+    assert [one["notes"] for one in told.segments] == [
+        ["2 of 25 pictures damaged", others],
+        ["the face was found in 10 of 25 frames looked at", others],
+        ["3 of 25 pictures damaged", others],
+    ]
+    assert told.notes == [
+        "some of the pictures damaged (in 2 of 3 windows)",
+        others,
+        "the face was found in some of the frames looked at (in 1 of 3 windows)",
+    ]
+
+
+def changing(folder: Path) -> Path:
+    """Sound whose rate changes after a second, as where recordings are joined."""
+    joined = folder / "joined.aac"
+    for rate in (44100, 22050):
+        with av.open(str(folder / f"{rate}.aac"), "w") as container:
+            stream = container.add_stream("aac", rate=rate, layout="mono")
+            for frame in [*sound_frames(tone(2, rate), rate, "mono"), None]:
+                container.mux(stream.encode(frame))
+        with joined.open("ab") as file:
+            file.write((folder / f"{rate}.aac").read_bytes())
+    return joined
+
+
+@pytest.mark.parametrize("no_sound", ["leave_out", "silence"])
+def test_damaged_sound_is_silence_in_no_window(onnx_file: Path, tmp_path: Path, no_sound: str) -> None:
+    pictures = write_images(tmp_path / "frames", moving_face(4 * FPS), "jpg")
+    wav = write_wav(tmp_path / "cut.wav", chirp(4))
+    wav.write_bytes(wav.read_bytes()[: wav.stat().st_size // 2])
+    recogniser = Recogniser(onnx_file)
+    recogniser.backend.contract = CONTRACT.model_copy(
+        update={"prepare": CONTRACT.prepare.model_copy(update={"no_sound": no_sound})}
+    )
+    for sound, words in ((wav, "cut off"), (changing(tmp_path), "changes from")):
+        with pytest.raises(ClipError, match=words):
+            recogniser(pictures, sound=sound)
+        with pytest.raises(ClipError, match=words):
+            recogniser(pictures, sound=sound, window=1)
+        (failure,) = recogniser.predict([Video(pictures, sound)], window=1)
+        assert isinstance(failure, Failure)
+
+
+@pytest.mark.parametrize("face_box", ["track", "union"])
+def test_a_window_is_ready_as_soon_as_it_is_over(video: Path, face_box: str) -> None:
+    """And nothing is kept of those before: what windows to come will need is not planned yet."""
+    asked = list[int]()
+
+    def keep(count: int) -> list[int]:
+        asked.append(count)
+        return few(count)
+
+    settings = CONTRACT.prepare.model_copy(update={"face_box": face_box})
+    found = read_windows(video, settings, Windows(0.4, 0.2), keep=keep)
+    next(found)
+    assert 1 <= len(asked) <= 3
+    assert len([*found]) + 1 == len(asked) > 8
 
 
 def test_a_damaged_video_gives_no_windows(onnx_file: Path, long: Path, tmp_path: Path) -> None:

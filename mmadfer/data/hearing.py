@@ -1,0 +1,143 @@
+"""The sound of a clip as the model hears it, or silence in its place; of a video in windows, piece by piece."""
+
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mmadfer.config import PrepareConfig
+from mmadfer.contract import span
+from mmadfer.data import media
+from mmadfer.data.fbank import SILENCE, fbank
+from mmadfer.errors import ClipError
+
+
+class Heard(NamedTuple):
+    """A clip's sound; the fields are those of `ClipData`."""
+
+    fbank: np.ndarray
+    waveform: np.ndarray
+    rate: int
+    silent: bool
+    notes: tuple[str, ...] = ()
+
+
+def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> Heard:
+    """What the model hears of sound float32 (channels, samples) of the file `source`.
+
+    Raises:
+        ClipError: `no sound` or `sound rate`, as `fbank`.
+    """
+    bands = _fbank(source, waveform, rate, settings)
+    return Heard(bands, waveform[0, : span(rate, settings.sound.frames)].copy(), rate, not np.any(waveform))
+
+
+def unheard(error: ClipError, settings: PrepareConfig) -> Heard:
+    """Silence in the place of sound that is missing, with a note that tells why.
+
+    Raises:
+        ClipError: the error itself, where the settings leave out clips without sound, or it is another one.
+    """
+    if error.reason != "no sound" or settings.no_sound != "silence":
+        raise error
+    return silence(settings)._replace(notes=(f"no sound, silence in its place: {error}",))
+
+
+def silence(settings: PrepareConfig) -> Heard:
+    """What the model hears of a clip without sound."""
+    bands = np.full((settings.sound.frames, settings.sound.mels), SILENCE, np.float32)
+    return Heard(bands, np.zeros(0, np.float32), 0, True)
+
+
+def read(path: Path, sound: Path | None, settings: PrepareConfig, mute: bool) -> Heard:
+    """The whole sound of a clip.
+
+    Raises:
+        ClipError: as `clip.read_clip`.
+    """
+    if mute:
+        return silence(settings)
+    try:
+        source = source_of(path, sound)
+        return hear(source, *media.read_sound(source, settings.sound.rate, settings.max_seconds), settings)
+    except ClipError as error:
+        return unheard(error, settings)
+
+
+def source_of(path: Path, sound: Path | None) -> Path:
+    """The file with a clip's sound.
+
+    Raises:
+        ClipError: `no sound`: there is none.
+    """
+    if sound is None and path.is_dir():
+        os.scandir(path).close()  # one that may not be read is told as such
+        raise ClipError(f"{path} is a folder of images", "no sound")
+    if sound is not None and not sound.exists():
+        raise ClipError(f"{sound} does not exist", "no sound")
+    return sound or path
+
+
+def _fbank(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> np.ndarray:
+    try:
+        return fbank(waveform, rate, settings.sound)
+    except ClipError as error:
+        raise ClipError(f"{source}: {error}", error.reason) from error
+
+
+class Sounds:
+    """The sound of one video, read as far as the windows need it."""
+
+    def __init__(self, path: Path, sound: Path | None, settings: PrepareConfig, mute: bool) -> None:
+        self._settings, self.rate = settings, 0
+        self._nothing = silence(settings) if mute else None
+        self._held, self._at = list[np.ndarray](), 0
+        """Pieces (channels, samples) from sample `at` on."""
+        if not mute:
+            self._open(path, sound)
+
+    def _open(self, path: Path, sound: Path | None) -> None:
+        try:
+            self._source = source_of(path, sound)
+            self._chunks = media.sound_chunks(self._source, self._settings.sound.rate)
+            first = next(self._chunks)
+        except ClipError as error:
+            self._nothing = unheard(error, self._settings)
+            return
+        self._held.append(first.waveform)
+        self.rate, self._start = first.rate, first.start
+
+    def within(self, start: float, end: float) -> Heard:
+        """The sound from `start` to `end`, or silence where the settings take it for missing sound.
+
+        Raises:
+            ClipError: `no sound`.
+        """
+        if self._nothing:
+            return self._nothing
+        first, count = self._sample(start), math.inf if end == math.inf else self._sample(end) - self._sample(start)
+        self._forget(first)
+        self._read(first + count)
+        piece = np.concatenate(self._held, axis=1)[:, max(0, first - self._at) :]
+        piece = piece if count == math.inf else piece[:, : int(count)]
+        try:
+            if not piece.size:
+                raise ClipError("no sound in this part of the video", "no sound")
+            return hear(self._source, piece, self.rate, self._settings)
+        except ClipError as error:
+            return unheard(error, self._settings)
+
+    def _sample(self, time: float) -> int:
+        return 0 if time == -math.inf else max(0, round((time - self._start) * self.rate))
+
+    def _forget(self, before: int) -> None:
+        while len(self._held) > 1 and self._at + self._held[0].shape[1] <= before:
+            self._at += self._held.pop(0).shape[1]
+
+    def _read(self, end: float) -> None:
+        there = self._at + sum(piece.shape[1] for piece in self._held)
+        while there < end and (chunk := next(self._chunks, None)):
+            self._held.append(chunk.waveform)
+            there += chunk.waveform.shape[1]
