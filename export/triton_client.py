@@ -8,6 +8,7 @@ It needs tritonclient[grpc], and nothing of mmadfer.
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,18 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 MODEL = "mmadfer"
-TIMEOUT = 120
+TIMEOUT = 120.0
 """Seconds for one video."""
 
 
-def recognise(path: Path, server: str, model: str = MODEL) -> dict[str, Any]:
+def recognise(path: Path, server: str, model: str = MODEL, timeout: float = TIMEOUT) -> dict[str, Any]:
     """What the server says about one video: label, probabilities in the order of the labels, notes.
+
+    Args:
+        path: the video file.
+        server: host and port of its gRPC service.
+        model: that takes files.
+        timeout: seconds to wait. The server does not begin with a video that has waited so long.
 
     Raises:
         InferenceServerException: the server is not there, or cannot read the video; `message()` says why.
@@ -34,7 +41,8 @@ def recognise(path: Path, server: str, model: str = MODEL) -> dict[str, Any]:
         # a second time as class_count, Triton names the probabilities: value:index:label, the largest first
         wanted = [triton.InferRequestedOutput("label"), triton.InferRequestedOutput("notes")]
         wanted.append(triton.InferRequestedOutput("probabilities", class_count=1000))
-        answer = client.infer(model, [video], outputs=wanted, client_timeout=TIMEOUT)
+        given_up = round(timeout * 1e6)  # microseconds
+        answer = client.infer(model, [video], outputs=wanted, timeout=given_up, client_timeout=timeout)
     named = [text.decode().split(":", 2) for text in answer.as_numpy("probabilities")[0]]
     return {
         "video": str(path),
@@ -44,10 +52,10 @@ def recognise(path: Path, server: str, model: str = MODEL) -> dict[str, Any]:
     }
 
 
-def attempt(path: Path, server: str, model: str) -> dict[str, Any]:
+def attempt(path: Path, *asked: Any) -> dict[str, Any]:
     """`recognise`, or {video, error}."""
     try:
-        return recognise(path, server, model)
+        return recognise(path, *asked)
     except InferenceServerException as error:
         return {"video": str(path), "error": error.message()}
     except OSError as error:
@@ -63,17 +71,29 @@ def show(answer: dict[str, Any]) -> None:
     print(f"{answer['video']}: {answer['label']} ({shares})" + (f"; {answer['notes']}" if answer["notes"] else ""))
 
 
+def above_zero(kind: type, most: int) -> Callable[[str], Any]:
+    """For argparse: read a number, and refuse what is no use."""
+
+    def number(word: str) -> Any:
+        if 0 < kind(word) <= most:
+            return kind(word)
+        raise argparse.ArgumentTypeError(f"{word}: give more than 0, at most {most}")
+
+    return number
+
+
 def main() -> int:
     """The command line; 2 if a video could not be recognised."""
     parser = argparse.ArgumentParser(description="Recognise the emotion in video files by a Triton server.")
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--server", default="localhost:8001", help="host and port of its gRPC service")
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--jobs", type=int, default=4, help="videos sent at once, which then share batches")
+    parser.add_argument("--jobs", type=above_zero(int, 256), default=4, help="videos sent at once, to share batches")
+    parser.add_argument("--timeout", type=above_zero(float, 86400), default=TIMEOUT, help="seconds for one video")
     parser.add_argument("--json", type=Path, help="write the answers to a file")
     given = parser.parse_args()
     with ThreadPoolExecutor(given.jobs) as pool:
-        answers = list(pool.map(lambda path: attempt(path, given.server, given.model), given.videos))
+        answers = list(pool.map(lambda path: attempt(path, given.server, given.model, given.timeout), given.videos))
     for answer in answers:
         show(answer)
     if given.json:

@@ -1,17 +1,20 @@
 """A model repository on a real Triton server: from a video's bytes to the answer that `mmadfer predict` gives."""
 
 import json
+import re
 import subprocess
 import sys
+import tempfile
 import urllib.error
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from export_setup import CONTRACT, SETTINGS, awake
+from export_setup import CONTRACT, SETTINGS, awake, clips
 from triton_server import Server, serving
 
 from mmadfer.export.to_onnx import to_onnx
@@ -20,9 +23,26 @@ from mmadfer.model.build import save_weights
 from mmadfer.runtime import Recogniser
 
 triton = pytest.importorskip("tritonclient.grpc")
+triton_utils = pytest.importorskip("tritonclient.utils")
 pytestmark = pytest.mark.slow
 RATE = 16_000
 CLOSE = 1e-5
+COUNTING = '''"""mmadfer's own step, which writes to the log what it computes."""
+
+from mmadfer.runtime.triton import Model
+
+
+class TritonPythonModel(Model):
+    def start(self, folder, args):
+        super().start(folder, args)
+        compute = self._batches.backend.logits
+
+        def counted(frames, *sound):
+            print("own batch of", len(frames), flush=True)
+            return compute(frames, *sound)
+
+        self._batches.backend.logits = counted
+'''
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +57,9 @@ def waveform_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def repository(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Computed by mmadfer's own runtime."""
-    return to_triton(onnx_file, tmp_path_factory.mktemp("own") / "repo", backend="python", readers=2)
+    written = to_triton(onnx_file, tmp_path_factory.mktemp("own") / "repo", backend="python", readers=2, delay=300)
+    (written / "mmadfer_model/1/model.py").write_text(COUNTING)
+    return written
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +76,39 @@ def client(repository: Path, server: Server, *words: Path | str) -> "subprocess.
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def ask(server: Server, model: str, arrays: dict[str, np.ndarray]) -> Any:
+def inputs(arrays: dict[str, np.ndarray]) -> list[Any]:
     given = []
     for name, array in arrays.items():
         kinds = {"uint8": "UINT8", "float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
         given.append(triton.InferInput(name, array.shape, kinds[array.dtype.name]))
         given[-1].set_data_from_numpy(array)
+    return given
+
+
+def ask(server: Server, model: str, arrays: dict[str, np.ndarray]) -> Any:
     with triton.InferenceServerClient(server.grpc) as there:
-        return there.infer(model, given)
+        return there.infer(model, inputs(arrays))
+
+
+def attempt(server: Server, model: str, arrays: dict[str, np.ndarray]) -> Any:
+    try:
+        return ask(server, model, arrays)
+    except triton_utils.InferenceServerException as error:
+        return error
 
 
 def files(*paths: Path) -> dict[str, np.ndarray]:
     return {"video": np.array([[path.read_bytes()] for path in paths], dtype=object)}
+
+
+def without_sound(video: Path, path: Path) -> Path:
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return path
 
 
 def decoded(video: Path) -> dict[str, np.ndarray]:
@@ -111,17 +154,52 @@ def test_a_model_that_hears_samples_takes_several_videos_at_once(
         assert found == pytest.approx(list(expected.probabilities.values()), abs=CLOSE)
 
 
-def test_videos_that_are_sent_at_once_share_a_batch(server: Server, repository: Path, media: Path) -> None:
-    def counts() -> tuple[int, int]:
-        (stats,) = server.get("models/wave_model/stats")["model_stats"]
-        return stats["inference_count"], stats["execution_count"]
+def batches(server: Server, kind: str) -> list[int]:
+    """Sizes of those that were computed up to now."""
+    return [int(size) for size in re.findall(rf"^{kind} batch of (\d+)$", server.log.read_text(), re.MULTILINE)]
 
-    before = counts()
-    done = client(repository, server, *sorted(media.glob("*/*.mp4")), "--model", "wave")
+
+@pytest.mark.parametrize(("model", "kind"), [("mmadfer", "own"), ("wave", "stand-in's")])
+def test_videos_that_are_sent_at_once_share_a_batch(
+    server: Server, repository: Path, media: Path, model: str, kind: str
+) -> None:
+    before = len(batches(server, kind))
+    done = client(repository, server, *sorted(media.glob("*/*.mp4")), "--model", model)
     assert done.returncode == 0, done.stderr
-    clips, batches = (after - earlier for after, earlier in zip(counts(), before, strict=True))
-    assert clips == 4
-    assert batches < 4
+    found = batches(server, kind)[before:]
+    assert sum(found) == 4
+    assert len(found) < 4
+
+
+def test_a_clip_that_cannot_be_computed_fails_alone(server: Server) -> None:
+    frames, fbank = clips(1)
+    asked = [{"frames": frames, "fbank": bands} for bands in (fbank, fbank * np.nan, fbank)]
+    before = len(batches(server, "own"))
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda arrays: attempt(server, "mmadfer_model", arrays), asked))
+    assert batches(server, "own")[before] == 3  # together first, then each alone
+    assert "in fp32, and gave a logit that is not a finite number" in str(answers[1])
+    assert np.array_equal(answers[0].as_numpy("logits"), answers[2].as_numpy("logits"))
+
+
+def test_logits_that_are_no_numbers_get_no_label(server: Server) -> None:
+    with pytest.raises(Exception, match="gave a logit that is not a finite number"):
+        ask(server, "mmadfer_label", {"logits": np.array([[0, np.nan, 1, 2]], np.float32)})
+
+
+def test_models_are_warm_before_the_server_is_ready(server: Server) -> None:
+    for kind in ("own", "stand-in's"):
+        assert batches(server, kind)[:2] == [1, 8]
+
+
+def test_each_reader_takes_one_video_at_a_time(server: Server) -> None:
+    (stats,) = server.get("models/mmadfer_read/stats")["model_stats"]
+    assert stats["execution_count"] == stats["inference_count"] > 0
+
+
+def test_a_video_whose_client_has_given_up_is_not_begun_with(server: Server, video: Path) -> None:
+    with triton.InferenceServerClient(server.grpc) as there, pytest.raises(Exception, match="Request timeout expired"):
+        there.infer("mmadfer", inputs(files(video)), timeout=1)
 
 
 def test_decoded_pictures_and_sound_give_what_the_file_gives(server: Server, video: Path) -> None:
@@ -134,9 +212,16 @@ def test_decoded_pictures_and_sound_give_what_the_file_gives(server: Server, vid
 def test_sound_that_is_missing_is_said_or_refused_as_the_contract_has_it(server: Server, video: Path) -> None:
     mute = decoded(video)
     mute |= {"samples": mute["samples"][:, :0], "rate": np.array([[0]], np.int32)}
-    assert b"no sound" in ask(server, "wave_frames", mute).as_numpy("notes")[0, 0]
-    with pytest.raises(Exception, match="no sound, which this model needs: give samples and their rate"):
+    note = ask(server, "wave_frames", mute).as_numpy("notes")[0, 0].decode()
+    assert note == "no sound, silence in its place: the video came without samples and their rate"
+    with pytest.raises(Exception, match=r"'mmadfer_frames', the video came without samples and their rate$"):
         ask(server, "mmadfer_frames", mute)
+
+
+def test_a_file_without_sound_is_said_without_a_name(server: Server, video: Path, tmp_path: Path) -> None:
+    mute = without_sound(video, tmp_path / "mute.mp4")
+    note = ask(server, "wave", files(mute)).as_numpy("notes")[0, 0].decode()
+    assert note == "no sound, silence in its place: the video has no sound: give a video with a sound track"
 
 
 def test_what_cannot_be_read_is_said_and_the_server_goes_on(
@@ -152,13 +237,15 @@ def test_what_cannot_be_read_is_said_and_the_server_goes_on(
         done = client(repository, server, tmp_path / name, video)
         assert done.returncode == 2
         assert f"{tmp_path / name}: in ensemble 'mmadfer', the video " in done.stderr
-        assert "/mmadfer-" not in done.stderr  # names of temporary files are the server's own
+        assert tempfile.gettempdir() not in done.stderr.replace(str(tmp_path), "")  # what the server calls it
         assert f"{video}: " in done.stdout
     with pytest.raises(urllib.error.HTTPError):
         server.post("mmadfer", b"")
     black = decoded(video)
     with pytest.raises(Exception, match="the video shows no face"):
         ask(server, "mmadfer_frames", black | {"images": black["images"] * 0})
+    with pytest.raises(Exception, match="the video's sound: the sound holds samples that are not finite numbers"):
+        ask(server, "mmadfer_frames", black | {"samples": black["samples"] * np.nan})
     with pytest.raises(Exception, match="give the samples' rate in Hz"):
         ask(server, "mmadfer_frames", black | {"rate": np.array([[0]], np.int32)})
     assert client(repository, server, video).returncode == 0

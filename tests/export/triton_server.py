@@ -42,6 +42,7 @@ class TritonPythonModel:
         given = [{one.name(): one.as_numpy() for one in request.inputs()} for request in requests]
         batch = {name: np.concatenate([one[name] for one in given]) for name in given[0]}
         logits = self.session.run(["logits"], batch)[0]
+        print("stand-in's batch of", len(logits), flush=True)
         ends = np.cumsum([len(one["frames"]) for one in given])
         parts = np.split(logits, ends[:-1])
         return [triton.InferenceResponse([triton.Tensor("logits", part)]) for part in parts]
