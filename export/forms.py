@@ -4,6 +4,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from mmadfer.export.precision import widened
 from mmadfer.files import sha256
 from mmadfer.optional import need
 from mmadfer.runtime.backends import BACKENDS, SUFFIXES
+from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.device import parse as parse_device
 from mmadfer.runtime.engines import read_sidecar
+from mmadfer.runtime.ort import NO_KERNELS
 from mmadfer.runtime.recogniser import Recogniser
 
 NAMES = {"ort": "onnxruntime", "trt": "tensorrt"}
 """Short names of backends."""
 WRITERS = {"onnxruntime": "mmadfer export onnx", "tensorrt": "mmadfer export engine"}
 WIDENED = (
-    "ONNX Runtime does not compute in bfloat16 here, so a graph ran in its place that does each operation in float32 "
-    "and rounds what comes of it to bfloat16, as a GPU does; the file itself was not run"
+    "not run, simulated: ONNX Runtime does not compute in bfloat16 here, so a graph ran in its place that does each "
+    "operation in float32 and rounds what comes of it to bfloat16, as a GPU does. Prove the file itself where it serves"
 )
+TF32 = "it was built with --tf32: products are 1e-3 off, beyond float32's tolerance. Build it without, or in fp16"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,13 @@ class Candidate:
     recogniser: Recogniser
     note: str = ""
     """What a person should know of how it is run."""
+    simulated: bool = False
+    """Something else runs in the file's place."""
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Computes as `Recogniser.predict` does."""
+        return Batches(self.recogniser.backend)
 
     @property
     def contract(self) -> Contract:
@@ -165,19 +176,23 @@ def load(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[li
 
 
 def _load(path: Path, device: str) -> Candidate:
-    try:
-        given = parse_device(device)
-        engines = given.torch if given.gpu else None
-        return Candidate(path, Recogniser(path, device=device if _backend(path) == "onnxruntime" else engines))
-    except WeightsError:
-        if _backend(path) != "onnxruntime" or _contract(path).arithmetic != "bf16":
-            raise
-    return _widened(path)
+    return _graph(path, device) if _backend(path) == "onnxruntime" else _engine(path, device)
 
 
-def _widened(path: Path) -> Candidate:
+def _graph(path: Path, device: str) -> Candidate:
     external.beside(path)
+    try:
+        return Candidate(path, Recogniser(path, device=device))
+    except WeightsError as error:
+        if NO_KERNELS not in str(error) or _contract(path).arithmetic != "bf16":
+            raise
     with tempfile.TemporaryDirectory() as folder:
         wide = Path(folder) / path.name
         need("onnx", extra="export").save(widened(graphs.read(path, weights=True)), wide)
-        return Candidate(path, Recogniser(wide), WIDENED)
+        return Candidate(path, Recogniser(wide, device=device), WIDENED, simulated=True)
+
+
+def _engine(path: Path, device: str) -> Candidate:
+    given, sidecar = parse_device(device), read_sidecar(path)
+    lossy = sidecar.precision == "fp32" and "--tf32" in sidecar.options
+    return Candidate(path, Recogniser(path, device=given.torch if given.gpu else None), TF32 if lossy else "")

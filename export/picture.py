@@ -56,8 +56,9 @@ def _curve(axes: Any, comparison: Comparison, form: Form, colour: str) -> None:
     heights = np.maximum(np.where(finite, largest[order], 3 * top), FLOOR)
     flips = set(comparison.flips(form))
     flipped = np.array([comparison.ids[i] in flips for i in order])
-    verdict = "differs" if comparison.faults(form) else "passes"
-    name = f"{form.name} ({form.arithmetic}) {verdict}, {1 - len(flips) / len(order):.1%} of labels equal"
+    name = (
+        f"{form.name} ({form.arithmetic}) {comparison.verdict(form)}, {1 - len(flips) / len(order):.1%} of labels equal"
+    )
     marker = "o" if len(order) <= 40 else None
     axes.plot(share[finite], heights[finite], color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=name)
     axes.plot(share[flipped], heights[flipped], "x", color=colour, markersize=9, markeredgewidth=2)

@@ -2,11 +2,17 @@
 
 float32 must give the very labels. Fewer bits move every logit a little, and so the label of a clip that lies between
 two; 8 bits move logits so much that only what comes of them, labels and the score, can be asked for.
+
+That is asked of logits from the very same arrays. A clip that is read twice does not always give these: engines of the
+face detector add up in different orders, so boxes are 1e-5 pixels apart, bytes of a JPEG differ, and logits by more
+than float32's tolerance. For arrays there is a tolerance of their own.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -42,3 +48,31 @@ HALF = Tolerance(2e-2, 0.995)
 EIGHT = Tolerance(inf, 0.98, 0.01)
 TOLERANCES = {"fp32": Tolerance(1e-4, 1.0), "fp16": HALF, "bf16": HALF, "int8": EIGHT, "fp8": EIGHT}
 """By the arithmetic in an exported file's contract."""
+
+ENOUGH = 100
+"""Clips that a proof should have."""
+FRAMES, SOUND = 1.0, 1e-2
+"""How far two readings of a clip may be apart: mean absolute difference of its frames, of 255, and of its filter bank.
+
+The detector's two engines are 0.002 apart in most clips, and 0.6 in one of a hundred, where a face is a pixel off; a
+detector whose boxes are off by 0.5 % of a face is 4 apart."""
+ALIKE = 0.98
+"""Share of clips within that and with the same label, at least; one clip may always lie between two labels."""
+
+
+def reading_faults(frames: np.ndarray, sound: np.ndarray, flips: int) -> Iterator[str]:
+    """What is wrong with a second reading of clips, in words; nothing for one that passes.
+
+    Args:
+        frames: of each clip (clips,), how far its frames are from those of the first reading.
+        sound: the same of its filter bank.
+        flips: clips to which the same model gives another label.
+    """
+    clips = len(frames)
+    spared = min(clips - 1, max(1, int(clips * (1 - ALIKE) + 1e-9)))
+    for what, apart, most in (("frames", frames, FRAMES), ("filter banks", sound, SOUND)):
+        far = int((~(apart <= most)).sum())
+        if far > spared:
+            yield f"{what} differ in {far} of {clips} clips, by up to {apart.max():.3g} (at most {most:g} is accepted)"
+    if flips > spared:
+        yield f"{flips} of {clips} clips get another label, at most {spared} may"

@@ -6,9 +6,12 @@ from pathlib import Path
 from mmadfer import run as runs
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.files import sha256
+from mmadfer.train import state
 
 CLIPS = 100
 """Test clips of a fold, evenly spread, that prove parity."""
+ARITHMETIC = "fp32"
+"""That of a run's exports."""
 
 
 def export_run(run: Path, clips: int = CLIPS) -> list[int]:
@@ -48,22 +51,29 @@ def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
     from mmadfer.export import parity
 
     model, _ = _places(run, fold)
-    if _current(run, fold):
+    if _current(run, fold, clips):
         print(f"fold {fold}: {model} is there")
         return None
     try:
-        parity.export(run, model, store, fold, clips)
-    except MmadferError as error:
+        parity.export(run, model, store, fold, clips, precision=ARITHMETIC)
+    except (MmadferError, OSError) as error:
         return str(error)
     return None
 
 
-def _current(run: Path, fold: int) -> bool:
-    """Whether the export is whole and not older than the fold's result."""
+def _current(run: Path, fold: int, clips: int) -> bool:
+    """Whether the export is whole, of the fold's last weights, in the run's arithmetic, and proven on enough clips."""
     model, proof = _places(run, fold)
     try:
         proven = json.loads(proof.read_text(encoding="utf-8"))
-        newer = proof.stat().st_mtime >= (runs.fold_dir(run, fold) / "result.json").stat().st_mtime
-        return newer and proven["forms"][0]["sha256"] == sha256(model)
+        form, checkpoint = proven["forms"][0], runs.latest_checkpoint(runs.fold_dir(run, fold))
+        return (
+            proven["passed"] is True
+            and proven["clips"] >= min(clips, proven["of"])
+            and (form["arithmetic"], form["input"]) == (ARITHMETIC, "fbank")
+            and checkpoint is not None
+            and form["weights_hash"] == state.read(checkpoint).weights_hash
+            and form["sha256"] == sha256(model)
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return False

@@ -1,6 +1,7 @@
 """Verdicts on made-up logits."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from mmadfer.errors import ParityError
-from mmadfer.export.comparison import Comparison, Form, check, differences, show
+from mmadfer.export.comparison import Comparison, Form, Reading, check, differences
 from mmadfer.export.picture import draw
+from mmadfer.export.tables import show
 from mmadfer.export.tolerance import TOLERANCES
 
 INF, NAN = float("inf"), float("nan")
@@ -26,7 +28,8 @@ def compared(reference: np.ndarray, *candidates: tuple[str, np.ndarray]) -> Comp
         truth=[i % 2 for i in range(len(names))],
         reference=Form("torch", one),
         forms=[Form(f"{kind}.onnx", logits.astype(np.float32), kind) for kind, logits in candidates],
-        stored=one,
+        served=Reading("torch, as served", one, *np.zeros((2, len(one)))),
+        stored=Reading("torch, from the store", one, *np.zeros((2, len(one)))),
     )
 
 
@@ -110,6 +113,71 @@ def test_differences_are_over_all_logits() -> None:
     assert (apart["max"], apart["mean"], apart["median"], apart["label_agreement"]) == (3, 1, 0.5, 0.5)
     nothing = differences(np.zeros((2, 2), np.float32), np.array([[0, 0], [NAN, 3]], np.float32))
     assert (nothing["max"], nothing["median"]) == (None, 1.5)  # JSON has no infinity
+
+
+@pytest.mark.parametrize(
+    ("clips", "frames", "sound", "flips", "fault"),
+    [
+        (100, 0.9, 0.009, 2, ""),
+        (100, 1.1, 0, 0, "frames differ in 3 of 100 clips, by up to 1.1 (at most 1 is accepted)"),
+        (100, 0, 0.02, 0, "filter banks differ in 3 of 100 clips, by up to 0.02"),
+        (100, NAN, 0, 0, "frames differ in 3 of 100 clips"),
+        (100, 0, 0, 3, "3 of 100 clips get another label, at most 2 may"),
+        (4, 0, 0, 1, ""),
+        (4, 0, 0, 2, "2 of 4 clips get another label"),
+        (1, 0, 0, 1, "1 of 1 clips get another label"),
+    ],
+)
+def test_a_reading_has_a_bound(clips: int, frames: float, sound: float, flips: int, fault: str) -> None:
+    one = right(clips).astype(np.float32)
+    off = np.zeros((2, clips))
+    off[:, :3] = [[frames], [sound]]
+    other = Reading("torch, read so", flipped(clips, *range(flips)).astype(np.float32), *off, cure="Mend it.")
+    told = replace(compared(one, ("fp32", one)), stored=other)
+    assert told.passed == (not fault)
+    assert fault in " ".join(told.reading_faults(other))
+    if fault:
+        with pytest.raises(ParityError, match=r"^torch, read so: .*; the worst is clip 'clip-0'\. Mend it\.$"):
+            check(told)
+
+
+@pytest.mark.parametrize(("which", "faults"), [((0,), []), ((0, 2), ["UAR differs by 2.00 points, at most 1"])])
+def test_forms_are_held_against_pytorch_on_the_same_arrays(which: tuple[int, ...], faults: list[str]) -> None:
+    """Logits that the reading moves are not the graph's fault; of 8 bits labels are asked of the whole way, too."""
+    served = flipped(100, *which).astype(np.float32)
+    made = compared(right(100), ("fp32", served), ("int8", served))
+    told = replace(made, served=replace(made.served, logits=served))
+    assert told.faults(told.forms[0]) == []
+    expected = [f"against PyTorch on its own arrays, {fault} is accepted" for fault in faults]
+    assert told.faults(told.forms[1]) == expected
+
+
+def test_a_simulated_form_does_not_pass() -> None:
+    made = compared(right(100), ("bf16", right(100)), ("fp16", right(100)))
+    simulated = replace(made.forms[0], simulated=True, note="not run, simulated: because")
+    told = replace(made, forms=[simulated, made.forms[1]])
+    check(told)
+    assert (told.passed, told.verdict(simulated), told.to_dict()["forms"][0]["passed"]) == (None, "simulated", None)
+    text = io.StringIO()
+    show(told, Console(file=text, width=80))
+    assert "simulated" in text.getvalue()
+    assert "…" not in text.getvalue()
+    far = replace(simulated, logits=simulated.logits + 1)
+    assert replace(told, forms=[far]).passed is False
+
+
+def test_a_note_is_told_with_the_fault() -> None:
+    made = compared(right(4), ("fp32", right(4) + 1e-3))
+    with pytest.raises(ParityError, match=r"furthest apart; it was built with --tf32"):
+        check(replace(made, forms=[replace(made.forms[0], note="it was built with --tf32")]))
+
+
+def test_few_clips_and_classes_without_any_are_told() -> None:
+    assert list(compared(right(100)).remarks()) == []
+    assert list(compared(right(1)).remarks()) == [
+        "1 clips are few: a proof has 100 or more",
+        "no clip is of class sad",
+    ]
 
 
 def test_what_a_person_sees() -> None:

@@ -48,6 +48,7 @@ def test_finished_folds_are_exported_after_the_report(real: Path, tmp_path: Path
     again = _export("run", run)
     assert again.returncode == 0, again.stderr
     assert "fold-2.onnx is there" in again.stdout
+    _check_what_counts(run)
     proven = _export("parity", run, "--fold", "2", "--backends", "torch,ort")  # on the run's own store
     assert proven.returncode == 0, proven.stderr
     assert json.loads((run / "export" / "parity.json").read_text())["forms"][0]["file"] == "fold-2.onnx"
@@ -55,6 +56,20 @@ def test_finished_folds_are_exported_after_the_report(real: Path, tmp_path: Path
     assert (refused.returncode, "for tensorrt in" in refused.stderr) == (2, True)
     (run / "export" / "fold-2.parity.json").unlink()  # the proof was lost: it counts no more
     assert exports.exported(run) == []
+
+
+def _check_what_counts(run: Path) -> None:
+    """A proof of few clips, another arithmetic, other weights or another file is none of the fold's export."""
+    proof = run / "export" / "fold-2.parity.json"
+    whole = proof.read_text()
+    of_form = {"weights_hash": "0", "arithmetic": "int8", "input": "waveform", "sha256": "0"}
+    for key, value in {"passed": None, "clips": 3, **of_form}.items():
+        told = json.loads(whole)
+        (told["forms"][0] if key in of_form else told)[key] = value
+        proof.write_text(json.dumps(told))
+        assert not exports._current(run, 2, 100), key
+    proof.write_text(whole)
+    assert exports._current(run, 2, 100)  # of 100 there are 4
 
 
 def _export(what: str, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
