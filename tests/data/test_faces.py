@@ -166,13 +166,6 @@ def test_a_device_that_is_not_there_is_named() -> None:
         faces.detector("cuda")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_finds_the_same_faces() -> None:
-    images = [two_faces(), two_faces(), portrait(), grey(1)[0]]
-    for here, there in zip(faces.detect(images), faces.detect(images, "cuda"), strict=True):
-        np.testing.assert_allclose(here, there, atol=1e-3)
-
-
 def test_large_pictures_are_looked_at_in_smaller_batches() -> None:
     assert [faces._batch(shape, "cpu") for shape in ((180, 320, 3), (320, 320, 3), (1080, 1920, 3))] == [16, 16, 1]
     assert [faces._batch(shape, "cuda") for shape in ((320, 320, 3), (1080, 1920, 3), (0, 9, 3))] == [64, 3, 64]

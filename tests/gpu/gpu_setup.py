@@ -1,0 +1,68 @@
+"""What the tests on a GPU share besides fixtures: engines built here, other clips, and memory that is taken away."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmadfer.errors import MissingDependencyError
+from mmadfer.export.to_trt import to_engine
+from mmadfer.runtime import cuda, engines
+from mmadfer.runtime.cuda import CudaError
+from mmadfer.runtime.providers import PROVIDERS
+
+BATCH = (1, 4, 8)
+RTX = ((8, 0), (8, 6), (8, 9))
+"""Compute capabilities that TensorRT-RTX knows, besides all from (12, 0) on."""
+
+
+def needs_provider(device: str) -> None:
+    """Skip where ONNX Runtime cannot use the GPU."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if PROVIDERS[device][0] not in onnxruntime.get_available_providers():
+        pytest.skip(f"ONNX Runtime has no {PROVIDERS[device][0]} here (extra gpu)")
+
+
+def needs_flavour(name: str) -> None:
+    """Skip where this TensorRT is not installed, or does not know the GPU."""
+    try:
+        engines.flavour(name)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    here = cuda.gpu()
+    if name == "rtx" and here.capability not in RTX and here.capability < (12, 0):
+        pytest.skip(f"TensorRT-RTX does not run on {here}")
+
+
+def built(flavour: str, source: Path, out: Path, batch: tuple[int, int, int] = BATCH) -> Path:
+    """A real engine, built here."""
+    needs_flavour(flavour)
+    return to_engine(source, out, flavour=flavour, batch=batch)
+
+
+def others(feed: tuple[np.ndarray, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
+    """As many clips as in the feed, with other pictures and sound for each number."""
+    return feed[0] + np.uint8(number), np.roll(feed[1], number, axis=2)
+
+
+class Hog:
+    """Takes the GPU's memory away from others."""
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+
+    def leave(self, size: int) -> None:
+        """Take all but about `size` bytes."""
+        piece = 1 << 40
+        while piece >= 1 << 20:
+            free, _ = cuda.call("cudaMemGetInfo")
+            piece = min(piece, free - size)
+            try:
+                self._held.append(cuda.call("cudaMalloc", max(piece, 1)))
+            except CudaError:
+                piece //= 2
+
+    def free(self) -> None:
+        """Give it back."""
+        while self._held:
+            cuda.call("cudaFree", self._held.pop())
