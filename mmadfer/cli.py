@@ -135,7 +135,7 @@ def predict(
     ] = None,
     cropped: Annotated[bool, typer.Option("--cropped", help="The frames show nothing but the face.")] = False,
     backend: Annotated[str | None, typer.Option(help="torch, onnxruntime or tensorrt (default: by the file).")] = None,
-    fold: Annotated[int | None, typer.Option(help="Fold of a run directory.")] = None,
+    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -236,6 +236,9 @@ def export_engine(
     timing_cache: Annotated[Path | None, typer.Option(help="Makes the next build fast.")] = None,
     tf32: Annotated[bool, typer.Option("--tf32", help="Let products of float32 lose precision.")] = False,
     flavour: Annotated[str | None, typer.Option(help="tensorrt or rtx (default: what is installed).")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="The GPU that it is built on and for: cuda, cuda:1 (not for rtx).")
+    ] = None,
 ) -> None:
     """A TensorRT engine, with the sidecar that tells what it is."""
     options = dict(locals())

@@ -1,14 +1,22 @@
 """`mmadfer predict`: videos on the command line, a table, and JSON or CSV on request."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
+from time import monotonic
 
 from mmadfer.data.progress import Meter
-from mmadfer.errors import ConfigError, DataError
-from mmadfer.runtime.answer import Failure
+from mmadfer.errors import DataError
+from mmadfer.runtime.answer import Failure, Prediction
 from mmadfer.runtime.files import videos
-from mmadfer.runtime.recogniser import Recogniser
-from mmadfer.runtime.results import WRITERS, print_predictions
+from mmadfer.runtime.recogniser import Found, Recogniser
+from mmadfer.runtime.results import WRITERS, check_writable, print_predictions, unfinished
+
+EVERY = 60.0
+"""Seconds after which what is there is written."""
+
+Results = list[Prediction | Failure]
 
 
 def predict_files(
@@ -27,6 +35,9 @@ def predict_files(
 ) -> int:
     """Predict videos, print them, and write what is asked for.
 
+    What is there is written under another name (answers.partial.csv) every minute, and when it ends too early; a file
+    of the name that was asked for holds all.
+
     Args:
         paths: videos, folders of images, and folders of these.
         model, backend, fold, device: as for `Recogniser`.
@@ -44,16 +55,51 @@ def predict_files(
         ConfigError, DataError: options that cannot be.
     """
     for path in out:
-        if path.suffix.lower() not in WRITERS:
-            raise ConfigError(f"--out {path}: the name must end in {' or '.join(WRITERS)}")
+        check_writable(path)
     clips = videos(paths, sound, cropped)
     recogniser = Recogniser(model, backend, fold, device)
-    found, results = recogniser.predict(clips, jobs=jobs, batch=batch, window=window, hop=hop), []
-    with Meter("predicting", len(clips), goes_on=False) as meter:
-        for result in found:
-            results.append(result)
-            meter.step()
-    for path in out:
-        WRITERS[path.suffix.lower()](path, results, recogniser.labels)
-    print_predictions(results)
+    found = recogniser.predict(clips, jobs=jobs, batch=batch, window=window, hop=hop)
+    results = _collect(found, len(clips), _Out(out, recogniser.labels))
     return DataError.exit_code if any(isinstance(result, Failure) for result in results) else 0
+
+
+class _Out:
+    """The files that were asked for."""
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[str]) -> None:
+        self._paths, self._labels = {path: unfinished(path) for path in paths}, labels
+
+    def write(self, results: Results) -> None:
+        """Everything, under the names that were asked for."""
+        for path, other in self._paths.items():
+            WRITERS[path.suffix.lower()](path, results, self._labels)
+            other.unlink(missing_ok=True)
+
+    def keep(self, results: Results) -> str:
+        """What is there up to now, under other names; returns these."""
+        for other in self._paths.values():
+            WRITERS[other.suffix.lower()](other, results, self._labels)
+        return " and ".join(map(str, self._paths.values()))
+
+
+def _collect(found: Found, count: int, out: _Out) -> Results:
+    """Take all results, then write and print them; or those that there are, where it ends too early."""
+    results, kept = Results(), monotonic()
+    try:
+        with closing(found), Meter("predicting", count, goes_on=False) as meter:
+            for result in found:
+                results.append(result)
+                meter.step()
+                if monotonic() - kept > EVERY:
+                    with suppress(OSError):  # a disk that is full may not be so in the end
+                        out.keep(results)
+                    kept = monotonic()
+        out.write(results)
+    except BaseException:
+        where = out.keep(results) if results else ""
+        told = f"{len(results)} of {count} videos are predicted" + f", and kept in {where}" * bool(where)
+        print(f"not finished: {told}", file=sys.stderr)
+        raise
+    finally:
+        print_predictions(results)
+    return results

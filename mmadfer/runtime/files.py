@@ -1,7 +1,7 @@
 """What the command line names: videos, folders of images, and folders of these."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mmadfer.errors import DataError
@@ -26,8 +26,10 @@ def videos(paths: Sequence[Path], sound: Path | None = None, cropped: bool = Fal
         cropped: for all.
 
     Raises:
-        DataError: a file with sound for several clips.
+        DataError: `sound` does not exist, or is one file for several clips.
     """
+    if sound is not None and not sound.exists():
+        raise DataError(f"--sound {sound} does not exist: give a file with sound, or a folder of such files")
     found = [clip for path in paths for clip in (_below(path) if path.is_dir() else [path])]
     if sound is None or sound.is_dir():
         return [Video(clip, sound and _sound_of(clip, sound), cropped) for clip in found]
@@ -40,17 +42,17 @@ def videos(paths: Sequence[Path], sound: Path | None = None, cropped: bool = Fal
 
 
 def _below(folder: Path) -> list[Path]:
-    """The clips of a folder; itself where there are none, which then is a clip that cannot be read."""
-    films, pictures = list[Path](), list[Path]()
-    for place, names in _walk(folder):
+    """The clips of a folder; itself where there are none, and folders in it that are closed, which cannot be read."""
+    films, pictures, closed = list[Path](), list[Path](), list[Path]()
+    for place, names in _walk(folder, lambda error: closed.append(Path(error.filename))):
         films += [place / name for name in names if _is(name, VIDEOS)]
         if any(_is(name, IMAGES) for name in names):
             pictures.append(place)
-    return films or pictures or [folder]
+    return [*(films or pictures), *closed] or [folder]
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    for place, folders, names in os.walk(folder):
+def _walk(folder: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str]]]:
+    for place, folders, names in os.walk(folder, onerror=onerror):
         folders[:] = sorted(name for name in folders if not is_clutter(name))
         yield Path(place), sorted(name for name in names if not is_clutter(name))
 

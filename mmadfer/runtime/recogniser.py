@@ -1,7 +1,7 @@
 """`Recogniser(path)(video)`: the same way from file to label for every backend."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ READY = 4
 MOST_JOBS = 256
 """Threads; each holds files open, of which a process may have 1024."""
 
+Found = Generator[Prediction | Failure, None, None]
 _Waiting = tuple[Inputs, Callable[[np.ndarray], None]]
 """What is to be computed, and what takes its logits."""
 
@@ -116,7 +117,7 @@ class Recogniser:
         batch: int | None = None,
         window: float | None = None,
         hop: float | None = None,
-    ) -> Iterator[Prediction | Failure]:
+    ) -> Found:
         """Predict many videos; one that cannot be read becomes a `Failure`, and the others go on.
 
         Args:
@@ -127,7 +128,8 @@ class Recogniser:
             window, hop: as for one video.
 
         Yields:
-            a result for each video, in their order.
+            a result for each video, in their order, as soon as it and those before it are there. Close the generator
+            where the rest is not wanted, which ends the threads.
 
         Raises:
             ConfigError: windows or numbers that cannot be.
@@ -140,9 +142,7 @@ class Recogniser:
         tasks = (video if isinstance(video, Video) else Video(Path(video)) for video in videos)
         return self._predict(tasks, jobs, batch or self._batches.usual, _windows(window, hop))
 
-    def _predict(
-        self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None
-    ) -> Iterator[Prediction | Failure]:
+    def _predict(self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None) -> Found:
         waiting, open_ = list[_Waiting](), deque[Answer]()
         for task, parts in ahead(tasks, lambda task: read_parts(task, self.contract, windows), jobs, max(batch, READY)):
             answer = self._answer(task)

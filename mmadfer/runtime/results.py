@@ -1,7 +1,9 @@
 """Predictions for a person (a table) and for a program (JSON, CSV)."""
 
 import csv
+import errno
 import io
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,11 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mmadfer.errors import ConfigError
 from mmadfer.files import write_json as write
 from mmadfer.files import write_text
 from mmadfer.runtime.answer import Failure, Prediction
 
 BAR = 10  # characters of a full bar
+MODEL = {"file": "model", "fold": "fold", "weights_hash": "weights_hash"}
+"""What CSV says of the model: key of `Prediction.model` -> column."""
 
 
 def print_predictions(results: Sequence[Prediction | Failure], console: Console | None = None) -> None:
@@ -68,13 +73,15 @@ def _object(result: Prediction | Failure) -> dict[str, object]:
 
 
 def write_csv(path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str]) -> None:
-    """Write `video,start,end,label,p_<label>…,error,notes`, atomically.
+    """Write `video,start,end,label,p_<label>…,error,notes,model,fold,weights_hash`, atomically.
 
-    There is one row per video, or per window; one that lacks a face or sound says so as its error.
+    There is one row per video, or per window; one that lacks a face or sound says so as its error. The last three say
+    which model it was, so that rows of several can be put together.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["video", "start", "end", "label", *(f"p_{label}" for label in labels), "error", "notes"])
+    shares = [f"p_{label}" for label in labels]
+    writer.writerow(["video", "start", "end", "label", *shares, "error", "notes", *MODEL.values()])
     writer.writerows(row for result in results for row in _rows(result, labels))
     write_text(path, text.getvalue())
 
@@ -86,16 +93,39 @@ WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str]
 """A file's ending -> what writes it."""
 
 
+def check_writable(path: Path) -> None:
+    """Ask before hours of work, not after them.
+
+    Raises:
+        ConfigError: nothing can be written under this name.
+    """
+    if path.suffix.lower() not in WRITERS:
+        raise ConfigError(f"--out {path}: the name must end in {' or '.join(WRITERS)}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ConfigError(f"--out {path} cannot be written ({error.strerror}): give another name or place") from error
+
+
+def unfinished(path: Path) -> Path:
+    """Where results lie that are not all: answers.partial.csv for answers.csv."""
+    return path.with_suffix(f".partial{path.suffix}")
+
+
 def _rows(result: Prediction | Failure, labels: Sequence[str]) -> Iterator[list[str]]:
     if isinstance(result, Failure):
-        yield [_cell(result.video, "./"), "", "", "", *("" for _ in labels), _cell(str(result.error)), ""]
+        none = [""] * len(labels)
+        yield [_cell(result.video, "./"), "", "", "", *none, _cell(str(result.error)), "", *("" for _ in MODEL)]
         return
-    single = len(result.segments) == 1
+    model = [_cell(str(result.model.get(key) or "")) for key in MODEL]
     for one in result.segments:
         shares = [f"{one['probabilities'][label]:.6f}" if one["label"] else "" for label in labels]
-        notes = _cell("; ".join(result.notes if single else one["notes"]))
+        notes = _cell("; ".join(one["notes"]))
         place = [_cell(result.video, "./"), f"{one['start']:.3f}", f"{one['end']:.3f}", _cell(one["label"] or "")]
-        yield [*place, *shares, *(("", notes) if one["label"] else (notes, ""))]
+        yield [*place, *shares, *(("", notes) if one["label"] else (notes, "")), *model]
 
 
 def _shown(text: str) -> str:

@@ -1,6 +1,9 @@
 """Small real media files for tests: the astronaut's face (or none) with a tone (or none)."""
 
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -117,3 +120,18 @@ def damage(path: Path, numbers: list[int]) -> Path:
         data[part] = bytes(byte ^ 0x5A for byte in data[part])
     path.write_bytes(data)
     return path
+
+
+@contextmanager
+def forbidden(path: Path) -> Iterator[None]:
+    """Nobody may read the path; this process is somebody without rights meanwhile, should it be root."""
+    rights, root = path.stat().st_mode, os.geteuid() == 0
+    path.chmod(0)
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        path.chmod(rights)

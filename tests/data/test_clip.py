@@ -2,13 +2,11 @@
 
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from make_media import FPS, damage, grey, moving_face, portrait, tone, video, write_images, write_video
+from make_media import FPS, damage, forbidden, grey, moving_face, portrait, tone, video, write_images, write_video
 from PIL import Image
 
 from mmadfer.config import PrepareConfig
@@ -290,21 +288,6 @@ def test_an_empty_folder_and_one_without_a_face_are_named(tmp_path: Path) -> Non
         with pytest.raises(ClipError, match=folder.name) as caught:
             read_clip(folder, SETTINGS)
         assert caught.value.reason == reason
-
-
-@contextmanager
-def forbidden(path: Path) -> Iterator[None]:
-    """Nobody may read the path; this process is somebody without rights meanwhile, should it be root."""
-    rights, root = path.stat().st_mode, os.geteuid() == 0
-    path.chmod(0)
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        path.chmod(rights)
 
 
 def test_files_without_permission_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

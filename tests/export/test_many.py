@@ -1,5 +1,7 @@
 """Many videos and many threads with one model: the same answers in the same order, whatever fails in between."""
 
+import csv
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export_setup import CONTRACT, clips
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from make_media import forbidden, grey, moving_face, tone, write_video
 
 from mmadfer.data.clip import read_clip
 from mmadfer.data.image import decode_jpeg
@@ -100,8 +105,38 @@ def test_videos_may_come_without_end(onnx_file: Path, video: Path) -> None:
     assert threading.active_count() <= before  # nobody reads on
 
 
+@pytest.mark.parametrize("kind", ["unreadable", "faceless"])
+def test_a_failure_waits_for_no_other_video(onnx_file: Path, video: Path, tmp_path: Path, kind: str) -> None:
+    bad, taken = tmp_path / "bad.mkv", 0
+    if kind == "unreadable":
+        write_text(bad, "no video")
+    else:
+        write_video(bad, grey(50), tone(2))
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield bad
+
+    found = Recogniser(onnx_file).predict(endless(), jobs=2, batch=16, window=0.5)
+    assert isinstance(next(found), Failure)
+    assert taken < 6
+    found.close()
+
+
+def test_windows_without_a_face_are_in_their_place(onnx_file: Path, video: Path, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [*moving_face(25), *grey(50), *moving_face(25)], tone(4))
+    recogniser = Recogniser(onnx_file)
+    one, other = recogniser.predict([path, video], batch=16, window=1)
+    assert isinstance(one, Prediction)
+    assert [part["label"] is None for part in one.segments] == [False, True, True, False]
+    assert one.probabilities == pytest.approx(recogniser(path, window=1).probabilities, abs=1e-5)
+    assert isinstance(other, Prediction)
+
+
 def test_what_is_wrong_with_the_numbers_is_said(onnx_file: Path, video: Path) -> None:
-    for numbers in ({"jobs": 0}, {"batch": 0}):
+    for numbers in ({"jobs": 0}, {"jobs": 10_000}, {"batch": 0}):
         with pytest.raises(ConfigError, match="at least 1"):
             Recogniser(onnx_file).predict([video], **numbers)
 
@@ -270,8 +305,22 @@ def test_a_folder_without_videos_stands_for_folders_of_images(tmp_path: Path) ->
     sounds = {video.path.name: video.sound for video in videos([tmp_path], tmp_path / "sounds", cropped=True)}
     assert sounds["b"] == tmp_path / "sounds/b.flac"
     assert sounds["a"] == tmp_path / "sounds/a.wav"  # which is not there, as will be said
+    with pytest.raises(DataError, match="typo does not exist"):
+        videos([tmp_path], tmp_path / "typo")
     with pytest.raises(DataError, match="there are 2 clips"):
         videos([tmp_path / "a", tmp_path / "b"], tmp_path / "sounds/b.flac")
+
+
+def test_a_closed_folder_is_a_failure(onnx_file: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.chmod(0o755)
+    monkeypatch.chdir(tree)  # paths from here, as pytest closes the folders above to other users
+    recogniser = Recogniser(onnx_file)
+    with forbidden(Path("sub")):
+        found = videos([Path()])
+        assert [str(video.path) for video in found] == ["a.MP4", "b.mp4", "sub"]
+        (failure,) = recogniser.predict(found[2:])
+    assert isinstance(failure, Failure)
+    assert "sub cannot be read (Permission denied)" in str(failure.error)
 
 
 def test_the_command_takes_folders_and_goes_on(onnx_file: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,9 +329,88 @@ def test_the_command_takes_folders_and_goes_on(onnx_file: Path, tree: Path, caps
     assert predict_files([tree], onnx_file, out=(out,), jobs=2) == 2
     lines = out.read_text().splitlines()
     assert [Path(line.split(",")[0]).name for line in lines[1:]] == ["a.MP4", "b.mp4", "broken.mp4", "c.mp4"]
-    with pytest.raises(ConfigError, match=r"must end in \.json or \.csv"):
-        predict_files([tree], onnx_file, out=(tree / "out.xml",))
     assert "broken.mp4" in capsys.readouterr().out
+
+
+def test_where_results_go_is_asked_before_anything_is_computed(tree: Path) -> None:
+    (tree / "folder.csv").mkdir()
+    for name, words in {
+        "out.xml": r"must end in \.json or \.csv",
+        "notes.txt/out.csv": "cannot be written",
+        "folder.csv": "it is a folder",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            predict_files([tree], tree / "no_model", out=(tree / name,))
+
+
+ENDLESS = """
+import sys
+from mmadfer import cli
+from mmadfer.runtime import cli as predict
+
+predict.EVERY = 0
+sys.argv = ["mmadfer", "predict", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_results_outlive_the_command(onnx_file: Path, video: Path, tmp_path: Path, end: signal.Signals) -> None:
+    out, kept = tmp_path / "out.csv", tmp_path / "out.partial.csv"
+    write_text(out, "an older one")
+    command = [ENDLESS, *[str(video)] * 500, "--model", str(onnx_file), "--out", str(out), "--jobs", "2"]
+    with subprocess.Popen([sys.executable, "-c", *command], stdout=-1, stderr=-1, text=True) as process:
+        while not kept.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(end)
+        shown, told = process.communicate(timeout=60)
+    rows = list(csv.DictReader(kept.read_text().splitlines()))
+    assert 1 <= len(rows) < 500
+    assert {row["label"] for row in rows} <= set(CONTRACT.labels)
+    assert out.read_text() == "an older one"
+    if end == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"not finished: {len(rows)} of 500 videos are predicted, and kept in {kept}\n" in told
+        assert shown.count(rows[0]["label"]) > len(rows)
+
+
+def test_a_whole_result_replaces_what_was_kept(onnx_file: Path, video: Path, tmp_path: Path) -> None:
+    out, kept = tmp_path / "out.json", tmp_path / "out.partial.json"
+    write_text(kept, "of a command that was stopped")
+    assert predict_files([video], onnx_file, out=(out,)) == 0
+    assert out.exists()
+    assert not kept.exists()
+
+
+def test_rows_say_which_model_it_was(onnx_file: Path, video: Path, tmp_path: Path) -> None:
+    write_text(tmp_path / "bad.mp4", "no video")
+    predict_files([video, tmp_path / "bad.mp4"], onnx_file, out=(tmp_path / "out.csv",), window=1)
+    *rows, failed = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+    facts = Recogniser(onnx_file).facts()
+    assert {(row["model"], row["fold"], row["weights_hash"]) for row in rows} == {
+        ("tiny.onnx", "1", facts["weights_hash"])
+    }
+    assert (failed["model"], failed["label"]) == ("", "")
+    assert "bad.mp4" in failed["error"]
+
+
+def test_sound_that_a_person_names_must_be_there(onnx_file: Path, video: Path, tmp_path: Path) -> None:
+    recogniser, typo = Recogniser(onnx_file), tmp_path / "typo.wav"
+    silence = CONTRACT.model_copy(update={"prepare": CONTRACT.prepare.model_copy(update={"no_sound": "silence"})})
+    recogniser.backend.contract = silence
+    for window in (None, 1):
+        with pytest.raises(DataError, match=r"typo\.wav does not exist: give the file with the sound of .*mp4"):
+            recogniser(video, sound=typo, window=window)
+    with pytest.raises(ConfigError, match="a Video says itself"):
+        recogniser(Video(video), sound=video)
+    (failure,) = recogniser.predict([Video(video, typo)])
+    assert isinstance(failure, Failure)
+    high = write_video(tmp_path / "high.mkv", [], tone(3, 96_000), rate=96_000, codecs=("mpeg4", "flac"))
+    recogniser.backend.contract = silence.model_copy(update={"sound_rates": (44_100,)})
+    with pytest.raises(DataError, match=r"high\.mkv"):
+        recogniser(video, sound=high)
+    recogniser.backend.contract = silence.model_copy(update={"modalities": "vision"})
+    assert recogniser(video, sound=typo).notes == []
 
 
 def test_frames_that_were_cropped_with_their_sound_apart(

@@ -183,6 +183,9 @@ def test_the_command_writes_json_csv_and_a_table(
         *(f"p_{label}" for label in CONTRACT.labels),
         "error",
         "notes",
+        "model",
+        "fold",
+        "weights_hash",
     ]
     assert (rows[0]["label"], rows[1]["label"]) == (one["label"], "")
     assert float(rows[0]["p_sad"]) == pytest.approx(one["probabilities"]["sad"], abs=1e-6)
