@@ -39,7 +39,12 @@ def enough(model: object, device: object) -> Iterator[None]:
     except Exception as error:
         if not lacks_memory(error):
             raise
-        raise WeightsError(
-            f"no memory is left on the device {device} to load {model} ({first_line(error)}): end what else uses it, "
-            "or take another device or a smaller model"
-        ) from error
+        raise no_room(model, device, error) from error
+
+
+def no_room(model: object, device: object, error: BaseException) -> WeightsError:
+    """The error for a model that the memory of a device does not hold."""
+    return WeightsError(
+        f"no memory is left on the device {device} to load {model} ({first_line(error)}): end what else uses it, or "
+        "take another device or a smaller model"
+    )

@@ -2,25 +2,25 @@
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from mmadfer.errors import MissingDependencyError
+from mmadfer.errors import MissingDependencyError, MmadferError
 from mmadfer.optional import need
 from mmadfer.runtime.engines import Gpu
 
 PACKAGES = "pip install cuda-bindings"
 
 
-class CudaError(RuntimeError):
-    """CUDA refused something; `code` is its name for why, such as `cudaErrorMemoryAllocation`."""
+class CudaError(MmadferError):
+    """CUDA or TensorRT refused something; `reason` has the name for why, such as `cudaErrorMemoryAllocation`."""
 
     def __init__(self, code: str, words: str) -> None:
-        super().__init__(f"{words} ({code})")
-        self.code = code
+        self.reason = f"{words} ({code})"
+        super().__init__(f"the GPU failed: {self.reason}. Look at it with `nvidia-smi`, and start the program anew")
 
 
 def bindings() -> Any:
@@ -58,8 +58,8 @@ def gpu(index: int = 0) -> Gpu:
         facts = call("cudaGetDeviceProperties", index)
     except CudaError as error:
         raise MissingDependencyError(
-            f"device cuda:{index}: no GPU that CUDA can use: {error}. Mend the driver (`nvidia-smi` must show the "
-            "GPU), or take the .onnx model, which a CPU can run"
+            f"device cuda:{index}: no GPU that CUDA can use: {error.reason}. Mend the driver (`nvidia-smi` must show "
+            "the GPU), or take the .onnx model, which a CPU can run"
         ) from error
     return Gpu(facts.name.decode(), (facts.major, facts.minor))
 
@@ -113,7 +113,12 @@ def captured(stream: Any) -> Iterator[list[Any]]:
     call("cudaStreamBeginCapture", stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
     try:
         yield graphs
+    except BaseException:
+        with suppress(CudaError):  # the first error says more
+            call("cudaGraphDestroy", call("cudaStreamEndCapture", stream))
+        raise
+    graph = call("cudaStreamEndCapture", stream)
+    try:
+        graphs.append(call("cudaGraphInstantiate", graph, 0))
     finally:
-        graph = call("cudaStreamEndCapture", stream)
-    graphs.append(call("cudaGraphInstantiate", graph, 0))
-    call("cudaGraphDestroy", graph)
+        call("cudaGraphDestroy", graph)

@@ -28,8 +28,13 @@ class Cuda:
         self.real, self.most = real, most
         self.held: dict[int, Any] = {}
         """Address -> memory."""
+        self.streams = 0
+        self.graphs: list[list[Callable[[], None]]] = []
+        """Recorded ones and those ready to launch, until they are destroyed."""
         self.recording: list[Callable[[], None]] | None = None
         self.launches = 0
+        self.failing: set[str] = set()
+        """Functions that fail; `execute` is TensorRT's."""
         self._functions = {name.removeprefix("_"): getattr(self, name) for name in dir(self) if name[:5] == "_cuda"}
 
     def __getattr__(self, name: str) -> Any:
@@ -41,6 +46,8 @@ class Cuda:
 
         def call(*arguments: Any) -> tuple[Any, ...]:
             assert len(arguments) == len(given.split(",") if given else []), (name, given, arguments)
+            if name in self.failing:
+                return self.real.cudaError_t.cudaErrorIllegalAddress, None
             return self._functions[name](*arguments)
 
         return call
@@ -87,9 +94,11 @@ class Cuda:
         return self.done(SimpleNamespace(name=b"NVIDIA H200", major=9, minor=0))
 
     def _cudaStreamCreate(self) -> tuple[Any, ...]:
+        self.streams += 1
         return self.done(self.real.cudaStream_t(7))
 
     def _cudaStreamDestroy(self, stream: Any) -> tuple[Any, ...]:
+        self.streams -= 1
         return self.done()
 
     def _cudaStreamSynchronize(self, stream: Any) -> tuple[Any, ...]:
@@ -101,16 +110,20 @@ class Cuda:
         return self.done()
 
     def _cudaStreamEndCapture(self, stream: Any) -> tuple[Any, ...]:
-        recorded, self.recording = self.recording, None
+        recorded, self.recording = self.recording or [], None
+        self.graphs.append(recorded)
         return self.done(recorded)
 
     def _cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[Any, ...]:
-        return self.done(list(graph))
+        self.graphs.append(list(graph))
+        return self.done(self.graphs[-1])
 
     def _cudaGraphDestroy(self, graph: Any) -> tuple[Any, ...]:
+        self.graphs = [other for other in self.graphs if other is not graph]
         return self.done()
 
     def _cudaGraphExecDestroy(self, graph: Any) -> tuple[Any, ...]:
+        self._cudaGraphDestroy(graph)
         graph.clear()
         return self.done()
 
@@ -152,6 +165,8 @@ class Engine:
         return True
 
     def execute(self, context: Double, stream: int) -> bool:
+        if "execute" in self.cuda.failing:
+            return False
         sizes = dict(self.sizes)
         self.cuda.work(lambda: self.compute(sizes))
         return True
