@@ -15,7 +15,6 @@ from PIL import Image
 
 from mmadfer.data.detector import Detector
 from mmadfer.data.networks import WITHOUT_TORCH
-from mmadfer.memory import lacks_memory  # noqa: F401 - answer.py has it from here
 
 LONGEST = 320
 """Longer side in pixels of the pictures that faces are looked for in; larger ones find no more and take longer."""
