@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_setup import CONTRACT, awake
+from export_setup import CONTRACT, awake, clips
 from rich.console import Console
 
 from mmadfer import contract as contracts
@@ -20,7 +20,9 @@ from mmadfer.data.sets import toy
 from mmadfer.errors import ClipError, DataError, MissingDependencyError, WeightsError
 from mmadfer.model.build import save_weights
 from mmadfer.runtime import Failure, Prediction, Recogniser
+from mmadfer.runtime.backends import TorchBackend
 from mmadfer.runtime.cli import predict_files
+from mmadfer.runtime.device import Device
 from mmadfer.runtime.recogniser import from_clip, from_record, seen_frames, softmax
 from mmadfer.runtime.results import print_predictions, write_csv, write_json
 
@@ -138,6 +140,19 @@ def test_sound_of_a_strange_rate_is_told_before_faces_are_looked_for(onnx_file: 
     with pytest.raises(ClipError) as caught:
         recogniser(bad["faceless"])
     assert caught.value.reason == "sound rate"
+
+
+def test_torch_keeps_float32_in_full_while_it_computes_for_a_gpu(
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, seen = TorchBackend(onnx_file.with_suffix(".safetensors")), list[bool]()
+    backend.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    backend.logits(*clips(1))
+    monkeypatch.setattr(backend, "device", Device("cuda"))
+    monkeypatch.setattr(backend, "_there", torch.from_numpy)  # there is none here
+    backend.logits(*clips(1))
+    assert seen == [True, False]
+    assert torch.backends.cudnn.allow_tf32  # for others, as it was
 
 
 def test_softmax_holds_with_large_logits() -> None:
