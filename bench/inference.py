@@ -30,10 +30,11 @@ from common import by_step, machine, table
 
 from mmadfer.contract import Contract
 from mmadfer.data.store import Store
-from mmadfer.export.parity import choose_clips, own_store
+from mmadfer.export.parity import own_store
+from mmadfer.export.reading import choose_clips
 from mmadfer.runtime import Recogniser, inputs
+from mmadfer.runtime.answer import Prediction
 from mmadfer.runtime.inputs import Inputs, Video
-from mmadfer.runtime.recogniser import Prediction
 
 PAUSE = 0.05
 """Seconds before each answer, for the threads of the form before to fall asleep."""
@@ -67,7 +68,6 @@ def main() -> None:
     """Make, measure, and print three tables."""
     given = options()
     print(machine(), f"{given.device}, {torch.get_num_threads()} threads, {given.rounds} rounds", sep="\n", flush=True)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # that would not be float32
     with tempfile.TemporaryDirectory(prefix="bench-inference-") as name:
         work = Path(name)
         path, data = sources(given, work)
@@ -161,32 +161,23 @@ def compare(forms: Mapping[str, Form], missing: Missing, found: Measured, clips:
 
 def _row(name: str, form: Form, found: Measured, batch: int, clips: int) -> list[object]:
     own, reference = found[name], found[REFERENCE]
-    ratios = {
+    ratio = {
         size: median(b / a for a, b in zip(own[size].seconds, reference[size].seconds, strict=True)) for size in own
     }
-    pairs = [
-        pair for size in own for pair in zip(_logits(own[size], clips), _logits(reference[size], clips), strict=True)
-    ]
-    apart = max(float(np.abs(one - other).max()) for (_, one), (_, other) in pairs)
-    equal: dict[int, bool] = {}
-    for (clip, one), (_, other) in pairs:
-        equal[clip] = equal.get(clip, True) and int(one.argmax()) == int(other.argmax())
-    return [
-        name,
-        form.megabytes,
-        f"{form.seconds:.1f}",
-        f"{1000 * median(own[1].seconds):.4g}",
-        f"{ratios[1]:.2f}",
-        f"{batch / median(own[batch].seconds):.3g}",
-        f"{ratios[batch]:.2f}",
-        f"{apart:.0e}",
-        f"{sum(equal.values())}/{len(equal)}",
-    ]
+    one, many = median(own[1].seconds), median(own[batch].seconds)
+    speed = [f"{1000 * one:.4g}", f"{ratio[1]:.2f}", f"{batch / many:.3g}", f"{ratio[batch]:.2f}"]
+    return [name, form.megabytes, f"{form.seconds:.1f}", *speed, *_nearness(own, reference, clips)]
 
 
-def _logits(answers: Answers, clips: int) -> list[tuple[int, np.ndarray]]:
-    """Each clip's number and logits, in the order in which `measure` has asked for them."""
-    return [(k % clips, logits) for k, logits in enumerate(np.concatenate(answers.logits))]
+def _nearness(own: Mapping[int, Answers], reference: Mapping[int, Answers], clips: int) -> tuple[str, str]:
+    """The largest difference of a logit, and how many of the clips always got the same label."""
+    apart, equal = 0.0, dict[int, bool]()
+    for size in own:
+        some, others = np.concatenate(own[size].logits), np.concatenate(reference[size].logits)
+        apart = max(apart, float(np.abs(some - others).max()))
+        for k, same in enumerate(some.argmax(1) == others.argmax(1)):  # `measure` goes round the clips
+            equal[k % clips] = equal.get(k % clips, True) and bool(same)
+    return f"{apart:.0e}", f"{sum(equal.values())}/{len(equal)}"
 
 
 # ---------------------------------------------------------------- from file to label

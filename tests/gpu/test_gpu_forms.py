@@ -13,10 +13,10 @@ from mmadfer.errors import DataError
 from mmadfer.export.to_onnx import to_onnx
 from mmadfer.export.tolerance import TOLERANCES
 from mmadfer.runtime import Recogniser
+from mmadfer.runtime.answer import Prediction
 from mmadfer.runtime.backends import OrtBackend
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import empty
-from mmadfer.runtime.recogniser import Prediction
 
 NEAR = TOLERANCES["fp32"].difference
 MANY = 4000
