@@ -5,6 +5,7 @@ Only the wiring is here; each command calls the module that does the work, and i
 
 import os
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -336,8 +337,14 @@ def run(application: typer.Typer, arguments: list[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _plain(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning in words for users, who have no use for the line of the program that gives it."""
+    return f"warning: {message}\n"
+
+
 def main() -> None:
     """Entry point of the `mmadfer` command."""
+    warnings.formatwarning = _plain
     sys.exit(run(app))
 
 

@@ -7,7 +7,7 @@ from mmadfer.errors import DataError, WeightsError
 
 WORDS = (
     "out of memory", "allocate memory", "not enough memory", "alloc_failed", "cudaerrormemoryallocation",
-    "is smaller than requested bytes",
+    "is smaller than requested bytes", "could not be allocated", "outofmemory",
 )  # fmt: skip
 """Of torch, CUDA, cuBLAS, cuDNN, TensorRT and ONNX Runtime, in small letters."""
 

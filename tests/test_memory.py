@@ -13,6 +13,8 @@ TOLD = [
     Exception("[ONNXRuntimeError] : 6 : Available memory of 512 is smaller than requested bytes of 1024"),
     Exception("[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for requested buffer of size 8"),
     RuntimeError("out of memory (cudaErrorMemoryAllocation)"),
+    WeightsError("Requested amount of GPU memory (4096 bytes) could not be allocated. There may not be enough free"),
+    WeightsError("IExecutionContext: Error Code 2: OutOfMemory (Requested size was 4096 bytes.)"),
 ]
 
 

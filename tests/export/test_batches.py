@@ -1,5 +1,7 @@
 """How many clips are computed at once, on a simulated device that only counts. Others: test_many.py."""
 
+import subprocess
+import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -65,3 +67,9 @@ def test_one_computation_at_a_time_on_a_gpu(device: str, alone: bool) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda k: several[k % 2].logits([CLIP]), range(40)))
     assert (backend.together == 1) is alone
+
+
+def test_the_command_tells_a_warning_in_its_words_alone() -> None:
+    program = "import warnings, mmadfer.cli as cli; cli.run = lambda app: warnings.warn('4 clips'); cli.main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "warning: 4 clips\n"
