@@ -11,7 +11,7 @@ import numpy as np
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces, frames, hearing, media, notes
-from mmadfer.data.frames import Seen
+from mmadfer.data.frames import Seen, Source
 from mmadfer.data.image import encode_jpeg, square
 from mmadfer.data.notes import Note
 from mmadfer.data.threads import one_thread
@@ -60,7 +60,7 @@ def shown(times: np.ndarray) -> tuple[float, float]:
 
 
 def read_clip(
-    path: Path | str,
+    path: Source | str,
     settings: PrepareConfig,
     *,
     sound: Path | str | None = None,
@@ -76,7 +76,7 @@ def read_clip(
     in memory.
 
     Args:
-        path: a video file, or a folder with one image for each frame.
+        path: a video file, a folder with one image for each frame, or pictures in memory.
         settings: what is done to it.
         sound: the file with its sound, if that is not `path`; one that does not exist is a clip without sound.
         mute: take silence for its sound, whatever it has.
@@ -92,7 +92,7 @@ def read_clip(
         ClipError: with `reason` `unreadable`, `empty`, `no sound`, `sound rate`, `no face` or `too long`.
         OSError: the disk fails.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     with readable(path), media.remarked() as remarks:
         found = hearing.read(path, None if sound is None else Path(sound), settings, mute)
         if heard is not None:
@@ -105,7 +105,7 @@ def read_clip(
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Source) -> Iterator[None]:
     """Tell a file that is gone or not for us as a fault of the clip, not of the machine."""
     try:
         yield
@@ -124,7 +124,7 @@ class _Pictures(NamedTuple):
     faceless: tuple[Note, ...]
 
 
-def _read_pictures(path: Path, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str) -> _Pictures:
+def _read_pictures(path: Source, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str) -> _Pictures:
     missed, followed = set[int](), tuple[Note, ...]()
     if cropped:
         seen, cut = whole(path, settings)
@@ -141,11 +141,11 @@ def _read_pictures(path: Path, settings: PrepareConfig, cropped: bool, keep: Kee
     return _Pictures([made[k] for k in chosen], seen.times[order], notes.damaged(seen.damaged), faceless)
 
 
-def _order(path: Path, count: int, settings: PrepareConfig) -> list[int]:
+def _order(path: Source, count: int, settings: PrepareConfig) -> list[int]:
     """The frames' numbers in the order in which the model sees them."""
     if settings.mafw_frame_order == "time":
         return list(range(count))
-    if path.is_dir():
+    if frames.is_folder(path):
         names = [image.path.name for image in frames.images(path, settings.max_seconds)]
     else:
         names = [f"{k}.jpg" for k in range(count)]  # as the published program calls a video's frames
@@ -157,16 +157,16 @@ def text_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=names.__getitem__)[: max(1, len(names) - 1)]
 
 
-def whole(path: Path, settings: PrepareConfig) -> tuple[Seen, Cut]:
+def whole(path: Source, settings: PrepareConfig) -> tuple[Seen, Cut]:
     """Frames as they are; the bytes of a folder's JPEG files are kept if all have the right size and coding."""
     size, quality = settings.face_size, settings.jpeg_quality
     seen = Seen.of(frames.pictures(path, settings.max_seconds))
-    if path.is_dir() and all(image.is_jpeg(size) for image in frames.images(path, settings.max_seconds)):
+    if frames.is_folder(path) and all(image.is_jpeg(size) for image in frames.images(path, settings.max_seconds)):
         return seen, lambda some: (image.data() for _, image in some)
     return seen, lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
 
 
-def union(path: Path, settings: PrepareConfig, device: str, missed: set[int]) -> tuple[Seen, Cut]:
+def union(path: Source, settings: PrepareConfig, device: str, missed: set[int]) -> tuple[Seen, Cut]:
     """Each frame by its own faces; on a CPU also looked at on its own, so that others never change its last digit.
 
     Frames in which none is found are added to `missed`.
@@ -185,7 +185,7 @@ def union(path: Path, settings: PrepareConfig, device: str, missed: set[int]) ->
     return Seen.of(frames.pictures(path, settings.max_seconds)), cut
 
 
-def _tracked(path: Path, settings: PrepareConfig, device: str) -> tuple[Seen, tuple[Note, ...], Cut]:
+def _tracked(path: Source, settings: PrepareConfig, device: str) -> tuple[Seen, tuple[Note, ...], Cut]:
     """Each frame by the box of the one face that is followed through the clip, and in how many it was found."""
     seen, indexes, found = look(path, settings, device)
     count, track = len(seen.times), faces.track(found)
@@ -200,18 +200,18 @@ def _tracked(path: Path, settings: PrepareConfig, device: str) -> tuple[Seen, tu
     return seen, notes.followed(track), cut
 
 
-def look(path: Path, settings: PrepareConfig, device: str) -> tuple[Seen, list[int], list[np.ndarray]]:
+def look(path: Source, settings: PrepareConfig, device: str) -> tuple[Seen, list[int], list[np.ndarray]]:
     """Look for faces in every n-th frame, and the last one.
 
     Returns:
         what is known of all frames; the indexes of those looked at; the faces in each of these, as `faces.detect` gives
         them.
     """
-    noted, indexes = list[tuple[float, bool]](), list[int]()
-    pictures = frames.passing(frames.pictures(path, settings.max_seconds), noted)
+    seen, indexes = Seen(), list[int]()
+    pictures = seen.passing(frames.pictures(path, settings.max_seconds))
     with one_thread():
         found = list(faces.detect(_looked_at(pictures, settings.detect_every, indexes), device))
-    return Seen.noted(noted), indexes, found
+    return seen, indexes, found
 
 
 def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> bytes:

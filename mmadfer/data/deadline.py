@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 
 from mmadfer.errors import ClipError
 
@@ -23,8 +22,8 @@ def within(seconds: float) -> Iterator[None]:
         _ends.reset(token)
 
 
-def check(path: Path | str) -> None:
-    """Called again and again by whoever reads `path`.
+def check(path: object) -> None:
+    """Called again and again by whoever reads `path`, which is named in the error.
 
     Raises:
         ClipError: `too slow`: the time is over.

@@ -8,17 +8,18 @@ whole one.
 import io
 import os
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import av
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmadfer.data import media
+from mmadfer.data import deadline, media
 from mmadfer.errors import ClipError
 from mmadfer.files import is_clutter
 
@@ -88,11 +89,7 @@ class ImageFile:
         with _image(self.path, self.path) as image:
             if image.mode.startswith(("I", "F")):
                 raise ClipError(f"{self.path} has more than 8 bits per colour: save it with 8")
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            if longest and max(upright.size) > longest:
-                width, height = (max(1, round(side * longest / max(upright.size))) for side in upright.size)
-                upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(upright)
+            return np.asarray(_smaller(ImageOps.exif_transpose(image).convert("RGB"), longest))
 
     def is_jpeg(self, size: int) -> bool:
         """Whether its bytes can be kept: a JPEG of size x size that every decoder shows alike.
@@ -124,43 +121,82 @@ class ImageFile:
         return data
 
 
-class Seen(NamedTuple):
+@dataclass(frozen=True)
+class Pixels:
+    """A picture in memory, uint8 (H, W, 3)."""
+
+    pixels: np.ndarray
+    time: float
+    damaged: bool = False
+    """Never: nothing decodes it here."""
+
+    def rgb(self, longest: int | None = None) -> np.ndarray:
+        """See `Picture`."""
+        return np.asarray(_smaller(Image.fromarray(self.pixels), longest))
+
+
+class Decoded:
+    """The pictures of a clip in memory, in the place of a path.
+
+    Args:
+        images: uint8 RGB (N, H, W, 3), 25 per second, N >= 1.
+        name: in errors and notes.
+    """
+
+    def __init__(self, images: np.ndarray, name: str) -> None:
+        self.images, self._name = images, name
+
+    def __str__(self) -> str:
+        return self._name
+
+
+Source = Path | Decoded
+"""A video file, a folder with one image for each frame, or pictures in memory."""
+
+
+class Seen:
     """What is known of pictures that have gone by."""
 
-    times: np.ndarray
-    """float64 seconds."""
-    damaged: np.ndarray
-    """bool, as in `Picture`."""
+    def __init__(self) -> None:
+        self._times, self._damaged = array("d"), bytearray()  # a film has a million
 
     @classmethod
     def of(cls, pictures: Iterable[Picture]) -> "Seen":
         """Go through all pictures of a clip."""
-        noted = list[tuple[float, bool]]()
-        for _ in passing(pictures, noted):
+        seen = cls()
+        for _ in seen.passing(pictures):
             pass
-        return cls.noted(noted)
+        return seen
 
-    @classmethod
-    def noted(cls, noted: Sequence[tuple[float, bool]]) -> "Seen":
-        """From what `passing` has noted."""
-        times, damaged = zip(*noted, strict=True)
-        return cls(np.array(times), np.array(damaged))
+    def passing(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
+        """Hand pictures on, and note what is to be known of each."""
+        for picture in pictures:
+            self._times.append(picture.time)
+            self._damaged.append(picture.damaged)
+            yield picture
+
+    @property
+    def times(self) -> np.ndarray:
+        """float64 seconds."""
+        return np.array(self._times)
+
+    @property
+    def damaged(self) -> np.ndarray:
+        """bool, as in `Picture`."""
+        return np.array(self._damaged, bool)
 
 
-def passing(pictures: Iterable[Picture], noted: list[tuple[float, bool]]) -> Iterator[Picture]:
-    """Hand pictures on, and note time and damage of each."""
-    for picture in pictures:
-        noted.append((picture.time, picture.damaged))
-        yield picture
-
-
-def pictures(path: Path, limit: float) -> Iterator[Picture]:
-    """All pictures of a video file or of a folder of images, in time.
+def pictures(path: Source, limit: float) -> Iterator[Picture]:
+    """All pictures of a video file, of a folder of images or in memory, in time.
 
     Raises:
-        ClipError: `unreadable`, `empty`, or `too long` (more than `limit` seconds).
+        ClipError: `unreadable`, `empty`, `too slow`, or `too long` (more than `limit` seconds).
     """
-    if path.is_dir():
+    if isinstance(path, Decoded):
+        for k, image in enumerate(path.images):
+            deadline.check(path)
+            yield Pixels(image, k / FPS)
+    elif is_folder(path):
         yield from images(path, limit)
     else:
         yield from map(VideoFrame, media.video_frames(path, limit))
@@ -185,6 +221,19 @@ def images(folder: Path, limit: float) -> Sequence[ImageFile]:
         if not file.is_file():  # also a named pipe, which would be waited for without end
             raise ClipError(f"{file} is not a file: a folder of frames holds images alone; move it elsewhere")
     return [ImageFile(file, k / FPS) for k, file in enumerate(sorted(files, key=_natural))]
+
+
+def is_folder(path: Source) -> TypeGuard[Path]:
+    """Whether it is a folder of images."""
+    return isinstance(path, Path) and path.is_dir()
+
+
+def _smaller(image: Image.Image, longest: int | None) -> Image.Image:
+    """The image itself, or one whose longer side has `longest` pixels."""
+    if not longest or max(image.size) <= longest:
+        return image
+    width, height = (max(1, round(side * longest / max(image.size))) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _natural(file: Path) -> tuple[list[int | str], str]:

@@ -11,6 +11,7 @@ from mmadfer.config import PrepareConfig
 from mmadfer.contract import span
 from mmadfer.data import media
 from mmadfer.data.fbank import SILENCE, fbank
+from mmadfer.data.frames import Decoded, Source
 from mmadfer.errors import ClipError
 
 
@@ -51,7 +52,7 @@ def silence(settings: PrepareConfig) -> Heard:
     return Heard(bands, np.zeros(0, np.float32), 0, True)
 
 
-def read(path: Path, sound: Path | None, settings: PrepareConfig, mute: bool) -> Heard:
+def read(path: Source, sound: Path | None, settings: PrepareConfig, mute: bool) -> Heard:
     """The whole sound of a clip.
 
     Raises:
@@ -66,18 +67,22 @@ def read(path: Path, sound: Path | None, settings: PrepareConfig, mute: bool) ->
         return unheard(error, settings)
 
 
-def source_of(path: Path, sound: Path | None) -> Path:
+def source_of(path: Source, sound: Path | None) -> Path:
     """The file with a clip's sound.
 
     Raises:
         ClipError: `no sound`: there is none.
     """
-    if sound is None and path.is_dir():
-        os.scandir(path).close()  # one that may not be read is told as such
-        raise ClipError(f"{path} is a folder of images", "no sound")
-    if sound is not None and not sound.exists():
+    if sound is None:
+        if isinstance(path, Decoded):
+            raise ClipError(f"{path} came without sound", "no sound")
+        if path.is_dir():
+            os.scandir(path).close()  # one that may not be read is told as such
+            raise ClipError(f"{path} is a folder of images", "no sound")
+        return path
+    if not sound.exists():
         raise ClipError(f"{sound} does not exist", "no sound")
-    return sound or path
+    return sound
 
 
 def _fbank(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> np.ndarray:

@@ -161,13 +161,14 @@ class _Reader:
         self._shared: clips.Cut | None = None
         self._looked, self._found = np.empty(0, int), list[np.ndarray]()
         if cropped:
-            self._seen, self._shared = clips.whole(path, settings)
+            seen, self._shared = clips.whole(path, settings)
         elif settings.face_box == "union":
-            self._seen, self._shared = clips.union(path, settings, device, self.missed)
+            seen, self._shared = clips.union(path, settings, device, self.missed)
         else:
-            self._seen, looked, self._found = clips.look(path, settings, device)
+            seen, looked, self._found = clips.look(path, settings, device)
             self._looked = np.array(looked)
-        self.times = np.maximum.accumulate(self._seen.times)  # a time stamp that goes back is a fault
+        self._shown, self._damaged = seen.times, seen.damaged
+        self.times = np.maximum.accumulate(self._shown)  # a time stamp that goes back is a fault
         self._names = [image.path.name for image in frames.images(path, math.inf)] if path.is_dir() else None
 
     def cut(self, spans: Sequence[Span], keep: Keep) -> Iterator[_Plan]:
@@ -218,8 +219,8 @@ class _Reader:
             return _Plan(span, np.empty(0), [], problem=ClipError("no pictures", "empty"))
         order = self._order(first, last)
         chosen = [first + order[k] for k in keep(len(order))]
-        times = self._seen.times[[first + k for k in order]]
-        told = notes.damaged(self._seen.damaged[first:last])
+        times = self._shown[[first + k for k in order]]
+        told = notes.damaged(self._damaged[first:last])
         if self._shared:
             return _Plan(span, times, chosen, notes=told)
         indexes, track = self._track(first, last)

@@ -16,6 +16,7 @@ from mmadfer.data import faces
 from mmadfer.data.agreement import check_rate
 from mmadfer.data.clip import ClipData, Keep, read_clip
 from mmadfer.data.fbank import SILENCE
+from mmadfer.data.frames import Decoded
 from mmadfer.data.hearing import hear
 from mmadfer.data.image import decode_jpeg, encode_jpeg, resize
 from mmadfer.data.notes import Note
@@ -47,6 +48,8 @@ class Video(NamedTuple):
     """The file with its sound, if that is not `path`."""
     cropped: bool = False
     """The frames show nothing but the face."""
+    pictures: Decoded | None = None
+    """In the place of `path`, which then is no file; not in windows."""
 
 
 class Part(NamedTuple):
@@ -96,7 +99,7 @@ def read_whole(video: Video, contract: Contract, device: str = "cpu") -> ClipDat
     """
     settings, given = _asked(video, contract)
     try:
-        return read_clip(video.path, settings, device=device, **given)
+        return read_clip(video.pictures or video.path, settings, device=device, **given)
     except ClipError as error:
         if error.reason != "too long":
             raise

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.data import deadline
-from mmadfer.data.frames import FPS
+from mmadfer.data.frames import FPS, Decoded
 from mmadfer.errors import DataError, MmadferError
 from mmadfer.runtime import ports
-from mmadfer.runtime.answer import Answer, softmax
+from mmadfer.runtime.answer import softmax
 from mmadfer.runtime.backends import BACKENDS, choose
 from mmadfer.runtime.batches import Batches, finite
 from mmadfer.runtime.inputs import Inputs, Video, empty, read_parts, ready
@@ -146,27 +145,21 @@ class Reader(_Step):
     def _read_one(
         self, images: np.ndarray, samples: np.ndarray, rate: Sequence[int], cropped: Sequence[bool]
     ) -> tuple[Inputs, list[str]]:
-        with tempfile.TemporaryDirectory(prefix="mmadfer-") as folder:
-            frames, sound = Path(folder, "frames"), Path(folder, "sound.wav")
-            frames.mkdir()
-            for number, image in enumerate(images):
-                Image.fromarray(image).save(frames / f"{number:06}.bmp")
-            if len(samples):
-                sound.write_bytes(wav(samples, int(rate[0])))
-            return self._read(Video(frames, sound if len(samples) else None, bool(cropped[0])))
+        video = Video(Path(WORD), None, bool(cropped[0]), Decoded(images, WORD))
+        if not len(samples):
+            return self._read(video)
+        with tempfile.NamedTemporaryFile(prefix="mmadfer-", suffix=".wav") as file:
+            file.write(wav(samples, int(rate[0])))
+            file.flush()
+            return self._read(video._replace(sound=Path(file.name)))
 
     def _read(self, video: Video) -> tuple[Inputs, list[str]]:
         """One clip, and the notes that `mmadfer predict` would print about it."""
-        answer, found = Answer(video, self._contract, {}), list[Inputs]()
-        for part in answer.take(read_parts(video, self._contract)):
-            if part.inputs is not None:
-                found.append(part.inputs)
-            answer.add(part)(np.zeros(len(self._contract.labels)))  # the label comes later, from another step
         try:
-            notes = answer.prediction().notes
+            (part,) = read_parts(video, self._contract)
         except DataError as error:
             raise DataError(_told(str(error), video)) from error
-        return found[0] if found else empty(self._contract), [_told(note, video) for note in notes]
+        return part.inputs or empty(self._contract), [_told(str(note), video) for note in part.notes]
 
 
 class Model(_Step):
@@ -219,9 +212,8 @@ class Namer(_Step):
 def _told(text: str, video: Video) -> str:
     """A message or note without the names of temporary files, which tell the client nothing."""
     if video.sound:
-        return text.replace(str(video.sound), f"{WORD}'s sound").replace(str(video.path), WORD)
-    folder = f"{video.path} is a folder of images"  # to the client, pictures without samples
-    return text.replace(folder, f"{WORD} came without {SAMPLES} and their {RATE}").replace(str(video.path), WORD)
+        text = text.replace(str(video.sound), f"{WORD}'s sound")
+    return text.replace(str(video.path), WORD)
 
 
 def _contract(folder: Path) -> Contract:
