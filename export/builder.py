@@ -4,9 +4,13 @@ Only what all of them have is used: the network is strongly typed, so that each 
 flags and calibrators by which version 10 could choose another precision are gone in 11, and are not missed.
 """
 
+import os
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from errno import EISDIR
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +70,33 @@ def build(trt: Any, onnx: Path, shapes: Shapes, options: Options) -> Any:
     if engine is None:
         raise WeightsError(f"TensorRT cannot build {onnx}: {log.told()}")
     if cache is not None and options.timing_cache:
-        with atomic(options.timing_cache) as temporary:
-            temporary.write_bytes(config.get_timing_cache().serialize())
+        _keep(config.get_timing_cache(), options.timing_cache)
     return engine
+
+
+def check_place(path: Path) -> None:
+    """Whether a file can be written, before the work of minutes that it is to hold.
+
+    Raises:
+        ConfigError: it cannot; says why.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): give another name") from error
+
+
+def _keep(cache: Any, path: Path) -> None:
+    """Write a timing cache; one that cannot be written costs time the next time, and not this engine."""
+    try:
+        with atomic(path) as temporary:
+            temporary.write_bytes(cache.serialize())
+    except OSError as error:
+        warnings.warn(f"the timing cache {path} was not written ({error.strerror}); the engine is whole", stacklevel=3)
 
 
 def _created(make: Callable[[], Any], log: Any) -> Any:
@@ -160,9 +188,11 @@ def monitor_of(trt: Any) -> type[Any]:
 
         @contextmanager
         def _kept(self) -> Iterator[None]:
-            """Keep an exception, such as Ctrl-C: TensorRT's code would end the process; told to stop, it returns."""
+            """Keep Ctrl-C: TensorRT's code would end the process; told to stop, it returns. A bar that fails is no
+            reason to stop a build."""
             try:
-                yield
+                with suppress(Exception):
+                    yield
             except BaseException as error:
                 self.stopped = self.stopped or error
 

@@ -1,5 +1,9 @@
 """Small things that every pass over an ONNX graph needs."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +62,15 @@ def floats(proto: Any) -> list[str]:
         value.name for value in typed.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
     return [name for node in proto.graph.node for name in node.output if name in single]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what other makers' passes tell of themselves from the terminal; errors are exceptions."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)

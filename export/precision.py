@@ -4,12 +4,9 @@ ModelOpt's AutoCast puts the casts in; which operations stay in float32 is decid
 bfloat16 has the range of float32, so there nothing need stay.
 """
 
-import logging
 import re
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +66,7 @@ def _exceeds(node: Any, peaks: Mapping[str, float]) -> bool:
 
 def _cast(proto: Any, kind: str, kept: list[str]) -> Any:
     onnx = need("onnx", extra="export")
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, graphs.quiet():
         from modelopt.onnx.autocast import convert_to_mixed_precision
 
         path = Path(folder) / "model.onnx"
@@ -129,14 +126,3 @@ def _widened(onnx: Any, node: Any, halves: set[str]) -> Iterator[Any]:
             after.append(onnx.helper.make_node("Cast", [wide.output[k]], [name], to=onnx.TensorProto.BFLOAT16))
     yield wide
     yield from after
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(before)

@@ -23,7 +23,7 @@ from torch import Tensor
 import mmadfer
 from mmadfer import contract as contracts
 from mmadfer.config import EncoderConfig
-from mmadfer.contract import Contract
+from mmadfer.contract import BATCH, Batch, Contract
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export import calibration as calibrations
 from mmadfer.export import external
@@ -40,9 +40,6 @@ from mmadfer.runtime.ports import INPUTS, OUTPUT
 
 Input = Literal["fbank", "waveform"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
-Batch = tuple[int, int, int]
-BATCH = (1, 8, 32)
-"""Fewest, usual and most clips at once, by default."""
 CALIBRATED = ("fp16", *EIGHTS)
 """Precisions for which clips are looked at."""
 
@@ -106,8 +103,7 @@ def _check_options(kind: str, rate: int | None, precision: str, batch: Batch, da
             raise ConfigError(f"--{name} {value}: give one of {', '.join(known)}")
     if rate is not None and kind != "waveform":
         raise ConfigError(f"--rate {rate} says how fast samples come: it needs --input waveform")
-    if not 1 <= batch[0] <= batch[1] <= batch[2]:
-        raise ConfigError(f"--batch {' '.join(map(str, batch))}: give the fewest, usual and most clips, rising from 1")
+    contracts.check_batch(batch)
     if precision in EIGHTS and data is None:
         raise ConfigError(f"--precision {precision} needs --data STORE: clips of the training folds set its scales")
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from mmadfer.contract import Contract
+from mmadfer.contract import BATCH, Contract
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export import external
 from mmadfer.export.graphs import read_contract
@@ -30,8 +30,6 @@ from mmadfer.files import sync
 from mmadfer.runtime import engines
 from mmadfer.runtime.triton import CONTRACT
 
-BATCH = (1, 8, 32)
-"""Clips at once, for a graph that does not say for how many it was written."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Of models: what is a folder on every system, and a word in every address."""
 CLASSES = {"read": "Reader", "model": "Model", "label": "Namer"}

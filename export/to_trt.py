@@ -6,6 +6,7 @@ and what the engine was built from, by and for; without it the engine is of no u
 """
 
 import hashlib
+import shlex
 import sys
 import tempfile
 import time
@@ -16,19 +17,16 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from mmadfer.contract import Contract
+from mmadfer.contract import BATCH, Batch, Contract, check_batch
 from mmadfer.errors import ConfigError
 from mmadfer.export import external
-from mmadfer.export.builder import Options, Shapes, build
+from mmadfer.export.builder import Options, Shapes, build, check_place
 from mmadfer.export.graphs import read_contract
 from mmadfer.files import atomic, sha256
 from mmadfer.runtime import engines, ports
-from mmadfer.runtime.cuda import gpu
-from mmadfer.runtime.engines import SUFFIX, Sidecar, sidecar_path, write_sidecar
-
-BATCH = (1, 8, 32)
-"""Clips at once, for a graph that does not say for how many it was written."""
-Batch = tuple[int, int, int]
+from mmadfer.runtime.cuda import call, gpu
+from mmadfer.runtime.device import parse
+from mmadfer.runtime.engines import SUFFIX, Gpu, Option, Sidecar, sidecar_path
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ def to_engine(
     timing_cache: Path | None = None,
     tf32: bool = False,
     flavour: str | None = None,
+    device: str | None = None,
 ) -> Path:
     """Build an engine and its sidecar; both are replaced, or left as they were.
 
@@ -75,27 +74,38 @@ def to_engine(
         timing_cache: a file that makes the next build fast.
         tf32: let products of float32 lose precision.
         flavour: `tensorrt` or `rtx`; by default what is installed.
+        device: the GPU that it is built on and for, `cuda:1` for the second of several; not for `rtx`.
 
     Returns:
         `out`.
 
     Raises:
         WeightsError: the source is no model, or TensorRT cannot build it.
-        ConfigError: options that do not go together.
+        ConfigError: options that do not go together, or a file that cannot be written.
         MissingDependencyError: TensorRT is not installed, or has no GPU to build for.
     """
     source, out = Path(source), Path(out)
     options = Options(workspace, version_compatible, hardware_compatible, timing_cache, tf32)
     _check_name(out)
     name, trt = engines.flavour(flavour)
-    _check_flavour(name, options)
-    here = None if name == "rtx" else gpu()  # before the long work: a GPU that is missing is told at once
+    _check_flavour(name, options, device)
+    here = None if name == "rtx" else _chosen(device)
+    for path in (out, timing_cache) if timing_cache else (out,):
+        check_place(path)
     graph = Graph(fold, precision, data, batch)
     with _onnx(source, out, graph) as onnx:
         engine, sidecar = _built(name, trt, onnx, graph, options)
-    facts = {"gpu": here, "source": relpath(source, out.parent), "options": _words(name, graph, options)}
+    facts = {"gpu": here, "source": relpath(source, out.parent), "options": _words(out, graph, options)}
     _deliver(out, engine, sidecar.model_copy(update=facts))
     return out
+
+
+def _chosen(device: str | None) -> Gpu:
+    """The GPU to build on; before the long work, so that one that is missing is told at once."""
+    where = parse(device, ("cuda",))
+    here = gpu(where.index)
+    call("cudaSetDevice", where.index)
+    return here
 
 
 def _built(name: str, trt: Any, onnx: Path, graph: Graph, options: Options) -> tuple[Any, Sidecar]:
@@ -110,6 +120,7 @@ def _built(name: str, trt: Any, onnx: Path, graph: Graph, options: Options) -> t
         batch=batch,
         version_compatible=options.version_compatible,
         hardware_compatible=options.hardware_compatible,
+        capabilities=_capabilities(trt) if name == "rtx" else (),
         onnx_sha256=sha256(onnx),
         engine_sha256=hashlib.sha256(engine).hexdigest(),
         seconds=round(time.perf_counter() - start, 1),
@@ -119,10 +130,16 @@ def _built(name: str, trt: Any, onnx: Path, graph: Graph, options: Options) -> t
 
 
 def _deliver(out: Path, engine: Any, sidecar: Sidecar) -> None:
-    with atomic(out) as temporary:
+    with atomic(sidecar_path(out)) as told, atomic(out) as temporary:  # the engine is put in place first
         temporary.write_bytes(engine)
-        sidecar_path(out).unlink(missing_ok=True)  # at no time does one lie beside another build's engine
-    write_sidecar(out, sidecar)
+        told.write_text(sidecar.dumps(), encoding="utf-8")
+
+
+def _capabilities(trt: Any) -> tuple[tuple[int, int], ...]:
+    """What TensorRT-RTX builds for if it is not told: all that it names but 7.5, which has to be asked for."""
+    names = (name for name in trt.ComputeCapability.__members__ if name.startswith("SM"))
+    found = (divmod(int(name.removeprefix("SM")), 10) for name in names)
+    return tuple(one for one in found if one >= (8, 0))
 
 
 def shapes(contract: Contract, batch: Batch) -> Shapes:
@@ -131,9 +148,8 @@ def shapes(contract: Contract, batch: Batch) -> Shapes:
     Raises:
         ConfigError: a batch that is no range.
     """
+    check_batch(batch)
     least, usual, most = batch
-    if not 1 <= least <= usual <= most:
-        raise ConfigError(f"--batch {least} {usual} {most}: give the fewest, usual and most clips, rising from 1")
     clip = ports.inputs(contract).items()
     return {name: ((least, *shape), (usual, *shape), (most, *shape)) for name, (_, shape) in clip}
 
@@ -143,9 +159,10 @@ def _check_name(out: Path) -> None:
         raise ConfigError(f"{out} must end in {SUFFIX}: by this mmadfer knows the file when it loads it")
 
 
-def _check_flavour(name: str, options: Options) -> None:
-    for key in ("version_compatible", "hardware_compatible", "timing_cache") if name == "rtx" else ():
-        if getattr(options, key):
+def _check_flavour(name: str, options: Options, device: str | None) -> None:
+    given = {"device": device, **asdict(options)} if name == "rtx" else {}
+    for key in ("version_compatible", "hardware_compatible", "timing_cache", "device"):
+        if given.get(key):
             raise ConfigError(
                 f"--{key.replace('_', '-')} is for TensorRT. TensorRT-RTX measures nothing while it builds, and its "
                 "engines run on every GPU that it knows, and on its own version only: leave the option out"
@@ -175,13 +192,19 @@ def _check_graph(source: Path, graph: Graph) -> None:
         )
 
 
-def _words(flavour: str, graph: Graph, options: Options) -> tuple[str, ...]:
-    """The options of the command that does it again, but for the batch."""
-    words: list[str] = []
-    for name, value in {"flavour": flavour, **graph.given(), **asdict(options)}.items():
-        if value not in (None, False) and name != "batch":
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    return tuple(words)
+def _words(out: Path, graph: Graph, options: Options) -> dict[Option, Any]:
+    """The options of the command that does it again. A timing cache is of one GPU and version, so it is not among them.
+
+    Paths are seen from the engine's folder, so that the command is right wherever it is run.
+    """
+    words: dict[Option, Any] = {
+        "--fold": graph.fold,
+        "--precision": graph.precision,
+        "--data": graph.data and relpath(graph.data, out.parent),
+        "--workspace": options.workspace,
+        "--tf32": options.tf32 or None,
+    }
+    return {name: value for name, value in words.items() if value is not None}
 
 
 def export(source: Path, out: Path, **options: Any) -> Path:
@@ -195,9 +218,14 @@ def export(source: Path, out: Path, **options: Any) -> Path:
     print(
         f"engine   {written}: {written.stat().st_size / 2**20:.1f} MiB, {sidecar.precision}, {sidecar.seconds} s, "
         f"{engines.FLAVOURS[sidecar.flavour].name} {sidecar.version}, {sidecar.gpu or engines.PORTABLE}\n"
-        f"sidecar  {sidecar_path(written)}\nnot proven yet (python export/parity.py)"
+        f"sidecar  {sidecar_path(written)}\nnot proven yet (mmadfer export parity {_run(source)} --model "
+        f"{shlex.quote(str(written))})"
     )
     return written
+
+
+def _run(source: Path) -> str:
+    return shlex.quote(str(source)) if source.is_dir() else "RUN"
 
 
 if __name__ == "__main__":

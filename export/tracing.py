@@ -1,10 +1,7 @@
 """A torch module as an ONNX graph with a dynamic batch, free of what is only true on this machine."""
 
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
@@ -27,7 +24,7 @@ def trace(module: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str],
         inputs: names of the arguments.
         output: name of the one result.
     """
-    with _quiet():
+    with graphs.quiet():
         program = torch.onnx.export(
             module.eval().cpu().float(),
             example,
@@ -94,16 +91,3 @@ def _sums_erf_of(node: Any, makers: dict[str, Any], x: str) -> bool:
 
 def _is_half(tensor: Any) -> bool:
     return not tensor.dims and need("onnx", extra="export").numpy_helper.to_array(tensor) == 0.5
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and its notes about its own parts from the terminal; errors are exceptions."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -22,7 +22,7 @@ from mmadfer.optional import need
 
 INPUTS = ("waveform", "lengths")
 PREFIX = "sound."
-"""Before every name of this part of the graph, by which other passes know that it stays in float32."""
+"""Before every name of this part of the graph, so that none of them is in the other part, too."""
 
 
 class FilterBank(nn.Module):

@@ -1,15 +1,22 @@
 """What a trained model needs to be used rightly: written once, carried by every form of the model."""
 
+from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmadfer.config import ModelConfig, PrepareConfig
-from mmadfer.section import Section
+from mmadfer.errors import ConfigError
+from mmadfer.section import Line, Section
 
 KEY = "mmadfer.contract"
 """Name of the metadata entry that holds the contract (safetensors, ONNX)."""
+
+Batch = tuple[int, int, int]
+"""Fewest, usual and most clips at once."""
+BATCH: Batch = (1, 8, 32)
+"""Where nothing else is said."""
 
 LICENCES = {"mmadfer": "Apache-2.0"}
 ENCODER_LICENCES = {"MAE-Face": "MIT", "AudioMAE": "CC BY-NC 4.0"}
@@ -18,7 +25,7 @@ ENCODER_LICENCES = {"MAE-Face": "MIT", "AudioMAE": "CC BY-NC 4.0"}
 class Contract(Section):
     """The promises of a model file: labels in order, input sizes, preprocessing and origin."""
 
-    labels: tuple[str, ...]
+    labels: tuple[Line, ...]
     model: ModelConfig
     prepare: PrepareConfig
     data_set: str
@@ -45,8 +52,8 @@ class Contract(Section):
     """Samples per second of the input `waveform`: the graph takes no other. None where the input is `fbank`."""
     arithmetic: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
     """What an exported graph computes in where it can; its inputs and outputs are the same for all."""
-    batch: tuple[int, int, int] | None = None
-    """Fewest, usual and most clips in one batch of an exported graph; None where any number will do."""
+    batch: Batch | None = None
+    """Of an exported graph; None where any number will do."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch."""
     encoder_hash: str = ""
@@ -57,6 +64,13 @@ class Contract(Section):
     """Of the code, and of the encoders' weights where they come from a file."""
     version: str = ""
     """The mmadfer version that wrote it."""
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        twice = [label for label, count in Counter(self.labels).items() if count > 1]
+        if twice:
+            raise ValueError(f"labels name {', '.join(map(repr, twice))} twice")
+        return self
 
     @property
     def samples(self) -> int:
@@ -77,6 +91,12 @@ class Contract(Section):
     def dumps(self) -> str:
         """One line of JSON."""
         return self.model_dump_json()
+
+
+def check_batch(batch: Batch) -> None:
+    """Raises ConfigError where the numbers are no range of clips at once."""
+    if not 1 <= batch[0] <= batch[1] <= batch[2]:
+        raise ConfigError(f"--batch {' '.join(map(str, batch))}: give the fewest, usual and most clips, rising from 1")
 
 
 def licences(model: ModelConfig) -> dict[str, str]:

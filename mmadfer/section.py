@@ -1,8 +1,9 @@
 """Values that come from a file, checked: every error names the key, the rule and the value."""
 
-from typing import Any, TypeVar
+import unicodedata
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from mmadfer.errors import ConfigError
 
@@ -15,6 +16,20 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
+
+def one_line(text: str) -> bool:
+    """Whether a text can be shown, and written on a line of its own: no control characters, no line breaks."""
+    return not any(unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") for sign in text)
+
+
+def _checked(text: str) -> str:
+    if not one_line(text):
+        raise ValueError("no control characters or line breaks may be in it")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_checked)]
+"""Text from a file that a person will see."""
 
 S = TypeVar("S", bound=Section)
 

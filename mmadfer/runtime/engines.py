@@ -4,21 +4,27 @@
 an engine of another machine is a number, and the way out is always to build anew; each message ends with that command.
 """
 
+import hashlib
 import os
 import shlex
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError, WeightsError
 from mmadfer.files import sha256, write_text
 from mmadfer.optional import install, need
-from mmadfer.section import Section
+from mmadfer.runtime.device import Device
+from mmadfer.section import Line, Section
 
 SUFFIX = ".engine"
 PORTABLE = "any GPU that TensorRT-RTX knows"
+Option = Literal["--fold", "--precision", "--data", "--workspace", "--tf32"]
+"""What the command that builds an engine anew takes besides what the sidecar says anyway."""
 TRUST = "MMADFER_TRUST_ENGINES"
 """Environment variable: 1 allows the program code in version-compatible engines to run."""
 
@@ -42,7 +48,7 @@ are built anywhere, and finished on the GPU that loads them."""
 class Gpu(NamedTuple):
     """A GPU's name, and its compute capability, such as (9, 0)."""
 
-    name: str
+    name: Line
     capability: tuple[int, int]
 
     def __str__(self) -> str:
@@ -54,26 +60,32 @@ class Sidecar(Section):
 
     flavour: str
     """A key of `FLAVOURS`."""
-    version: str
+    version: Line
     """TensorRT's, in full: the next one cannot read the engine, unless it is version-compatible."""
     gpu: Gpu | None = None
     """Where it was built; None for TensorRT-RTX, whose engines are not bound to one."""
+    capabilities: tuple[tuple[int, int], ...] = ()
+    """Compute capabilities that TensorRT-RTX names as those of its engines; later ones run them, too."""
     precision: str
     """Arithmetic of the graph that it was built from; engines are strongly typed, so it is the engine's, too."""
     batch: tuple[int, int, int]
     """Fewest, usual and most clips at once."""
     version_compatible: bool
     hardware_compatible: bool
-    source: str = ""
-    """The model that it was built from, seen from the engine's folder."""
-    options: tuple[str, ...] = ()
-    """How it was built from it, as on the command line, but for the batch."""
+    source: Line = ""
+    """The model that it was built from, seen from the engine's folder; empty where that is not known."""
+    options: dict[Option, bool | int | Line] = Field(default_factory=dict)
+    """How else it was built, as on the command line; `--data` is seen from the engine's folder, too."""
     onnx_sha256: str
     """Of the ONNX graph."""
     engine_sha256: str
     seconds: float
     """That building took."""
     contract: Contract
+
+    def dumps(self) -> str:
+        """JSON, for a person too."""
+        return self.model_dump_json(indent=2) + "\n"
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -83,7 +95,7 @@ def sidecar_path(engine: Path) -> Path:
 
 def write_sidecar(engine: Path, sidecar: Sidecar) -> None:
     """Write it beside its engine, atomically."""
-    write_text(sidecar_path(engine), sidecar.model_dump_json(indent=2) + "\n")
+    write_text(sidecar_path(engine), sidecar.dumps())
 
 
 def read_sidecar(engine: Path) -> Sidecar:
@@ -110,13 +122,42 @@ def read_sidecar(engine: Path) -> Sidecar:
         ) from error
 
 
-def rebuild(engine: Path, sidecar: Sidecar, batch: tuple[int, int, int] | None = None) -> str:
-    """The command that builds the engine anew, here; for another range of clips at once, if that is given."""
-    source = os.path.normpath(engine.parent / sidecar.source)
-    sizes = map(str, batch or sidecar.batch)
-    return shlex.join(
-        ["mmadfer", "export", "engine", source, "--out", str(engine), "--batch", *sizes, *sidecar.options]
-    )
+def rebuild(
+    engine: Path, sidecar: Sidecar, batch: tuple[int, int, int] | None = None, device: Device | None = None
+) -> str:
+    """The command that builds the engine anew, here.
+
+    Args:
+        engine: its path.
+        sidecar: of the engine.
+        batch: another range of clips at once.
+        device: the GPU, if it is not the first.
+    """
+    source = _place(engine, sidecar.source) if sidecar.source else "MODEL"
+    words = ["--out", _place(engine, engine.name), "--batch", *map(str, batch or sidecar.batch)]
+    words += ["--flavour", sidecar.flavour, *_options(engine, sidecar)]
+    words += ["--device", str(device)] if device is not None and device.index else []
+    command = shlex.join(["mmadfer", "export", "engine", source, *words])
+    return command if os.path.exists(source) else f"{command} (where {source} lies: it is not here)"
+
+
+def _place(engine: Path, seen: str) -> str:
+    """A path as it is seen from the engine's folder, for a command that is run here."""
+    path = os.path.normpath(engine.parent / seen)
+    return f"./{path}" if path.startswith("-") else path
+
+
+def _options(engine: Path, sidecar: Sidecar) -> Iterator[str]:
+    words: dict[str, bool | int | str] = {
+        **{str(name): value for name, value in sidecar.options.items()},
+        "--version-compatible": sidecar.version_compatible,
+        "--hardware-compatible": sidecar.hardware_compatible,
+    }
+    for name, value in words.items():
+        if value is not False:
+            yield name
+        if not isinstance(value, bool):
+            yield _place(engine, str(value)) if name == "--data" else str(value)
 
 
 def flavour(name: str | None = None) -> tuple[str, Any]:
@@ -178,8 +219,8 @@ def check_trust(engine: Path, sidecar: Sidecar) -> None:
         )
 
 
-def check_gpu(engine: Path, sidecar: Sidecar, here: Gpu) -> None:
-    """Whether the engine was built for this GPU.
+def check_gpu(engine: Path, sidecar: Sidecar, here: Gpu, device: Device | None = None) -> None:
+    """Whether the engine was built for this GPU, which `device` names.
 
     Raises:
         WeightsError: it was not.
@@ -187,22 +228,47 @@ def check_gpu(engine: Path, sidecar: Sidecar, here: Gpu) -> None:
     built = sidecar.gpu
     if built is None or built == here or (sidecar.hardware_compatible and here.capability >= (8, 0)):
         return
-    raise WeightsError(f"{engine} was built for {built}; here is {here}. Build it anew: {rebuild(engine, sidecar)}")
+    again = rebuild(engine, sidecar, device=device)
+    raise WeightsError(f"{engine} was built for {built}; here is {here}. Build it anew: {again}")
 
 
-def check_files(engine: Path, sidecar: Sidecar) -> None:
-    """Whether the engine is the one that the sidecar tells of, and its ONNX file is still that which it was built from.
+def remedy(engine: Path, sidecar: Sidecar, here: Gpu) -> str:
+    """What helps where TensorRT refuses an engine though everything that the sidecar tells of it fits.
+
+    TensorRT-RTX is for graphics cards: NVIDIA names their compute capabilities, and 9.0 (H100, H200) is not among them.
+    Whether an engine runs there all the same is tried; if not, to build it anew would be in vain.
+    """
+    named = sidecar.capabilities
+    if not named or here.capability in named or here.capability > max(named):
+        return f"Build it anew: {rebuild(engine, sidecar)}"
+    listed = ", ".join(f"{major}.{minor}" for major, minor in named)
+    return (
+        f"TensorRT-RTX {sidecar.version} is for GPUs of compute capability {listed} and later; here is {here}. Build "
+        "it with TensorRT (--flavour tensorrt), or use the ONNX file"
+    )
+
+
+def check_files(engine: Path, sidecar: Sidecar, data: bytes | None = None) -> None:
+    """Whether the engine is the one that the sidecar tells of, and an ONNX file beside it still what it was built from.
+
+    Args:
+        engine: its path.
+        sidecar: of the engine.
+        data: the engine, where it has been read already.
 
     Raises:
         WeightsError: the engine is damaged or another one, or the ONNX file beside it has changed since.
     """
-    if sha256(engine) != sidecar.engine_sha256:
+    found = sha256(engine) if data is None else hashlib.sha256(data).hexdigest()
+    if found != sidecar.engine_sha256:
         raise WeightsError(
             f"{engine} is not the engine that {sidecar_path(engine).name} tells of: it is damaged, or of another "
             f"build. Copy both anew, or build it: {rebuild(engine, sidecar)}"
         )
-    source = engine.parent / sidecar.source
-    if source.suffix == ".onnx" and source.is_file() and sha256(source) != sidecar.onnx_sha256:
+    source = engine.with_name(Path(sidecar.source).name or "none")
+    beside = sidecar.source == source.name and source.suffix == ".onnx" and source.is_file()
+    newer = beside and source.stat().st_mtime > engine.stat().st_mtime  # else it is not read: it is large
+    if newer and sha256(source) != sidecar.onnx_sha256:
         raise WeightsError(f"{engine} is older than {source}. Build it anew: {rebuild(engine, sidecar)}")
 
 
@@ -216,13 +282,13 @@ def logger(trt: Any) -> Any:
     class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: list[str] = []
+            self.errors = deque[str](maxlen=3)
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message.strip().split("\n")[0])
 
         def told(self) -> str:
-            return "; ".join(self.errors[-3:]) or "it does not say why"
+            return "; ".join(self.errors) or "it does not say why"
 
     return Logger()

@@ -16,7 +16,7 @@ from mmadfer import contract as contracts
 from mmadfer.cli import app
 from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError, MissingDependencyError, MmadferError, WeightsError
-from mmadfer.export import builder
+from mmadfer.export import builder, to_trt
 from mmadfer.export.to_onnx import to_onnx
 from mmadfer.export.to_trt import shapes, to_engine
 from mmadfer.files import sha256
@@ -46,6 +46,8 @@ def test_every_precision_is_built(graphs: dict[str, Path], precision: str, tmp_p
     sidecar = read_sidecar(out)
     assert (sidecar.precision, sidecar.batch, sidecar.gpu) == (precision, (1, 2, 4), None)
     assert (sidecar.flavour, sidecar.version) == ("rtx", trt.__version__)
+    assert {(8, 0), (8, 6), (8, 9), (12, 0)} <= set(sidecar.capabilities)
+    assert (7, 5) not in sidecar.capabilities
     assert (sidecar.onnx_sha256, sidecar.engine_sha256) == (sha256(graphs[precision]), sha256(out))
     assert sidecar.contract.labels == CONTRACT.labels
     assert sidecar.contract.weights_hash == read_contract(graphs[precision]).weights_hash
@@ -93,6 +95,7 @@ def test_a_checkpoint_is_built_by_the_command(checkpoint: Path, tmp_path: Path) 
     done = CliRunner().invoke(app, [*command, "--flavour", "rtx", "--workspace", "256"])
     assert done.exit_code == 0, done.output
     assert "fp16" in done.output
+    assert f"mmadfer export parity RUN --model {out}" in done.output.replace("\n", "")
     assert sorted(path.name for path in out.parent.iterdir()) == ["model.engine", "model.engine.json"]
     sidecar = read_sidecar(out)
     assert sidecar.precision == sidecar.contract.arithmetic == "fp16"
@@ -108,6 +111,7 @@ def test_a_checkpoint_is_built_by_the_command(checkpoint: Path, tmp_path: Path) 
         ({"batch": (0, 1, 2)}, "rising from 1"),
         ({"version_compatible": True}, "--version-compatible is for TensorRT"),
         ({"hardware_compatible": True}, "--hardware-compatible is for TensorRT"),
+        ({"device": "cuda:1"}, "--device is for TensorRT"),
         ({"timing_cache": Path("cache")}, "--timing-cache is for TensorRT"),
         ({"precision": "fp16"}, "--precision is for checkpoints"),
         ({"fold": 1}, "--fold is for checkpoints"),
@@ -189,6 +193,60 @@ def test_a_bad_graph_is_refused_by_name(onnx_file: Path, tmp_path: Path, what: s
     with pytest.raises(WeightsError, match=words):
         to_engine(bad_graph(onnx_file, tmp_path / "bad.onnx", what), tmp_path / "model.engine", flavour="rtx")
     assert not list(tmp_path.glob("*.engine*"))
+
+
+def test_both_files_are_replaced_or_none(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = to_engine(onnx_file, tmp_path / "model.engine", batch=(1, 1, 1), flavour="rtx")
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    sidecar, replace = read_sidecar(out), os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).suffix == suffix:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    for suffix in (".engine", ".json"):
+        with pytest.raises(OSError, match="No space"):
+            to_trt._deliver(out, b"another", sidecar)
+        assert sidecar_path(out).read_bytes() == files[sidecar_path(out).name]
+        assert out.read_bytes() == (files[out.name] if suffix == ".engine" else b"another")
+        assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(WeightsError, match="not the engine that"):
+        engines.check_files(out, sidecar)
+
+
+@pytest.mark.parametrize("place", ["model.engine", "file/model.engine", "/proc/model.engine"])
+def test_a_place_that_cannot_be_written_is_told_before_the_build(
+    onnx_file: Path, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.engine").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(to_trt, "build", lambda *_: pytest.fail("it builds first"))
+    with pytest.raises(ConfigError, match=r"model\.engine cannot be written \(.*give another name"):
+        to_engine(onnx_file, tmp_path / place, flavour="rtx")
+
+
+def test_a_timing_cache_that_cannot_be_written_does_not_cost_the_engine(tmp_path: Path) -> None:
+    class Cache:
+        def serialize(self) -> bytes:
+            return b"cache"
+
+    with pytest.warns(UserWarning, match="not written.*the engine is whole"):
+        builder._keep(Cache(), Path("/proc/timing.cache"))
+    builder._keep(Cache(), tmp_path / "timing.cache")
+    assert (tmp_path / "timing.cache").read_bytes() == b"cache"
+
+
+def test_a_bar_that_fails_does_not_stop_the_build(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bars(builder.Progress):
+        def add_task(self, title: str, **rest: Any) -> Any:
+            raise KeyError(title)
+
+    monkeypatch.setattr(builder, "Progress", Bars)
+    assert to_engine(onnx_file, tmp_path / "model.engine", batch=(1, 1, 1), flavour="rtx").is_file()
 
 
 def test_it_can_be_stopped(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,106 @@
+"""What the file beside an engine says, what it may not say, and the commands and advice that come of it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from export_setup import CONTRACT
+
+from mmadfer.errors import WeightsError
+from mmadfer.files import sha256
+from mmadfer.runtime import engines
+from mmadfer.runtime.device import Device
+from mmadfer.runtime.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
+
+H200, A100 = Gpu("NVIDIA H200", (9, 0)), Gpu("NVIDIA A100-SXM4-80GB", (8, 0))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    """A file with a sidecar; what is in it does not matter here."""
+    path = tmp_path / "loaded.engine"
+    path.write_bytes(b"engine")
+    sidecar = Sidecar(
+        flavour="rtx", version="1.7.1", capabilities=((8, 0), (8, 6), (12, 0)), precision="fp32", batch=(2, 2, 4),
+        version_compatible=False, hardware_compatible=False, source="tiny.onnx", onnx_sha256="", seconds=1.0,
+        contract=CONTRACT, engine_sha256=sha256(path),
+    )  # fmt: skip
+    path.with_name("tiny.onnx").write_bytes(b"graph")
+    write_sidecar(path, sidecar)
+    return path
+
+
+def change(engine: Path, **facts: Any) -> Sidecar:
+    sidecar = read_sidecar(engine).model_copy(update=facts)
+    write_sidecar(engine, sidecar)
+    return sidecar
+
+
+def test_the_command_that_builds_anew_is_right_from_anywhere(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"--fold": 2, "--data": "../toy.store", "--tf32": True}
+    sidecar = change(engine, source="../run", options=options, version_compatible=True)
+    (tmp_path.parent / "run").mkdir(exist_ok=True)
+    whole = f"{tmp_path.parent}/run --out {engine} --batch 2 2 4 --flavour rtx --fold 2 --data {tmp_path.parent}/"
+    assert engines.rebuild(engine, sidecar) == f"mmadfer export engine {whole}toy.store --tf32 --version-compatible"
+    monkeypatch.chdir(tmp_path)
+    part = "../run --out loaded.engine --batch 1 1 1 --flavour rtx --fold 2 --data ../toy.store"
+    found = engines.rebuild(Path("loaded.engine"), sidecar, (1, 1, 1), Device("cuda", 1))
+    assert found == f"mmadfer export engine {part} --tf32 --version-compatible --device cuda:1"
+    (tmp_path.parent / "run").rmdir()
+    assert engines.rebuild(engine, sidecar).endswith(f"(where {tmp_path.parent}/run lies: it is not here)")
+    assert engines.rebuild(engine, change(engine, source="")).startswith("mmadfer export engine MODEL --out")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("source", "model\x1b[2J.onnx"),
+        ("version", "1.0\n2.0"),
+        ("options", {"--timing-cache": "/root/.ssh/authorized_keys"}),
+        ("options", {"--data": "a\rb"}),
+        ("gpu", ["NVIDIA\u202eH200", [9, 0]]),
+        ("capabilities", [[9]]),
+    ],
+)
+def test_a_sidecar_says_nothing_that_it_should_not(engine: Path, key: str, value: object) -> None:
+    facts = json.loads(sidecar_path(engine).read_text())
+    sidecar_path(engine).write_text(json.dumps({**facts, key: value}))
+    with pytest.raises(WeightsError, match=rf"not what this version of mmadfer writes beside an engine \({key}"):
+        read_sidecar(engine)
+
+
+def test_a_source_is_never_taken_for_an_option(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(engine.parent)
+    command = engines.rebuild(Path(engine.name), change(engine, source="--help"))
+    assert command.startswith("mmadfer export engine ./--help --out")
+
+
+def test_only_an_onnx_file_beside_it_is_looked_at(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/model.onnx").write_bytes(b"of somebody else")
+    engines.check_files(engine, change(engine, source="other/model.onnx"))
+
+
+def test_on_another_gpu_of_the_machine_the_command_names_it(engine: Path) -> None:
+    sidecar = change(engine, gpu=H200)
+    with pytest.raises(WeightsError, match=r"--flavour rtx --device cuda:1$"):
+        engines.check_gpu(engine, sidecar, A100, Device("cuda", 1))
+
+
+@pytest.mark.parametrize(
+    ("here", "words"),
+    [
+        (
+            H200,
+            r"capability 8\.0, 8\.6, .* and later; here is NVIDIA H200.*--flavour tensorrt\), or use the ONNX",
+        ),
+        (A100, "Build it anew: mmadfer export engine"),
+        (Gpu("of tomorrow", (13, 0)), "Build it anew: mmadfer export engine"),
+    ],
+)
+def test_what_helps_where_an_engine_does_not_load(engine: Path, here: Gpu, words: str) -> None:
+    assert re.search(words, engines.remedy(engine, read_sidecar(engine), here))
