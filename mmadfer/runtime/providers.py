@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mmadfer.contract import Contract
+from mmadfer.errors import MissingDependencyError
 from mmadfer.files import sha256
 from mmadfer.optional import install
 from mmadfer.runtime import ports
@@ -37,6 +38,9 @@ def providers(path: Path, device: Device, contract: Contract | None) -> list[tup
         path: of the ONNX file.
         device: one of `PROVIDERS`.
         contract: of the model; only TensorRT's provider asks for it.
+
+    Raises:
+        MissingDependencyError: there is no place for TensorRT's engines.
     """
     number = {"device_id": device.index}
     settings: dict[str, dict[str, Any]] = {"CUDAExecutionProvider": number | {"use_tf32": "0"}}
@@ -51,10 +55,19 @@ def _cache(path: Path) -> dict[str, Any]:
 
     They lie in a folder of the file's content, since ONNX Runtime knows them by the names in the graph alone: those of
     another fold, or of an export with other weights, would be taken for them.
+
+    Raises:
+        MissingDependencyError: there is no place for them.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = home / "mmadfer" / "tensorrt" / sha256(path)[:16]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # who writes there has their engine run
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # who writes there has their engine run
+    except OSError as error:
+        raise MissingDependencyError(
+            f"{folder}, where TensorRT's engines are to be kept, cannot be made ({error.strerror}): set XDG_CACHE_HOME "
+            "to a folder in which you may write"
+        ) from error
     return {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
 
 

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from export_setup import CONTRACT
 
+from mmadfer.errors import MissingDependencyError
 from mmadfer.runtime import providers
 from mmadfer.runtime.device import parse
 from mmadfer.runtime.ort import OrtBackend, _refusal
@@ -71,6 +72,13 @@ def test_engines_of_other_weights_lie_elsewhere(tmp_path: Path) -> None:
         (tmp_path / "a.onnx").write_bytes(content)
         folders.add(providers.providers(tmp_path / "a.onnx", parse("tensorrt"), BATCH)[0][1]["trt_engine_cache_path"])
     assert len(folders) == 2
+
+
+def test_no_place_for_engines_is_told(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "a.onnx").touch()
+    home.touch()  # a file
+    with pytest.raises(MissingDependencyError, match=r"cannot be made \(Not a directory\): set XDG_CACHE_HOME"):
+        providers.providers(tmp_path / "a.onnx", parse("tensorrt"), BATCH)
 
 
 def test_metadata_is_read_past_the_graph(onnx_file: Path, tmp_path: Path) -> None:
