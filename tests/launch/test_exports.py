@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,10 @@ def test_finished_folds_are_exported_after_the_report(real: Path, tmp_path: Path
     assert (refused.returncode, "for tensorrt in" in refused.stderr) == (2, True)
     (run / "export" / "fold-2.parity.json").unlink()  # the proof was lost: it counts no more
     assert exports.exported(run) == []
+    shutil.rmtree(run / "export")
+    (run / "export").write_text("where the folder should be")
+    with pytest.raises(RunError, match=r"1 of 1 finished folds .*:\n  fold 2: .*export"):
+        exports.export_run(run)
 
 
 def _check_what_counts(run: Path) -> None:

@@ -1,0 +1,47 @@
+"""Engines in a comparison, on a simulated GPU: ONNX Runtime computes in the engine's place."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_parity import perturbed
+from trt_simulation import Cuda, api
+
+from mmadfer.data.store import Store
+from mmadfer.errors import ParityError
+from mmadfer.export.answers import compare
+from mmadfer.export.comparison import check
+from mmadfer.export.forms import load
+from mmadfer.export.to_trt import to_engine
+from mmadfer.runtime import Recogniser, cuda, engines
+
+trt = pytest.importorskip("tensorrt_rtx")
+
+
+def test_an_engine_computes_batches_of_every_size_that_it_is_tuned_for(
+    checkpoint: Path, onnx_file: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One clip is padded to two, then come two, then three, of which one is left. What TF32 loses is explained."""
+    engine = to_engine(onnx_file, tmp_path / "lossy.engine", batch=(2, 2, 3), flavour="rtx", tf32=True)
+    graph = perturbed(onnx_file, tmp_path / "in_its_place.onnx")
+    simulated = Cuda(cuda.bindings())
+    monkeypatch.setattr(cuda, "bindings", lambda: simulated)
+    monkeypatch.setattr(engines, "flavour", lambda name: (name, api(trt, graph, simulated)))
+    (candidate,), _ = load([engine], "cpu", [engine])
+    backend, sizes = candidate.recogniser.backend, list[int]()
+    compute = backend.logits
+
+    def counted(*arrays: Any) -> np.ndarray:
+        sizes.append(len(arrays[0]))
+        return compute(*arrays)
+
+    monkeypatch.setattr(backend, "logits", counted)
+    with Store(store) as opened:
+        found = compare(Recogniser(checkpoint, "torch"), [candidate], opened, list(opened.clips))
+    vars(backend).pop("_execution")  # while there is a device to give its memory back to
+    assert sizes == [1, 2, 1, 1]  # and the worst clip on its own
+    assert found.to_dict()["forms"][0]["logit_difference"]["max"] == pytest.approx(1e-3, rel=0.05)
+    with pytest.raises(ParityError, match=r"lossy\.engine \(fp32\) .*; it was built with --tf32: ") as told:
+        check(found)
+    assert "same batch" not in str(told.value)
