@@ -26,7 +26,7 @@ NAMES = {"ort": "onnxruntime", "trt": "tensorrt"}
 WRITERS = {"onnxruntime": "mmadfer export onnx", "tensorrt": "mmadfer export engine"}
 WIDENED = (
     "not run, simulated: ONNX Runtime does not compute in bfloat16 here, so a graph ran in its place that does each "
-    "operation in float32 and rounds what comes of it to bfloat16, as a GPU does. Prove the file itself where it serves"
+    "operation in float32 and rounds what comes of it to bfloat16, as a GPU does"
 )
 TF32 = "it was built with --tf32: products are 1e-3 off, beyond float32's tolerance. Build it without, or in fp16"
 

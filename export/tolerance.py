@@ -54,7 +54,7 @@ ENOUGH = 100
 FRAMES, SOUND = 1.0, 1e-2
 """How far two readings of a clip may be apart: mean absolute difference of its frames, of 255, and of its filter bank.
 
-The detector's two engines are 0.002 apart in most clips, and 0.6 in one of a hundred, where a face is a pixel off; a
+The detector's two engines are 0.002 apart in most clips, and 0.6 in one of two hundred, where a box is a pixel off; a
 detector whose boxes are off by 0.5 % of a face is 4 apart."""
 ALIKE = 0.98
 """Share of clips within that and with the same label, at least; one clip may always lie between two labels."""
