@@ -1,7 +1,5 @@
 """Many videos and many threads with one model: the same answers in the same order, whatever fails in between."""
 
-import csv
-import signal
 import subprocess
 import sys
 import threading
@@ -15,19 +13,15 @@ import pytest
 from export_setup import CONTRACT, clips
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from make_media import forbidden, grey, moving_face, tone, write_video
+from make_media import grey, tone, write_video
 
-from mmadfer.data.clip import read_clip
-from mmadfer.data.image import decode_jpeg
 from mmadfer.errors import ConfigError, DataError, MissingDependencyError, MmadferError, WeightsError
 from mmadfer.files import write_text
-from mmadfer.runtime import Failure, Prediction, Recogniser, Video
+from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.ahead import ahead
 from mmadfer.runtime.backends import OrtBackend
 from mmadfer.runtime.batches import Batches
-from mmadfer.runtime.cli import predict_files
 from mmadfer.runtime.device import parse
-from mmadfer.runtime.files import videos
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +117,6 @@ def test_a_failure_waits_for_no_other_video(onnx_file: Path, video: Path, tmp_pa
     assert isinstance(next(found), Failure)
     assert taken < 6
     found.close()
-
-
-def test_windows_without_a_face_are_in_their_place(onnx_file: Path, video: Path, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", [*moving_face(25), *grey(50), *moving_face(25)], tone(4))
-    recogniser = Recogniser(onnx_file)
-    one, other = recogniser.predict([path, video], batch=16, window=1)
-    assert isinstance(one, Prediction)
-    assert [part["label"] is None for part in one.segments] == [False, True, True, False]
-    assert one.probabilities == pytest.approx(recogniser(path, window=1).probabilities, abs=1e-5)
-    assert isinstance(other, Prediction)
 
 
 def test_what_is_wrong_with_the_numbers_is_said(onnx_file: Path, video: Path) -> None:
@@ -277,228 +261,9 @@ def test_a_device_that_is_not_there_is_named(onnx_file: Path) -> None:
         Recogniser(onnx_file.with_suffix(".safetensors"), device="tensorrt")
 
 
-@pytest.fixture
-def tree(tmp_path: Path, four: list[Path]) -> Path:
-    """Videos and what else lies in folders."""
-    for k, name in enumerate(("b.mp4", "a.MP4", "sub/c.mp4", ".hidden/d.mp4")):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).symlink_to(four[k])
-    for name in ("notes.txt", "sub/cover.jpg", ".e.mp4"):
-        (tmp_path / name).write_text("no video")
-    return tmp_path
-
-
-def test_a_folder_stands_for_its_videos(tree: Path) -> None:
-    assert [video.path.relative_to(tree).as_posix() for video in videos([tree])] == ["a.MP4", "b.mp4", "sub/c.mp4"]
-    assert videos([tree / "b.mp4", tree / "sub"]) == [Video(tree / "b.mp4"), Video(tree / "sub/c.mp4")]
-
-
-def test_a_folder_without_videos_stands_for_folders_of_images(tmp_path: Path) -> None:
-    for name in ("b/1.jpg", "b/2.jpg", "a/1.png", "c/notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [video.path.name for video in videos([tmp_path])] == ["a", "b"]
-    assert [video.path.name for video in videos([tmp_path / "a"])] == ["a"]
-    assert [video.path.name for video in videos([tmp_path / "c"])] == ["c"]
-    (tmp_path / "sounds").mkdir()
-    (tmp_path / "sounds" / "b.flac").touch()
-    sounds = {video.path.name: video.sound for video in videos([tmp_path], tmp_path / "sounds", cropped=True)}
-    assert sounds["b"] == tmp_path / "sounds/b.flac"
-    assert sounds["a"] == tmp_path / "sounds/a.wav"  # which is not there, as will be said
-    with pytest.raises(DataError, match="typo does not exist"):
-        videos([tmp_path], tmp_path / "typo")
-    with pytest.raises(DataError, match="there are 2 clips"):
-        videos([tmp_path / "a", tmp_path / "b"], tmp_path / "sounds/b.flac")
-
-
-def test_a_closed_folder_is_a_failure(onnx_file: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree.chmod(0o755)
-    monkeypatch.chdir(tree)  # paths from here, as pytest closes the folders above to other users
-    recogniser = Recogniser(onnx_file)
-    with forbidden(Path("sub")):
-        found = videos([Path()])
-        assert [str(video.path) for video in found] == ["a.MP4", "b.mp4", "sub"]
-        (failure,) = recogniser.predict(found[2:])
-    assert isinstance(failure, Failure)
-    assert "sub cannot be read (Permission denied)" in str(failure.error)
-
-
-def test_the_command_takes_folders_and_goes_on(onnx_file: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tree / "sub/broken.mp4").write_text("no video")
-    out = tree / "out.csv"
-    assert predict_files([tree], onnx_file, out=(out,), jobs=2) == 2
-    lines = out.read_text().splitlines()
-    assert [Path(line.split(",")[0]).name for line in lines[1:]] == ["a.MP4", "b.mp4", "broken.mp4", "c.mp4"]
-    assert "broken.mp4" in capsys.readouterr().out
-
-
-def test_where_results_go_is_asked_before_anything_is_computed(tree: Path) -> None:
-    (tree / "folder.csv").mkdir()
-    for name, words in {
-        "out.xml": r"must end in \.json or \.csv",
-        "notes.txt/out.csv": "cannot be written",
-        "folder.csv": "it is a folder",
-    }.items():
-        with pytest.raises(ConfigError, match=words):
-            predict_files([tree], tree / "no_model", out=(tree / name,))
-
-
-ENDLESS = """
-import sys
-from mmadfer import cli
-from mmadfer.runtime import cli as predict
-
-predict.EVERY = 0
-sys.argv = ["mmadfer", "predict", *sys.argv[1:]]
-cli.main()
-"""
-
-
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_results_outlive_the_command(onnx_file: Path, video: Path, tmp_path: Path, end: signal.Signals) -> None:
-    out, kept = tmp_path / "out.csv", tmp_path / "out.partial.csv"
-    write_text(out, "an older one")
-    command = [ENDLESS, *[str(video)] * 500, "--model", str(onnx_file), "--out", str(out), "--jobs", "2"]
-    with subprocess.Popen([sys.executable, "-c", *command], stdout=-1, stderr=-1, text=True) as process:
-        while not kept.exists() and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(end)
-        shown, told = process.communicate(timeout=60)
-    rows = list(csv.DictReader(kept.read_text().splitlines()))
-    assert 1 <= len(rows) < 500
-    assert {row["label"] for row in rows} <= set(CONTRACT.labels)
-    assert out.read_text() == "an older one"
-    if end == signal.SIGINT:
-        assert process.returncode == 130
-        assert f"not finished: {len(rows)} of 500 videos are predicted, and kept in {kept}\n" in told
-        assert shown.count(rows[0]["label"]) > len(rows)
-
-
-def test_a_whole_result_replaces_what_was_kept(onnx_file: Path, video: Path, tmp_path: Path) -> None:
-    out, kept = tmp_path / "out.json", tmp_path / "out.partial.json"
-    write_text(kept, "of a command that was stopped")
-    assert predict_files([video], onnx_file, out=(out,)) == 0
-    assert out.exists()
-    assert not kept.exists()
-
-
-def test_rows_say_which_model_it_was(onnx_file: Path, video: Path, tmp_path: Path) -> None:
-    write_text(tmp_path / "bad.mp4", "no video")
-    predict_files([video, tmp_path / "bad.mp4"], onnx_file, out=(tmp_path / "out.csv",), window=1)
-    *rows, failed = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
-    facts = Recogniser(onnx_file).facts()
-    assert {(row["model"], row["fold"], row["weights_hash"]) for row in rows} == {
-        ("tiny.onnx", "1", facts["weights_hash"])
-    }
-    assert (failed["model"], failed["label"]) == ("", "")
-    assert "bad.mp4" in failed["error"]
-
-
-def test_sound_that_a_person_names_must_be_there(onnx_file: Path, video: Path, tmp_path: Path) -> None:
-    recogniser, typo = Recogniser(onnx_file), tmp_path / "typo.wav"
-    silence = CONTRACT.model_copy(update={"prepare": CONTRACT.prepare.model_copy(update={"no_sound": "silence"})})
-    recogniser.backend.contract = silence
-    for window in (None, 1):
-        with pytest.raises(DataError, match=r"typo\.wav does not exist: give the file with the sound of .*mp4"):
-            recogniser(video, sound=typo, window=window)
-    with pytest.raises(ConfigError, match="a Video says itself"):
-        recogniser(Video(video), sound=video)
-    (failure,) = recogniser.predict([Video(video, typo)])
-    assert isinstance(failure, Failure)
-    high = write_video(tmp_path / "high.mkv", [], tone(3, 96_000), rate=96_000, codecs=("mpeg4", "flac"))
-    recogniser.backend.contract = silence.model_copy(update={"sound_rates": (44_100,)})
-    with pytest.raises(DataError, match=r"high\.mkv"):
-        recogniser(video, sound=high)
-    recogniser.backend.contract = silence.model_copy(update={"modalities": "vision"})
-    assert recogniser(video, sound=typo).notes == []
-
-
-def test_frames_that_were_cropped_with_their_sound_apart(
-    onnx_file: Path, video: Path, alone: list[Prediction], four: list[Path], tmp_path: Path
-) -> None:
-    every = read_clip(video, CONTRACT.prepare)
-    for k, data in enumerate(every.jpegs):
-        assert decode_jpeg(data).shape == (64, 64, 3)
-        (tmp_path / f"{k}.jpg").write_bytes(data)
-    found = Recogniser(onnx_file)(tmp_path, sound=video, cropped=True)
-    expected = alone[four.index(video)]
-    assert found.probabilities == expected.probabilities
-    with pytest.raises(DataError, match="folder of images"):
-        Recogniser(onnx_file)(tmp_path, cropped=True)
-
-
-def test_a_model_needs_only_what_it_was_trained_on(onnx_file: Path, video: Path, tmp_path: Path) -> None:
-    from mmadfer.data.sets import toy
-
-    frames, sound = toy.content("sad", 0, seed=1)
-    toy.write_clip(tmp_path / "silent.mp4", frames, sound[:0])
-    toy.write_clip(tmp_path / "faceless.mp4", np.full_like(frames, 128), sound)
-    for modalities, name in (("vision", "silent"), ("audio", "faceless")):
-        recogniser = Recogniser(onnx_file)
-        recogniser.backend.contract = CONTRACT.model_copy(update={"modalities": modalities})
-        assert recogniser(tmp_path / f"{name}.mp4").notes == []
-
-
-def test_frames_without_a_face_are_told(onnx_file: Path, tmp_path: Path) -> None:
-    from mmadfer.data.sets import toy
-
-    frames, sound = toy.content("sad", 0, seed=1)
-    frames = frames.copy()
-    frames[len(frames) // 2 :] = 128
-    toy.write_clip(tmp_path / "half.mp4", frames, sound)
-    recogniser = Recogniser(onnx_file)
-    union = CONTRACT.prepare.model_copy(update={"face_box": "union"})
-    recogniser.backend.contract = CONTRACT.model_copy(update={"prepare": union})
-    assert recogniser(tmp_path / "half.mp4").notes == ["no face in 2 of 4 frames, the picture's middle in its place"]
-
-
-def test_a_model_that_hears_samples_is_fed_them(onnx_file: Path, video: Path) -> None:
-    from mmadfer.config import SoundConfig
-    from mmadfer.runtime.inputs import from_clip, seen_frames
-
-    prepare = CONTRACT.prepare.model_copy(update={"sound": SoundConfig(rate=16000)})
-    contract = CONTRACT.model_copy(update={"input": "waveform", "waveform_rate": 16000, "prepare": prepare})
-    clip = read_clip(video, prepare, keep=seen_frames(contract))
-    frames, waveform, lengths = from_clip(clip, contract)
-    assert (waveform.shape, waveform.dtype) == ((1, contract.samples), np.float32)
-    assert lengths.tolist() == [len(clip.waveform)]
-    assert 2.7 * 16000 < lengths[0] < contract.samples
-    assert not waveform[0, lengths[0] :].any()
-    assert frames.shape == (1, 4, 3, 32, 32)
-    deaf = contract.model_copy(update={"modalities": "vision"})
-    assert from_clip(clip, deaf)[2].tolist() == [0]
-
-
 def test_an_unknown_backend_is_named(onnx_file: Path) -> None:
     with pytest.raises(WeightsError, match="torch, onnxruntime, tensorrt"):
         Recogniser(onnx_file, "abacus")
-
-
-def test_sound_goes_into_the_model_as_samples_with_the_same_answer(
-    checkpoint: Path, video: Path, tmp_path: Path
-) -> None:
-    from mmadfer.config import SoundConfig
-    from mmadfer.export.to_onnx import to_onnx
-    from mmadfer.model.build import load_weights, save_weights
-
-    model, _ = load_weights(checkpoint)
-    prepare = CONTRACT.prepare.model_copy(update={"sound": SoundConfig(rate=16000)})
-    same = tmp_path / "same.safetensors"
-    save_weights(same, model, CONTRACT.model_copy(update={"prepare": prepare}), frozen=True)
-    heard = Recogniser(to_onnx(same, tmp_path / "waveform.onnx", input="waveform"))
-    assert heard.backend.input == "waveform"
-    bands = Recogniser(same)
-    assert heard(video).probabilities == pytest.approx(bands(video).probabilities, abs=1e-4)
-    found, expected = heard(video, window=1), bands(video, window=1)
-    for one, other in zip(found.segments, expected.segments, strict=True):
-        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
-    assert heard.warm().backend.logits(*heard_nothing(heard)).shape == (1, 4)
-
-
-def heard_nothing(recogniser: Recogniser) -> tuple[np.ndarray, ...]:
-    from mmadfer.runtime.inputs import empty
-
-    return empty(recogniser.contract)
 
 
 LEAVING = """

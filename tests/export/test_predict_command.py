@@ -1,0 +1,138 @@
+"""`mmadfer predict`: what its arguments stand for, and what becomes of its results whatever ends it."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from export_setup import CONTRACT
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from make_media import forbidden
+
+from mmadfer.errors import ConfigError, DataError
+from mmadfer.files import write_text
+from mmadfer.runtime import Failure, Recogniser, Video
+from mmadfer.runtime.cli import predict_files
+from mmadfer.runtime.files import videos
+
+
+@pytest.fixture
+def tree(tmp_path: Path, media: Path) -> Path:
+    """Videos and what else lies in folders."""
+    four = sorted(media.glob("*/*.mp4"))
+    for k, name in enumerate(("b.mp4", "a.MP4", "sub/c.mp4", ".hidden/d.mp4")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(four[k])
+    for name in ("notes.txt", "sub/cover.jpg", ".e.mp4"):
+        (tmp_path / name).write_text("no video")
+    return tmp_path
+
+
+def test_a_folder_stands_for_its_videos(tree: Path) -> None:
+    assert [video.path.relative_to(tree).as_posix() for video in videos([tree])] == ["a.MP4", "b.mp4", "sub/c.mp4"]
+    assert videos([tree / "b.mp4", tree / "sub"]) == [Video(tree / "b.mp4"), Video(tree / "sub/c.mp4")]
+
+
+def test_a_folder_without_videos_stands_for_folders_of_images(tmp_path: Path) -> None:
+    for name in ("b/1.jpg", "b/2.jpg", "a/1.png", "c/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [video.path.name for video in videos([tmp_path])] == ["a", "b"]
+    assert [video.path.name for video in videos([tmp_path / "a"])] == ["a"]
+    assert [video.path.name for video in videos([tmp_path / "c"])] == ["c"]
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "b.flac").touch()
+    sounds = {video.path.name: video.sound for video in videos([tmp_path], tmp_path / "sounds", cropped=True)}
+    assert sounds["b"] == tmp_path / "sounds/b.flac"
+    assert sounds["a"] == tmp_path / "sounds/a.wav"  # which is not there, as will be said
+    with pytest.raises(DataError, match="typo does not exist"):
+        videos([tmp_path], tmp_path / "typo")
+    with pytest.raises(DataError, match="there are 2 clips"):
+        videos([tmp_path / "a", tmp_path / "b"], tmp_path / "sounds/b.flac")
+
+
+def test_a_closed_folder_is_a_failure(onnx_file: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.chmod(0o755)
+    monkeypatch.chdir(tree)  # paths from here, as pytest closes the folders above to other users
+    recogniser = Recogniser(onnx_file)
+    with forbidden(Path("sub")):
+        found = videos([Path()])
+        assert [str(video.path) for video in found] == ["a.MP4", "b.mp4", "sub"]
+        (failure,) = recogniser.predict(found[2:])
+    assert isinstance(failure, Failure)
+    assert "sub cannot be read (Permission denied)" in str(failure.error)
+
+
+def test_the_command_takes_folders_and_goes_on(onnx_file: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tree / "sub/broken.mp4").write_text("no video")
+    out = tree / "out.csv"
+    assert predict_files([tree], onnx_file, out=(out,), jobs=2) == 2
+    lines = out.read_text().splitlines()
+    assert [Path(line.split(",")[0]).name for line in lines[1:]] == ["a.MP4", "b.mp4", "broken.mp4", "c.mp4"]
+    assert "broken.mp4" in capsys.readouterr().out
+
+
+def test_where_results_go_is_asked_before_anything_is_computed(tree: Path) -> None:
+    (tree / "folder.csv").mkdir()
+    for name, words in {
+        "out.xml": r"must end in \.json or \.csv",
+        "notes.txt/out.csv": "cannot be written",
+        "folder.csv": "it is a folder",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            predict_files([tree], tree / "no_model", out=(tree / name,))
+
+
+ENDLESS = """
+import sys
+from mmadfer import cli
+from mmadfer.runtime import cli as predict
+
+predict.EVERY = 0
+sys.argv = ["mmadfer", "predict", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_results_outlive_the_command(onnx_file: Path, video: Path, tmp_path: Path, end: signal.Signals) -> None:
+    out, kept = tmp_path / "out.csv", tmp_path / "out.partial.csv"
+    write_text(out, "an older one")
+    command = [ENDLESS, *[str(video)] * 500, "--model", str(onnx_file), "--out", str(out), "--jobs", "2"]
+    with subprocess.Popen([sys.executable, "-c", *command], stdout=-1, stderr=-1, text=True) as process:
+        while not kept.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(end)
+        shown, told = process.communicate(timeout=60)
+    rows = list(csv.DictReader(kept.read_text().splitlines()))
+    assert 1 <= len(rows) < 500
+    assert {row["label"] for row in rows} <= set(CONTRACT.labels)
+    assert out.read_text() == "an older one"
+    if end == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"not finished: {len(rows)} of 500 videos are predicted, and kept in {kept}\n" in told
+        assert shown.count(rows[0]["label"]) > len(rows)
+
+
+def test_a_whole_result_replaces_what_was_kept(onnx_file: Path, video: Path, tmp_path: Path) -> None:
+    out, kept = tmp_path / "out.json", tmp_path / "out.partial.json"
+    write_text(kept, "of a command that was stopped")
+    assert predict_files([video], onnx_file, out=(out,)) == 0
+    assert out.exists()
+    assert not kept.exists()
+
+
+def test_rows_say_which_model_it_was(onnx_file: Path, video: Path, tmp_path: Path) -> None:
+    write_text(tmp_path / "bad.mp4", "no video")
+    predict_files([video, tmp_path / "bad.mp4"], onnx_file, out=(tmp_path / "out.csv",), window=1)
+    *rows, failed = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+    facts = Recogniser(onnx_file).facts()
+    assert {(row["model"], row["fold"], row["weights_hash"]) for row in rows} == {
+        ("tiny.onnx", "1", facts["weights_hash"])
+    }
+    assert (failed["model"], failed["label"]) == ("", "")
+    assert "bad.mp4" in failed["error"]
