@@ -14,7 +14,7 @@ from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export.builder import Options, build, monitor_of
 from mmadfer.export.to_trt import shapes
-from mmadfer.runtime import cuda, ports
+from mmadfer.runtime import cuda, engines, ports
 from mmadfer.runtime.backends import OrtBackend
 from mmadfer.runtime.tensorrt import Execution, context_of, deserialised, parts
 
@@ -89,8 +89,9 @@ def running(real: object, onnx: Path) -> set[str]:
     device = Cuda(cuda.bindings())
     with mock.patch.object(cuda, "bindings", return_value=device):
         trt, backend = api(real, onnx, device), OrtBackend(onnx)
-        engine = deserialised(trt, b"plan", trusted=True)
-        execution = Execution(*context_of(trt, engine), backend.contract, 4)
+        log = engines.logger(trt)
+        engine = deserialised(trt, log, b"plan", trusted=True)
+        execution = Execution(*context_of(trt, engine, log), backend.contract, 4, log)
         arrays = made_up(backend.contract, 9)
         for count in (1, 1, 1, 3, 3, 3, 9, 2, 2):
             frames, fbank = (arrays[name][:count] for name in ("frames", "fbank"))
@@ -99,6 +100,8 @@ def running(real: object, onnx: Path) -> set[str]:
             np.testing.assert_allclose(found, backend.logits(frames, fbank), rtol=0, atol=1e-6)
         del execution
         assert not device.held
+        assert not device.graphs
+        assert not device.streams
     return trt.used
 
 
