@@ -261,7 +261,7 @@ def export_triton(
     instances: Annotated[int, typer.Option(min=1, help="Copies of the model, on each GPU or on the CPU.")] = 1,
     readers: Annotated[int, typer.Option(min=1, help="Processes that read videos.")] = 4,
     delay: Annotated[float, typer.Option(min=0, help="Milliseconds a clip waits for others to share its batch.")] = 5,
-    limit: Annotated[float, typer.Option(min=1, help="Seconds after which a video that waits, or is read, is given up.")] = 120,
+    limit: Annotated[float, typer.Option(min=1, help="Seconds that a video may wait, or be read.")] = 120,
 ) -> None:
     """A model repository for Triton: from a video's bytes to probabilities, with a client."""
     options = dict(locals())

@@ -1,8 +1,6 @@
 """The model repository's files, and what is refused; test_triton_server.py serves them."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from export_setup import CONTRACT, clips
+from needs import needed
 
 from mmadfer.cli import app, run
 from mmadfer.contract import KEY, loads
@@ -21,8 +20,8 @@ from mmadfer.files import sha256
 from mmadfer.runtime.backends import OrtBackend
 from mmadfer.runtime.engines import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
-schema = pytest.importorskip("tritonclient.grpc.model_config_pb2")
-text_format = pytest.importorskip("google.protobuf.text_format")
+schema = needed("tritonclient.grpc.model_config_pb2")
+text_format = needed("google.protobuf.text_format")
 MODELS = ("mmadfer", "mmadfer_frames", "mmadfer_label", "mmadfer_model", "mmadfer_read")
 
 
@@ -257,33 +256,27 @@ def test_a_repository_is_whole_or_not_there(onnx_file: Path, tmp_path: Path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_product_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_is_no_product_is_refused(checkpoint: Path, onnx_file: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
+    other = onnx.load(onnx_file)
+    other.graph.input[1].type.tensor_type.shape.dim[2].dim_value = 500
+    onnx.save(other, tmp_path / "other.onnx")
     damaged = engine_in(tmp_path, "tensorrt")
     damaged.write_bytes(b"other")
-    for source, told in ((checkpoint, "neither"), (tmp_path / "bad.onnx", "whole ONNX"), (damaged, "damaged")):
-        with pytest.raises(WeightsError, match=told):
-            to_triton.to_triton(source, tmp_path / "repo")
-    assert not (tmp_path / "repo").exists()
+    told = ((checkpoint, "neither"), ("bad.onnx", "whole ONNX"), ("other.onnx", "fbank"), (damaged, "damaged"))
+    for source, word in told:
+        with pytest.raises(WeightsError, match=word):
+            to_triton.to_triton(tmp_path / source, tmp_path / "repo")
     sidecar_path(damaged).unlink()
     with pytest.raises(WeightsError, match="has no readable"):
         to_triton.to_triton(damaged, tmp_path / "repo")
+    assert not (tmp_path / "repo").exists()
 
 
 def test_a_configuration_that_triton_does_not_know_is_refused() -> None:
     for wrong in ({"bogus": 1}, {"max_batch_size": "many"}, {"input": [{"data_type": "TYPE_UINT7"}]}):
         with pytest.raises(ConfigError, match="schema"):
             text({"name": "x"} | wrong)
-
-
-def test_without_tritonclient_the_extra_is_named(onnx_file: Path, tmp_path: Path) -> None:
-    code = "import sys; sys.modules['tritonclient'] = None; from mmadfer.cli import app, run; sys.exit(run(app))"
-    command = [sys.executable, "-c", code, "export", "triton", onnx_file, "--out", tmp_path / "repo"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert ".[triton]" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_says_what_comes_next_or_what_is_wrong(

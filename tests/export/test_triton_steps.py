@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 from export_setup import SETTINGS, clips
+from needs import needed
 
 from mmadfer.errors import DataError
 from mmadfer.export.to_onnx import to_onnx
@@ -19,7 +20,7 @@ from mmadfer.export.to_triton import to_triton
 from mmadfer.runtime.backends import OrtBackend
 from mmadfer.runtime.triton import Model, Reader, wav
 
-pytest.importorskip("tritonclient.grpc.model_config_pb2")
+needed("tritonclient.grpc.model_config_pb2")
 MOST = int(SETTINGS.max_seconds * 25)
 """Pictures of a clip."""
 
@@ -103,3 +104,13 @@ def test_the_client_refuses_numbers_that_are_no_use(repository: Path, words: tup
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.endswith(f"error: argument {told}\n")
+
+
+def test_without_tritonclient_the_extra_is_named(onnx_file: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['tritonclient'] = None; from mmadfer.cli import app, run; sys.exit(run(app))"
+    command = [sys.executable, "-c", code, "export", "triton", onnx_file, "--out", tmp_path / "repo"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert ".[triton]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
