@@ -47,7 +47,7 @@ class TensorRTBackend:
         except (CudaError, MemoryError) as error:
             if not lacks_memory(error):
                 raise
-            raise WeightsError(_too_large(path, sidecar, engine, error)) from error
+            raise WeightsError(_too_large(path, sidecar, engine, self.device, error)) from error
 
     def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
         """As in `Backend`; more clips than the engine takes at once are given to it in parts."""
@@ -121,7 +121,7 @@ def _port(trt: Any, engine: Any, name: str) -> tuple[str, tuple[int, ...]]:
     return np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name, sizes
 
 
-def _too_large(path: Path, sidecar: Sidecar, engine: Any, error: Exception) -> str:
+def _too_large(path: Path, sidecar: Sidecar, engine: Any, where: Device, error: Exception) -> str:
     free, _ = call("cudaMemGetInfo")
     need, (_, usual, most) = engine.device_memory_size_v2, sidecar.batch
     told = (
@@ -131,7 +131,7 @@ def _too_large(path: Path, sidecar: Sidecar, engine: Any, error: Exception) -> s
     if most == 1:
         return told + "take another GPU, or an engine of another --precision"
     fits = max(1, min(most - 1, most * free // max(need, 1)))
-    again = engines.rebuild(path, sidecar, (1, min(usual, fits), fits))
+    again = engines.rebuild(path, sidecar, (1, min(usual, fits), fits), where)
     return f"{told}build it for about {fits} at once: {again}"
 
 

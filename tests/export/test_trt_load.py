@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from export_setup import clips
+from needs import needed
 from trt_simulation import Cuda, api
 
 from mmadfer.cli import app, run
@@ -21,7 +22,7 @@ from mmadfer.runtime.backends import OrtBackend
 from mmadfer.runtime.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
 from mmadfer.runtime.tensorrt import TensorRTBackend, parts
 
-trt = pytest.importorskip("tensorrt_rtx")
+trt = needed("tensorrt_rtx")
 H200, A100 = Gpu("NVIDIA H200", (9, 0)), Gpu("NVIDIA A100-SXM4-80GB", (8, 0))
 
 
@@ -272,8 +273,9 @@ def test_too_little_memory_says_what_fits(
     device.most = 1 << 20
     double = api(trt, onnx_file, device)
     monkeypatch.setattr(engines, "flavour", lambda name: (name, double))
-    with pytest.raises(WeightsError, match=r"needs 4096 MiB .* 1 MiB are free.*--batch 1 1 1 --flavour rtx"):
-        TensorRTBackend(engine)
+    words = r"needs 4096 MiB .* 1 MiB are free.*--batch 1 1 1 --flavour rtx --device cuda:1"
+    with pytest.raises(WeightsError, match=words):
+        TensorRTBackend(engine, "cuda:1")
     gc.collect()
     assert not device.held
     device.most = 1 << 10
