@@ -295,7 +295,7 @@ def peak(model: Path, folder: Path, minutes: int) -> tuple[int, int]:
 def test_six_minutes_take_no_more_memory_than_two(onnx_file: Path, tmp_path: Path) -> None:
     two, six = peak(onnx_file, tmp_path, 2), peak(onnx_file, tmp_path, 6)  # more than `max_seconds`
     assert (two[0], six[0]) == (40, 120)
-    assert six[1] - two[1] < 100, (two, six)  # the sound alone would take 242 MiB
+    assert six[1] - two[1] < 80, (two, six)  # the sound alone would take 242 MiB; two runs differ by 30
 
 
 def test_a_video_that_is_too_long_is_told_of_windows(onnx_file: Path, long: Path) -> None:
