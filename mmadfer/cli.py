@@ -126,7 +126,7 @@ def predict(
     out: Annotated[
         list[Path] | None, typer.Option(help="Write predictions as .json or .csv (repeat for both).")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads that read videos.")] = min(256, os.cpu_count() or 1),
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads reading videos.")] = min(256, os.cpu_count() or 1),
     window: Annotated[float | None, typer.Option(help="Cut videos into windows of so many seconds.")] = None,
     hop: Annotated[
         float | None, typer.Option(help="Seconds between the starts of two windows (default: --window).")
