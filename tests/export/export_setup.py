@@ -1,8 +1,13 @@
 """What the export tests share besides fixtures: a tiny model with every part awake, and inputs for it."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import onnx
 import torch
 
+from mmadfer import contract as contracts
 from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
 from mmadfer.contract import Contract
 from mmadfer.data.sets import toy
@@ -35,3 +40,22 @@ def clips(batch: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(batch)
     frames = rng.integers(0, 256, (batch, 4, 3, 32, 32), np.uint8)
     return frames, rng.standard_normal((batch, 1, 512, 128), np.float32)
+
+
+def perturbed(source: Path, target: Path, change: float = 1e-3) -> Path:
+    """The same graph and contract, with the classifier's bias moved."""
+    model = onnx.load(source)
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "classifier.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(change), bias.name))
+    onnx.save(model, target)
+    return target
+
+
+def relabelled(source: Path, target: Path, **update: Any) -> Path:
+    """The same graph with another contract."""
+    model = onnx.load(source)
+    entry = next(entry for entry in model.metadata_props if entry.key == contracts.KEY)
+    entry.value = contracts.loads(entry.value).model_copy(update=update).dumps()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, target)
+    return target

@@ -1,57 +1,30 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from export_setup import CONTRACT, awake
+from export_setup import CONTRACT, perturbed, relabelled
+from needs import needed
 from PIL import Image
 
-from mmadfer import contract as contracts
 from mmadfer.cli import app, run
-from mmadfer.data import faces, fbank, networks
 from mmadfer.data.agreement import check_store
 from mmadfer.data.clip import ClipData
 from mmadfer.data.store import Store, write
 from mmadfer.errors import ConfigError, DataError, ParityError, WeightsError
 from mmadfer.export import forms, reading
 from mmadfer.export import parity as module
-from mmadfer.export.comparison import check
 from mmadfer.export.parity import export, parity
 from mmadfer.export.picture import draw
 from mmadfer.export.reading import choose_clips
 from mmadfer.export.to_onnx import to_onnx
 from mmadfer.files import sha256
-from mmadfer.model.build import save_weights
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.inputs import Video, read_whole
-
-
-def perturbed(source: Path, target: Path, change: float = 1e-3) -> Path:
-    """The same graph and contract, with the classifier's bias moved."""
-    model = onnx.load(source)
-    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "classifier.bias")
-    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(change), bias.name))
-    onnx.save(model, target)
-    return target
-
-
-def relabelled(source: Path, target: Path, **update: Any) -> Path:
-    """The same graph with another contract."""
-    model = onnx.load(source)
-    entry = next(entry for entry in model.metadata_props if entry.key == contracts.KEY)
-    entry.value = contracts.loads(entry.value).model_copy(update=update).dumps()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, target)
-    return target
-
 
 KINDS = ("fp32", "fp16", "bf16", "int8", "fp8")
 
@@ -59,7 +32,7 @@ KINDS = ("fp32", "fp16", "bf16", "int8", "fp8")
 @pytest.fixture(scope="module")
 def exports(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder `export` of a run: a graph of every precision, and one that hears samples."""
-    pytest.importorskip("modelopt")
+    needed("modelopt")
     folder = tmp_path_factory.mktemp("run") / "export"
     for kind in KINDS:
         to_onnx(checkpoint, folder / f"{kind}.onnx", precision=kind, data=calibration_store, calibration=3)  # type: ignore[arg-type]
@@ -258,106 +231,3 @@ def test_clips_that_a_model_cannot_hear_are_left_out(store: Path) -> None:
         assert choose_clips(opened, 1, None, [CONTRACT, heard]) == list(opened.clips)
         with pytest.raises(DataError, match=r"no test clip whose sound all models hear: .* 16000 Hz and 44100 Hz"):
             choose_clips(opened, 1, None, [heard, strange])
-
-
-@pytest.mark.parametrize("kind", ["weights_hash", "encoder_hash"])
-def test_other_weights_are_refused(checkpoint: Path, onnx_file: Path, store: Path, tmp_path: Path, kind: str) -> None:
-    other = relabelled(onnx_file, tmp_path / "other.onnx", **{kind: "0" * 64})
-    with pytest.raises(WeightsError, match=r"other\.onnx holds other .* \(000000000000 and "):
-        parity(checkpoint, [other], store)
-
-
-def test_other_weights_that_do_not_say_so_do_not_pass(onnx_file: Path, store: Path, tmp_path: Path) -> None:
-    save_weights(tmp_path / "other.safetensors", awake(2), CONTRACT, frozen=True)
-    unknown = relabelled(onnx_file, tmp_path / "unknown.onnx", weights_hash="")
-    with pytest.raises(ParityError, match=r"unknown\.onnx \(fp32\) does not give") as found:
-        check(parity(tmp_path / "other.safetensors", [unknown], store, clips=1))
-    assert "same batch" not in str(found.value)
-
-
-@pytest.fixture
-def _other_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The networks by ONNX Runtime, of which the last puts every edge 2 % of a face to the right and down."""
-    folder = Path(shutil.copytree(networks.FOLDER, tmp_path / "mtcnn"))
-    model = onnx.load(folder / "onet.onnx")
-    (last,) = (node for node in model.graph.node if "found" in node.output)
-    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == last.input[-1])
-    moved = onnx.numpy_helper.to_array(bias) + np.array([0, 0.02, 0.02, 0.02, 0.02], np.float32)
-    bias.CopyFrom(onnx.numpy_helper.from_array(moved, bias.name))
-    onnx.save(model, folder / "onet.onnx")
-    monkeypatch.setattr(networks, "FOLDER", folder)
-    faces.detector.cache_clear()
-    faces.detector()  # PyTorch's reads its own file, which is the same
-    yield
-    faces.detector.cache_clear()
-
-
-@pytest.mark.usefixtures("_other_detector")
-def test_another_detector_is_found(checkpoint: Path, onnx_file: Path, store: Path) -> None:
-    found = parity(checkpoint, [onnx_file], store)
-    assert [form["passed"] for form in found.to_dict()["forms"]] == [True]  # the graph is what it was
-    with pytest.raises(ParityError, match=r"^torch, as served: frames differ in 4 of 4 clips, by up to") as told:
-        check(found)
-    assert "filter bank" not in str(told.value)
-
-
-def test_another_filter_bank_is_found(
-    checkpoint: Path, onnx_file: Path, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fbank, "EMPHASIS", 0.9)
-    fbank.matrices.cache_clear()
-    try:
-        found = parity(checkpoint, [onnx_file], store)
-    finally:
-        fbank.matrices.cache_clear()
-    with pytest.raises(ParityError, match=r"^torch, from the store: filter banks differ in 4 of 4 clips") as told:
-        check(found)
-    assert "frames" not in str(told.value)
-
-
-def test_a_store_of_other_clips_is_found(checkpoint: Path, onnx_file: Path, store: Path, tmp_path: Path) -> None:
-    with Store(store) as opened:
-        records = [opened.read(name) for name in opened.clips]
-        rotated = zip(opened.clips.values(), [*records[1:], records[0]], strict=True)
-        write(tmp_path / "other.store", opened.header, list(rotated))
-    with pytest.raises(ParityError, match=r"from the store: frames differ in 4 of 4 .*prepare the store anew"):
-        check(parity(checkpoint, [onnx_file], tmp_path / "other.store"))
-
-
-def test_a_form_that_mixes_the_clips_of_a_batch_is_found(
-    checkpoint: Path, onnx_file: Path, store: Path, tmp_path: Path
-) -> None:
-    """Each clip gets the mean of its batch."""
-    model = onnx.load(onnx_file)
-    (last,) = (node for node in model.graph.node if "logits" in node.output)
-    last.output[list(last.output).index("logits")] = "unmixed"
-    helper = onnx.helper
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "over_clips"))
-    model.graph.node.extend(
-        [
-            helper.make_node("ReduceMean", ["unmixed", "over_clips"], ["mixed"], keepdims=1),
-            helper.make_node("Sub", ["mixed", "unmixed"], ["towards"]),
-            helper.make_node("Add", ["unmixed", "towards"], ["logits"]),
-        ]
-    )
-    onnx.save(model, tmp_path / "mixing.onnx")
-    check(parity(checkpoint, [tmp_path / "mixing.onnx"], store, clips=1))
-    with pytest.raises(
-        ParityError, match=r"mixing\.onnx .*alone it is .*: the answer depends on the clips in the same"
-    ):
-        check(parity(checkpoint, [tmp_path / "mixing.onnx"], store))
-
-
-def test_a_clip_that_cannot_be_read_does_not_cost_the_others(
-    checkpoint: Path, onnx_file: Path, store: Path, tmp_path: Path
-) -> None:
-    with Store(store) as opened:
-        shutil.copytree(opened.header.root, tmp_path / "media")
-        ids = list(opened.clips)
-        (tmp_path / "media" / opened.clips[ids[1]].media).write_bytes(b"damaged")
-        rows = [(clip, opened.read(name)) for name, clip in opened.clips.items()]
-        write(tmp_path / "moved.store", replace(opened.header, root=tmp_path / "media"), rows)
-    found = parity(checkpoint, [onnx_file], tmp_path / "moved.store")
-    assert (found.ids, list(found.unread), found.passed) == ([ids[0], *ids[2:]], [ids[1]], False)
-    with pytest.raises(ParityError, match=rf"^1 clips cannot be read; the first is {ids[1]}: "):
-        check(found)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_parity import perturbed
+from export_setup import perturbed
+from needs import needed
 from trt_simulation import Cuda, api
 
 from mmadfer.data.store import Store
@@ -16,7 +17,7 @@ from mmadfer.export.forms import load
 from mmadfer.export.to_trt import to_engine
 from mmadfer.runtime import Recogniser, cuda, engines
 
-trt = pytest.importorskip("tensorrt_rtx")
+trt = needed("tensorrt_rtx")
 
 
 def test_an_engine_computes_batches_of_every_size_that_it_is_tuned_for(
