@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from make_media import grey
+from needs import needed
 from PIL import Image
 from skimage.data import astronaut
 
@@ -71,7 +72,7 @@ def test_the_boxes_are_those_of_facenet_pytorch_as_written_down(kind: str, reque
 
 
 def test_the_boxes_are_those_of_facenet_pytorch(by_torch: Detector) -> None:
-    theirs, faces = pytest.importorskip("facenet_pytorch").MTCNN(keep_all=True), 0
+    theirs, faces = needed("facenet_pytorch").MTCNN(keep_all=True), 0
     for image in pictures():
         (boxes,), (scores,) = theirs.detect(image[None].copy())
         assert_same(by_torch.detect(image[None])[0], boxes, scores)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from needs import needed
 from torchaudio.compliance import kaldi
 
 from mmadfer.config import SoundConfig
@@ -278,7 +279,7 @@ def test_a_model_file_does_not_carry_it() -> None:
 
 
 def test_it_becomes_an_onnx_graph(tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnxruntime = needed("onnxruntime")
     bank, name = MelBank(16000), str(tmp_path / "mel.onnx")
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=bank.window)}
     with warnings.catch_warnings():

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from export_setup import CONTRACT, awake, clips
+from needs import needed
 
 from mmadfer.data.store import Store
 from mmadfer.errors import DataError, WeightsError
@@ -44,7 +45,7 @@ def fed(*batches: int) -> list[dict[str, np.ndarray]]:
 @pytest.fixture(scope="module")
 def lowered(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The graph in every precision, as the exporter writes it."""
-    pytest.importorskip("modelopt")
+    needed("modelopt")
     folder = tmp_path_factory.mktemp("lowered")
     return {
         kind: onnx.load(to_onnx(checkpoint, folder / f"{kind}.onnx", precision=kind, data=calibration_store))  # type: ignore[arg-type]
@@ -106,7 +107,7 @@ def wild() -> Any:
 
 
 def test_float16_keeps_what_would_overflow() -> None:
-    pytest.importorskip("modelopt")
+    needed("modelopt")
     model = wild()
     single = graph(model, carried(model, CONTRACT))
     noise, (frames, fbank) = fed(2, 3), clips(4)
@@ -129,7 +130,7 @@ def test_what_is_too_large_is_told_by_its_peak(onnx_file: Path) -> None:
 
 
 def test_without_clips_norms_and_softmax_stay(onnx_file: Path) -> None:
-    pytest.importorskip("modelopt")
+    needed("modelopt")
     proto = precision.lower(onnx.load(onnx_file), "fp16", None, fed(2))
     typed = onnx.shape_inference.infer_shapes(proto).graph
     types = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}

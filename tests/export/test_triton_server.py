@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 from export_setup import CONTRACT, SETTINGS, awake, clips
+from needs import needed
 from triton_server import Server, serving
 
 from mmadfer.export.to_onnx import to_onnx
@@ -22,8 +23,8 @@ from mmadfer.export.to_triton import to_triton
 from mmadfer.model.build import save_weights
 from mmadfer.runtime import Recogniser
 
-triton = pytest.importorskip("tritonclient.grpc")
-triton_utils = pytest.importorskip("tritonclient.utils")
+triton = needed("tritonclient.grpc")
+triton_utils = needed("tritonclient.utils")
 pytestmark = pytest.mark.slow
 RATE = 16_000
 CLOSE = 1e-5

@@ -11,12 +11,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from needs import missing, needed
 
 import mmadfer
 
 PINNED = ("10.16.1.11", "11.4.0.106")
-NEEDED = "MMADFER_NEED_TENSORRT_BINDINGS"
-"""Environment variable: 1 makes it an error that the wheels cannot be had."""
 FOLDER = Path(__file__).parents[2] / "build/tensorrt-bindings"
 LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
 EXPORTS = (
@@ -25,12 +24,6 @@ EXPORTS = (
     "getNvOnnxParserVersion", "getPluginRegistry", "initLibNvInferPlugins",
 )  # fmt: skip
 """What the bindings ask of the libraries."""
-
-
-def missing(why: str) -> None:
-    if os.environ.get(NEEDED) == "1":
-        pytest.fail(f"{why}, and {NEEDED}=1 asks for it")
-    pytest.skip(why)
 
 
 def bindings(version: str) -> Path:
@@ -84,7 +77,7 @@ def test_versions_10_and_11_have_what_is_used_of_them(version: str, onnx_file: P
 
 
 def test_tensorrt_rtx_has_what_is_used_of_it(onnx_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("tensorrt_rtx")
+    needed("tensorrt_rtx")
     import trt_uses
 
     trt_uses.main("tensorrt_rtx", str(onnx_file))
@@ -106,7 +99,7 @@ def test_tensorrt_rtx_has_what_is_used_of_it(onnx_file: Path, capsys: pytest.Cap
 def test_a_use_that_the_bindings_refuse_is_found(use: str, error: type[Exception]) -> None:
     from trt_double import Api
 
-    trt = Api(pytest.importorskip("tensorrt_rtx"))
+    trt = Api(needed("tensorrt_rtx"))
     builder = trt.Builder(trt.Logger())
     config = builder.create_builder_config()
     with pytest.raises(error):

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import pytest
 from export_setup import CONTRACT
+from needs import needed
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
@@ -23,7 +24,7 @@ from mmadfer.files import sha256
 from mmadfer.runtime import engines
 from mmadfer.runtime.engines import read_sidecar, sidecar_path
 
-trt = pytest.importorskip("tensorrt_rtx")
+trt = needed("tensorrt_rtx")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 
 

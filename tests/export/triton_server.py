@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from needs import missing
 
-NEEDED = "MMADFER_NEED_TRITON"
-"""Environment variable: 1 makes it an error that the server cannot be had."""
 WHEELS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4")
 """The server is 2.51, whose Python backend crashes with NumPy 2."""
 FOLDER = Path(__file__).parents[2] / "build/triton"
@@ -67,12 +66,6 @@ class Server(NamedTuple):
         with urllib.request.urlopen(request, timeout=60) as answer:
             body: bytes = answer.read()
         return body
-
-
-def missing(why: str) -> None:
-    if os.environ.get(NEEDED) == "1":
-        pytest.fail(f"{why}, and {NEEDED}=1 asks for it")
-    pytest.skip(why)
 
 
 def installed() -> Path:
