@@ -73,8 +73,10 @@ def read_parts(video: Video, contract: Contract, windows: Windows | None = None)
     alone, which still needs a video: its pictures say from when to when a window goes.
 
     Raises:
-        DataError: it cannot be read, or lacks what the model needs.
+        DataError: it cannot be read, or lacks what the model needs; or its sound, which somebody named, does not exist.
     """
+    if video.sound and contract.modalities != "vision" and not video.sound.exists():
+        raise ClipError(f"{video.sound} does not exist: give the file with the sound of {video.path}", "no sound")
     if windows is None:
         clip = read_whole(video, contract)
         yield _part(video, contract, clip, *clip.span)
@@ -94,6 +96,8 @@ def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: f
 def read_whole(video: Video, contract: Contract, device: str = "cpu") -> ClipData:
     """Read a video as one clip, as `read_parts` does; `device` is where faces are looked for, as in `read_clip`.
 
+    Sound that does not exist is missing sound, as for a clip of a store.
+
     Raises:
         DataError: it cannot be read, or lacks what the model needs.
     """
@@ -110,8 +114,6 @@ def read_whole(video: Video, contract: Contract, device: str = "cpu") -> ClipDat
 def _asked(video: Video, contract: Contract) -> tuple[PrepareConfig, dict[str, Any]]:
     """How the video is read: what is done to it, and the arguments that clips and windows share."""
     cropped, mute = video.cropped or contract.modalities == "audio", contract.modalities == "vision"
-    if video.sound and not mute and not video.sound.exists():
-        raise ClipError(f"{video.sound} does not exist: give the file with the sound of {video.path}", "no sound")
     heard, keep = partial(_check_rate, contract, video.sound or video.path), seen_frames(contract)
     given = {"sound": video.sound, "mute": mute, "cropped": cropped, "keep": keep, "heard": heard}
     return contract.prepare, given

@@ -14,6 +14,7 @@ from mmadfer.data.clip import read_clip
 from mmadfer.data.image import decode_jpeg
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.runtime import Failure, Prediction, Recogniser, Video
+from mmadfer.runtime.inputs import read_whole
 
 
 def test_sound_that_a_person_names_must_be_there(onnx_file: Path, video: Path, tmp_path: Path) -> None:
@@ -25,6 +26,8 @@ def test_sound_that_a_person_names_must_be_there(onnx_file: Path, video: Path, t
             recogniser(video, sound=typo, window=window)
     with pytest.raises(ConfigError, match="a Video says itself"):
         recogniser(Video(video), sound=video)
+    read = read_whole(Video(video, typo), silence)  # as parity reads what a store says
+    assert read.silent
     (failure,) = recogniser.predict([Video(video, typo)])
     assert isinstance(failure, Failure)
     high = write_video(tmp_path / "high.mkv", [], tone(3, 96_000), rate=96_000, codecs=("mpeg4", "flac"))
