@@ -124,7 +124,7 @@ class Recogniser:
             videos: taken one by one, as there is room.
             jobs: threads that read videos, ahead of the model; at most 256, and of use up to the number of cores.
             batch: clips or windows that are computed together; by default one on a CPU, and on a GPU what the model
-                was exported for. The last digits of a probability can depend on it.
+                was exported for. The last digits of a probability can depend on it, and a result waits for its batch.
             window, hop: as for one video.
 
         Yields:
