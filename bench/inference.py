@@ -32,9 +32,8 @@ from mmadfer.contract import Contract
 from mmadfer.data.store import Store
 from mmadfer.export.parity import own_store
 from mmadfer.export.reading import choose_clips
-from mmadfer.runtime import Recogniser, inputs
-from mmadfer.runtime.answer import Prediction
-from mmadfer.runtime.inputs import Inputs, Video
+from mmadfer.runtime import Prediction, Recogniser, Video, inputs
+from mmadfer.runtime.inputs import Inputs
 
 PAUSE = 0.05
 """Seconds before each answer, for the threads of the form before to fall asleep."""
@@ -156,7 +155,7 @@ def compare(forms: Mapping[str, Form], missing: Missing, found: Measured, clips:
     for name, reason in missing.items():
         print(f"{name}: not run: {reason}")
     told = np.concatenate(found[REFERENCE][batch].logits)
-    print(f"{REFERENCE}: logits from {told.min():.2f} to {told.max():.2f}")
+    print(f"{REFERENCE}: logits from {told.min():.2f} to {told.max():.2f}", flush=True)
 
 
 def _row(name: str, form: Form, found: Measured, batch: int, clips: int) -> list[object]:
