@@ -28,7 +28,7 @@ class Contract(Section):
     labels: tuple[Line, ...]
     model: ModelConfig
     prepare: PrepareConfig
-    data_set: str
+    data_set: Line
     modalities: Literal["both", "vision", "audio"] = "both"
     """What it was trained on: `vision` is fed silence, `audio` black frames."""
     sound_rates: tuple[int, ...] = ()
@@ -62,7 +62,7 @@ class Contract(Section):
     """SHA-256 over the trainable tensors."""
     licences: dict[str, str] = LICENCES
     """Of the code, and of the encoders' weights where they come from a file."""
-    version: str = ""
+    version: Line = ""
     """The mmadfer version that wrote it."""
 
     @model_validator(mode="after")

@@ -17,9 +17,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""Signs that show what comes after them in another order than it is in."""
+
+
 def one_line(text: str) -> bool:
-    """Whether a text can be shown, and written on a line of its own: no control characters, no line breaks."""
-    return not any(unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") for sign in text)
+    """Whether a text can be shown as it is, on a line of its own: no control characters, no line breaks."""
+    return not any(
+        unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(sign) in TURNING
+        for sign in text
+    )
 
 
 def _checked(text: str) -> str:

@@ -123,3 +123,16 @@ def test_names_that_cannot_be_ids_are_told_together(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"a/\xff.mp4")).touch()
     with pytest.raises(DataError, match=r"7 clip ids, 'a/\\udcff', 'b/0\\n', .*, … cannot be stored.*Rename the files"):
         sets.table("folder", tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (("glad", "sad\u202e"), r"control characters or line breaks: 'sad\\u202e'"),
+        (("glad", "sad", "glad"), r"names twice among its labels.*: 'glad', 'glad'"),
+    ],
+)
+def test_labels_are_lines_of_their_own(tmp_path: Path, labels: tuple[str, ...], words: str) -> None:
+    source = sets.Source(id="a", media=tmp_path / "a.mp4", label="glad", fold=1)
+    with pytest.raises(DataError, match=words):
+        sets.Table("set", labels, [source])

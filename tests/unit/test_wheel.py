@@ -44,6 +44,9 @@ toy.make(out / "toy", clips_per_class=1, jobs=1)
 PREDICT = ("-m", "mmadfer.cli", "predict", "toy/sad/sad-000.mp4", "toy/happy/happy-000.mp4", "--model", "tiny.onnx")
 
 
+MANY = ("-m", "mmadfer.cli", "predict", "toy", "--model", "tiny.onnx", "--jobs", "2", "--window", "1", "--out")
+
+
 def called(*command: str | Path, cwd: Path, alone: bool = True) -> str:
     """What a program prints; on its own without this environment's search path."""
     settings = {name: value for name, value in os.environ.items() if not (alone and name.startswith("PYTHON"))}
@@ -83,7 +86,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_serving_needs_no_training_library(bare: Path, work: Path) -> None:
     assert called(bare, "-c", LOOK, cwd=work).strip() == "[]"
-    assert "torch" in called(bare, "-m", "mmadfer.cli", "doctor", cwd=work)
+    assert "only torch can tell, and it is not installed" in called(bare, "-m", "mmadfer.cli", "doctor", cwd=work)
 
 
 @pytest.mark.slow
@@ -96,6 +99,15 @@ def test_the_prediction_is_that_of_the_whole_environment(bare: Path, work: Path)
     for one, other in zip(alone, beside, strict=True):
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
         assert one["notes"] == other["notes"]
+
+
+@pytest.mark.slow
+def test_folders_windows_and_tables_need_no_more(bare: Path, work: Path) -> None:
+    called(bare, *MANY, "alone.csv", cwd=work)
+    called(sys.executable, *MANY, "beside.csv", cwd=work, alone=False)
+    alone, beside = ((work / name).read_text().splitlines() for name in ("alone.csv", "beside.csv"))
+    assert alone[0] == beside[0]
+    assert len(alone) == len(beside) > 5  # each of the four videos has several windows
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmadfer.data.store import check_id
 from mmadfer.errors import DataError
+from mmadfer.section import one_line
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Table:
     """The clips of a data set.
 
     Raises:
-        DataError: no clips, an id twice or not storable, an unknown label, or a fold below 1.
+        DataError: no clips, an id twice or not storable, an unknown label, a fold below 1, or a name that is no
+            line of text or a label twice.
     """
 
     name: str
@@ -49,6 +51,12 @@ class Table:
     def __post_init__(self) -> None:
         if not self.clips:
             raise DataError(f"data set {self.name!r} has no clips")
+        odd = [name for name in (self.name, *self.labels) if not one_line(name) or self.labels.count(name) > 1]
+        if odd:
+            raise DataError(
+                f"data set {self.name!r} has names twice among its labels, or with control characters or line breaks: "
+                f"{', '.join(map(repr, odd[:5]))}"
+            )
         for clip in self.clips:
             check_id(clip.id)
             if clip.label not in self.labels or clip.fold < 1:
