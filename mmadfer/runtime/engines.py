@@ -66,7 +66,7 @@ class Sidecar(Section):
     """Where it was built; None for TensorRT-RTX, whose engines are not bound to one."""
     capabilities: tuple[tuple[int, int], ...] = ()
     """Compute capabilities that TensorRT-RTX names as those of its engines; later ones run them, too."""
-    precision: str
+    precision: Line
     """Arithmetic of the graph that it was built from; engines are strongly typed, so it is the engine's, too."""
     batch: tuple[int, int, int]
     """Fewest, usual and most clips at once."""

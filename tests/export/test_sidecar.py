@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from export_setup import CONTRACT
+from trt_simulation import Cuda
 
-from mmadfer.errors import WeightsError
+from mmadfer.errors import MissingDependencyError, WeightsError
+from mmadfer.export.builder import Options
+from mmadfer.export.to_trt import Graph, _chosen, _words
 from mmadfer.files import sha256
-from mmadfer.runtime import engines
+from mmadfer.runtime import cuda, engines
 from mmadfer.runtime.device import Device
 from mmadfer.runtime.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
 
@@ -77,6 +80,28 @@ def test_a_source_is_never_taken_for_an_option(engine: Path, monkeypatch: pytest
     monkeypatch.chdir(engine.parent)
     command = engines.rebuild(Path(engine.name), change(engine, source="--help"))
     assert command.startswith("mmadfer export engine ./--help --out")
+
+
+def test_what_is_built_is_told_as_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = Graph(fold=2, precision="int8", data=Path("toy.store"), batch=(1, 2, 3))
+    options = Options(workspace=64, version_compatible=True, timing_cache=Path("cache"), tf32=True)
+    assert _words(Path("engines/model.engine"), asked, options) == {
+        "--fold": 2, "--precision": "int8", "--data": "../toy.store", "--workspace": 64, "--tf32": True,
+    }  # fmt: skip
+    assert _words(Path("model.engine"), Graph(), Options()) == {}
+
+
+def test_an_engine_is_built_for_the_gpu_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated, chosen = Cuda(cuda.bindings()), list[int]()
+    monkeypatch.setattr(cuda, "bindings", lambda: simulated)
+    monkeypatch.setitem(
+        simulated._functions, "cudaSetDevice", lambda index: (chosen.append(index), simulated.done())[1]
+    )
+    assert _chosen("cuda:1") == H200
+    assert chosen == [1]
+    with pytest.raises(MissingDependencyError, match="no device 'cpu'"):
+        _chosen("cpu")
 
 
 def test_only_an_onnx_file_beside_it_is_looked_at(engine: Path, tmp_path: Path) -> None:
