@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -292,4 +293,4 @@ def test_a_kept_clip_that_is_damaged_in_places_is_in_the_report(
     assert list(summary.remarks) == ["sad/2"]
     assert "damaged in places" in json.loads(summary.report.read_text())["remarks"]["sad/2"]
     print_summary(summary)
-    assert "kept: sad/2, damaged in places" in capsys.readouterr().out
+    assert re.search(r"kept: sad/2, \d+ of 10 pictures damaged; damaged in places, FFmpeg", capsys.readouterr().out)
