@@ -178,7 +178,6 @@ def _onnx(source: Path, out: Path, graph: Graph) -> Iterator[Path]:
         return
     from mmadfer.export.to_onnx import to_onnx
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         yield to_onnx(source, Path(folder) / "model.onnx", **graph.given())
 
