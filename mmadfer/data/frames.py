@@ -19,7 +19,7 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmadfer.data import deadline, media
+from mmadfer.data import media
 from mmadfer.errors import ClipError
 from mmadfer.files import is_clutter
 
@@ -190,11 +190,10 @@ def pictures(path: Source, limit: float) -> Iterator[Picture]:
     """All pictures of a video file, of a folder of images or in memory, in time.
 
     Raises:
-        ClipError: `unreadable`, `empty`, `too slow`, or `too long` (more than `limit` seconds).
+        ClipError: `unreadable`, `empty`, or `too long` (more than `limit` seconds).
     """
     if isinstance(path, Decoded):
         for k, image in enumerate(path.images):
-            deadline.check(path)
             yield Pixels(image, k / FPS)
     elif is_folder(path):
         yield from images(path, limit)

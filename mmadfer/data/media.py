@@ -15,7 +15,6 @@ import av
 import av.error
 import numpy as np
 
-from mmadfer.data import deadline
 from mmadfer.errors import ClipError
 
 SHORTER = 0.05
@@ -170,7 +169,6 @@ def _decode(path: Path, kind: Literal["video", "audio"], limit: float | None) ->
             _ready(path, stream.codec_context)
         end, expected = 0.0, _duration(path, container)
         for packet in container.demux():
-            deadline.check(path)
             end = max(end, _end(packet))
             if packet.is_corrupt:
                 raise ClipError(f"{path} is damaged or cut off at {end:.1f} s: copy it again")

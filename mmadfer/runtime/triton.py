@@ -4,10 +4,12 @@ Triton makes them, in a process for each instance, and gives them requests; each
 Shapes: B clips, N pictures, C classes.
 """
 
+import io
 import json
 import struct
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +19,11 @@ import numpy as np
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
-from mmadfer.data import deadline
 from mmadfer.data.frames import FPS, Decoded
 from mmadfer.errors import DataError, MmadferError
 from mmadfer.runtime import ports
 from mmadfer.runtime.answer import softmax
+from mmadfer.runtime.apart import apart
 from mmadfer.runtime.backends import BACKENDS, choose
 from mmadfer.runtime.batches import Batches, finite
 from mmadfer.runtime.inputs import Inputs, Video, empty, read_parts, ready
@@ -35,7 +37,8 @@ VIDEO, IMAGES, SAMPLES, RATE, CROPPED = "video", "images", "samples", "rate", "c
 NOTES, PROBABILITIES, LABEL = "notes", "probabilities", "label"
 """Outputs, beside those of `ports`."""
 LIMIT = "seconds"
-"""Parameter of `Reader`'s model: the most that one video is read."""
+"""Parameter of `Reader`'s model: the most that a request is read."""
+ERROR = "error"
 WORD = "the video"
 """Takes the place of the temporary file's name in messages."""
 
@@ -108,10 +111,9 @@ class Reader(_Step):
         """`video`, or `images` and what belongs to them -> inputs of the model, and `notes`."""
         if (VIDEO in given) == (IMAGES in given):
             raise DataError(f"give {VIDEO} alone, or {IMAGES} with {SAMPLES}, {RATE} and {CROPPED}")
-        with deadline.within(self._seconds):
-            read = (
-                [self._read_file(row) for row in given[VIDEO][:, 0]] if VIDEO in given else self._read_pictures(given)
-            )
+        self._end = time.monotonic() + self._seconds
+        files = given[VIDEO][:, 0] if VIDEO in given else ()
+        read = [self._read_file(data) for data in files] or self._read_pictures(given)
         names = ports.inputs(self._contract)
         columns = map(np.concatenate, zip(*(inputs for inputs, _ in read), strict=True))
         arrays = {name: _shaped(array) for name, array in zip(names, columns, strict=True)}
@@ -154,12 +156,41 @@ class Reader(_Step):
             return self._read(video._replace(sound=Path(file.name)))
 
     def _read(self, video: Video) -> tuple[Inputs, list[str]]:
-        """One clip, and the notes that `mmadfer predict` would print about it."""
+        """One clip, and the notes that `mmadfer predict` would print about it.
+
+        It is read in a copy of this process, because Triton 24.06 and later never start a process again that has ended.
+        """
+        try:
+            data = apart(lambda: _packed(self._found(video)), self._end - time.monotonic())
+        except TimeoutError as error:
+            raise DataError(
+                f"{WORD} is not read within {self._seconds:g} s, the most that a request gets: cut it into shorter "
+                "ones, or make its pictures smaller"
+            ) from error
+        except ChildProcessError as error:
+            raise DataError(
+                f"{WORD} ended the process that read it ({error}): it is damaged, or wants more memory than is left"
+            ) from error
+        with np.load(io.BytesIO(data)) as found:
+            if ERROR in found:
+                raise DataError(str(found[ERROR]))
+            return tuple(found[name] for name in ports.inputs(self._contract)), found[NOTES].tolist()
+
+    def _found(self, video: Video) -> Arrays:
+        """What is to be handed on of a clip."""
         try:
             (part,) = read_parts(video, self._contract)
         except DataError as error:
-            raise DataError(_told(str(error), video)) from error
-        return part.inputs or empty(self._contract), [_told(str(note), video) for note in part.notes]
+            return {ERROR: np.array(_told(str(error), video))}
+        inputs = part.inputs or empty(self._contract)
+        notes = np.array([_told(str(note), video) for note in part.notes], str)
+        return dict(zip(ports.inputs(self._contract), inputs, strict=True)) | {NOTES: notes}
+
+
+def _packed(arrays: Arrays) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # of numpy's own `allow_pickle`
+    return file.getvalue()
 
 
 class Model(_Step):

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +90,24 @@ def test_a_reader_does_not_stay_with_one_video_for_ever(repository: Path, video:
     hurried = started(repository, 0.001)
     with pytest.raises(DataError) as caught:
         hurried.work({"video": np.array([[video.read_bytes()]], object)})
-    assert str(caught.value).startswith("the video is not read within 0.001 s, the most that is given to it here: ")
+    assert str(caught.value) == (
+        "the video is not read within 0.001 s, the most that a request gets: cut it into shorter ones, or make its "
+        "pictures smaller"
+    )
+
+
+def test_a_reader_outlives_a_video_that_ends_its_decoder(
+    reader: Reader, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"video": np.array([[video.read_bytes()]], object)}
+    with monkeypatch.context() as patched:
+        patched.setattr("mmadfer.runtime.triton.read_parts", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        with pytest.raises(DataError) as caught:
+            reader.work(given)
+    assert str(caught.value) == (
+        "the video ended the process that read it (SIGKILL): it is damaged, or wants more memory than is left"
+    )
+    assert reader.work(given)["frames"].shape == (1, 4, 3, 32, 32)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""Work in a copy of this process: it may crash, or be killed when it takes too long, without harm to this one."""
+
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+CHUNK = 2**20
+
+
+def apart(work: Callable[[], bytes], seconds: float) -> bytes:
+    """What `work` returns.
+
+    The copy has all that is loaded here, but of the threads only the one that calls; so no other may be at work.
+
+    Args:
+        work: done in the copy.
+        seconds: that it may take; then it is killed, whatever it is at.
+
+    Raises:
+        TimeoutError: it took longer.
+        ChildProcessError: it crashed, by a fault in a decoder or for want of memory; names the signal.
+        RuntimeError: it raised something, which stands in the log.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        _work(work, writing)
+    os.close(writing)
+    found, status = None, 0
+    try:
+        found = _received(reading, time.monotonic() + seconds)
+    finally:
+        os.close(reading)
+        if found is None:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    if found is None:
+        raise TimeoutError(f"more than {seconds:g} s")
+    if os.WIFSIGNALED(status):
+        raise ChildProcessError(signal.Signals(os.WTERMSIG(status)).name)
+    if status:
+        raise RuntimeError("an error in a copy of this process")
+    return found
+
+
+def _work(work: Callable[[], bytes], writing: int) -> NoReturn:
+    code = 1
+    try:
+        with open(writing, "wb") as pipe:
+            pipe.write(work())
+        code = 0
+    except BaseException:
+        traceback.print_exc(file=sys.stderr)
+        sys.stderr.flush()
+    finally:
+        os._exit(code)  # what the first process has to tidy up at its end is not for its copy
+
+
+def _received(reading: int, end: float) -> bytes | None:
+    """All that is written; None if that is not there in time."""
+    found, ready = bytearray(), select.poll()
+    ready.register(reading, select.POLLIN)
+    while ready.poll(max(0.0, end - time.monotonic()) * 1000):
+        if not (chunk := os.read(reading, CHUNK)):
+            return bytes(found)
+        found += chunk
+    return None
