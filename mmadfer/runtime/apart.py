@@ -25,9 +25,15 @@ def apart(work: Callable[[], bytes], seconds: float) -> bytes:
         TimeoutError: it took longer.
         ChildProcessError: it crashed, by a fault in a decoder or for want of memory; names the signal.
         RuntimeError: it raised something, which stands in the log.
+        OSError: there can be no further process.
     """
     reading, writing = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:  # too many processes
+        os.close(reading)
+        os.close(writing)
+        raise
     if not child:
         _work(work, writing)
     os.close(writing)

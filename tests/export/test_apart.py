@@ -57,3 +57,14 @@ def test_what_goes_wrong_is_told_and_nothing_is_left(
     assert open_files() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # no child, not even a dead one
+
+
+def test_a_copy_that_cannot_be_made_leaves_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", full)
+    before = open_files()
+    with pytest.raises(BlockingIOError):
+        apart(bytes, 60)
+    assert open_files() == before
