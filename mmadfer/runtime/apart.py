@@ -1,5 +1,6 @@
 """Work in a copy of this process: it may crash, or be killed when it takes too long, without harm to this one."""
 
+import ctypes
 import os
 import select
 import signal
@@ -7,9 +8,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 CHUNK = 2**20
+PDEATHSIG = 1
+"""`PR_SET_PDEATHSIG` of Linux's prctl(2)."""
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def apart(work: Callable[[], bytes], seconds: float) -> bytes:
@@ -19,7 +25,7 @@ def apart(work: Callable[[], bytes], seconds: float) -> bytes:
 
     Args:
         work: done in the copy.
-        seconds: that it may take; then it is killed, whatever it is at.
+        seconds: that it may take; then it is killed, whatever it is at. On Linux it also ends with this process.
 
     Raises:
         TimeoutError: it took longer.
@@ -28,6 +34,7 @@ def apart(work: Callable[[], bytes], seconds: float) -> bytes:
         OSError: there can be no further process.
     """
     reading, writing = os.pipe()
+    here = os.getpid()
     try:
         child = os.fork()
     except OSError:  # too many processes
@@ -35,7 +42,8 @@ def apart(work: Callable[[], bytes], seconds: float) -> bytes:
         os.close(writing)
         raise
     if not child:
-        _work(work, writing)
+        os.close(reading)  # or what is written would wait for a reader even when this process is gone
+        _work(work, writing, here)
     os.close(writing)
     found, status = None, 0
     try:
@@ -54,9 +62,10 @@ def apart(work: Callable[[], bytes], seconds: float) -> bytes:
     return found
 
 
-def _work(work: Callable[[], bytes], writing: int) -> NoReturn:
+def _work(work: Callable[[], bytes], writing: int, parent: int) -> NoReturn:
     code = 1
     try:
+        _bind(parent)
         with open(writing, "wb") as pipe:
             pipe.write(work())
         code = 0
@@ -65,6 +74,16 @@ def _work(work: Callable[[], bytes], writing: int) -> NoReturn:
         sys.stderr.flush()
     finally:
         os._exit(code)  # what the first process has to tidy up at its end is not for its copy
+
+
+def _bind(parent: int) -> None:
+    """End with the first process, and before it where memory runs out."""
+    if LIBC is not None:
+        LIBC.prctl(PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before that
+            os._exit(1)
+        with suppress(OSError):  # where /proc is not to be written
+            Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _received(reading: int, end: float) -> bytes | None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,15 +50,45 @@ def test_it_gives_what_the_work_gives_however_large() -> None:
     ],
 )
 def test_what_goes_wrong_is_told_and_nothing_is_left(
-    work: Callable[[], bytes], seconds: float, error: type[Exception], told: str
+    work: Callable[[], bytes], seconds: float, error: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    forked, fork = list[int](), os.fork
+
+    def noted() -> int:
+        forked.append(fork())
+        return forked[-1]
+
+    monkeypatch.setattr(os, "fork", noted)
     before, start = open_files(), time.monotonic()
     with pytest.raises(error, match=told):
         apart(work, seconds)
     assert time.monotonic() - start < 30
     assert open_files() == before
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)  # no child, not even a dead one
+        os.waitpid(forked[0], os.WNOHANG)  # it is gone, not only dead
+
+
+def test_a_copy_holds_no_end_but_its_own() -> None:
+    before = open_files()
+    assert int(apart(lambda: str(open_files()).encode(), 60)) == before + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a copy that never writes goes on")
+def test_a_copy_ends_with_its_reader() -> None:
+    program = (
+        "import time\nfrom mmadfer.runtime.apart import apart\n"
+        "apart(lambda: print('reading', flush=True) or time.sleep(120), 100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"reading\n"
+        reader.kill()
+        assert reader.communicate(timeout=30)[0] == b""  # ends when nobody is left who could write
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's own way to choose")
+def test_where_memory_runs_out_the_copy_goes_first() -> None:
+    assert apart(Path("/proc/self/oom_score_adj").read_bytes, 60) == b"1000\n"
 
 
 def test_a_copy_that_cannot_be_made_leaves_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
