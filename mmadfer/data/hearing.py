@@ -1,7 +1,7 @@
 """The sound of a clip as the model hears it, or silence in its place; of a video in windows, piece by piece."""
 
 import math
-import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mmadfer.config import PrepareConfig
 from mmadfer.contract import span
-from mmadfer.data import media
+from mmadfer.data import frames, media
 from mmadfer.data.fbank import SILENCE, fbank
 from mmadfer.data.frames import Decoded, Source
 from mmadfer.errors import ClipError
@@ -77,8 +77,8 @@ def source_of(path: Source, sound: Path | None) -> Path:
         if isinstance(path, Decoded):
             raise ClipError(f"{path} came without sound", "no sound")
         if path.is_dir():
-            os.scandir(path).close()  # one that may not be read is told as such
-            raise ClipError(f"{path} is a folder of images", "no sound")
+            frames.images(path, math.inf)  # one that is empty, or may not be read, is told as such
+            raise ClipError(f"{path} is a folder of images, which has no sound: give it with --sound", "no sound")
         return path
     if not sound.exists():
         raise ClipError(f"{sound} does not exist", "no sound")
@@ -117,16 +117,19 @@ class Sounds:
     def within(self, start: float, end: float) -> Heard:
         """The sound from `start` to `end`, or silence where the settings take it for missing sound.
 
+        Args:
+            start: in seconds; -inf: where the sound starts.
+            end: in seconds; inf: where it ends.
+
         Raises:
             ClipError: `no sound`.
         """
         if self._nothing:
             return self._nothing
-        first, count = self._sample(start), math.inf if end == math.inf else self._sample(end) - self._sample(start)
+        first, last = self._sample(start), self._sample(end)
         self._forget(first)
-        self._read(first + count)
-        piece = np.concatenate(self._held, axis=1)[:, max(0, first - self._at) :]
-        piece = piece if count == math.inf else piece[:, : int(count)]
+        self._read(last)
+        piece = np.concatenate(self._held, axis=1)[:, max(0, first - self._at) :][:, : last - first]
         try:
             if not piece.size:
                 raise ClipError("no sound in this part of the video", "no sound")
@@ -135,13 +138,15 @@ class Sounds:
             return unheard(error, self._settings)
 
     def _sample(self, time: float) -> int:
-        return 0 if time == -math.inf else max(0, round((time - self._start) * self.rate))
+        if math.isinf(time):
+            return 0 if time < 0 else sys.maxsize
+        return max(0, round((time - self._start) * self.rate))
 
     def _forget(self, before: int) -> None:
         while len(self._held) > 1 and self._at + self._held[0].shape[1] <= before:
             self._at += self._held.pop(0).shape[1]
 
-    def _read(self, end: float) -> None:
+    def _read(self, end: int) -> None:
         there = self._at + sum(piece.shape[1] for piece in self._held)
         while there < end and (chunk := next(self._chunks, None)):
             self._held.append(chunk.waveform)

@@ -69,7 +69,9 @@ def _by_onnxruntime(name: str) -> Network:
     ort = need("onnxruntime", None, hint=f"{install('serve')} (or torch)")
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = 1  # the order of sums stays the same; clips are what runs side by side
+    # the order of sums stays the same; clips are what runs side by side; and mmadfer.runtime.apart relies on it: of a
+    # pool of threads, a copy of the process would have none
+    options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(FOLDER / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
 
     def run(pictures: np.ndarray) -> np.ndarray:

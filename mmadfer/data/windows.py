@@ -117,13 +117,15 @@ def read_windows(
 ) -> Iterator[Window]:
     """Read a video of any length window by window; arguments and errors are those of `clip.read_clip`.
 
-    `max_seconds` has no effect. A face is followed within its window only, so that each scene has its own. What a
+    `max_seconds` has no effect but on the sound of a video no longer than its window, which is heard until that long
+    behind the last picture. A face is followed within its window only, so that each scene has its own. What a
     window lacks is its `problem`; what all of them lack, and a damaged file, is an error.
 
     Yields:
         the windows in time.
     """
     path = Path(path)
+    longest = settings.max_seconds
     settings = settings.model_copy(update={"max_seconds": math.inf})
     with clips.readable(path):
         sounds = Sounds(path, None if sound is None else Path(sound), settings, mute)
@@ -131,16 +133,17 @@ def read_windows(
             heard(sounds.rate)
         reader = _Reader(path, settings, cropped, device)
         spans = windows.spans(reader.times)
+        whole = (-math.inf, spans[0][1] + longest) if len(spans) == 1 else None  # as `read_clip` hears it
         for plan in reader.cut(spans, keep):
-            yield _window(plan, sounds, reader.missed, alone=len(spans) == 1)
+            yield _window(plan, sounds, reader.missed, whole or plan.span)
 
 
-def _window(plan: _Plan, sounds: Sounds, missed: set[int], alone: bool) -> Window:
+def _window(plan: _Plan, sounds: Sounds, missed: set[int], heard: Span) -> Window:
     start, end = plan.span
     try:
         if plan.problem:
             raise plan.problem
-        found = sounds.within(*((-math.inf, math.inf) if alone else plan.span))
+        found = sounds.within(*heard)
     except ClipError as error:
         if error.reason not in OF_ONE:
             raise

@@ -175,6 +175,15 @@ def test_missing_sound_is_left_out_or_silence_as_asked(tmp_path: Path) -> None:
         assert "silence in its place" in clip.notes[0]
 
 
+def test_frames_without_sound_say_how_to_give_it(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "frames", moving_face(2))
+    with pytest.raises(ClipError, match=r"frames is a folder of images, which has no sound: give it with --sound$"):
+        read_clip(folder, SETTINGS.model_copy(update={"no_sound": "leave_out"}))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClipError, match="empty holds no images"):
+        read_clip(tmp_path / "empty", SETTINGS.model_copy(update={"no_sound": "leave_out"}))
+
+
 def test_damaged_sound_is_never_silence(tmp_path: Path) -> None:
     media = video(tmp_path / "a.mp4", 0.2)
     sound = tmp_path / "a.wav"

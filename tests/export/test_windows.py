@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import wave
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from make_media import FPS, RATE, damage, grey, moving_face, sound_frames, tone,
 from rich.console import Console
 
 from mmadfer.config import PrepareConfig
+from mmadfer.data import media
 from mmadfer.data.clip import read_clip
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError, ConfigError
@@ -127,6 +129,25 @@ def test_a_video_no_longer_than_a_window_is_predicted_as_a_whole(video: Path, or
     assert window.clip.fbank.tobytes() == whole.fbank.tobytes()
     assert window.clip.waveform.tobytes() == whole.waveform.tobytes()
     np.testing.assert_array_equal(window.clip.times, whole.times)
+
+
+@pytest.mark.parametrize("longest", [1.0, float("inf")])
+def test_of_sound_without_end_no_more_is_read_than_of_a_clip(video: Path, tmp_path: Path, longest: float) -> None:
+    sound = write_wav(tmp_path / "long.wav", tone(60))
+    settings = EVERY_FRAME.model_copy(update={"max_seconds": longest})
+    read, chunks = 0, media.sound_chunks
+
+    def counted(*arguments: object) -> Iterator[media.Sound]:
+        nonlocal read
+        for chunk in chunks(*arguments):
+            read += chunk.waveform.shape[1]
+            yield chunk
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(media, "sound_chunks", counted)
+        (window,) = read_windows(video, settings, Windows(10, 1), keep=few, sound=sound, cropped=True)
+    assert window.clip is not None
+    assert read / RATE == pytest.approx(min(window.end + longest, 60), abs=0.2)
 
 
 @pytest.fixture(scope="module")
