@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from mmadfer.data.sets import toy
 from mmadfer.errors import MmadferError
 from mmadfer.export.to_onnx import to_onnx
 from mmadfer.export.to_trt import to_engine
+from mmadfer.memory import first_line
 from mmadfer.model.build import build, save_weights
 from mmadfer.runtime import Recogniser, cuda, engines
 from mmadfer.runtime.inputs import Inputs
@@ -29,8 +31,8 @@ REFERENCE = "torch eager fp32"
 AWAKE = 0.02
 """How far a new model's trainable weights are moved at random: as drawn, its gates are shut and fuse nothing."""
 LARGE = 50_000_000
-"""Bytes of a model."""
-ENCODER = EncoderConfig(width=32, depth=2, heads=2)
+"""Bytes of a model's weights."""
+ENCODER = EncoderConfig(width=32, depth=1, heads=2)
 SMALL = ModelConfig(
     image_size=32,
     frames=4,
@@ -38,7 +40,7 @@ SMALL = ModelConfig(
     audio=ENCODER,
     latent=8,
     prompts=2,
-    progressive=2,
+    progressive=1,
     temporal=TemporalConfig(width=16, heads=2, head_width=8, mlp_width=32),
 )
 
@@ -70,21 +72,25 @@ class Form:
 # ---------------------------------------------------------------- a model, and clips
 
 
-def made(folder: Path, small: bool, clips: int) -> tuple[Path, Path]:
-    """A new model with random weights, and a store of toy videos: fold 1 is tested on, 2 calibrated with."""
-    settings = PrepareConfig(face_size=64) if small else PrepareConfig()
-    toy.make(folder / "toy", clips_per_class=-(-2 * clips // len(toy.LABELS)))
-    listed = toy.table(folder / "toy")
-    halves = [replace(clip, fold=1 + number % 2) for number, clip in enumerate(listed.clips)]
-    prepare(replace(listed, clips=halves), folder / "toy.store", settings, jobs=1)
-    model = SMALL if small else ModelConfig()
+def made(folder: Path, small: bool) -> Path:
+    """A new model with random weights, for toy videos."""
+    settings, model = PrepareConfig(face_size=64) if small else PrepareConfig(), SMALL if small else ModelConfig()
     contract = Contract(labels=tuple(toy.LABELS), model=model, prepare=settings, data_set=toy.NAME, fold=1)
     drawn, generator = build(model, len(contract.labels)), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in drawn.trainable().values():
             weight.add_(AWAKE * torch.randn(weight.shape, generator=generator))
     save_weights(folder / "model.safetensors", drawn, contract, frozen=True)
-    return folder / "model.safetensors", folder / "toy.store"
+    return folder / "model.safetensors"
+
+
+def toy_store(folder: Path, contract: Contract, clips: int) -> Path:
+    """Toy videos, prepared for this model: half are of its fold, and the others calibrate."""
+    toy.make(folder / "toy", clips_per_class=-(-2 * clips // len(toy.LABELS)))
+    listed = toy.table(folder / "toy")
+    halves = [replace(clip, fold=(contract.fold or 1) + number % 2) for number, clip in enumerate(listed.clips)]
+    prepare(replace(listed, clips=halves), folder / "toy.store", contract.prepare, jobs=1)
+    return folder / "toy.store"
 
 
 # ---------------------------------------------------------------- forms
@@ -111,6 +117,12 @@ def _compiled(backend: Any) -> Any:
     return compiled
 
 
+def given_files(paths: Sequence[Path]) -> Files:
+    """Exported models by name; by their whole path where several have one name."""
+    count = Counter(path.name for path in paths)
+    return {str(path) if count[path.name] > 1 else path.name: path for path in paths}
+
+
 def of_files(files: Files, device: str) -> dict[str, Maker]:
     """Exported models."""
     return {name: partial(_opened, file, device) for name, file in files.items()}
@@ -126,7 +138,7 @@ def exported(model: Recogniser, store: Path, folder: Path, kinds: Sequence[str],
 
     Each of a large model is made in a process of its own, since that takes several times its size.
     """
-    fold, files, missing = model.contract.fold, Files(), Missing()
+    fold, missing = model.contract.fold, Missing()
     low: dict[str, Any] = {"batch": (1, batch, batch), "data": store if fold else None, "fold": fold}
     graphs = {kind: folder / f"{kind}.onnx" for kind in kinds}
     work = {f"ONNX Runtime {k}": partial(to_onnx, model.path, graphs[k], precision=k, **low) for k in kinds}
@@ -138,14 +150,27 @@ def exported(model: Recogniser, store: Path, folder: Path, kinds: Sequence[str],
         for flavour, about in engines.FLAVOURS.items():
             outs = {k: folder / f"{k}-{flavour}{engines.SUFFIX}" for k in kinds}
             work |= {f"{about.name} {k}": partial(to_engine, graphs[k], outs[k], flavour=flavour) for k in kinds}
+    weights = model.backend.model.state_dict().values()
+    files = run(work, sum(weight.nbytes for weight in weights) >= LARGE, missing)
+    return files, missing
+
+
+def run(work: Mapping[str, Callable[[], Path]], apart: bool, missing: Missing) -> Files:
+    """The files that could be made, each in a process of its own or all in this one; why others not: in `missing`."""
+    files = Files()
     for name, make in work.items():
         begin = time.perf_counter()
         try:
-            files[name] = make() if model.path.stat().st_size < LARGE else _fresh(make)
+            files[name] = _fresh(make) if apart else make()
             _say(f"{name}: made in {time.perf_counter() - begin:.0f} s")
-        except MmadferError as error:
-            missing[name] = str(error)
-    return files, missing
+        except Exception as error:  # also of those who quantise and build, and the sudden end of a process
+            missing[name] = _reason(error)
+    return files
+
+
+def _reason(error: Exception) -> str:
+    words = first_line(error)
+    return words if isinstance(error, MmadferError) else f"{type(error).__name__}: {words}"
 
 
 def _fresh(work: Callable[[], Path]) -> Path:
@@ -169,7 +194,7 @@ def ready(makers: Mapping[str, Maker], feeds: Sequence[Inputs], missing: Missing
         except Exception as error:  # of any engine; without the reference there is nothing to compare with
             if name == REFERENCE:
                 raise
-            missing[name] = str(error).strip().split("\n")[0] or type(error).__name__
+            missing[name] = _reason(error)
             continue
         form.seconds += time.perf_counter() - begin
         _say(f"{name}: ready after {form.seconds:.1f} s")

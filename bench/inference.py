@@ -2,14 +2,15 @@
 
     python bench/inference.py [--model RUN] [--rounds 5] [--batch 4] [--precisions fp32 fp16 int8] [--jobs 1 2]
 
-Without a model it makes one of full size with random weights, which are as fast as trained ones, and toy videos. ONNX
-files and, on a GPU, engines are made on the way, or given (--exported). In each round every form answers once, one
-after the other, so that what else the machine does hits all alike. Told are medians of the rounds; a ratio is the
-median of those to PyTorch in float32 in the same round, above 1 for what is faster. `apart` is the largest difference
-of a logit from PyTorch's, `labels` how many clips get PyTorch's label. Rows with a * are no exported forms.
+Without a model it makes one of full size with random weights, which are as fast as trained ones; without a store, toy
+videos. ONNX files and, on a GPU, engines are made on the way, or given (--exported). In each round every form answers
+once, one after the other, so that what else the machine does hits all alike; all rounds with one clip come first, then
+those with a batch, since an engine is fast only at the size it had before. Told are medians of the rounds; a ratio is
+the median of those to PyTorch in float32 in the same round, above 1 for what is faster. `apart` is the largest
+difference of a logit from PyTorch's, `labels` how many clips get PyTorch's label. Rows with a * are no exported forms.
 
 All cores are used, or as many as OMP_NUM_THREADS says. `ready` is how long loading, compiling and the first answer of
-each size take. From file to label, everything runs as in `mmadfer predict`.
+each size take. From file to label, everything runs as in `mmadfer predict`, in as many rounds.
 """
 
 import argparse
@@ -18,18 +19,20 @@ import inspect
 import resource
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from _forms import REFERENCE, Form, Missing, exported, made, of_files, of_torch, ready
+from _forms import REFERENCE, Form, Missing, exported, given_files, made, of_files, of_torch, ready, toy_store
 from common import by_step, machine, table
 
 from mmadfer.contract import Contract
 from mmadfer.data.store import Store
+from mmadfer.errors import ConfigError
 from mmadfer.export.parity import own_store
 from mmadfer.export.reading import choose_clips
 from mmadfer.runtime import Prediction, Recogniser, Video, inputs
@@ -37,6 +40,8 @@ from mmadfer.runtime.inputs import Inputs
 
 PAUSE = 0.05
 """Seconds before each answer, for the threads of the form before to fall asleep."""
+UNTIMED = {"cpu": 1, "cuda": 3}
+"""Answers before the rounds with batches of another size: an engine's first sets the size, and its second records."""
 READING = {
     "find the face (MTCNN)": ("detector.py", "detect"),
     "decode H.264, two passes": ("media.py", "video_frames"),
@@ -69,18 +74,20 @@ def main() -> None:
     print(machine(), f"{given.device}, {torch.get_num_threads()} threads, {given.rounds} rounds", sep="\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-inference-") as name:
         work = Path(name)
-        path, data = sources(given, work)
+        path = given.model or made(work, given.small)
         begin = time.perf_counter()
         model = Recogniser(path, "torch", given.fold, device=given.device)
         loaded, missing = time.perf_counter() - begin, Missing()
-        files = {file.name: file for file in given.exported}
+        data = store(given, model.contract, work)
+        files = given_files(given.exported)
         if not files:
             files, missing = exported(model, data, work, given.precisions, given.batch)
         makers = of_torch(model, loaded, given.device) | of_files(files, given.device)
         clips, videos = read(data, model.contract, given.clips)
-        forms = ready(makers, [batch_of(clips, 0, size) for size in (1, given.batch)], missing)
-        compare(forms, missing, measure(forms, clips, given.batch, given.rounds), len(clips))
-        from_file_to_label(forms, model.contract, videos, given.jobs)
+        forms = ready(makers, [batch_of(clips, 0, size) for size in sizes(given.batch)], missing)
+        found = measure(forms, clips, given.batch, given.rounds, UNTIMED[given.device])
+        compare(forms, missing, found, len(clips))
+        from_file_to_label(forms, videos, given.jobs, given.rounds, toys=not (given.model or given.data))
     print(f"\nThis process took up to {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of memory.")
 
 
@@ -90,7 +97,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="run, checkpoint or weights; by default random ones")
     parser.add_argument("--fold", type=int, help="of a run")
-    parser.add_argument("--data", type=Path, help="prepared store with the clips; by default the run's own")
+    parser.add_argument("--data", type=Path, help="store with the clips; by default the run's own, or toy videos")
     parser.add_argument("--exported", type=Path, nargs="+", default=[], help="ONNX files and engines to measure")
     kinds = ["fp32", "fp16", "int8", *(["bf16", "fp8"] if gpu else [])]
     parser.add_argument("--precisions", nargs="+", default=kinds, help="to export in, where none are given")
@@ -103,11 +110,14 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def sources(given: argparse.Namespace, work: Path) -> tuple[Path, Path]:
-    """The model and the store."""
-    if given.model is None:
-        return made(work, given.small, given.clips)
-    return given.model, given.data or own_store(given.model)
+def store(given: argparse.Namespace, contract: Contract, work: Path) -> Path:
+    """The clips' store: the one given, the run's own, or a new one of toy videos."""
+    if given.data:
+        return Path(given.data)
+    with suppress(ConfigError):  # weights alone do not say
+        if given.model:
+            return own_store(given.model)
+    return toy_store(work, contract, given.clips)
 
 
 def read(data: Path, contract: Contract, count: int) -> tuple[list[Inputs], list[Video]]:
@@ -128,15 +138,28 @@ def batch_of(clips: Sequence[Inputs], start: int, size: int) -> Inputs:
 # ---------------------------------------------------------------- the model alone
 
 
-def measure(forms: Mapping[str, Form], clips: Sequence[Inputs], batch: int, rounds: int) -> Measured:
-    """Every form once a round with one clip and with a batch; each round starts with another form."""
-    found: Measured = {name: {size: Answers() for size in (1, batch)} for name in forms}
-    names = list(forms)
+def sizes(batch: int) -> list[int]:
+    """Of the batches that are measured."""
+    return sorted({1, batch})
+
+
+def turns(names: Sequence[str], rounds: int) -> Iterator[tuple[int, list[str]]]:
+    """The number of each round, and the order in it: each starts with another name."""
     for number in range(rounds):
         first = number % len(names)
-        for size in (1, batch):
+        yield number, [*names[first:], *names[:first]]
+
+
+def measure(forms: Mapping[str, Form], clips: Sequence[Inputs], batch: int, rounds: int, untimed: int) -> Measured:
+    """Every form once a round, in all rounds with one clip, and then in all with a batch."""
+    found: Measured = {name: {size: Answers() for size in sizes(batch)} for name in forms}
+    for size in sizes(batch):
+        for form in forms.values():
+            for _ in range(untimed):
+                form.logits(*batch_of(clips, 0, size))
+        for number, names in turns(list(forms), rounds):
             feed = batch_of(clips, number * size, size)
-            for name in names[first:] + names[:first]:
+            for name in names:
                 time.sleep(PAUSE)
                 begin = time.perf_counter()
                 logits = forms[name].logits(*feed)
@@ -183,19 +206,23 @@ def _nearness(own: Mapping[int, Answers], reference: Mapping[int, Answers], clip
 
 
 def from_file_to_label(
-    forms: Mapping[str, Form], contract: Contract, videos: Sequence[Video], jobs: Sequence[int]
+    forms: Mapping[str, Form], videos: Sequence[Video], jobs: Sequence[int], rounds: int, toys: bool
 ) -> None:
     """Print how many files a second get a label, and where the time of one goes."""
     if gone := [video.path for video in videos if not video.path.exists()]:
         print(f"\nfrom file to label: not run: {len(gone)} media files are not there, such as {gone[0]}")
         return
-    inputs.ready(contract)
-    whole = {name: form.recogniser for name, form in forms.items() if form.recogniser}
-    rows = [[name, *(f"{rate(recogniser, videos, n):.3g}" for n in jobs)] for name, recogniser in whole.items()]
-    heads = ["", *(f"files/s, {n} job{'s' * (n > 1)}" for n in jobs)]
-    print(f"\nfrom file to label\n{table(heads, rows)}", flush=True)
+    whole = {name: form.recogniser.warm() for name, form in forms.items() if form.recogniser}
+    found: dict[str, dict[int, list[float]]] = {name: {n: [] for n in jobs} for name in whole}
+    for _, names in turns(list(whole), rounds):
+        for name in names:
+            for n in jobs:
+                found[name][n].append(rate(whole[name], videos, n))
+    rows = [[name, *(f"{median(rates):.3g}" for rates in own.values())] for name, own in found.items()]
+    heads = ["", *(f"files/s, {n} job{'s' * (n > 1)}" for n in found[REFERENCE])]
+    print(f"\nfrom file to label, {len(videos)} files\n{table(heads, rows)}", flush=True)
     name = next((name for name in whole if name != REFERENCE), REFERENCE)
-    print(f"\none file after the other with {name}, by cProfile\n{steps(whole[name], videos)}")
+    print(f"\none file after the other with {name}, by cProfile\n{steps(whole[name], videos, toys)}")
 
 
 def rate(recogniser: Recogniser, videos: Sequence[Video], jobs: int) -> float:
@@ -209,12 +236,12 @@ def rate(recogniser: Recogniser, videos: Sequence[Video], jobs: int) -> float:
     return len(videos) / spent
 
 
-def steps(recogniser: Recogniser, videos: Sequence[Video]) -> str:
-    """A table of where the time goes."""
+def steps(recogniser: Recogniser, videos: Sequence[Video], toys: bool) -> str:
+    """A table of where the time goes; toy videos take every step."""
     profiler = cProfile.Profile()
     profiler.runcall(lambda: [recogniser(video) for video in videos])
     model = Path(inspect.getfile(type(recogniser.backend))).name
-    spent = by_step(profiler, {**READING, "the model": (model, "logits")})
+    spent = by_step(profiler, {**READING, "the model": (model, "logits")}, every=toys)
     total = sum(spent.values())
     rows = [(step, f"{1000 * seconds / len(videos):.1f}", f"{seconds / total:.0%}") for step, seconds in spent.items()]
     return table(("step", "ms a file", "share"), rows)
