@@ -4,13 +4,10 @@ Only what all of them have is used: the network is strongly typed, so that each 
 flags and calibrators by which version 10 could choose another precision are gone in 11, and are not missed.
 """
 
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from errno import EISDIR
 from pathlib import Path
 from typing import Any
 
@@ -72,22 +69,6 @@ def build(trt: Any, onnx: Path, shapes: Shapes, options: Options) -> Any:
     if cache is not None and options.timing_cache:
         _keep(config.get_timing_cache(), options.timing_cache)
     return engine
-
-
-def check_place(path: Path) -> None:
-    """Whether a file can be written, before the work of minutes that it is to hold.
-
-    Raises:
-        ConfigError: it cannot; says why.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-        if path.is_dir():
-            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}): give another name") from error
 
 
 def _keep(cache: Any, path: Path) -> None:

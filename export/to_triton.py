@@ -26,7 +26,7 @@ from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export import external
 from mmadfer.export.graphs import read_contract
 from mmadfer.export.triton_configs import LABELS, Backend, Serving, configs, text
-from mmadfer.files import sync
+from mmadfer.files import check_place, sync
 from mmadfer.runtime import engines
 from mmadfer.runtime.triton import CONTRACT
 
@@ -79,6 +79,7 @@ def to_triton(
     source, out = Path(source), Path(out)
     _check_options(name, instances, readers, delay, limit)
     _check_out(out)
+    check_place(out, folder=True)
     contract, files = _described(source)
     served = Serving(
         backend=_backend(source, backend),

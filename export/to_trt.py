@@ -20,9 +20,9 @@ from typing import Any
 from mmadfer.contract import BATCH, Batch, Contract, check_batch
 from mmadfer.errors import ConfigError
 from mmadfer.export import external
-from mmadfer.export.builder import Options, Shapes, build, check_place
+from mmadfer.export.builder import Options, Shapes, build
 from mmadfer.export.graphs import read_contract
-from mmadfer.files import atomic, sha256
+from mmadfer.files import atomic, check_place, sha256
 from mmadfer.runtime import engines, ports
 from mmadfer.runtime.cuda import call, gpu
 from mmadfer.runtime.device import parse

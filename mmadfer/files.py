@@ -1,5 +1,6 @@
 """Files that are either whole or not there: write to a temporary name, sync, rename."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -19,7 +20,8 @@ from mmadfer.errors import ConfigError
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; publish it under `path` if the block succeeds.
 
-    The temporary file is removed when the block fails, so `path` is never half-written.
+    The temporary file is removed when the block fails, so `path` is never half-written. An error of the system names
+    `path` if it names no file, as that of a full disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,8 +34,32 @@ def atomic(path: Path | str) -> Iterator[Path]:
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # one in words alone would lose them
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Whether something can be written, before the work that it is to hold; the folder that it is to lie in is made.
+
+    Args:
+        path: of a file, which may be there.
+        folder: it may be a folder that is there.
+
+    Raises:
+        ConfigError: it cannot; says why.
+    """
+    try:
+        if path.is_dir() and not folder:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        why = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
+        raise ConfigError(f"{path} cannot be written ({why}): give another name or place") from error
 
 
 def temporaries(path: Path) -> list[Path]:

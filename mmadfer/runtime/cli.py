@@ -1,17 +1,20 @@
 """`mmadfer predict`: videos on the command line, a table, and JSON or CSV on request."""
 
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import closing, suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
+from types import FrameType
 
 from mmadfer.data.progress import Meter
 from mmadfer.errors import DataError
 from mmadfer.runtime.answer import Failure, Prediction
 from mmadfer.runtime.files import videos
 from mmadfer.runtime.recogniser import Found, Recogniser
-from mmadfer.runtime.results import WRITERS, check_writable, print_predictions, unfinished
+from mmadfer.runtime.results import WRITERS, check_names, print_predictions, unfinished
 
 EVERY = 60.0
 """Seconds after which what is there is written."""
@@ -54,13 +57,31 @@ def predict_files(
         MissingDependencyError: the backend or the device is not there.
         ConfigError, DataError: options that cannot be.
     """
-    for path in out:
-        check_writable(path)
+    check_names(out)
     clips = videos(paths, sound, cropped)
     recogniser = Recogniser(model, backend, fold, device)
     found = recogniser.predict(clips, jobs=jobs, batch=batch, window=window, hop=hop)
-    results = _collect(found, len(clips), _Out(out, recogniser.labels))
+    with _terminable():
+        results = _collect(found, len(clips), _Out(out, recogniser.labels))
     return DataError.exit_code if any(isinstance(result, Failure) for result in results) else 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, with which servers and queues end a command, leaves the block as ctrl-C does, and ends with 143."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not stop the writing
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # where Python cannot catch signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class _Out:
@@ -96,10 +117,19 @@ def _collect(found: Found, count: int, out: _Out) -> Results:
                     kept = monotonic()
         out.write(results)
     except BaseException:
-        where = out.keep(results) if results else ""
-        told = f"{len(results)} of {count} videos are predicted" + f", and kept in {where}" * bool(where)
-        print(f"not finished: {told}", file=sys.stderr)
+        print(f"not finished: {len(results)} of {count} videos are predicted{_kept(results, out)}", file=sys.stderr)
         raise
     finally:
         print_predictions(results)
     return results
+
+
+def _kept(results: Results, out: _Out) -> str:
+    """Keep what is there; says where, or why not, which must not hide the error before it."""
+    if not results:
+        return ""
+    try:
+        where = out.keep(results)
+    except OSError as error:
+        return f", and cannot be kept: {error}"
+    return f", and kept in {where}" * bool(where)

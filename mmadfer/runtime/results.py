@@ -1,9 +1,7 @@
 """Predictions for a person (a table) and for a program (JSON, CSV)."""
 
 import csv
-import errno
 import io
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmadfer.errors import ConfigError
+from mmadfer.files import check_place, write_text
 from mmadfer.files import write_json as write
-from mmadfer.files import write_text
 from mmadfer.runtime.answer import Failure, Prediction
 
 BAR = 10  # characters of a full bar
@@ -93,21 +91,19 @@ WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str]
 """A file's ending -> what writes it."""
 
 
-def check_writable(path: Path) -> None:
+def check_names(paths: Sequence[Path]) -> None:
     """Ask before hours of work, not after them.
 
     Raises:
-        ConfigError: nothing can be written under this name.
+        ConfigError: nothing can be written under these names.
     """
-    if path.suffix.lower() not in WRITERS:
-        raise ConfigError(f"--out {path}: the name must end in {' or '.join(WRITERS)}")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise ConfigError(f"--out {path} cannot be written ({error.strerror}): give another name or place") from error
+    others = {unfinished(path).resolve(): path for path in paths}
+    for path in paths:
+        if path.suffix.lower() not in WRITERS:
+            raise ConfigError(f"--out {path}: the name must end in {' or '.join(WRITERS)}")
+        if other := others.get(path.resolve()):
+            raise ConfigError(f"--out {path} is where --out {other} is kept until it is whole: give another name")
+        check_place(path)
 
 
 def unfinished(path: Path) -> Path:

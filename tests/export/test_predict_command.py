@@ -1,6 +1,7 @@
 """`mmadfer predict`: what its arguments stand for, and what becomes of its results whatever ends it."""
 
 import csv
+import resource
 import signal
 import subprocess
 import sys
@@ -80,11 +81,34 @@ def test_where_results_go_is_asked_before_anything_is_computed(tree: Path) -> No
     (tree / "folder.csv").mkdir()
     for name, words in {
         "out.xml": r"must end in \.json or \.csv",
-        "notes.txt/out.csv": "cannot be written",
-        "folder.csv": "it is a folder",
+        "notes.txt/out.csv": r"cannot be written \(Not a directory\)",
+        "folder.csv": r"cannot be written \(Is a directory\)",
     }.items():
         with pytest.raises(ConfigError, match=words):
             predict_files([tree], tree / "no_model", out=(tree / name,))
+
+
+def test_one_file_is_not_where_another_is_kept(tree: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a\.partial\.csv is where --out .*a\.csv is kept until it is whole"):
+        predict_files([tree], tree / "no_model", out=(tree / "a.partial.csv", tree / "sub/../a.csv"))
+
+
+def test_a_full_disk_hides_no_other_error(
+    onnx_file: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            predict_files([video], onnx_file, out=(out,))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, old)
+    assert str(caught.value).endswith(f": {str(out)!r}")
+    told = "1 of 1 videos are predicted, and cannot be kept: [Errno 27] File too large:"
+    assert f"{told} '{tmp_path}/out.partial" in capsys.readouterr().err
 
 
 ENDLESS = """
@@ -98,7 +122,7 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_results_outlive_the_command(onnx_file: Path, video: Path, tmp_path: Path, end: signal.Signals) -> None:
     out, kept = tmp_path / "out.csv", tmp_path / "out.partial.csv"
     write_text(out, "an older one")
@@ -112,8 +136,8 @@ def test_results_outlive_the_command(onnx_file: Path, video: Path, tmp_path: Pat
     assert 1 <= len(rows) < 500
     assert {row["label"] for row in rows} <= set(CONTRACT.labels)
     assert out.read_text() == "an older one"
-    if end == signal.SIGINT:
-        assert process.returncode == 130
+    if end != signal.SIGKILL:
+        assert process.returncode == 128 + end
         assert f"not finished: {len(rows)} of 500 videos are predicted, and kept in {kept}\n" in told
         assert shown.count(rows[0]["label"]) > len(rows)
 

@@ -61,6 +61,13 @@ def in_precision(onnx_file: Path, folder: Path, precision: str) -> Path:
     return folder / f"{precision}.onnx"
 
 
+def test_where_nothing_can_be_written_is_told(onnx_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out, why in ((tmp_path / "file/repo", "Not a directory"), (Path("/proc/repo"), "No such file or directory")):
+        with pytest.raises(ConfigError, match=f"^{out} cannot be written \\({why}\\): give another name"):
+            to_triton.to_triton(onnx_file, out)
+
+
 def test_every_model_has_a_configuration_of_its_own_name(repository: Path) -> None:
     assert sorted(one.name for one in repository.iterdir() if one.is_dir()) == list(MODELS)
     for model in MODELS:

@@ -72,7 +72,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", program, str(target)], capture_output=True, text=True, check=False)
     assert result.returncode != 0
-    assert "File too large" in result.stderr
+    assert f"File too large: {str(target)!r}" in result.stderr
     assert target.read_text() == "old"
     assert names(tmp_path) == ["out.txt"]
 
