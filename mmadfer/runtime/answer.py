@@ -62,13 +62,13 @@ class Answer:
         """Hand the parts on, each to be given to `add` before the next, and keep what is wrong with the video.
 
         Raises:
-            MmadferError: something that is not this video's fault.
+            MmadferError, ImportError: something that is not this video's fault.
         """
         try:
             yield from parts
         except DataError as error:
             self._error = error
-        except MmadferError:
+        except (MmadferError, ImportError):  # what is not installed is no fault of the video
             raise
         except Exception as error:  # one odd file must not end the others
             if lacks_memory(error):

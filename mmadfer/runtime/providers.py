@@ -26,6 +26,8 @@ METADATA = 14
 """Number of the field of an ONNX file that holds its metadata: entries with a key (1) and a value (2)."""
 LARGEST = 1 << 24
 """Bytes of metadata that are read; a damaged file may promise any number."""
+DIGITS = 10
+"""Bytes of the longest number, which has 64 bits; a damaged file may go on."""
 
 
 def providers(path: Path, device: Device, contract: Contract | None) -> list[tuple[str, dict[str, Any]]]:
@@ -131,30 +133,32 @@ def metadata(path: Path) -> dict[str, str]:
 def _fields(file: BinaryIO, wanted: int | None = None) -> Iterator[tuple[int, bytes]]:
     """Numbers and contents of a message's fields that have a length (https://protobuf.dev/programming-guides/encoding).
 
+    It ends where the message is damaged.
+
     Args:
         file: the message.
         wanted: number of the only field that is read; by default all are.
     """
+    end = file.seek(0, io.SEEK_END)
+    file.seek(0)
     while (tag := _number(file)) is not None:
         number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            _number(file)
-        elif kind in (1, 5):
-            file.seek({1: 8, 5: 4}[kind], io.SEEK_CUR)
-        elif kind == 2 and number != (wanted or number):
-            file.seek(_number(file) or 0, io.SEEK_CUR)
-        elif kind == 2:
-            yield number, file.read(min(_number(file) or 0, LARGEST))
-        else:
+        size = _number(file) if kind in (0, 2) else {1: 8, 5: 4}.get(kind)
+        if size is None or (kind and size > end - file.tell()):
             return
+        if kind == 2 and number == (wanted or number) and size <= LARGEST:
+            yield number, file.read(size)
+        elif kind:
+            file.seek(size, io.SEEK_CUR)
 
 
 def _number(file: BinaryIO) -> int | None:
-    """Seven bits in each byte, the lowest first; the highest bit says that more follow. None at the end."""
-    value, shift = 0, 0
-    while byte := file.read(1):
-        value |= (byte[0] & 127) << shift
-        shift += 7
+    """Seven bits in each byte, the lowest first; the highest bit says that more follow. None if cut off or too long."""
+    value = 0
+    for k in range(DIGITS):
+        if not (byte := file.read(1)):
+            return None
+        value |= (byte[0] & 127) << 7 * k
         if byte[0] < 128:
             return value
     return None

@@ -1,5 +1,6 @@
 """Many videos and many threads with one model: the same answers in the same order, whatever fails in between."""
 
+import importlib
 import subprocess
 import sys
 import threading
@@ -134,6 +135,20 @@ def test_an_error_of_the_machine_is_no_failure_of_a_video() -> None:
     _, results = next(found)
     with pytest.raises(MissingDependencyError):
         list(results)
+
+
+def test_a_package_that_is_missing_is_no_failure_of_a_video(
+    onnx_file: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av.nothing", None)
+
+    def lacking(*arguments: object) -> Iterator[object]:
+        yield importlib.import_module("av.nothing")
+
+    recogniser = Recogniser(onnx_file)
+    monkeypatch.setattr("mmadfer.runtime.recogniser.read_parts", lacking)
+    with pytest.raises(ImportError, match=r"av\.nothing"):
+        list(recogniser.predict([video, video], jobs=2))
 
 
 def test_results_come_in_order_and_do_not_pile_up() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,8 +91,25 @@ def test_metadata_is_read_past_the_graph(onnx_file: Path, tmp_path: Path) -> Non
     for count in (0, 1, 7, len(data) // 2, len(data) - 3):
         (tmp_path / "cut.onnx").write_bytes(data[:count])
         assert providers.metadata(tmp_path / "cut.onnx").keys() <= {"", *wanted}
-    (tmp_path / "noise.onnx").write_bytes(b"\x72\xff\xff\xff\xff\xff\xff\x7f" + bytes(range(256)))
-    providers.metadata(tmp_path / "noise.onnx")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x72\xff\xff\xff\xff\xff\xff\x7f" + bytes(range(256)),
+        b"\x0a" + b"\xff" * 9 + b"\x01",  # 2^64 - 1 bytes
+        b"\x3a" + b"\xff" * 12 + b"\x01",  # a number of more than 64 bits
+        b"\x08",
+        b"\x09\x00",
+        b"\x0f",
+        b"\xff" * 3_000_000,
+    ],
+)
+def test_damaged_metadata_is_none(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "noise.onnx").write_bytes(data)
+    start = time.process_time()
+    assert providers.metadata(tmp_path / "noise.onnx") == {}
+    assert time.process_time() - start < 1
 
 
 def test_missing_libraries_are_told_in_the_error_alone(capfd: pytest.CaptureFixture[str]) -> None:
