@@ -92,12 +92,17 @@ def _rows(
 
 
 def _sizes(candidates: Sequence[Candidate]) -> Iterator[int]:
-    """Of the batches, in turn, so that every size is seen and no clip is computed twice."""
-    sizes = {1}
+    """Of the batches, in turn, so that every size is seen and no clip is computed twice.
+
+    On a GPU three of a size follow each other: the second is recorded as a CUDA graph, and the third only launches it.
+    """
+    sizes, times = {1}, 1
     for candidate in candidates:
         _, usual, most = candidate.contract.batch or (1, ON_GPU, ON_GPU)
-        sizes |= {usual, most} if candidate.recogniser.backend.device.gpu else {usual}
-    return cycle(sorted(sizes))
+        gpu = candidate.recogniser.backend.device.gpu
+        sizes |= {usual, most} if gpu else {usual}
+        times = 3 if gpu else times
+    return cycle([size for size in sorted(sizes) for _ in range(times)])
 
 
 def _clips(

@@ -73,14 +73,18 @@ class Comparison:
     facts: dict[str, Any] = field(default_factory=dict)
     """Which clips these are."""
     not_run: dict[str, str] = field(default_factory=dict)
-    """Files that could not be run here, and why."""
+    """Files for which something is missing here, and why."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Files that are damaged or not for this machine, and why."""
     unread: dict[str, str] = field(default_factory=dict)
     """Clips that could not be read, and why; the numbers are without them."""
 
     @property
     def passed(self) -> bool | None:
         """Whether everything is within its tolerance; None if it is, but something was only simulated."""
-        if self.unread or any(map(self.reading_faults, self.readings)) or any(map(self.faults, self.forms)):
+        if self.unread or self.unusable:
+            return False
+        if any(map(self.reading_faults, self.readings)) or any(map(self.faults, self.forms)):
             return False
         return None if any(form.simulated for form in self.forms) else True
 
@@ -141,6 +145,7 @@ class Comparison:
             "reference": {**self.reference.facts, "scores": self.score(self.reference.logits)},
             "forms": [self._told(form) for form in self.forms],
             "not_run": self.not_run,
+            "unusable": self.unusable,
             "unread": self.unread,
             "served": self._told_reading(self.served),
             "file_vs_store": self._told_reading(self.stored),
@@ -221,9 +226,10 @@ def check(comparison: Comparison) -> None:
     """Pass, or say what differs.
 
     Raises:
-        ParityError: a form or a reading is beyond its tolerance, or a clip could not be read.
+        ParityError: a form or a reading is beyond its tolerance, or a file or a clip could not be used.
     """
     told = [*_forms(comparison), *_readings(comparison)]
+    told += [f"{name} cannot be used: {reason}" for name, reason in comparison.unusable.items()]
     if comparison.unread:
         name, reason = next(iter(comparison.unread.items()))
         told.append(f"{len(comparison.unread)} clips cannot be read; the first is {name}: {reason}")

@@ -1,15 +1,16 @@
 """The exported forms of a model that a comparison is about: where they lie, and which of them run here."""
 
 import re
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmadfer.contract import Contract
-from mmadfer.errors import ConfigError, MmadferError, WeightsError
+from mmadfer.errors import ConfigError, MissingDependencyError, WeightsError
 from mmadfer.export import external, graphs
 from mmadfer.export.precision import widened
 from mmadfer.files import sha256
@@ -78,7 +79,7 @@ def parse(backends: str | None) -> list[str] | None:
 def choose(
     path: Path, models: Sequence[Path], backends: list[str] | None, contract: Contract
 ) -> tuple[list[Path], dict[str, str]]:
-    """The files to compare, and of what lies beside the run, which are left out, and why.
+    """The files to compare, and of what lies beside the run, which cannot be used, and why.
 
     Args:
         path: of the reference.
@@ -92,14 +93,14 @@ def choose(
     """
     if models:
         _check_asked(models, backends)
-        found, skipped = list(models), dict[str, str]()
+        found, unusable = list(models), dict[str, str]()
     else:
-        found, skipped = _of_fold(_beside(path), contract)
-        found = [file for file in found if backends is None or _backend(file) in backends]
+        beside = [file for file in _beside(path) if backends is None or _backend(file) in backends]
+        found, unusable = _of_fold(beside, contract)
     missing = [name for name in backends or () if name not in map(_backend, found)]
     if missing or not found:
-        raise WeightsError(_nothing(path, missing, skipped))
-    return found, skipped
+        raise WeightsError(_nothing(path, missing, unusable))
+    return found, unusable
 
 
 def _check_asked(models: Sequence[Path], backends: list[str] | None) -> None:
@@ -114,6 +115,14 @@ def _backend(path: Path) -> str:
     return SUFFIXES[path.suffix.lower()]
 
 
+def proving(run: Path | str, model: Path, fold: int | None, data: Path | str | None) -> str:
+    """The command that proves a model where it runs; without `data` on the store that the run names."""
+    words = ["mmadfer", "export", "parity", str(run), "--model", str(model)]
+    words += ["--fold", str(fold)] if fold is not None else []
+    words += ["--data", str(data)] if data is not None else []
+    return shlex.join(words)
+
+
 def folder(path: Path) -> Path:
     """Where the exported files of a run lie, or of the run of a fold directory."""
     return (path.parent if re.fullmatch(r"fold-\d+", path.name) else path) / "export"
@@ -125,32 +134,41 @@ def _beside(path: Path) -> list[Path]:
 
 
 def _of_fold(files: Sequence[Path], contract: Contract) -> tuple[list[Path], dict[str, str]]:
-    found, skipped = list[Path](), dict[str, str]()
+    found, unusable = list[Path](), dict[str, str]()
     for file in files:
         try:
             fold = _contract(file).fold
         except WeightsError as error:
-            skipped[file.name] = str(error)
+            unusable[file.name] = str(error)
         else:
             found += [file] if fold == contract.fold else []
-    return found, skipped
+    return found, unusable
 
 
 def _contract(path: Path) -> Contract:
     return graphs.read_contract(path) if _backend(path) == "onnxruntime" else read_sidecar(path).contract
 
 
-def _nothing(path: Path, missing: list[str], skipped: dict[str, str]) -> str:
+def _nothing(path: Path, missing: list[str], unusable: dict[str, str]) -> str:
     what = " and ".join(missing) or "any backend"
     commands = ", ".join(f"`{WRITERS[name]}`" for name in missing or WRITERS)
-    reasons = "".join(f"\n  {name}: {reason}" for name, reason in skipped.items())
+    reasons = "".join(f"\n  {name}: {reason}" for name, reason in unusable.items())
     return (
         f"there is no exported model of this fold for {what} in {folder(path)}: name files with --model, or write some "
         f"there ({commands}){reasons}"
     )
 
 
-def load(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[list[Candidate], dict[str, str]]:
+class Left(NamedTuple):
+    """Files that are left out, by name, and why."""
+
+    not_run: dict[str, str]
+    """What runs them is missing here."""
+    unusable: dict[str, str]
+    """They are damaged, or not for this machine."""
+
+
+def load(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[list[Candidate], Left]:
     """The forms that run here, and why others do not.
 
     Args:
@@ -161,18 +179,19 @@ def load(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[li
     Raises:
         MmadferError: one that is needed does not run, or none of all does.
     """
-    found, skipped = list[Candidate](), dict[str, str]()
+    found, left = list[Candidate](), Left({}, {})
     for file in files:
         try:
             found.append(_load(file, device))
-        except MmadferError as error:
+        except (MissingDependencyError, WeightsError) as error:
             if file in needed:
                 raise
+            skipped = left.unusable if isinstance(error, WeightsError) else left.not_run
             skipped[file.name] = str(error)
     if not found:
-        reasons = "".join(f"\n  {name}: {reason}" for name, reason in skipped.items())
+        reasons = "".join(f"\n  {name}: {reason}" for name, reason in (left.not_run | left.unusable).items())
         raise WeightsError(f"none of the exported models runs here:{reasons}")
-    return found, skipped
+    return found, left
 
 
 def _load(path: Path, device: str) -> Candidate:

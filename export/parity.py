@@ -90,7 +90,8 @@ def export(
         _write(comparison, report)
     print(f"model   {out}\nparity  {report}, {report.with_suffix('.svg')}")
     if not comparison.passed:
-        print(f"not proven: {out.name} did not run here. Where it runs: mmadfer export parity {path} --model {out}")
+        again = forms.proving(path, out, reference.contract.fold, data)
+        print(f"not proven: {out.name} did not run here. Where it runs: {again}")
     return out
 
 
@@ -145,11 +146,10 @@ def parity(
     named, asked = forms.parse(backends), [Path(model) for model in models]
     data = own_store(path) if data is None else data
     reference = Recogniser(path, "torch", fold, parse(device).torch)
-    files, unread = forms.choose(Path(path), asked, named, reference.contract)
-    candidates, failed = forms.load(files, device, files if named else asked)
+    files, unusable = forms.choose(Path(path), asked, named, reference.contract)
+    candidates, left = forms.load(files, device, files if named else asked)
     comparison = _parity(reference, candidates, data, fold, clips)
-    comparison.not_run.update(unread | failed)
-    return comparison
+    return replace(comparison, not_run=left.not_run, unusable=unusable | left.unusable)
 
 
 def _parity(
@@ -171,7 +171,7 @@ def main(path: Path, out: Path | None, **options: Any) -> None:
     """`parity`, with its report as `out` (.json) and beside it the picture, also where it fails.
 
     Raises:
-        ParityError: a form is beyond its tolerance.
+        ParityError: as `check`.
         MmadferError: as `parity`.
     """
     picture.ready()

@@ -29,7 +29,8 @@ def _warnings(report: dict[str, Any]) -> Iterable[str]:
     for form in report["forms"]:
         if form["note"]:
             yield f"{form['name']}: {form['note']}"
-    for what, said in (("not_run", "was not run"), ("unread", "could not be read")):
+    told = {"not_run": "was not run", "unusable": "cannot be used", "unread": "could not be read"}
+    for what, said in told.items():
         for name, reason in report[what].items():
             yield f"{name} {said}: {reason}"
     yield from report["remarks"]

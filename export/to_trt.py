@@ -6,7 +6,6 @@ and what the engine was built from, by and for; without it the engine is of no u
 """
 
 import hashlib
-import shlex
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from mmadfer.contract import BATCH, Batch, Contract, check_batch
 from mmadfer.errors import ConfigError
 from mmadfer.export import external
 from mmadfer.export.builder import Options, Shapes, build
+from mmadfer.export.forms import proving
 from mmadfer.export.graphs import read_contract
 from mmadfer.files import atomic, check_place, sha256
 from mmadfer.runtime import engines, ports
@@ -59,7 +59,9 @@ def to_engine(
     flavour: str | None = None,
     device: str | None = None,
 ) -> Path:
-    """Build an engine and its sidecar; both are replaced, or left as they were.
+    """Build an engine, put it in place, then its sidecar; both are left as they were where it cannot be built.
+
+    What is stopped between the two is no engine to use: its hash is not the one in the sidecar, which is looked at.
 
     Args:
         source: an ONNX file that mmadfer wrote, or what `to_onnx` takes: run, checkpoint, .safetensors, published .pth.
@@ -217,14 +219,16 @@ def export(source: Path, out: Path, **options: Any) -> Path:
     print(
         f"engine   {written}: {written.stat().st_size / 2**20:.1f} MiB, {sidecar.precision}, {sidecar.seconds} s, "
         f"{engines.FLAVOURS[sidecar.flavour].name} {sidecar.version}, {sidecar.gpu or engines.PORTABLE}\n"
-        f"sidecar  {sidecar_path(written)}\nnot proven yet (mmadfer export parity {_run(source)} --model "
-        f"{shlex.quote(str(written))})"
+        f"sidecar  {sidecar_path(written)}\nnot proven yet ({_proving(source, written, sidecar, options.get('data'))})"
     )
     return written
 
 
-def _run(source: Path) -> str:
-    return shlex.quote(str(source)) if source.is_dir() else "RUN"
+def _proving(source: Path, engine: Path, sidecar: Sidecar, data: Path | None) -> str:
+    if source.suffix.lower() == ".onnx":
+        return proving("RUN", engine, sidecar.contract.fold, data)
+    store = data or (None if source.is_dir() else "STORE")  # a run names its own
+    return proving(source, engine, sidecar.contract.fold, store)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,11 @@ class CudaError(MmadferError):
     """CUDA or TensorRT refused something; `reason` has the name for why, such as `cudaErrorMemoryAllocation`."""
 
     def __init__(self, code: str, words: str) -> None:
+        super().__init__(code, words)  # what it is made of again in another process
         self.reason = f"{words} ({code})"
-        super().__init__(f"the GPU failed: {self.reason}. Look at it with `nvidia-smi`, and start the program anew")
+
+    def __str__(self) -> str:
+        return f"the GPU failed: {self.reason}. Look at it with `nvidia-smi`, and start the program anew"
 
 
 def bindings() -> Any:

@@ -131,12 +131,12 @@ def rebuild(
         engine: its path.
         sidecar: of the engine.
         batch: another range of clips at once.
-        device: the GPU, if it is not the first.
+        device: the GPU, if it is not the first; TensorRT-RTX builds without one.
     """
     source = _place(engine, sidecar.source) if sidecar.source else "MODEL"
     words = ["--out", _place(engine, engine.name), "--batch", *map(str, batch or sidecar.batch)]
     words += ["--flavour", sidecar.flavour, *_options(engine, sidecar)]
-    words += ["--device", str(device)] if device is not None and device.index else []
+    words += ["--device", str(device)] if device is not None and device.index and sidecar.flavour != "rtx" else []
     command = shlex.join(["mmadfer", "export", "engine", source, *words])
     return command if os.path.exists(source) else f"{command} (where {source} lies: it is not here)"
 

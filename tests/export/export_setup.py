@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
+from needs import needed
 
 from mmadfer import contract as contracts
 from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
@@ -44,6 +44,7 @@ def clips(batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def perturbed(source: Path, target: Path, change: float = 1e-3) -> Path:
     """The same graph and contract, with the classifier's bias moved."""
+    onnx = needed("onnx")
     model = onnx.load(source)
     (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "classifier.bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(change), bias.name))
@@ -53,6 +54,7 @@ def perturbed(source: Path, target: Path, change: float = 1e-3) -> Path:
 
 def relabelled(source: Path, target: Path, **update: Any) -> Path:
     """The same graph with another contract."""
+    onnx = needed("onnx")
     model = onnx.load(source)
     entry = next(entry for entry in model.metadata_props if entry.key == contracts.KEY)
     entry.value = contracts.loads(entry.value).model_copy(update=update).dumps()

@@ -1,6 +1,7 @@
 """Work in a copy of the process: what becomes of it, and that nothing is left of it."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmadfer.runtime import cuda
 from mmadfer.runtime.apart import apart
 
 HERE = os.getpid()
@@ -100,3 +102,10 @@ def test_a_copy_that_cannot_be_made_leaves_no_pipe(monkeypatch: pytest.MonkeyPat
     with pytest.raises(BlockingIOError):
         apart(bytes, 60)
     assert open_files() == before
+
+
+def test_a_failure_of_the_gpu_comes_back_from_another_process() -> None:
+    one = cuda.CudaError("cudaErrorIllegalAddress", "an illegal address")
+    other = pickle.loads(pickle.dumps(one))
+    assert (str(other), other.reason) == (str(one), one.reason)
+    assert str(one).startswith("the GPU failed: an illegal address (cudaErrorIllegalAddress). Look")

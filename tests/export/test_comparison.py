@@ -119,13 +119,15 @@ def test_differences_are_over_all_logits() -> None:
     ("clips", "frames", "sound", "flips", "fault"),
     [
         (100, 0.9, 0.009, 2, ""),
-        (100, 1.1, 0, 0, "frames differ in 3 of 100 clips, by up to 1.1 (at most 1 is accepted)"),
+        (100, 1.1, 0, 0, "frames differ in 3 of 100 clips, by up to 1.1 (at most 1 is accepted, and more in 2 clips)"),
         (100, 0, 0.02, 0, "filter banks differ in 3 of 100 clips, by up to 0.02"),
         (100, NAN, 0, 0, "frames differ in 3 of 100 clips"),
         (100, 0, 0, 3, "3 of 100 clips get another label, at most 2 may"),
-        (4, 0, 0, 1, ""),
-        (4, 0, 0, 2, "2 of 4 clips get another label"),
-        (1, 0, 0, 1, "1 of 1 clips get another label"),
+        (50, 0, 0, 1, ""),
+        (49, 0, 0, 1, "1 of 49 clips get another label, at most 0 may"),
+        (7, 0.6, 0, 0, ""),
+        (5, 0.6, 0, 0, "frames differ by 0.6 in the median clip (at most 0.05 is accepted)"),
+        (5, 0, 0.0099, 0, "filter banks differ by 0.0099 in the median clip (at most 0.0001 is accepted)"),
     ],
 )
 def test_a_reading_has_a_bound(clips: int, frames: float, sound: float, flips: int, fault: str) -> None:
@@ -150,6 +152,16 @@ def test_forms_are_held_against_pytorch_on_the_same_arrays(which: tuple[int, ...
     assert told.faults(told.forms[0]) == []
     expected = [f"against PyTorch on its own arrays, {fault} is accepted" for fault in faults]
     assert told.faults(told.forms[1]) == expected
+
+
+def test_one_clip_that_is_read_wrongly_is_found() -> None:
+    """A black one, or one with red and blue exchanged."""
+    one = right(40).astype(np.float32)
+    off = np.zeros((2, 40))
+    off[0, 7] = 9.0
+    told = replace(compared(one, ("fp32", one)), served=Reading("torch, as served", one, *off))
+    with pytest.raises(ParityError, match=r"frames differ in 1 of 40 clips, .*; the worst is clip 'clip-7'"):
+        check(told)
 
 
 def test_a_simulated_form_does_not_pass() -> None:

@@ -15,7 +15,7 @@ from mmadfer.cli import app, run
 from mmadfer.data.agreement import check_store
 from mmadfer.data.clip import ClipData
 from mmadfer.data.store import Store, write
-from mmadfer.errors import ConfigError, DataError, ParityError, WeightsError
+from mmadfer.errors import ConfigError, DataError, MissingDependencyError, ParityError, WeightsError
 from mmadfer.export import forms, reading
 from mmadfer.export import parity as module
 from mmadfer.export.parity import export, parity
@@ -118,10 +118,11 @@ def test_what_lies_beside_a_run_is_chosen_by_fold_and_backend(exports: Path, tmp
     relabelled(exports / "fp32.onnx", folder / "fold-2.onnx", fold=2)
     (folder / "broken.onnx").write_bytes(b"nothing")
     (folder / "fold-1.engine").write_bytes(b"nothing")
-    found, skipped = forms.choose(tmp_path / "run", [], None, CONTRACT)
+    found, unusable = forms.choose(tmp_path / "run", [], None, CONTRACT)
     assert [file.name for file in found] == ["fold-1.onnx"]
-    assert list(skipped) == ["broken.onnx", "fold-1.engine"]
-    assert forms.choose(tmp_path / "run" / "fold-1", [], ["onnxruntime"], CONTRACT)[0] == found
+    assert list(unusable) == ["broken.onnx", "fold-1.engine"]
+    found_of_one, unusable = forms.choose(tmp_path / "run" / "fold-1", [], ["onnxruntime"], CONTRACT)
+    assert (found_of_one, list(unusable)) == (found, ["broken.onnx"])
     with pytest.raises(WeightsError, match=r"for tensorrt in .*export engine`\)\n.*\n  fold-1\.engine: .* beside it"):
         forms.choose(tmp_path / "run", [], ["onnxruntime", "tensorrt"], CONTRACT)
 
@@ -129,13 +130,56 @@ def test_what_lies_beside_a_run_is_chosen_by_fold_and_backend(exports: Path, tmp
 def test_files_that_do_not_run_are_told_unless_they_were_asked_for(onnx_file: Path, tmp_path: Path) -> None:
     engine = tmp_path / "model.engine"
     engine.write_bytes(b"nothing")
-    candidates, failed = forms.load([onnx_file, engine], "cpu", [onnx_file])
+    candidates, left = forms.load([onnx_file, engine], "cpu", [onnx_file])
     assert [candidate.path for candidate in candidates] == [onnx_file]
-    assert "model.engine.json" in failed["model.engine"]
+    assert "model.engine.json" in left.unusable["model.engine"]
+    assert not left.not_run
     with pytest.raises(WeightsError, match=r"model\.engine\.json"):
         forms.load([onnx_file, engine], "cpu", [engine])
     with pytest.raises(WeightsError, match=r"none of the exported models runs here:\n  model\.engine"):
         forms.load([engine], "cpu", [])
+
+
+@pytest.mark.parametrize("backends", [[], ["--backends", "ort"]])
+def test_a_damaged_file_beside_a_run_is_no_pass(
+    checkpoint: Path,
+    onnx_file: Path,
+    store: Path,
+    backends: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(forms, "folder", lambda path: tmp_path)  # as if the checkpoint were a run
+    whole = onnx_file.read_bytes()
+    (tmp_path / "whole.onnx").write_bytes(whole)
+    (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    arguments = [str(checkpoint), "--data", str(store), "--clips", "1", *backends]
+    assert run(app, ["export", "parity", *arguments]) == 2
+    assert "cut.onnx cannot be used: " in capsys.readouterr().err
+    report = json.loads((tmp_path / "parity.json").read_text())
+    assert (report["passed"], report["not_run"], list(report["unusable"])) == (False, {}, ["cut.onnx"])
+
+
+def test_what_runs_a_file_may_be_missing(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not run, and no fault of the file."""
+
+    def missing(path: Path, device: str) -> forms.Candidate:
+        if path != onnx_file:
+            raise MissingDependencyError("no GPU")
+        return load(path, device)
+
+    load = forms._load
+    monkeypatch.setattr(forms, "_load", missing)
+    _, left = forms.load([onnx_file, tmp_path / "model.engine"], "cpu", [])
+    assert left == ({"model.engine": "no GPU"}, {})
+
+
+def test_the_command_that_proves_can_be_typed_in() -> None:
+    assert forms.proving("my run", Path("a.onnx"), 2, "b.store") == (
+        "mmadfer export parity 'my run' --model a.onnx --fold 2 --data b.store"
+    )
+    assert forms.proving("run", Path("a.onnx"), None, None) == "mmadfer export parity run --model a.onnx"
 
 
 @pytest.mark.parametrize(

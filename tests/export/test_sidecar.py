@@ -45,12 +45,12 @@ def test_the_command_that_builds_anew_is_right_from_anywhere(
     engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"--fold": 2, "--data": "../toy.store", "--tf32": True}
-    sidecar = change(engine, source="../run", options=options, version_compatible=True)
+    sidecar = change(engine, source="../run", options=options, version_compatible=True, flavour="tensorrt")
     (tmp_path.parent / "run").mkdir(exist_ok=True)
-    whole = f"{tmp_path.parent}/run --out {engine} --batch 2 2 4 --flavour rtx --fold 2 --data {tmp_path.parent}/"
+    whole = f"{tmp_path.parent}/run --out {engine} --batch 2 2 4 --flavour tensorrt --fold 2 --data {tmp_path.parent}/"
     assert engines.rebuild(engine, sidecar) == f"mmadfer export engine {whole}toy.store --tf32 --version-compatible"
     monkeypatch.chdir(tmp_path)
-    part = "../run --out loaded.engine --batch 1 1 1 --flavour rtx --fold 2 --data ../toy.store"
+    part = "../run --out loaded.engine --batch 1 1 1 --flavour tensorrt --fold 2 --data ../toy.store"
     found = engines.rebuild(Path("loaded.engine"), sidecar, (1, 1, 1), Device("cuda", 1))
     assert found == f"mmadfer export engine {part} --tf32 --version-compatible --device cuda:1"
     (tmp_path.parent / "run").rmdir()
@@ -111,9 +111,14 @@ def test_only_an_onnx_file_beside_it_is_looked_at(engine: Path, tmp_path: Path) 
 
 
 def test_on_another_gpu_of_the_machine_the_command_names_it(engine: Path) -> None:
-    sidecar = change(engine, gpu=H200)
-    with pytest.raises(WeightsError, match=r"--flavour rtx --device cuda:1$"):
+    sidecar = change(engine, gpu=H200, flavour="tensorrt")
+    with pytest.raises(WeightsError, match=r"--flavour tensorrt --device cuda:1$"):
         engines.check_gpu(engine, sidecar, A100, Device("cuda", 1))
+
+
+def test_rtx_builds_without_a_gpu_and_refuses_one(engine: Path) -> None:
+    """Its engine may be too large for the second GPU, too."""
+    assert engines.rebuild(engine, read_sidecar(engine), (1, 1, 1), Device("cuda", 1)).endswith("--flavour rtx")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """What only an NVIDIA GPU can show: `pytest tests/gpu`. Without one, each test is skipped, with the reason.
 
-The model is the tiny one of the export tests, on the GPU in every form that this machine has the packages for.
+The model is the tiny one of the export tests, on the GPU in every form that this machine has the packages for. What
+lacks a package is skipped, too; MMADFER_NEED=1 makes that a failure.
 """
 
-import ctypes
 import sys
 from collections.abc import Iterator
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,13 @@ sys.path.append(str(Path(__file__).parents[1] / "data"))  # what these make for 
 sys.path.append(str(Path(__file__).parents[1] / "export"))
 sys.path.append(str(Path(__file__).parents[1] / "train"))
 
+import gpu_setup
 from export_setup import CONTRACT, awake
 from gpu_setup import BATCH, Hog, built, needs_flavour, needs_provider
 from make_media import moving_face, tone, write_video
+from needs import missing
 
+from mmadfer.errors import MissingDependencyError
 from mmadfer.export.to_onnx import to_onnx
 from mmadfer.model.build import save_weights
 from mmadfer.runtime import Recogniser, engines
@@ -28,28 +31,33 @@ HERE = Path(__file__).parent
 FORMS = ("torch", "onnxruntime cuda", "onnxruntime tensorrt", *engines.FLAVOURS)
 
 
-@cache
-def why_not() -> str:
-    """What is missing here, by the driver's own word."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "needs an NVIDIA GPU; here is no driver for one (libcuda.so.1)"
-    count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return "needs an NVIDIA GPU; the driver shows none"
-    return ""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.gpu)
 
 
-def pytest_runtest_setup() -> None:
-    if missing := why_not():
-        pytest.skip(missing)  # here, not by a mark, so that the summary has one line for all
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the product says to be missing, a test cannot be blamed for."""
+    try:
+        yield
+    except MissingDependencyError as error:
+        missing(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    if reason := gpu_setup.why_not():
+        pytest.skip(reason)  # here, not by a mark, so that the summary has one line for all
+    with _told():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    with _told():
+        yield
 
 
 @pytest.fixture(scope="session")

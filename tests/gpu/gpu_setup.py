@@ -1,11 +1,13 @@
 """What the tests on a GPU share besides fixtures: engines built here, other clips, and memory that is taken away."""
 
+import ctypes
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import missing, needed
 
-from mmadfer.errors import MissingDependencyError
 from mmadfer.export.to_trt import to_engine
 from mmadfer.runtime import cuda, engines
 from mmadfer.runtime.cuda import CudaError
@@ -16,19 +18,32 @@ RTX = ((8, 0), (8, 6), (8, 9))
 """Compute capabilities that TensorRT-RTX knows, besides all from (12, 0) on."""
 
 
+@cache
+def why_not() -> str:
+    """Why there is no GPU here, by the driver's own word."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "needs an NVIDIA GPU; here is no driver for one (libcuda.so.1)"
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return "needs an NVIDIA GPU; the driver shows none"
+    return ""
+
+
 def needs_provider(device: str) -> None:
-    """Skip where ONNX Runtime cannot use the GPU."""
-    onnxruntime = pytest.importorskip("onnxruntime")
-    if PROVIDERS[device][0] not in onnxruntime.get_available_providers():
-        pytest.skip(f"ONNX Runtime has no {PROVIDERS[device][0]} here (extra gpu)")
+    """Skip where ONNX Runtime is built without it; one that only lacks its libraries says so when it is used."""
+    if PROVIDERS[device][0] not in needed("onnxruntime").get_available_providers():
+        missing(f"ONNX Runtime has no {PROVIDERS[device][0]} here (extra gpu)")
 
 
 def needs_flavour(name: str) -> None:
-    """Skip where this TensorRT is not installed, or does not know the GPU."""
-    try:
-        engines.flavour(name)
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
+    """Skip where this TensorRT does not know the GPU.
+
+    Raises:
+        MissingDependencyError: it is not installed, which is a skip, too (conftest.py).
+    """
+    engines.flavour(name)
     here = cuda.gpu()
     if name == "rtx" and here.capability not in RTX and here.capability < (12, 0):
         pytest.skip(f"TensorRT-RTX does not run on {here}")

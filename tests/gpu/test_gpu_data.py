@@ -12,6 +12,7 @@ import setting
 import tiny
 import torch
 from make_media import grey, moving_face, portrait
+from needs import missing
 from safetensors.torch import load_file
 
 from mmadfer.config import PrepareConfig
@@ -25,7 +26,7 @@ from mmadfer.data.store import Header, Store, write
 @pytest.fixture(autouse=True)
 def _torch_sees_it() -> None:
     if not torch.cuda.is_available():
-        pytest.skip("PyTorch finds no GPU here: another driver, or a build for CPUs")
+        missing("PyTorch finds no GPU here: another driver, or a build for CPUs")
 
 
 def test_the_same_faces_are_found() -> None:
