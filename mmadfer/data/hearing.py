@@ -78,7 +78,10 @@ def source_of(path: Source, sound: Path | None) -> Path:
             raise ClipError(f"{path} came without sound", "no sound")
         if path.is_dir():
             frames.images(path, math.inf)  # one that is empty, or may not be read, is told as such
-            raise ClipError(f"{path} is a folder of images, which has no sound: give it with --sound", "no sound")
+            raise ClipError(
+                f"{path} is a folder of images, which has no sound: name the file that has it (predict: --sound)",
+                "no sound",
+            )
         return path
     if not sound.exists():
         raise ClipError(f"{sound} does not exist", "no sound")

@@ -177,7 +177,10 @@ def test_missing_sound_is_left_out_or_silence_as_asked(tmp_path: Path) -> None:
 
 def test_frames_without_sound_say_how_to_give_it(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "frames", moving_face(2))
-    with pytest.raises(ClipError, match=r"frames is a folder of images, which has no sound: give it with --sound$"):
+    with pytest.raises(
+        ClipError,
+        match=r"frames is a folder of images, which has no sound: name the file that has it \(predict: --sound\)$",
+    ):
         read_clip(folder, SETTINGS.model_copy(update={"no_sound": "leave_out"}))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ClipError, match="empty holds no images"):
