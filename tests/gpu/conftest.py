@@ -46,7 +46,7 @@ def _told() -> Iterator[None]:
         missing(str(error))
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, trylast=True)  # inside of pytest's own, which tidy up at the end what they have set up
 def pytest_runtest_setup() -> Iterator[None]:
     if reason := gpu_setup.why_not():
         pytest.skip(reason)  # here, not by a mark, so that the summary has one line for all

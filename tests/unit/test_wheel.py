@@ -59,7 +59,7 @@ def called(*command: str | Path, cwd: Path, alone: bool = True) -> str:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with videos and a model that answers differently to each."""
     folder = tmp_path_factory.mktemp("work")
-    code = f"import sys; sys.path.insert(0, {str(TESTS / 'export')!r})\n{MODEL}"
+    code = f"import sys; sys.path[:0] = {[str(TESTS), str(TESTS / 'export')]!r}\n{MODEL}"
     called(sys.executable, "-c", code, folder, cwd=folder, alone=False)
     return folder
 
