@@ -252,6 +252,8 @@ class _Stream:
                 count = int.from_bytes(file.read(8), "little")
                 self.offsets[key] = file.tell()
                 file.seek(count * reader.item_sizes[key], io.SEEK_CUR)
+            if file.tell() > path.stat().st_size:  # also where only what nobody reads is cut off
+                raise EOFError("the file ends too early")
 
     @contextmanager
     def opened(self) -> Iterator[Fetch]:
