@@ -63,7 +63,7 @@ def test_the_command_that_builds_anew_is_right_from_anywhere(
     [
         ("source", "model\x1b[2J.onnx"),
         ("version", "1.0\n2.0"),
-        ("options", {"--timing-cache": "/root/.ssh/authorized_keys"}),
+        ("options", {"--timing-cache": "../.ssh/authorized_keys"}),
         ("options", {"--data": "a\rb"}),
         ("gpu", ["NVIDIA\u202eH200", [9, 0]]),
         ("capabilities", [[9]]),
