@@ -18,6 +18,8 @@ CONFIGS = Path(__file__).parent / "configs"
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Precision = Literal["reference", "fp32", "bf16", "fp16", "fp8"]
+"""Arithmetic of training; `mmadfer.model.arithmetic` says what each means."""
 
 
 class SoundConfig(Section):
@@ -169,9 +171,20 @@ class TrainConfig(Section):
     accumulate: Positive = 1
     """Micro-batches per optimizer step."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Learning rate of the first epoch; `lr_scaling` says for which batch."""
+    lr_scaling: Literal["none", "sqrt", "linear"] = "none"
+    """What `lr` becomes with another batch than the published 8: times (batch_size / 8) to the power of 0, 1/2 or 1.
+    The root is the rule for optimizers like Adam (Malladi et al. 2022, "On the SDEs and Scaling Rules for Adaptive
+    Gradient Algorithms"), the line the one for plain gradient descent (Goyal et al. 2017)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     seed: Annotated[int, Field(ge=0)] = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
+    compile: Literal["auto"] | bool = "auto"
+    """Whether torch.compile makes one program of each encoder layer with its fusion; `auto`: on a GPU that Triton
+    knows. On a CPU it needs a C++ compiler and takes half a minute before the first step."""
+    checkpoint_activations: bool = False
+    """Keep only what goes from layer to layer, and compute the rest again on the way back: for GPUs with little memory,
+    at the price of a second forward pass."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """DeepSpeed's ZeRO stage; 0 because the trainable weights take 30 MB."""
     save_every: Positive = 500

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmadfer.config import ModelConfig, PrepareConfig
+from mmadfer.config import ModelConfig, Precision, PrepareConfig
 from mmadfer.errors import ConfigError
 from mmadfer.section import Line, Section
 
@@ -44,7 +44,7 @@ class Contract(Section):
     """Finished epochs."""
     epochs: int | None = None
     """Epochs that training was to have."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     """Arithmetic of training and of `metrics`; that of an exported graph is `arithmetic`."""
     input: Literal["fbank", "waveform"] = "fbank"
     """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank."""
