@@ -1,0 +1,159 @@
+"""Products in 8-bit floating point through frozen linear layers, forward and backward.
+
+Every row of a matrix has its own scale, a power of two s with max |row| <= m * s, where m is the format's largest
+number: 448 for e4m3 (three bits of mantissa: activations and weights), 57344 for e5m2 (two bits: gradients, which range
+wider). The row is kept as round(row / s) in 8 bits, and a product of two matrices is
+
+    y[i, j] = bfloat16(float32(sum over k of a[i, k] * b[j, k]) * s_a[i] * s_b[j] + bias[j]).
+
+- Rows are tokens, so the numbers of a clip do not depend on the other clips of its batch.
+- Dividing by a power of two is exact, so every device, compiled or not, gets the same 8 bits for the same row: a
+  quotient that was rounded otherwise would now and then fall to the neighbouring number, which is 2^-3 away.
+- Scales are computed where the tensors are, from the exponent of the row's maximum, and nothing waits for them.
+- A row that holds an infinity or a NaN has an infinite scale, so all of its products are NaN or infinite, also where a
+  cast to 8 bits saturates (on GPUs, compiled) instead of giving NaN. A row of zeros stays zeros.
+
+On a GPU, `torch._scaled_mm` multiplies (compute capability 8.9, 9.x or 10.x as of PyTorch 2.11; it sums in float32,
+`use_fast_accum` being off). On a CPU the same is simulated: 8-bit numbers are exact in float32, and so are their
+products, so only the order of the sum differs; slow, for tests and for loss curves of small models.
+"""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from mmadfer.errors import ConfigError
+
+WEIGHT = ACTIVATION = torch.float8_e4m3fn
+GRADIENT = torch.float8_e5m2
+MULTIPLE = 16
+"""What a GPU wants both sizes of a layer to be a multiple of (`torch._scaled_mm`); rows are free."""
+SMALLEST = 2.0**-100
+"""A row's maximum is taken to be at least this, for the scale and its inverse to be normal float32 numbers."""
+
+
+def quantise(rows: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rows (M, K) of any floating type -> 8-bit numbers (M, K) and scales (M, 1) in float32: rows ~ numbers * scales.
+
+    The error of each number is at most 2^-4 (e4m3) or 2^-3 (e5m2) of it, or half the smallest subnormal times the scale
+    if that is more: 2^-10 and 2^-17, which is 2^-17 and 2^-31 of the row's maximum.
+    """
+    rows = rows.float()
+    largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST)
+    # The mask keeps the exponent alone: it rounds down to a power of two, infinity stays, and NaN becomes infinity.
+    doubled = largest * (2 / torch.finfo(kind).max)
+    scales = (doubled.view(torch.int32) & 0x7F800000).view(torch.float32)
+    return (rows / scales).to(kind).contiguous(), scales
+
+
+class Float8Linear(nn.Module):
+    """A frozen linear layer: (..., K) -> (..., N) in bfloat16, and back (..., N) -> (..., K) in the input's type.
+
+    There is no gradient for the weight, so autograd keeps no activation. The weight is there twice, once with a scale
+    for each output (forward sums over inputs), once with one for each input (backward sums over outputs): 2 bytes a
+    weight together. They are buffers that no state dict holds.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        """linear: frozen, in any floating type, on any device; its bias, if it has one, is rounded to bfloat16.
+
+        Raises:
+            ConfigError: a size that GPUs do not take.
+        """
+        super().__init__()
+        self.in_features = linear.in_features
+        if linear.in_features % MULTIPLE or linear.out_features % MULTIPLE:
+            raise ConfigError(
+                f"train.precision: fp8 does not fit a linear layer of {linear.in_features} inputs and "
+                f"{linear.out_features} outputs: both must be multiples of {MULTIPLE}. Change model.*.width and "
+                "mlp_ratio, or take train.precision: bf16"
+            )
+        weight = linear.weight.detach()
+        for name, matrix in (("forward", weight), ("backward", weight.t())):
+            numbers, scales = quantise(matrix, WEIGHT)
+            self.register_buffer(f"{name}_weight", numbers, persistent=False)
+            self.register_buffer(f"{name}_scales", scales.view(1, -1), persistent=False)
+        bias = None if linear.bias is None else linear.bias.detach().to(torch.bfloat16, copy=True)
+        self.register_buffer("bias", bias, persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., K) float -> (..., N) bfloat16, under autocast or not."""
+        buffers = (self.forward_weight, self.forward_scales, self.backward_weight, self.backward_scales, self.bias)
+        outputs: Tensor = _Product.apply(inputs.reshape(-1, self.in_features), *buffers)
+        return outputs.unflatten(0, inputs.shape[:-1])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the bytes: `half()` and the like convert floating types, those of 8 bits included, but no integers."""
+        return super()._apply(lambda tensor: fn(tensor.view(torch.uint8)).view(tensor.dtype), recurse)
+
+
+class _Product(torch.autograd.Function):
+    """Rows (M, K) -> (M, N); of the gradient (M, N) -> (M, K)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        weight: Tensor,
+        scales: Tensor,
+        backward_weight: Tensor,
+        backward_scales: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(backward_weight, backward_scales)
+        ctx.kind = rows.dtype
+        return _multiply(*quantise(rows, ACTIVATION), weight, scales, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        weight, scales = ctx.saved_tensors
+        found = _multiply(*quantise(gradients[0], GRADIENT), weight, scales, None)
+        return (found.to(ctx.kind), None, None, None, None, None)
+
+
+def _multiply(rows: Tensor, scales: Tensor, weight: Tensor, weight_scales: Tensor, bias: Tensor | None) -> Tensor:
+    """(M, K), (M, 1), (N, K), (1, N), (N) -> bfloat16 (M, N)."""
+    if rows.is_cuda:  # it wants the second matrix column after column, which the transposed one is
+        return torch._scaled_mm(rows, weight.t(), scales, weight_scales, bias=bias, out_dtype=torch.bfloat16)
+    with torch.autocast(rows.device.type, enabled=False):  # it would round the sum before it is scaled
+        outputs = rows.float() @ weight.float().t() * scales * weight_scales
+    return (outputs if bias is None else outputs + bias).to(torch.bfloat16)
+
+
+def replace(block: nn.Module) -> None:
+    """Put a `Float8Linear` in the place of each frozen linear layer in a block: of timm's, qkv, proj, fc1 and fc2.
+
+    Raises:
+        ConfigError: a size that GPUs do not take.
+    """
+    for parent in list(block.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Linear) and not any(p.requires_grad for p in child.parameters()):
+                setattr(parent, name, Float8Linear(child))
+
+
+def check(device: torch.device) -> None:
+    """That this device multiplies 8-bit numbers, by doing it once; a CPU always does, simulated.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try:
+        layer = Float8Linear(nn.Linear(MULTIPLE, MULTIPLE).requires_grad_(False)).to(device)
+        with torch.enable_grad():
+            layer(torch.ones(1, MULTIPLE, device=device, requires_grad=True)).sum().backward()
+    except (RuntimeError, ValueError, AssertionError) as error:  # ruled out, not built in, or no driver
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"train.precision: fp8 does not run on {_named(device)} ({reason}). It needs an NVIDIA GPU of compute "
+            "capability 8.9 (Ada), 9.0 (Hopper) or 10.0 (Blackwell): take one, or train.precision: bf16"
+        ) from error
+
+
+def _named(device: torch.device) -> str:
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return f"{device} here"
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"{torch.cuda.get_device_name(device)}, of compute capability {major}.{minor}"
