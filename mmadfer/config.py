@@ -199,6 +199,14 @@ class TrainConfig(Section):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         return self
 
+    @model_validator(mode="after")
+    def _speed_fits(self) -> "TrainConfig":
+        if self.compile is True and self.precision == "reference":
+            raise ValueError("compile is true, but precision reference is never compiled: take precision fp32")
+        if self.precision == "fp8" and self.zero_stage == 3:
+            raise ValueError("precision fp8 cannot be spread over ranks: take zero_stage 0, 1 or 2, or precision bf16")
+        return self
+
 
 class Config(Section):
     """A whole configuration."""

@@ -21,7 +21,7 @@ class Encoder(nn.Module):
         super().__init__()
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.grid = grid
-        self.rates = [model.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
+        self.rates = tuple(model.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth))
         self.patch = nn.Conv2d(channels, config.width, config.patch, stride=config.patch)
         self.cls = nn.Parameter(torch.zeros(1, 1, config.width))
         self.prompts = Prompts(model.prompts, model.progressive, config.width, config.depth)
@@ -44,27 +44,9 @@ class Encoder(nn.Module):
         tokens = torch.cat([self.cls.expand(patches.shape[0], -1, -1), patches], dim=1)
         return self.prompts.append(tokens) + self.positions
 
-    def block(self, index: int, tokens: Tensor, draws: Tensor | None = None) -> Tensor:
-        """Run one block: (n, L, D) -> (n, L, D).
-
-        draws (n, depth, 2) in [0, 1) decide which sequences skip its attention and its MLP (stochastic depth).
-        """
-        block: Block = self.blocks[index]
-        rate = self.rates[index]
-        attention, mlp = (None, None) if draws is None else draws[:, index].unbind(dim=1)
-        tokens = tokens + _thin(block.attn(block.norm1(tokens)), attention, rate)
-        return tokens + _thin(block.mlp(block.norm2(tokens)), mlp, rate)
-
     def summary(self, tokens: Tensor) -> Tensor:
-        """(n, L, D) -> the normalised CLS (n, D)."""
-        return self.norm(tokens[:, 0])
-
-
-def _thin(branch: Tensor, draws: Tensor | None, rate: float) -> Tensor:
-    """Drop the branch (n, L, D) where its draw is below the rate, and scale the others to the same expectation."""
-    if draws is None or rate == 0:
-        return branch
-    return branch * ((draws >= rate).to(branch.dtype) / (1 - rate))[:, None, None]
+        """(..., L, D) -> the normalised CLS (..., D)."""
+        return self.norm(tokens[..., 0, :])
 
 
 def vision_encoder(model: ModelConfig) -> Encoder:

@@ -4,6 +4,8 @@ Shapes: B clips, T frames, S image side, D encoder width, W temporal width, F x 
 (512 x 128 as published). Use `mmadfer.model.build.build` for a model with initial weights.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from mmadfer.config import ModelConfig
 from mmadfer.contract import Contract
 from mmadfer.model.encoder import audio_encoder, vision_encoder
 from mmadfer.model.fusion import Fusion
+from mmadfer.model.layer import kept, layer
 from mmadfer.model.temporal import Temporal
 
 
@@ -29,6 +32,8 @@ class MMADFER(nn.Module):
         self.joint = nn.Linear(config.vision.width, config.temporal.width)
         self.temporal = Temporal(config.temporal, config.frames)
         self.classifier = nn.Linear(config.temporal.width, classes)
+        self.layer: Callable[..., tuple[Tensor, Tensor]] = layer
+        """What runs each layer; `mmadfer.model.arithmetic` puts a compiled one here."""
 
     def forward(self, frames: Tensor, fbank: Tensor, drop_path: Tensor | None = None) -> Tensor:
         """Logits (B, classes) of clips.
@@ -47,15 +52,21 @@ class MMADFER(nn.Module):
         """The fused sequence (B, T, W) that enters the temporal transformer; arguments as in `forward`."""
         self._check(frames, fbank)
         steps = frames.shape[1]
-        vision, audio = self.vision.embed(self._unit(frames).flatten(0, 1)), self.audio.embed(fbank)
-        for index, fusion in enumerate(self.fusion):
-            vision = self.vision.block(index, vision, None if drop_path is None else drop_path[:, :steps].flatten(0, 1))
-            audio = self.audio.block(index, audio, None if drop_path is None else drop_path[:, steps])
-            vision, audio = fusion(vision.unflatten(0, (-1, steps)), audio)
-            vision = self.vision.prompts.progress(vision.flatten(0, 1), index)
+        vision = self.vision.embed(self._unit(frames).flatten(0, 1)).unflatten(0, (-1, steps))
+        audio = self.audio.embed(fbank)
+        keep_vision, keep_audio = self._kept(drop_path)
+        for index, parts in enumerate(zip(self.vision.blocks, self.audio.blocks, self.fusion, strict=True)):
+            vision, audio = self.layer(*parts, vision, audio, keep_vision[index], keep_audio[index])
+            vision = self.vision.prompts.progress(vision, index)
             audio = self.audio.prompts.progress(audio, index)
-        seen = self.vision.summary(vision).unflatten(0, (-1, steps))
-        return self.joint(seen + self.audio.summary(audio)[:, None])
+        return self.joint(self.vision.summary(vision) + self.audio.summary(audio)[:, None])
+
+    def _kept(self, drop_path: Tensor | None) -> tuple[Sequence[Tensor | None], Sequence[Tensor | None]]:
+        """What `layer` takes, layer by layer, for vision and for audio."""
+        if drop_path is None:
+            return [None] * len(self.fusion), [None] * len(self.fusion)
+        factors = kept(drop_path, self.vision.rates)
+        return factors[:, :-1].flatten(0, 1).unbind(1), factors[:, -1].unbind(1)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Parameters that learn, by their state-dict name."""

@@ -23,13 +23,13 @@ class Prompts(nn.Module):
         return torch.cat([tokens, self.initial.expand(tokens.shape[0], -1, -1)], dim=1)
 
     def progress(self, tokens: Tensor, block: int) -> Tensor:
-        """What follows block `block` (0-based): (n, L, D) with that block's share of prompts updated, if it has one.
+        """What follows block `block` (0-based): (..., L, D) with that block's share of prompts updated, if it has one.
 
         Those are blocks 0, depth/S, 2*depth/S, ...: "after 1st and 7th layers" (section 4.2).
         """
         if not self.share or block % self.period:
             return tokens
         step = block // self.period
-        first = tokens.shape[1] - self.count + step * self.share
-        last = first + self.share
-        return torch.cat([tokens[:, :first], tokens[:, first:last] + self.progressive[step], tokens[:, last:]], dim=1)
+        before = tokens.shape[-2] - self.count + step * self.share
+        start, share, end = tokens.split([before, self.share, self.count - (step + 1) * self.share], dim=-2)
+        return torch.cat([start, share + self.progressive[step], end], dim=-2)

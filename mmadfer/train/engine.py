@@ -5,38 +5,40 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.profiler import record_function
 
-from mmadfer.config import TrainConfig
+from mmadfer.config import Precision, TrainConfig
 from mmadfer.data.loader import Batch, preprocess
 from mmadfer.errors import TrainingError
+from mmadfer.model.arithmetic import apply, autocast, compiles, loss_scale
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.optional import need
 from mmadfer.train.disk import read_pickle, write_pickle
-from mmadfer.train.guards import GradientNorm, Outcome
+from mmadfer.train.guards import GradientNorm, Report
 from mmadfer.train.ranks import Ranks
+
+BATCH = 8
+"""Clips in a step of the published recipe."""
+POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Cosine to zero, stepped once an epoch (METHOD "Training, as published"); epoch from 0."""
-    return config.lr * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The arithmetic of a forward pass: `bf16` multiplies matrices in bfloat16, over float32 trainable weights."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    """Cosine to zero, stepped once an epoch (METHOD "Training, as published"), scaled to the batch; epoch from 0."""
+    scale = (config.batch_size / BATCH) ** POWERS[config.lr_scaling]
+    return scale * config.lr * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
 
 
 class Task(nn.Module):
     """The model with its loss, so that one forward pass of DeepSpeed's engine is all that it needs to know."""
 
-    def __init__(self, model: MMADFER, precision: str, device: torch.device) -> None:
+    def __init__(self, model: MMADFER, precision: Precision, device: torch.device) -> None:
         super().__init__()
         self.model, self._precision, self._device = model, precision, device
 
@@ -50,24 +52,35 @@ class Task(nn.Module):
 class Engine:
     """Moves the trainable weights of `model`; all ranks call the same methods in the same order.
 
+    At ZeRO stage 0 no step waits for the device, except with `precision: reference`: whether it is finite is decided
+    there, and the fused optimizer leaves the weights alone if not. DeepSpeed's ZeRO itself waits in every step.
+
     Args:
-        model: on the CPU in float32; it is moved to the rank's device, and for `bf16` its frozen matrices are rounded.
+        model: on the CPU in float32; it is moved to the rank's device, and its frozen part to `train.precision`.
         config: the recipe.
         ranks: this process and its peers.
     """
 
     def __init__(self, model: MMADFER, config: TrainConfig, ranks: Ranks) -> None:
         self.model, self.config, self.ranks = model, config, ranks
-        if config.precision == "bf16":
-            _round_frozen(model)
+        self.compiled = compiles(config, ranks.device)
+        self.lag = int(ranks.device.type == "cuda")
+        """Steps that may be under way when the report of one is read."""
+        apply(model, config.precision, ranks.device, self.compiled, config.checkpoint_activations)
         if ranks.device.type == "cuda":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
+            _deterministic()
         trainable = list(model.trainable().values())
+        self._scale = loss_scale(config.precision)
+        if self._scale != 1:
+            for parameter in trainable:
+                parameter.register_hook(lambda gradient: gradient / self._scale)
         self._norm = GradientNorm(trainable, ranks.device)
-        self._engine = _initialize(Task(model, config.precision, ranks.device), trainable, config, ranks)
+        fused = config.precision != "reference"
+        self._optimizer = torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+        self._skips = fused and config.zero_stage == 0
+        self._engine = _initialize(Task(model, config.precision, ranks.device), self._optimizer, config, ranks)
 
-    def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Outcome:
+    def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
         """One optimizer step over the micro-batches, skipped by all ranks if any rank's part is not finite."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
@@ -76,13 +89,21 @@ class Engine:
             if index:
                 self._engine.step()  # counts the micro-batch; the optimizer only moves after the last one
             losses.append(self._backward(batch))
-        loss = torch.stack(losses).mean().item()
-        outcome = Outcome.of(self.ranks.gather([loss, self._norm.take(), float(stop())]))
-        if outcome.finite:
+        asked = torch.full((), float(stop()), device=self.ranks.device)
+        rows = self.ranks.gather_tensor(torch.stack([torch.stack(losses).mean(), self._norm.take(), asked]))
+        with record_function("optimizer"):
+            self._move(rows)
+        return Report(rows)
+
+    def _move(self, rows: Tensor) -> None:
+        """Step or skip, by what the ranks (ranks, 3) say."""
+        if self._skips:
+            self._optimizer.found_inf = (~rows[:, :2].isfinite().all()).float()  # type: ignore[attr-defined]
+            self._engine.step()
+        elif Report(rows).read().finite:
             self._engine.step()
         else:
             self._skip()
-        return outcome
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
@@ -124,9 +145,12 @@ class Engine:
         self._engine.destroy()
 
     def _backward(self, batch: Batch) -> Tensor:
-        loss = self._engine(preprocess(batch), batch.fbank, batch.drop_path, batch.labels)
+        with record_function("forward"):
+            loss = self._engine(preprocess(batch), batch.fbank, batch.drop_path, batch.labels)
         # An infinite loss can have finite gradients; DeepSpeed judges by these alone.
-        self._engine.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
+        scale = torch.where(loss.detach().isfinite(), self._scale, torch.nan)
+        with record_function("backward"):
+            self._engine.backward(loss * scale)
         return loss.detach()
 
     def _skip(self) -> None:
@@ -142,15 +166,14 @@ class Engine:
             )
 
 
-def _round_frozen(model: MMADFER) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.requires_grad:
-            module.weight.data = module.weight.data.bfloat16()
+def _deterministic() -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it, and filling it takes time
 
 
-def _initialize(task: Task, trainable: list[nn.Parameter], config: TrainConfig, ranks: Ranks) -> Any:
+def _initialize(task: Task, optimizer: torch.optim.Optimizer, config: TrainConfig, ranks: Ranks) -> Any:
     deepspeed = _deepspeed(ranks.device)
-    optimizer = torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay)
     engine, *_ = deepspeed.initialize(model=task, optimizer=optimizer, config=_settings(config, ranks.world))
     engine.checkpoint_engine = _files()
     return engine

@@ -20,8 +20,8 @@ from mmadfer.data.loader import Batch, Loader, preprocess
 from mmadfer.data.store import Store
 from mmadfer.errors import WeightsError
 from mmadfer.files import write_text
+from mmadfer.model.arithmetic import apply, autocast
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.train.engine import autocast
 from mmadfer.train.ranks import Ranks
 
 Forward = Callable[[Batch], Tensor]
@@ -119,7 +119,7 @@ def run_test(
                 return None
         sets.append(torch.cat(rows))
     mine = sets[0] if clips == 1 else torch.stack(sets).softmax(-1).mean(0).log()
-    everyone = torch.stack(ranks.gather_tensor(mine), dim=1).flatten(0, 1)[: len(ids)]
+    everyone = ranks.gather_tensor(mine).transpose(0, 1).flatten(0, 1)[: len(ids)].cpu()
     truth = [loader.labels.index(loader.store.clips[clip].label) for clip in ids]
     return Predictions(list(ids), np.array(truth, np.int64), everyone.numpy(), loader.labels)
 
@@ -162,8 +162,8 @@ def evaluate_path(
         ),
         train=TrainConfig(precision=contract.precision),
     )
-    if torch.cuda.is_available():
-        model = model.cuda()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    apply(model.to(device), contract.precision, device)
     predictions = evaluate(model, store, config, contract.labels, store.fold(fold))
     if out is not None:
         predictions.write(out)

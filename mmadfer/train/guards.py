@@ -1,11 +1,13 @@
 """No loss or gradient that is not finite reaches the weights: all ranks look before the optimizer moves."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import register_multi_grad_hook
+from torch.nn.utils import get_total_norm
 
 from mmadfer.errors import TrainingError
 
@@ -14,22 +16,21 @@ LIMIT = 3
 
 
 class GradientNorm:
-    """Adds up the squares of this rank's own gradients while they are made, before ranks exchange them.
+    """Adds up the squares of this rank's own gradients once all are made, before ranks exchange them.
 
-    So the rank that a NaN comes from can be named, at any ZeRO stage, and without a second pass over the gradients.
+    So the rank that a NaN comes from can be named, at any ZeRO stage. Nothing here waits for the device.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], device: torch.device) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], device: torch.device) -> None:
         self._squares = torch.zeros((), dtype=torch.float32, device=device)
-        for parameter in parameters:
-            parameter.register_hook(self._add)
+        register_multi_grad_hook(parameters, self._add)
 
-    def _add(self, gradient: Tensor) -> None:
-        self._squares += gradient.detach().float().square().sum()
+    def _add(self, gradients: Sequence[Tensor | None]) -> None:
+        self._squares += get_total_norm([found for found in gradients if found is not None]).square()
 
-    def take(self) -> float:
-        """The norm since the last call; inf or NaN if any gradient was not finite, or too large to be squared."""
-        norm = math.sqrt(value) if (value := self._squares.item()) >= 0 else math.nan
+    def take(self) -> Tensor:
+        """The norm since the last call, (); inf or NaN if any gradient was not finite, or too large to be squared."""
+        norm = self._squares.sqrt()
         self._squares.zero_()
         return norm
 
@@ -75,6 +76,22 @@ class Outcome:
     def explain(self) -> str:
         """The ranks and their values."""
         return "; ".join(f"rank {k}: loss {self.losses[k]}, gradient norm {self.norms[k]}" for k in self.culprits)
+
+
+class Report:
+    """What all ranks say of a step, on its way from the device: the host need not wait for the step to be done."""
+
+    def __init__(self, rows: Tensor) -> None:
+        """Take (ranks, 3) of (loss, norm, stop)."""
+        self._rows = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=rows.is_cuda)
+        self._rows.copy_(rows, non_blocking=True)
+        self._copied = torch.cuda.current_stream(rows.device).record_event() if rows.is_cuda else None
+
+    def read(self) -> Outcome:
+        """Wait for it."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return Outcome.of(self._rows.tolist())
 
 
 class Strikes:

@@ -6,6 +6,7 @@ stopped or killed goes on to the same final weights, bit for bit on one machine.
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from mmadfer.train.alone import alone
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine, learning_rate
 from mmadfer.train.evaluate import Predictions, run_test
-from mmadfer.train.guards import Outcome, Strikes
+from mmadfer.train.guards import Outcome, Report, Strikes
 from mmadfer.train.log import Log, Pace, duration
 from mmadfer.train.ranks import Ranks, connected, together
 from mmadfer.train.signals import stop_on_signals
@@ -137,17 +138,30 @@ class Trainer:
         """The rest of the epoch's steps; False where the ranks were asked to stop, and have saved."""
         train, ranks = self.config.train, self.ranks
         ids = self._share(ranks.rank, self.at.step)
-        self.pace = Pace()
+        lr = learning_rate(train, self.at.epoch)
+        self.pace, waiting = Pace(), deque[Report]()
         with closing(cast(Generator[Batch], self.loader.train(self.at.epoch, ids))) as stream:
             while micro := list(islice(stream, train.accumulate)):
-                outcome = self.engine.step(micro, learning_rate(train, self.at.epoch), self.stop)
-                self._count(outcome)
-                if outcome.stop:
-                    self._save()
+                waiting.append(self.engine.step(micro, lr, self.stop))
+                done = self.at.step + len(waiting)
+                due = (self.at.total + len(waiting)) % train.save_every == 0 and done < self.steps
+                stopping = self._count_all(waiting, 0 if due or done == self.steps else self.engine.lag)
+                if stopping:
+                    self._count_all(waiting, 0)
+                if stopping or due:
+                    self.save()
+                if stopping:
                     return False
-                if self.at.total % train.save_every == 0 and self.at.step < self.steps:
-                    self._save()
         return True
+
+    def _count_all(self, waiting: deque[Report], left: int) -> bool:
+        """Count the steps that are done, but for the last few; whether any rank was asked to stop."""
+        stopping = False
+        while len(waiting) > left:
+            outcome = waiting.popleft().read()
+            self._count(outcome)
+            stopping |= outcome.stop
+        return stopping
 
     def _count(self, outcome: Outcome) -> None:
         at = self.at
@@ -182,10 +196,10 @@ class Trainer:
         ids = self.store.fold(self.fold)
         self.predictions = run_test(self.engine.logits, self.loader, ids, self.ranks, self.stop)
         if self.predictions is None:
-            self._save()
+            self.save()
             return False
         self._score(self.predictions.scores())
-        self._save()
+        self.save()
         return True
 
     def _score(self, scores: dict[str, float]) -> None:
@@ -203,7 +217,8 @@ class Trainer:
         percent = "  ".join(f"{name.upper()} {100 * value:.1f} %" for name, value in scores.items())
         self.log.say(f"{text}  loss {loss:.3f}  {percent}  {self._speed()}  left {left}")
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Publish a checkpoint of where training is now."""
         now = time.monotonic()
         self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
         self.checkpoints.save(self.engine, self.at, self._contract())

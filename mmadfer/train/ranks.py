@@ -43,16 +43,18 @@ class Ranks:
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         """The values of every rank, by rank; each rank gives as many, and all get the same answer."""
-        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
-        return [row.tolist() for row in self.gather_tensor(mine)]
-
-    def gather_tensor(self, mine: Tensor) -> list[Tensor]:
-        """The tensors of every rank, by rank, on the CPU; the same shape and dtype everywhere."""
         if self.world == 1:
-            return [mine.cpu()]
+            return [list(values)]
+        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return self.gather_tensor(mine).tolist()
+
+    def gather_tensor(self, mine: Tensor) -> Tensor:
+        """The tensors of every rank, by rank, on the device: (ranks, ...); the same shape and dtype everywhere."""
+        if self.world == 1:
+            return mine[None]
         everyone = [torch.empty_like(mine) for _ in range(self.world)]
         dist.all_gather(everyone, mine.contiguous())
-        return [tensor.cpu() for tensor in everyone]
+        return torch.stack(everyone)
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says so; all ranks must ask."""

@@ -5,7 +5,6 @@ published program computes in float64 from weights and inputs that anybody can d
 """
 
 import ctypes
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +14,9 @@ import torch
 from reference import batch, state_dict
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
 
 from mmadfer.config import ModelConfig
+from mmadfer.model.arithmetic import apply
 from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.published import our_name, published_name
 
@@ -77,11 +76,10 @@ def test_float32(case: Case) -> None:
 def test_float64(case: Case) -> None:
     """Logits, loss, temporal input and the norm of every gradient.
 
-    Clip by clip, and recomputing blocks on the way back: both bound the memory (3 GB), and change rounding at most.
+    Clip by clip, and recomputing layers on the way back: both bound the memory (3 GB), and change rounding at most.
     """
     model = case.model.double()
-    for owner, method in ((model.vision, "block"), (model.audio, "block"), *((f, "forward") for f in model.fusion)):
-        setattr(owner, method, partial(checkpoint, getattr(owner, method), use_reentrant=False))
+    apply(model, "reference", torch.device("cpu"), recomputed=True)
     total = torch.zeros((), dtype=torch.float64)
     for index, label in enumerate(case.labels):
         sequence = model.encode(case.frames[index : index + 1], case.fbank[index : index + 1])

@@ -1,10 +1,11 @@
 """The network: sizes, what learns, initial weights, stochastic depth, inputs."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from model_setup import ENCODER, TINY, clips, open_gates
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mmadfer.config import Config, EncoderConfig, ModelConfig
@@ -12,6 +13,7 @@ from mmadfer.errors import ConfigError
 from mmadfer.model.build import build, encoder_hash, weights_hash
 from mmadfer.model.encoder import Encoder, vision_encoder
 from mmadfer.model.init import sincos
+from mmadfer.model.layer import kept, through
 from mmadfer.model.mma_dfer import MMADFER, empty
 
 
@@ -114,8 +116,8 @@ def _patterns(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, T
 def _summary(encoder: Encoder, images: Tensor) -> Tensor:
     with torch.no_grad():
         tokens = encoder.embed(images)
-        for index in range(ENCODER.depth):
-            tokens = encoder.block(index, tokens)
+        for block in encoder.blocks:
+            tokens = through(cast(Block, block), tokens, None)
         return encoder.summary(tokens)
 
 
@@ -211,7 +213,7 @@ def test_stochastic_depth_keeps_the_expectation(deep: MMADFER) -> None:
     with torch.no_grad():
         block: Any = deep.vision.blocks[3]
         whole = block.attn(block.norm1(tokens))
-        thinned = deep.vision.block(3, tokens.expand(4000, -1, -1), uniform) - tokens
+        thinned = through(block, tokens.expand(4000, -1, -1), kept(uniform, deep.vision.rates)[:, 3]) - tokens
     dropped = (thinned.abs().amax((1, 2)) < 1e-6).float().mean()
     assert float(dropped) == pytest.approx(0.5, abs=0.03)
     torch.testing.assert_close(thinned.mean(0), whole[0], rtol=0.07, atol=1e-3)
