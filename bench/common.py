@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mmadfer.origin import processor
+
 PACKAGES = (
     "mmadfer", "torch", "av", "pillow", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13",
     "nvidia-dali-cuda130",
@@ -26,17 +28,8 @@ def machine() -> str:
     found = {name: found for name in PACKAGES if (found := _version(name))}
     versions = ", ".join(f"{name} {number}" for name, number in found.items())
     cores = f"{len(os.sched_getaffinity(0))} cores (load {os.getloadavg()[0]:.1f} before)"
-    parts = [date.today().isoformat(), _processor(), cores, *gpus]
+    parts = [date.today().isoformat(), processor(), cores, *gpus]
     return f"{', '.join(parts)}; Python {platform.python_version()}, {versions}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

@@ -34,6 +34,7 @@ def launch(
     qos: options.Qos = None,
     constraint: options.Constraint = None,
     export: Annotated[bool, typer.Option("--export", help=options.EXPORT)] = False,
+    estimate: options.Estimate = False,
     dry_run: options.DryRun = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished folds of --run.")] = False,
 ) -> None:
@@ -47,7 +48,8 @@ def launch(
     wanted = {"gpus": gpus, "nodes": nodes or 1, "cpus": cpus, "parallel": parallel, "time": time}
     where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
     resources = plan.resources(settings, chosen, cluster, **wanted, **where)
-    options.carry_out(Launch(_place(run, settings, resume), settings, chosen, resources, resume, export), dry_run)
+    task = Launch(_place(run, settings, resume), settings, chosen, resources, resume, export)
+    options.carry_out(task, dry_run, estimate)
 
 
 def _place(run: Path | None, config: Config, resume: bool) -> Path:

@@ -1,4 +1,4 @@
-"""What runs inside a submitit job: one fold on each of its ranks, the report, or the export.
+"""What runs inside a submitit job: one fold or its measurement on each of its ranks, the report, or the export.
 
 Nothing heavy is imported before it runs.
 
@@ -26,8 +26,8 @@ from mmadfer.slurm import port_of
 
 
 @dataclass(frozen=True)
-class FoldJob:
-    """One fold; a callable that submitit pickles by name."""
+class RankJob:
+    """What all ranks of one fold do together; a callable that submitit pickles by name."""
 
     run: str
     fold: int
@@ -39,7 +39,7 @@ class FoldJob:
     """GPUs of this fold on this machine; None leaves them to the scheduler."""
 
     def __call__(self) -> None:
-        """Train the fold, from its last complete checkpoint if there is one."""
+        """Do this rank's part of it."""
         from submitit import JobEnvironment
 
         job = JobEnvironment()
@@ -65,6 +65,13 @@ class FoldJob:
             values["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         return {name: str(value) for name, value in values.items()}
 
+    def _train(self, folder: Path, log: Path, first: bool) -> None:
+        raise NotImplementedError
+
+
+class FoldJob(RankJob):
+    """Trains the fold, from its last complete checkpoint if there is one."""
+
     def checkpoint(self) -> Any:
         """What submitit queues again: this same job."""
         from submitit.helpers import DelayedSubmission
@@ -89,6 +96,25 @@ class FoldJob:
             raise
         if not result.finished:
             stop.requeue()
+
+
+@dataclass(frozen=True)
+class MeasureJob(RankJob):
+    """Trains a few steps of the fold with a clock. Without `checkpoint`, it ends at the time limit."""
+
+    folds: tuple[int, ...] = ()
+    """Those that are to be trained later."""
+
+    def _train(self, folder: Path, log: Path, first: bool) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit does not listen to it, and there is nothing to save
+        try:
+            from mmadfer.train.measure import measure
+
+            measure(runs.read(Path(self.run)).config, self.fold, self.folds, folder)
+        except Exception as error:
+            if first:
+                runs.mark_failed(folder, error, log)
+            raise
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from mmadfer import run as runs
 from mmadfer.launch import follow
-from mmadfer.launch.job import FoldJob
+from mmadfer.launch.job import RankJob
 from mmadfer.optional import need
 
 POLL = 0.5
@@ -29,7 +29,7 @@ class LocalFolds:
     """
 
     def __init__(
-        self, run: Path, jobs: list[FoldJob], environment: dict[str, str], *, parallel: int, minutes: int
+        self, run: Path, jobs: Sequence[RankJob], environment: dict[str, str], *, parallel: int, minutes: int
     ) -> None:
         submitit = need("submitit", extra="train")
         self.run = run
@@ -74,12 +74,12 @@ class LocalFolds:
             self._each(lambda job: os.kill(int(job.job_id), signal.SIGKILL))
             self._wait(5)
 
-    def _placed(self, job: FoldJob) -> FoldJob:
+    def _placed(self, job: RankJob) -> RankJob:
         """The job on the GPUs of one that has ended, if one has."""
         self._devices[job.fold] = self._freed.pop(0) if self._freed else job.devices
         return replace(job, devices=self._devices[job.fold])
 
-    def _start(self, job: FoldJob) -> None:
+    def _start(self, job: RankJob) -> None:
         from submitit.core.utils import environment_variables
 
         with environment_variables(**self._environment), _apart(self.run / "jobs" / "controllers.log"):

@@ -29,6 +29,9 @@ Partition = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
 Account = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
 Qos = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
 Constraint = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="Measure a few steps, tell what the folds would take, and start none.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show everything, make and submit nothing.")]
 
 
@@ -44,15 +47,23 @@ def place(run: Path | None, name: str) -> Path:
     return found
 
 
-def carry_out(wanted: task.Launch, dry_run: bool) -> None:
-    """Start a launch, or show what it would do.
+def carry_out(wanted: task.Launch, dry_run: bool, estimate: bool = False) -> None:
+    """Start a launch, or show what it would do, or what it would take.
 
     Raises:
         ConfigError, DataError: a file that training needs is not there, or cannot be used.
         RunError: the run cannot be launched.
     """
+    if estimate and (dry_run or wanted.resume):
+        raise RunError(
+            "--estimate measures a new run in a job of its own: leave out --resume, and --dry-run, which starts no job"
+        )
     runs.check_files(wanted.config)
-    if dry_run:
+    if estimate:
+        from mmadfer.launch.estimate import estimate as measure
+
+        print(measure(wanted))
+    elif dry_run:
         from mmadfer.launch.dry_run import describe
 
         print(describe(wanted))

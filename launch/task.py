@@ -96,7 +96,7 @@ def here(task: Launch) -> int:
     folds = on_local.LocalFolds(task.run, task.jobs(), task.environment, **limits)
     show = follow.Follower(task.run, task.todo(), task.config.train.epochs)
     try:
-        with _stoppable():
+        with stoppable():
             failed = on_local.train_here(folds, show)
     except KeyboardInterrupt:
         print(f"\nStopped. To go on from the last checkpoints:\n  {command('resume', task.run)}")
@@ -178,7 +178,7 @@ def join(items: object) -> str:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """While folds train, a polite end of this process is an interrupt, so that no fold is left behind."""
     if threading.current_thread() is not threading.main_thread():
         yield

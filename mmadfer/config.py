@@ -203,8 +203,9 @@ class TrainConfig(Section):
     def _speed_fits(self) -> "TrainConfig":
         if self.compile is True and self.precision == "reference":
             raise ValueError("compile is true, but precision reference is never compiled: take precision fp32")
-        if self.precision == "fp8" and self.zero_stage == 3:
-            raise ValueError("precision fp8 cannot be spread over ranks: take zero_stage 0, 1 or 2, or precision bf16")
+        if self.zero_stage == 3 and (self.compile is True or self.precision == "fp8"):
+            what = "compile true" if self.compile is True else "precision fp8"
+            raise ValueError(f"{what} does not go with weights spread over ranks: take zero_stage 0, 1 or 2")
         return self
 
 

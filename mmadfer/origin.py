@@ -1,4 +1,4 @@
-"""Which code a run comes from."""
+"""Which code a run comes from, and what computes it."""
 
 import platform
 import subprocess
@@ -20,6 +20,16 @@ def origin(folder: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
+
+
+def processor() -> str:
+    """The name of this machine's CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

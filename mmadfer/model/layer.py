@@ -60,4 +60,5 @@ def kept(draws: Tensor, rates: tuple[float, ...]) -> Tensor:
 @cache
 def _rates(rates: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """(depth, 1) each: the rates and what is left; kept, for a step must not wait for a copy to the device."""
-    return tuple(torch.tensor(values, device=device)[:, None] for values in (rates, [1 - rate for rate in rates]))
+    rate = torch.tensor([(rate, 1 - rate) for rate in rates], device=device)
+    return rate[:, :1], rate[:, 1:]

@@ -169,7 +169,8 @@ class Engine:
 def _deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it, and filling it takes time
+    deterministic: Any = importlib.import_module("torch.utils.deterministic")
+    deterministic.fill_uninitialized_memory = False  # nothing reads it, and filling it takes time
 
 
 def _initialize(task: Task, optimizer: torch.optim.Optimizer, config: TrainConfig, ranks: Ranks) -> Any:

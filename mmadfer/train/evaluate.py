@@ -105,11 +105,14 @@ def run_test(
 ) -> Predictions | None:
     """Logits of all clips on every rank, each having run its share; None if any rank was asked to stop.
 
-    The shares are as long as each other (the last clip fills them up), because ranks must do as many batches.
+    The shares are as long as each other (the last clip fills them up), because ranks must do as many batches; and so
+    are the batches of more than one, because a compiled model is compiled for each size.
     """
     clips, size = loader.config.data.test_clips, loader.config.train.batch_size
     rounds = -(-len(ids) // ranks.world)
     share = [*ids, *[ids[-1]] * (rounds * ranks.world - len(ids))][ranks.rank :: ranks.world]
+    if rounds > size:
+        share += [ids[-1]] * (-rounds % size)
     sets = []
     for clip in range(clips):
         rows = []
@@ -117,7 +120,7 @@ def run_test(
             rows.append(forward(batch).float())
             if stop is not None and ranks.any(stop()):
                 return None
-        sets.append(torch.cat(rows))
+        sets.append(torch.cat(rows)[:rounds])
     mine = sets[0] if clips == 1 else torch.stack(sets).softmax(-1).mean(0).log()
     everyone = ranks.gather_tensor(mine).transpose(0, 1).flatten(0, 1)[: len(ids)].cpu()
     truth = [loader.labels.index(loader.store.clips[clip].label) for clip in ids]
