@@ -1,0 +1,170 @@
+"""`mmadfer launch CONFIG --estimate`: a few steps where the folds would train, and what whole folds would take.
+
+The measurement is one job with a fold's own resources. It has a folder of its own beside the run, of which nothing is
+left, whatever happens.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from mmadfer import run as runs
+from mmadfer.errors import RunError
+from mmadfer.launch import extrapolate, follow, on_local, on_slurm, plan, slurm, snapshot
+from mmadfer.launch.job import MeasureJob
+from mmadfer.launch.task import Launch, stoppable
+from mmadfer.train import measured
+from mmadfer.train.measured import Measured
+
+ASK = (0.5, 10.0)
+"""Seconds between the first two questions to SLURM, and at most."""
+PATIENCE = 30.0
+"""Seconds for a shared file system to show a result, and for a cancelled job to leave."""
+Say = Callable[[str], None]
+
+
+def estimate(task: Launch) -> str:
+    """Measure, and return what the launch would take, in words; an interrupt ends the measurement.
+
+    Raises:
+        RunError: SLURM does not take the job, or the measurement fails; says why.
+    """
+    if task.resources.cluster == "slurm":
+        on_slurm.refuse_without_slurm(task.run)
+    with stoppable(), _beside(task.run) as folder:
+        found = _measure(task, folder)
+        free = shutil.disk_usage(folder).free
+    return extrapolate.describe(found, task.config, task.resources, task.export, free)
+
+
+def _measure(task: Launch, folder: Path) -> Measured:
+    runs.create(folder, task.config)
+    snapshot.take(folder)
+    (one,) = plan.jobs(folder, task.folds[:1], task.resources)
+    job = MeasureJob(**vars(one), folds=tuple(task.folds))
+    with _waiting() as say:
+        state = (_slurm if task.resources.cluster == "slurm" else _local)(task, job, folder, say)
+        found = _result(runs.fold_dir(folder, job.fold), 0 if state == "failed" else PATIENCE)
+    if found is None:
+        raise RunError(
+            f"the measurement has {state}: {_reason(folder, job.fold)}\nNothing was started, nothing is left"
+        )
+    return found
+
+
+def _local(task: Launch, job: MeasureJob, folder: Path, say: Say) -> str:
+    """Measure here; the last state of the job."""
+    environment = snapshot.environment(folder)
+    folds = on_local.LocalFolds(folder, [job], environment, parallel=1, minutes=task.resources.minutes)
+    say("measuring on this machine; ctrl-C ends it")
+    try:
+        while (state := folds.poll()[job.fold]) in ("queued", "running"):
+            time.sleep(on_local.POLL)
+    except BaseException:
+        folds.cancel()
+        raise
+    return state
+
+
+def _slurm(task: Launch, job: MeasureJob, folder: Path, say: Say) -> str:
+    """Measure in a job of SLURM; its last state, in words."""
+    parameters = plan.slurm_parameters(f"{task.config.name}-estimate", task.resources, snapshot.environment(folder))
+    number = on_slurm.one(folder, job, parameters)
+    try:
+        return _followed(number, folder / "jobs", say)
+    except BaseException:
+        _cancel(number)
+        raise
+
+
+def _followed(number: str, logs: Path, say: Say) -> str:
+    pause = ASK[0]
+    while True:
+        try:
+            found = slurm.query([number], logs).get(number)
+        except RunError as error:
+            say(f"SLURM job {number}: {error}")
+        else:
+            if found is None or not found.live:
+                return f"ended ({found.state if found else 'forgotten by SLURM'})"
+            if found.stuck:
+                raise RunError(f"SLURM cannot start the measurement: {found.reason}. Choose other options")
+            where = f" on {found.nodes}" if found.nodes else f" ({found.reason})" if found.reason else ""
+            say(f"measuring in SLURM job {number}: {found.state.lower()}{where}; ctrl-C cancels it")
+        time.sleep(pause)
+        pause = min(ASK[1], 1.5 * pause)
+
+
+def _cancel(number: str) -> None:
+    """End the job, and wait for it to leave its folder."""
+    try:
+        slurm.cancel(number)
+    except RunError as error:
+        raise RunError(f"SLURM job {number} is left; `scancel {number}` ends it: {error}") from error
+    end = time.monotonic() + PATIENCE
+    while slurm.live(slurm.query([number]), [number]) and time.monotonic() < end:
+        time.sleep(ASK[0])
+
+
+def _result(folder: Path, patience: float) -> Measured | None:
+    end = time.monotonic() + patience
+    while (found := measured.read(folder)) is None and not runs.failure(folder) and time.monotonic() < end:
+        time.sleep(ASK[0])
+    return found
+
+
+def _reason(folder: Path, fold: int) -> str:
+    """What the job said itself, or the end of its log: of the first rank that left any."""
+    told = runs.failure(runs.fold_dir(folder, fold))
+    if told and told.get("plain"):
+        return str(told["reason"])
+    logs = [path for end in ("err", "out") for path in sorted((folder / "jobs").glob(f"*_log.{end}"))]
+    words, _ = follow.last_lines(logs)
+    return f"the end of its log is\n{words}" if words else "it wrote nothing"
+
+
+@contextmanager
+def _beside(run: Path) -> Iterator[Path]:
+    """A new folder on the file system where the run would lie; it goes, and so do folders that were made for it."""
+    made = [folder for folder in run.parents if not folder.exists()]
+    run.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".estimate-", dir=run.parent))
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+        for parent in made:
+            with suppress(OSError):  # another process has put something into it
+                parent.rmdir()
+
+
+def _remove(folder: Path) -> None:
+    """Delete it; a rank that is just ending may write once more."""
+    for _ in range(10):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(ASK[0])
+    print(f"note: {folder} could not be removed as a whole: delete it")
+
+
+@contextmanager
+def _waiting() -> Iterator[Say]:
+    """Says what is being waited for: on a terminal in one line with a sign of life, else a line for each news."""
+    console, told = Console(), [""]
+    with console.status("") if console.is_terminal else nullcontext() as status:
+
+        def say(text: str) -> None:
+            if status:
+                status.update(escape(text))
+            elif text != told[-1]:
+                print(text, flush=True)
+                told.append(text)
+
+        yield say

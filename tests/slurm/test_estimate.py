@@ -1,0 +1,40 @@
+"""`--estimate` on a real SLURM: measured by all ranks of a fold on its nodes, and nothing is left."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster import Cluster
+
+COMMAND = (sys.executable, "-m", "mmadfer.cli", "launch")
+SIZE = ("--cluster", "slurm", "--gpus-per-fold", "0", "--nodes-per-fold", "2", "--cpus-per-fold", "2", "--time", "60")
+
+
+def test_two_ranks_on_two_nodes(cluster: Cluster, five: Callable[..., Path], tmp_path: Path) -> None:
+    config = five(epochs=3)
+    before = sorted(tmp_path.iterdir())
+    text = cluster.run(*COMMAND, str(config), "--run", str(tmp_path / "run"), "--estimate", *SIZE, timeout=120)
+    assert "measuring in SLURM job" in text
+    assert "2 rank(s) with 1 CPU thread(s) each" in text
+    assert "3 epochs of 5 fold(s)" in text
+    assert "CPU core hours" in text
+    assert "Not in it: time in the queue" in text
+    assert sorted(tmp_path.iterdir()) == before
+    assert not cluster.run("squeue", "-h")
+
+
+def test_an_interrupt_cancels_the_job(cluster: Cluster, five: Callable[..., Path], tmp_path: Path) -> None:
+    config = five()
+    before = sorted(tmp_path.iterdir())
+    words = [*COMMAND, str(config), "--run", str(tmp_path / "run"), "--estimate", *SIZE]
+    begun = subprocess.Popen(words, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    cluster.until(lambda: cluster.run("squeue", "-h", "-t", "running", "-o", "%i"), "the measurement's job")
+    job = cluster.run("squeue", "-h", "-o", "%i")
+    os.kill(begun.pid, signal.SIGTERM)
+    text, _ = begun.communicate(timeout=60)
+    assert begun.returncode == 130, text
+    assert cluster.wait_for(job) == "CANCELLED"
+    assert sorted(tmp_path.iterdir()) == before
