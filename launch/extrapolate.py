@@ -45,9 +45,15 @@ def cost(measured: Measured, config: Config, resources: Resources, export: bool)
 
 def fold_seconds(measured: Measured, size: Size, config: Config) -> float:
     """A fold from its start to its result: start, steps, a test after each epoch, checkpoints."""
-    epochs, clips = config.train.epochs, -(-size.clips // measured.ranks) * config.data.test_clips
-    work = epochs * (size.steps * measured.step + clips * measured.clip)
+    clips = tested(size.clips, measured.ranks, config.train.batch_size) * config.data.test_clips
+    work = config.train.epochs * (size.steps * measured.step + clips * measured.clip)
     return measured.start + work + saves(config.train, size.steps) * measured.save
+
+
+def tested(clips: int, ranks: int, batch: int) -> int:
+    """Clips that each rank tests once: its share, filled up to whole batches where it is more than one."""
+    share = -(-clips // ranks)
+    return share if share <= batch else -(-share // batch) * batch
 
 
 def saves(train: TrainConfig, steps: int) -> int:

@@ -129,14 +129,15 @@ def _micro_batches(trainer: Trainer) -> Generator[list[Batch]]:
 def _test(trainer: Trainer) -> tuple[float, float]:
     """Seconds for one clip of a rank, and how many more the first batch took."""
     config, ranks = trainer.config, trainer.ranks
-    clips, size = trainer.store.fold(trainer.fold), config.train.batch_size * ranks.world
+    clips, batch = trainer.store.fold(trainer.fold), config.train.batch_size * ranks.world
 
     def timed(ids: Sequence[str]) -> tuple[float, int]:
         begun = _now(ranks)
         run_test(trainer.engine.logits, trainer.loader, ids, ranks)
         return _now(ranks) - begun, -(-len(ids) // ranks.world) * config.data.test_clips
 
-    (first, of_first), (usual, of_usual) = timed(clips[:size]), timed(clips[: TESTS * size])
+    whole = max(1, min(TESTS, len(clips) // batch))  # batches, as `run_test` fills up others
+    (first, of_first), (usual, of_usual) = timed(clips[:batch]), timed(clips[: whole * batch])
     each = usual / of_usual
     return each, max(0.0, first - of_first * each)
 

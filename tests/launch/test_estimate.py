@@ -45,10 +45,10 @@ MEASURED = Measured(
     host_total=64 * GB,
 )
 RESOURCES = Resources(cluster="slurm", gpus=2, nodes=1, cpus=8, parallel=2, minutes=60)
-# 10 epochs, 26 or 30 clips on a rank, tested twice. Of the steps 300, 600 and 900, all end an epoch of 100 steps, so
-# there are 10 checkpoints; of 90 steps only 900 ends one, so there are 12.
-FIRST = 30 + 10 * (100 * 0.5 + 26 * 2 * 0.1) + 10 * 2
-THIRD = 30 + 10 * (90 * 0.5 + 30 * 2 * 0.1) + 12 * 2
+# 10 epochs; a rank tests 26 or 30 clips twice, in 4 batches of 8. Of the steps 300, 600 and 900, all end an epoch of
+# 100 steps, so there are 10 checkpoints; of 90 steps only 900 ends one, so there are 12.
+FIRST = 30 + 10 * (100 * 0.5 + 32 * 2 * 0.1) + 10 * 2
+THIRD = 30 + 10 * (90 * 0.5 + 32 * 2 * 0.1) + 12 * 2
 
 
 def config(**train: object) -> Config:
@@ -67,6 +67,10 @@ def test_whole_folds_follow_from_the_measured_steps() -> None:
     assert alone.wall == pytest.approx(FIRST + THIRD)
     assert alone.hours == pytest.approx(8 * (FIRST + THIRD) / 3600)
     assert alone.exports == 0
+
+
+def test_the_clips_of_a_test_fill_whole_batches_where_they_are_more_than_one() -> None:
+    assert [extrapolate.tested(clips, 2, 8) for clips in (1, 15, 16, 17, 32, 33)] == [1, 8, 8, 16, 16, 24]
 
 
 @pytest.mark.parametrize(("steps", "every", "epochs"), [(100, 300, 10), (90, 300, 10), (7, 3, 5), (5, 1, 2), (4, 8, 6)])
