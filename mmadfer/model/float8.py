@@ -7,7 +7,7 @@ wider). The row is kept as round(row / s) in 8 bits, and a product of two matric
     y[i, j] = bfloat16(float32(sum over k of a[i, k] * b[j, k]) * s_a[i] * s_b[j] + bias[j]).
 
 - Rows are tokens, so the numbers of a clip do not depend on the other clips of its batch.
-- Dividing by a power of two is exact, so every device, compiled or not, gets the same 8 bits for the same row: a
+- Scaling by a power of two is exact, so every device, compiled or not, gets the same 8 bits for the same row: a
   quotient that was rounded otherwise would now and then fall to the neighbouring number, which is 2^-3 away.
 - Scales are computed where the tensors are, from the exponent of the row's maximum, and nothing waits for them.
 - A row that holds an infinity or a NaN has an infinite scale, so all of its products are NaN or infinite, also where a
@@ -30,6 +30,10 @@ WEIGHT = ACTIVATION = torch.float8_e4m3fn
 GRADIENT = torch.float8_e5m2
 MULTIPLE = 16
 """What a GPU wants both sizes of a layer to be a multiple of (`torch._scaled_mm`); rows are free."""
+INFINITY = 0x7F800000
+"""Its bits in float32, which are those of the exponent: as a mask, it leaves infinity, and makes infinity of NaN."""
+TWICE_ONE = 0x7F000000
+"""Twice the bits of 1.0 in float32: less those of a power of two, they are its inverse's."""
 SMALLEST = 2.0**-100
 """A row's maximum is taken to be at least this, for the scale and its inverse to be normal float32 numbers."""
 
@@ -42,10 +46,9 @@ def quantise(rows: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
     """
     rows = rows.float()
     largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST)
-    # The mask keeps the exponent alone: it rounds down to a power of two, infinity stays, and NaN becomes infinity.
-    doubled = largest * (2 / torch.finfo(kind).max)
-    scales = (doubled.view(torch.int32) & 0x7F800000).view(torch.float32)
-    return (rows / scales).to(kind).contiguous(), scales
+    exponents = (largest * (2 / torch.finfo(kind).max)).view(torch.int32) & INFINITY  # a power of two, rounded down
+    inverse = (TWICE_ONE - exponents).view(torch.float32)  # by its bits: a compiled quotient is off by an ulp or two
+    return (rows * inverse).to(kind).contiguous(), exponents.view(torch.float32)
 
 
 class Float8Linear(nn.Module):
@@ -103,14 +106,13 @@ class _Product(torch.autograd.Function):
         bias: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(backward_weight, backward_scales)
-        ctx.kind = rows.dtype
         return _multiply(*quantise(rows, ACTIVATION), weight, scales, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, scales = ctx.saved_tensors
         found = _multiply(*quantise(gradients[0], GRADIENT), weight, scales, None)
-        return (found.to(ctx.kind), None, None, None, None, None)
+        return found, None, None, None, None, None  # autograd casts it to the type of the rows
 
 
 def _multiply(rows: Tensor, scales: Tensor, weight: Tensor, weight_scales: Tensor, bias: Tensor | None) -> Tensor:
@@ -141,9 +143,10 @@ def check(device: torch.device) -> None:
         ConfigError: it does not.
     """
     try:
-        layer = Float8Linear(nn.Linear(MULTIPLE, MULTIPLE).requires_grad_(False)).to(device)
-        with torch.enable_grad():
-            layer(torch.ones(1, MULTIPLE, device=device, requires_grad=True)).sum().backward()
+        ones = torch.ones(MULTIPLE, MULTIPLE, device=device)
+        weight, scales = quantise(ones, WEIGHT)
+        for kind in (ACTIVATION, GRADIENT):
+            _multiply(*quantise(ones, kind), weight, scales.view(1, -1), ones[0].bfloat16())
     except (RuntimeError, ValueError, AssertionError) as error:  # ruled out, not built in, or no driver
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(

@@ -122,6 +122,7 @@ def test_what_is_not_finite_stays_visible(value: float) -> None:
     layer, (inputs, gradient) = Float8Linear(linear()), case()
     wanted = passed(layer, inputs, gradient)
     inputs[2, 5], gradient[3, 7] = value, value
+    assert float8.quantise(inputs, ACTIVATION)[1][2].isinf()  # so it does not depend on what a cast does
     outputs, found = passed(layer, inputs, gradient)
     assert not outputs[2].isfinite().any()
     assert not found[3].isfinite().any()
@@ -172,7 +173,9 @@ def test_compiled_it_gives_the_same_numbers() -> None:
 def test_changing_a_models_type_leaves_the_8_bits_alone() -> None:
     layer, (inputs, gradient) = Float8Linear(linear()), case()
     wanted = passed(layer, inputs, gradient)
+    kinds = [buffer.dtype for buffer in layer.buffers()]
     assert_same(passed(nn.Sequential(layer).half().to(torch.float64), inputs, gradient), wanted)
+    assert [buffer.dtype for buffer in layer.buffers()] == kinds
     assert layer.to("meta").forward_weight.is_meta
 
 
@@ -197,8 +200,6 @@ def test_sizes_that_gpus_do_not_take_are_told(inputs: int, outputs: int) -> None
 
 def test_a_device_that_cannot_is_told_with_what_to_take() -> None:
     float8.check(CPU)
-    with pytest.raises(ConfigError, match=r"does not run on meta.*compute capability 8\.9.*train\.precision: bf16"):
-        float8.check(torch.device("meta"))
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="does not run on cuda here"):
+        with pytest.raises(ConfigError, match=r"on cuda here.*compute capability 8\.9.*or train\.precision: bf16"):
             float8.check(torch.device("cuda"))
