@@ -13,9 +13,9 @@ wider). The row is kept as round(row / s) in 8 bits, and a product of two matric
 - A row that holds an infinity or a NaN has an infinite scale, so all of its products are NaN or infinite, also where a
   cast to 8 bits saturates (on GPUs, compiled) instead of giving NaN. A row of zeros stays zeros.
 
-On a GPU, `torch._scaled_mm` multiplies (compute capability 8.9, 9.x or 10.x as of PyTorch 2.11; it sums in float32,
-`use_fast_accum` being off). On a CPU the same is simulated: 8-bit numbers are exact in float32, and so are their
-products, so only the order of the sum differs; slow, for tests and for loss curves of small models.
+On a GPU, `torch._scaled_mm` multiplies (compute capability 8.9, 9.x or 10.x as of PyTorch 2.11), with `use_fast_accum`
+off: its more precise sums. On a CPU the same is simulated: 8-bit numbers are exact in float32, and so are their
+products, so only the sums differ, in their last bits; slow, for tests and for loss curves of small models.
 """
 
 from collections.abc import Callable
