@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from _model import SMALL, awake
 
-from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
+from mmadfer.config import ModelConfig, PrepareConfig
 from mmadfer.contract import Contract
 from mmadfer.data.prepare import prepare
 from mmadfer.data.sets import toy
@@ -23,26 +24,13 @@ from mmadfer.errors import MmadferError
 from mmadfer.export.to_onnx import to_onnx
 from mmadfer.export.to_trt import to_engine
 from mmadfer.memory import first_line
-from mmadfer.model.build import build, save_weights
+from mmadfer.model.build import save_weights
 from mmadfer.runtime import Recogniser, cuda, engines
 from mmadfer.runtime.inputs import Inputs
 
 REFERENCE = "torch eager fp32"
-AWAKE = 0.02
-"""How far a new model's trainable weights are moved at random: as drawn, its gates are shut and fuse nothing."""
 LARGE = 50_000_000
 """Bytes of a model's weights."""
-ENCODER = EncoderConfig(width=32, depth=1, heads=2)
-SMALL = ModelConfig(
-    image_size=32,
-    frames=4,
-    vision=ENCODER,
-    audio=ENCODER,
-    latent=8,
-    prompts=2,
-    progressive=1,
-    temporal=TemporalConfig(width=16, heads=2, head_width=8, mlp_width=32),
-)
 
 Logits = Callable[..., np.ndarray]
 Maker = Callable[[], "Form"]
@@ -76,11 +64,7 @@ def made(folder: Path, small: bool) -> Path:
     """A new model with random weights, for toy videos."""
     settings, model = PrepareConfig(face_size=64) if small else PrepareConfig(), SMALL if small else ModelConfig()
     contract = Contract(labels=tuple(toy.LABELS), model=model, prepare=settings, data_set=toy.NAME, fold=1)
-    drawn, generator = build(model, len(contract.labels)), torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in drawn.trainable().values():
-            weight.add_(AWAKE * torch.randn(weight.shape, generator=generator))
-    save_weights(folder / "model.safetensors", drawn, contract, frozen=True)
+    save_weights(folder / "model.safetensors", awake(model, len(contract.labels)), contract, frozen=True)
     return folder / "model.safetensors"
 
 

@@ -65,6 +65,13 @@ def on_cores(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def turns(names: Sequence[str], rounds: int) -> Iterator[tuple[int, list[str]]]:
+    """The number of each round, and the order in it: each starts with another name."""
+    for number in range(rounds):
+        first = number % len(names)
+        yield number, [*names[first:], *names[:first]]
+
+
 def by_step(profiler: Profile, steps: Mapping[str, tuple[str, str]], every: bool = True) -> dict[str, float]:
     """Where the time went, the most first.
 

@@ -2,9 +2,9 @@
 
     python bench/curves.py [--data TOY.store] [--folds 1 2 3] [--batches 8 16 32 64] [--plot curves.svg]
 
-Precision: every `train.precision` from the same start; told are the loss of some epochs (means over the folds), how far
-any epoch of any fold is from `reference`, and the last epoch's UAR. Batch: each size with each `train.lr_scaling`; fewer
-steps are left with larger batches, so this says which rule makes the most of them. Without a store, toy videos are made.
+Precision: every `train.precision` from the same start; told are the loss of some epochs (means over the folds), how
+far any epoch of any fold is from `reference`, and the last epoch's UAR. Batch: each size with each `train.lr_scaling`;
+a larger batch leaves fewer steps, so this says which rule makes the most of them. Without a store, toy videos are made.
 On a CPU, fp8 is simulated: the same numbers, not the speed.
 """
 

@@ -20,7 +20,7 @@ import inspect
 import resource
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from statistics import median
 import numpy as np
 import torch
 from _forms import REFERENCE, Form, Missing, exported, given_files, made, of_files, of_torch, ready, toy_store
-from common import by_step, machine, table
+from common import by_step, machine, table, turns
 
 from mmadfer.contract import Contract
 from mmadfer.data.store import Store
@@ -146,13 +146,6 @@ def batch_of(clips: Sequence[Inputs], start: int, size: int) -> Inputs:
 def sizes(batch: int) -> list[int]:
     """Of the batches that are measured."""
     return sorted({1, batch})
-
-
-def turns(names: Sequence[str], rounds: int) -> Iterator[tuple[int, list[str]]]:
-    """The number of each round, and the order in it: each starts with another name."""
-    for number in range(rounds):
-        first = number % len(names)
-        yield number, [*names[first:], *names[:first]]
 
 
 def measure(forms: Mapping[str, Form], clips: Sequence[Inputs], batch: int, rounds: int, untimed: int) -> Measured:
