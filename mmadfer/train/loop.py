@@ -125,6 +125,10 @@ class Trainer:
         found = self.checkpoints.load(self.engine) if resume else None
         self.at = found or Progress()
         self.log.open(self.at.total)
+        how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
+        self.log.event("begin", **how, device=self.ranks.hardware, ranks=self.ranks.world)
+        if self.engine.compiled:
+            self.log.say("compiling the encoders' layers: the first steps wait for it, for up to a minute or two")
         if self.prepared:
             self.log.say(f"WARNING: {self.prepared}")
         if found:

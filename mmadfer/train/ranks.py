@@ -41,6 +41,11 @@ class Ranks:
         """Whether this is rank 0, the only one that writes."""
         return self.rank == 0
 
+    @property
+    def hardware(self) -> str:
+        """The GPU's name, or `cpu`."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         """The values of every rank, by rank; each rank gives as many, and all get the same answer."""
         if self.world == 1:
