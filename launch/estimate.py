@@ -26,6 +26,8 @@ ASK = (0.5, 10.0)
 """Seconds between the first two questions to SLURM, and at most."""
 PATIENCE = 30.0
 """Seconds for a shared file system to show a result, and for a cancelled job to leave."""
+DONE = ("finished", "COMPLETED")
+"""States of a job that leaves a result, here and in SLURM."""
 Say = Callable[[str], None]
 
 
@@ -50,11 +52,10 @@ def _measure(task: Launch, folder: Path) -> Measured:
     job = MeasureJob(**vars(one), folds=tuple(task.folds))
     with _waiting() as say:
         state = (_slurm if task.resources.cluster == "slurm" else _local)(task, job, folder, say)
-        found = _result(runs.fold_dir(folder, job.fold), 0 if state == "failed" else PATIENCE)
+        found = _result(runs.fold_dir(folder, job.fold), PATIENCE if state in DONE else 0)
     if found is None:
-        raise RunError(
-            f"the measurement has {state}: {_reason(folder, job.fold)}\nNothing was started, nothing is left"
-        )
+        why = _reason(folder, job.fold)
+        raise RunError(f"the measurement has ended ({state}): {why}\nNo fold was started, and nothing is left behind")
     return found
 
 
@@ -73,7 +74,7 @@ def _local(task: Launch, job: MeasureJob, folder: Path, say: Say) -> str:
 
 
 def _slurm(task: Launch, job: MeasureJob, folder: Path, say: Say) -> str:
-    """Measure in a job of SLURM; its last state, in words."""
+    """Measure in a job of SLURM; its last state."""
     parameters = plan.slurm_parameters(f"{task.config.name}-estimate", task.resources, snapshot.environment(folder))
     number = on_slurm.one(folder, job, parameters)
     try:
@@ -92,7 +93,7 @@ def _followed(number: str, logs: Path, say: Say) -> str:
             say(f"SLURM job {number}: {error}")
         else:
             if found is None or not found.live:
-                return f"ended ({found.state if found else 'forgotten by SLURM'})"
+                return found.state if found else "forgotten by SLURM"
             if found.stuck:
                 raise RunError(f"SLURM cannot start the measurement: {found.reason}. Choose other options")
             where = f" on {found.nodes}" if found.nodes else f" ({found.reason})" if found.reason else ""
@@ -114,7 +115,7 @@ def _cancel(number: str) -> None:
 
 def _result(folder: Path, patience: float) -> Measured | None:
     end = time.monotonic() + patience
-    while (found := measured.read(folder)) is None and not runs.failure(folder) and time.monotonic() < end:
+    while (found := measured.read(folder)) is None and time.monotonic() < end:
         time.sleep(ASK[0])
     return found
 

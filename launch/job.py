@@ -100,13 +100,14 @@ class FoldJob(RankJob):
 
 @dataclass(frozen=True)
 class MeasureJob(RankJob):
-    """Trains a few steps of the fold with a clock. Without `checkpoint`, it ends at the time limit."""
+    """Trains a few steps of the fold with a clock; it leaves nothing to go on from, so it heeds no early signal."""
 
     folds: tuple[int, ...] = ()
     """Those that are to be trained later."""
 
     def _train(self, folder: Path, log: Path, first: bool) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit does not listen to it, and there is nothing to save
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit does not listen to it
+        signal.signal(_before_the_end(), signal.SIG_IGN)
         try:
             from mmadfer.train.measure import measure
 
@@ -162,7 +163,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = self._requeued = False
-        self._signal = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
+        self._signal = _before_the_end()
         self._submitit = signal.signal(self._signal, self._ask)
         signal.signal(signal.SIGTERM, self._ask)
 
@@ -183,6 +184,11 @@ class Stop:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self._requeued |= number == self._signal
+
+
+def _before_the_end() -> signal.Signals:
+    """The signal that comes before a time limit, or at preemption."""
+    return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
 
 
 def _free_port() -> int:

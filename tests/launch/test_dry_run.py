@@ -195,7 +195,8 @@ def test_times_are_read_as_slurm_reads_them() -> None:
 
 
 def test_the_launcher_imports_nothing_heavy() -> None:
-    code = "import sys, mmadfer.launch.five_fold, mmadfer.launch.on_local, mmadfer.launch.on_slurm\n"
+    modules = "five_fold, mmadfer.launch.on_local, mmadfer.launch.on_slurm, mmadfer.launch.estimate"
+    code = f"import sys, mmadfer.launch.{modules}\n"
     code += (
         "print([name for name in ('torch', 'deepspeed', 'submitit', 'nvidia', 'matplotlib') if name in sys.modules])"
     )

@@ -144,7 +144,7 @@ def test_a_measurement_that_fails_says_why(config: Path, store: Path, tmp_path: 
     begun = start(config, tmp_path / "run", "--estimate", *given)
     text, _ = begun.communicate(timeout=120)
     assert begun.returncode == 2, text
-    assert "error: the measurement has failed: " in text
+    assert "error: the measurement has ended (failed): " in text
     assert reason in text
     assert "Traceback" not in text
     assert sorted(tmp_path.iterdir()) == before

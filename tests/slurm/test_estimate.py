@@ -29,12 +29,29 @@ def test_two_ranks_on_two_nodes(cluster: Cluster, five: Callable[..., Path], tmp
 def test_an_interrupt_cancels_the_job(cluster: Cluster, five: Callable[..., Path], tmp_path: Path) -> None:
     config = five()
     before = sorted(tmp_path.iterdir())
-    words = [*COMMAND, str(config), "--run", str(tmp_path / "run"), "--estimate", *SIZE]
-    begun = subprocess.Popen(words, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    cluster.until(lambda: cluster.run("squeue", "-h", "-t", "running", "-o", "%i"), "the measurement's job")
-    job = cluster.run("squeue", "-h", "-o", "%i")
+    begun, job = begin(cluster, config, tmp_path / "run")
     os.kill(begun.pid, signal.SIGTERM)
     text, _ = begun.communicate(timeout=60)
     assert begun.returncode == 130, text
     assert cluster.wait_for(job) == "CANCELLED"
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_job_that_others_end_is_told(cluster: Cluster, five: Callable[..., Path], tmp_path: Path) -> None:
+    config = five()
+    before = sorted(tmp_path.iterdir())
+    begun, job = begin(cluster, config, tmp_path / "run")
+    cluster.until(lambda: len(cluster.tasks(job)) == 2, "both ranks")
+    cluster.kill_task(job, rank=1)
+    text, _ = begun.communicate(timeout=60)
+    assert begun.returncode == 2, text
+    assert "error: the measurement has ended (FAILED): " in text
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def begin(cluster: Cluster, config: Path, run: Path) -> "tuple[subprocess.Popen[str], str]":
+    """A launcher that measures, and its job, which runs."""
+    words = [*COMMAND, str(config), "--run", str(run), "--estimate", *SIZE]
+    begun = subprocess.Popen(words, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    cluster.until(lambda: cluster.run("squeue", "-h", "-t", "running", "-o", "%i"), "the measurement's job")
+    return begun, cluster.run("squeue", "-h", "-o", "%i")
