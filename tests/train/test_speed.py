@@ -20,6 +20,7 @@ from mmadfer.model.arithmetic import apply, autocast, compiles
 from mmadfer.model.build import build
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.train.engine import Engine, learning_rate
+from mmadfer.train.evaluate import evaluate_path
 from mmadfer.train.loop import train
 from mmadfer.train.ranks import connected
 
@@ -87,6 +88,13 @@ def test_loss_stays_in_its_band(store: Path, plain: Path, tmp_path: Path, way: d
     assert found != wanted
     assert found == pytest.approx(wanted, abs=BANDS[way["precision"]])
     assert found[-1] < 0.7 < found[0]
+
+
+@pytest.mark.parametrize("precision", ["reference", "bf16", "fp8"])
+def test_evaluation_computes_as_training_did(store: Path, tmp_path: Path, precision: str) -> None:
+    assert train(make_config(store, precision=precision), 1, tmp_path / "fold").finished
+    evaluate_path(tmp_path / "fold", store, 1, out=tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "fold" / "predictions.csv").read_bytes()
 
 
 def micro(config: Config, store: Store) -> list[Batch]:
