@@ -95,6 +95,8 @@ def trained(folder: Path, config: str, folds: Sequence[int], settings: Sequence[
     for fold in folds:
         with contextlib.redirect_stdout(io.StringIO()):
             result = train(load(config, settings), fold, folder / str(fold))
+        if not result.finished:  # training itself takes ctrl-C, to save
+            sys.exit("stopped")
         lines = map(json.loads, (folder / str(fold) / "metrics.jsonl").read_text().splitlines())
         curves.append([line["loss"] for line in lines if line["event"] == "epoch"])
         uars.append(result.uar or 0.0)
