@@ -1,4 +1,4 @@
-"""The benchmark of inference runs, its tables have every row, and it goes on where one form fails."""
+"""The benchmarks of inference and training run, their tables have every row, and they go on where one form fails."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+PARTS = ["waiting for data", "forward", "backward", "all-reduce", "optimizer"]
 PROGRAM = Path(__file__).parents[2] / "bench" / "inference.py"
 
 
@@ -80,6 +81,43 @@ def test_steps_that_a_model_does_not_need_can_be_left_out() -> None:
     assert set(by_step(profiler, steps, every=False)) == {"pause", REST}
     with pytest.raises(LookupError, match="sound"):
         by_step(profiler, steps)
+
+
+def test_every_way_to_train_is_measured_beside_the_plain_one() -> None:
+    few = ("--clips", "2", "--rounds", "2", "--batches", "--sizes", "32", "48", "--ranks", "1", "2", "3")
+    command = [sys.executable, str(PROGRAM.with_name("train.py")), "--small", *few]
+    env = {**os.environ, "CXX": str(PROGRAM.with_name("no-compiler")), "OMP_NUM_THREADS": "1"}
+    env["CUDA_VISIBLE_DEVICES"] = ""
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert not done.returncode, done.stderr
+    for way, ratio, loss in (
+        ("plain", "1.00", "0"),
+        ("reference", r"\S+", "0"),
+        ("fp32", r"\S+", r"\S+"),
+        ("bf16", r"\S+", r"\S+"),
+    ):
+        assert re.search(rf"^{way} .* +\d+% +{ratio} +\S+ +{loss} +\S+$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^bf16, compiled: not run: .*C\+\+ compiler", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^3 ranks: not run: they do not divide 2 clips$", done.stdout, re.MULTILINE), done.stdout
+    assert len(re.findall(r"^(?:32|48) +\d", done.stdout, re.MULTILINE)) == 2, done.stdout
+    shares = re.findall(r"^(.+?) +\S+ +(\S+)% +\S+ +(\S+)%$", done.stdout, re.MULTILINE)
+    assert [name for name, *_ in shares] == [*PARTS, "the rest"]
+    for column in (1, 2):
+        assert sum(float(row[column]) for row in shares) == pytest.approx(100, abs=0.5)
+        assert all(float(row[column]) > 0 for row in shares[:-1]), done.stdout
+    assert re.search(r"^CPU: times as fast as plain, \S+ +[0-9.]+ +3\.5 +(not )?met$", done.stdout, re.MULTILINE)
+
+
+def test_the_operations_of_a_step_are_counted_without_doing_them() -> None:
+    from _model import SMALL
+    from _train_forms import flops
+
+    from mmadfer.config import ModelConfig
+
+    assert flops(SMALL, 4) == 2 * flops(SMALL, 2) > 0
+    whole = flops(ModelConfig(), 1)
+    forward = 2 * 85e6 * (16 * 107 + 263)  # two ViT-B: matrices of 85 million numbers for each token
+    assert 1.9 * forward < whole < 2.4 * forward
 
 
 def _pause() -> None:

@@ -1,0 +1,30 @@
+"""The models that benchmarks make for themselves."""
+
+import torch
+
+from mmadfer.config import EncoderConfig, ModelConfig, TemporalConfig
+from mmadfer.model.build import build
+from mmadfer.model.mma_dfer import MMADFER
+
+AWAKE = 0.02
+"""How far a new model's trainable weights are moved at random: as drawn, its gates are shut and fuse nothing."""
+ENCODER = EncoderConfig(width=32, depth=1, heads=2)
+SMALL = ModelConfig(
+    image_size=32,
+    frames=4,
+    vision=ENCODER,
+    audio=ENCODER,
+    latent=8,
+    prompts=2,
+    progressive=1,
+    temporal=TemporalConfig(width=16, heads=2, head_width=8, mlp_width=32),
+)
+
+
+def awake(config: ModelConfig, classes: int) -> MMADFER:
+    """A new model with random weights, all of which have an effect."""
+    model, generator = build(config, classes), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.trainable().values():
+            weight.add_(AWAKE * torch.randn(weight.shape, generator=generator))
+    return model

@@ -1,0 +1,174 @@
+"""One size of training in processes of its own, fed by the real loader: its speed, and where a step's time goes."""
+
+import multiprocessing
+import os
+import re
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from _model import awake
+from _train_forms import CLASSES, WARM
+
+from mmadfer.config import Config, ModelConfig, TrainConfig, parse
+from mmadfer.data.loader import Batch, Loader
+from mmadfer.data.store import Store
+from mmadfer.train import engine as engines
+from mmadfer.train.engine import Engine
+from mmadfer.train.ranks import connected
+
+PARTS = ("waiting for data", "forward", "backward", "all-reduce", "optimizer")
+WHOLE = "a step"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process measures."""
+
+    store: Path
+    model: ModelConfig
+    train: TrainConfig
+    steps: int
+    threads: int
+    """Of torch, in each process."""
+    ranks: int = 1
+    rank: int = 0
+    port: int = 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """What rank 0 found; seconds and bytes."""
+
+    step: float
+    ready: float
+    """From the weights to the end of the first step."""
+    memory: int
+    """The most that torch had on the GPU; without one, the most that the process had."""
+    parts: dict[str, float]
+    """Of a step whose parts are waited for one by one, by `PARTS` and `WHOLE`."""
+
+
+def apart(job: Job) -> Point:
+    """Measure in new processes, as many as there are ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ProcessPoolExecutor(job.ranks, multiprocessing.get_context("spawn")) as fresh:
+        found = [fresh.submit(point, replace(job, rank=rank, port=port)) for rank in range(job.ranks)]
+        points = [each.result() for each in found]
+    return points[0]
+
+
+def point(job: Job) -> Point:
+    """Measure as one of the ranks."""
+    where = {"RANK": job.rank, "LOCAL_RANK": job.rank, "WORLD_SIZE": job.ranks, "MASTER_PORT": job.port}
+    os.environ.update({name: str(value) for name, value in where.items()}, MASTER_ADDR="127.0.0.1")
+    torch.set_num_threads(job.threads)
+    config = configured(job.model, job.train)
+    with connected() as ranks, Store(job.store) as store, closing(loader(store, config, ranks.device)) as ours:
+        model, begun = awake(job.model, CLASSES), time.perf_counter()
+        with closing(Engine(model, job.train, ranks)) as engine:
+            stream = feed(ours, job.train.batch_size // job.ranks, job.rank)
+            _steps(engine, stream, 1)
+            ready = time.perf_counter() - begun
+            _steps(engine, stream, WARM[ranks.device.type])
+            spent = [_steps(engine, stream, 1) for _ in range(job.steps)]
+            parts = _parts(engine, stream, job.steps)
+            ranks.barrier()
+            return Point(median(spent), ready, _memory(ranks.device), parts)
+
+
+def configured(model: ModelConfig, train: TrainConfig) -> Config:
+    """A whole configuration."""
+    config = parse({"name": "bench", "data": {"threads": 1}}, where="bench/train.py")
+    return config.model_copy(update={"model": model, "train": train})
+
+
+def loader(store: Store, config: Config, device: torch.device) -> Loader:
+    """Of a rank."""
+    return Loader(store, config, store.labels, "cpu" if device.type == "cpu" else device.index)
+
+
+def feed(ours: Loader, clips: int, rank: int = 0) -> Iterator[Batch]:
+    """Batches of so many clips, enough of them; each rank begins with another clip."""
+    ids = list(ours.store.clips)
+    parts = [[ids[(clips * (number + rank) + k) % len(ids)] for k in range(clips)] for number in range(1000)]
+    return ours.train(0, parts)
+
+
+def _steps(engine: Engine, stream: Iterator[Batch], count: int) -> float:
+    """Seconds of so many steps with their data, one report behind the device as the training loop."""
+    begun, reports = time.perf_counter(), []
+    for _ in range(count):
+        reports.append(engine.step([next(stream)], engine.config.lr, lambda: False))
+        if len(reports) > engine.lag:
+            reports.pop(0).read()
+    for report in reports:
+        report.read()
+    return time.perf_counter() - begun
+
+
+# ---------------------------------------------------------------- where the time goes
+
+
+class Clock:
+    """Seconds in each part, each begun and ended when the device is done."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self.spent = device, defaultdict[str, float](float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        begun = self._now()
+        yield
+        self.spent[name] += self._now() - begun
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+@contextmanager
+def clocked(engine: Engine) -> Iterator[Clock]:
+    """In the block, the ranges that the engine names for a profiler are told to the clock, and so is DeepSpeed's
+    exchange of gradients."""
+    clock, inner = Clock(engine.ranks.device), engine._engine
+    ranges, exchange = engines.record_function, inner.allreduce_gradients
+
+    def timed(*arguments: object, **others: object) -> None:
+        with clock("all-reduce"):
+            exchange(*arguments, **others)
+
+    engines.record_function, inner.allreduce_gradients = clock, timed  # type: ignore[assignment]
+    try:
+        yield clock
+    finally:
+        engines.record_function = ranges
+        del inner.allreduce_gradients
+
+
+def _parts(engine: Engine, stream: Iterator[Batch], steps: int) -> dict[str, float]:
+    with clocked(engine) as clock:
+        for _ in range(steps):
+            with clock(WHOLE):
+                with clock("waiting for data"):
+                    batch = next(stream)
+                engine.step([batch], engine.config.lr, lambda: False).read()
+    spent = {name: clock.spent[name] / steps for name in (*PARTS, WHOLE)}
+    return spent | {"backward": spent["backward"] - spent["all-reduce"]}  # which is inside of it
+
+
+def _memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    return int(found[1]) * 1024 if found else 0

@@ -1,0 +1,282 @@
+"""How fast training is in each arithmetic, against the published recipe run plainly; where a step's time goes; growth.
+
+    python bench/train.py [--batch 2] [--rounds 3] [--batches 1 2 4] [--sizes 112 160 224] [--ranks 1 2] [--small]
+
+`plain` is the published recipe: float32, PyTorch's own loop, timm's blocks with attention written out, AdamW, and the
+loss read in every step. The others are mmadfer's engine with that `train.precision`. All have the same weights, train
+on the same clips, and take turns in each round, so that what else the machine does hits all alike. Told are medians of
+the rounds; `ratio` is the median of those to `plain` in the same round. `of its peak` is the share of what a product of
+two square matrices of the same type reached in the same round; operations are those of products, as torch counts them
+for `plain`. `loss` and `norm` are the differences to `plain` in the first step, relative for the norm of the gradient;
+`ready` is the time until then, with compiling, for which nothing was kept from before. `keeps` are the activations that
+the forward pass leaves for the way back; on a GPU, `peak` is the most that a step allocates beyond what was there.
+
+The sizes that follow are measured in processes of their own, with the way that was the fastest and the real loader on
+JPEG files of 224 px. What was compiled for one is kept for the next.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from _model import SMALL
+from _train_forms import Form, Missing, Peaks, flops, forms, measure, ways
+from _train_points import PARTS, WHOLE, Job, Point, apart, configured, feed, loader
+from common import REST, machine, table
+from loader import make_files
+
+from mmadfer.config import ModelConfig, TrainConfig
+from mmadfer.data.store import Store
+from mmadfer.train.ranks import connected
+
+CLIPS, EPOCHS, MINUTES = 9_356, 25, 10
+"""Of a fold of DFEW, and the time that all epochs may take on a GPU."""
+RATIO = {"cpu": 3.5, "cuda": 8.0}
+SHARE = 0.45
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way in the first table."""
+
+    form: Form
+    step: float
+    ratio: float
+    rate: float
+    """FLOP/s."""
+    share: float
+
+
+def main() -> None:
+    """Make clips, measure, and print the tables."""
+    given = options()
+    print(machine(), flush=True)
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
+        work = Path(name)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(work / "compiled")
+        make_files(work, given.clips)
+        rows, peaks, missing = side_by_side(given, work / "bench.store")
+        print_rows(rows, peaks, given)
+        for way, why in missing.items():
+            print(f"{way}: not run: {why}")
+        best = fastest(rows)
+        points = sizes(given, work / "bench.store", best)
+        print_sizes(given, points)
+        print_parts(given, points)
+        print_goals(given, rows, peaks, points)
+
+
+def options() -> argparse.Namespace:
+    """What the command line says."""
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="a tiny model, to try the program")
+    parser.add_argument("--batch", type=int, default=32 if gpu else 2)
+    parser.add_argument("--rounds", type=int, default=5 if gpu else 3)
+    parser.add_argument("--steps", type=int, default=10 if gpu else 1, help="of each way in a round")
+    parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32, 64] if gpu else [1, 2, 4])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[112, 160, 224], help="of a frame, in pixels")
+    parser.add_argument("--ranks", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--clips", type=int, default=16, help="that are made, and trained on again and again")
+    given = parser.parse_args()
+    given.device, given.threads = "cuda" if gpu else "cpu", torch.get_num_threads()
+    given.model = SMALL if given.small else ModelConfig()
+    return given
+
+
+# ---------------------------------------------------------------- ways to train
+
+
+def side_by_side(given: argparse.Namespace, path: Path) -> tuple[list[Row], Peaks, Missing]:
+    """Every way with the same clips; why others could not be had."""
+    train = TrainConfig(batch_size=given.batch)
+    with connected() as ranks, Store(path) as store:
+        with closing(loader(store, configured(given.model, train), ranks.device)) as ours:
+            batch = next(feed(ours, given.batch))
+        made, missing = forms(given.model, train, ranks, batch, ways(given.device))
+        peaks = measure(made, batch, given.rounds, given.steps, ranks.device)
+        work = flops(given.model, given.batch)
+        for form in made:
+            form.close()
+        return [_row(form, made[0], peaks, work) for form in made], peaks, missing
+
+
+def _row(form: Form, plain: Form, peaks: Peaks, work: int) -> Row:
+    rounds = list(zip(form.seconds, plain.seconds, peaks[form.way.kind][:-1], strict=True))
+    return Row(
+        form,
+        median(form.seconds),
+        median(theirs / own for own, theirs, _ in rounds),
+        work / median(form.seconds),
+        median(work / own / peak for own, _, peak in rounds),
+    )
+
+
+def print_rows(rows: Sequence[Row], peaks: Peaks, given: argparse.Namespace) -> None:
+    """The peaks, and the first table."""
+    size, work = given.model.image_size, flops(given.model, given.batch)
+    of_peaks = [f"{kind} {_giga(min(found))} to {_giga(max(found))}" for kind, found in peaks.items()]
+    print(f"GFLOP/s of a product of two square matrices, in {len(peaks['float32'])} tries: {', '.join(of_peaks)}")
+    print(
+        f"\n{given.batch} clips of {given.model.frames} frames of {size} px: {_giga(work)} GFLOP a step; "
+        f"{given.threads} threads, {given.rounds} rounds"
+    )
+    memory = "keeps, GB" if given.device == "cpu" else "peak, GB"
+    heads = ["", "ready, s", "ms a step", "clips/s", "GFLOP/s", "of its peak", "ratio", memory, "loss", "norm"]
+    print(table(heads, [_cells(row, rows[0].form, given.batch) for row in rows]), flush=True)
+
+
+def _cells(row: Row, plain: Form, batch: int) -> list[object]:
+    form = row.form
+    assert form.first is not None
+    assert plain.first is not None
+    differences = abs(form.first.loss - plain.first.loss), abs(form.first.norm / plain.first.norm - 1)
+    return [
+        form.way.name,
+        f"{form.ready:.1f}",
+        f"{1000 * row.step:.4g}",
+        f"{batch / row.step:.3g}",
+        _giga(row.rate),
+        f"{row.share:.0%}",
+        f"{row.ratio:.2f}",
+        f"{form.memory / 1e9:.3g}",
+        *(f"{value:.0e}" if value else "0" for value in differences),
+    ]
+
+
+def _giga(value: float) -> str:
+    return f"{value / 1e9:,.0f}" if value > 1e10 else f"{value / 1e9:.2g}"
+
+
+def fastest(rows: Iterable[Row]) -> Row:
+    """Of the engine's ways."""
+    return min((row for row in rows if row.form.way.precision), key=lambda row: row.step)
+
+
+# ---------------------------------------------------------------- sizes
+
+Key = tuple[int, int, int]
+"""Clips in a step, pixels and ranks."""
+Sizes = dict[Key, Point]
+
+
+def sizes(given: argparse.Namespace, store: Path, best: Row) -> Sizes:
+    """Measure what the tables tell of."""
+    batch, size = given.batch, given.model.image_size
+    wanted = [(batch, size, 1), *((count, size, 1) for count in given.batches), *((batch, px, 1) for px in given.sizes)]
+    wanted += [(batch, size, ranks) for ranks in given.ranks if not lacking(given, ranks)]
+    wanted = list(dict.fromkeys(wanted))
+    print(f"\nin processes of their own: {best.form.way.name}", flush=True)
+    found = Sizes()
+    for key in wanted:
+        begun = time.perf_counter()
+        found[key] = apart(_job(given, store, best, key))
+        print(f"{key[0]} clips of {key[1]} px, {key[2]} ranks: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    return found
+
+
+def _job(given: argparse.Namespace, store: Path, best: Row, key: Key) -> Job:
+    clips, size, ranks = key
+    way = best.form.way
+    train = TrainConfig(batch_size=clips, precision=way.precision or "reference", compile=way.compiled)
+    model = given.model.model_copy(update={"image_size": size})
+    return Job(store, model, train, given.rounds * given.steps, max(1, given.threads // ranks), ranks)
+
+
+def lacking(given: argparse.Namespace, ranks: int) -> str:
+    """Why so many ranks cannot be measured here; empty if they can."""
+    if given.batch % ranks:
+        return f"they do not divide {given.batch} clips"
+    if given.device == "cuda" and torch.cuda.device_count() < ranks:
+        return f"this machine has {torch.cuda.device_count()} GPU(s)"
+    return ""
+
+
+def print_sizes(given: argparse.Namespace, found: Sizes) -> None:
+    """What grows, and how the time grows with it."""
+    batch, size = given.batch, given.model.image_size
+    series = {
+        "clips in a step": [(count, size, 1) for count in given.batches],
+        "pixels": [(batch, px, 1) for px in given.sizes],
+        f"ranks that share {batch} clips": [(batch, size, ranks) for ranks in given.ranks],
+    }
+    memory = "process, GB" if given.device == "cpu" else "peak, GB"
+    for place, (name, wanted) in enumerate(series.items()):
+        keys = [key for key in wanted if key in found]
+        rows = [_size_row(given, keys, found, key, key[place]) for key in keys]
+        heads = [name, "ready, s", "ms a step", "growth", "growth of work", "clips/s", "GFLOP/s", memory]
+        if rows:
+            print(f"\n{table(heads, rows)}")
+    for ranks in given.ranks:
+        if why := lacking(given, ranks):
+            print(f"{ranks} ranks: not run: {why}")
+
+
+def _size_row(given: argparse.Namespace, keys: Sequence[Key], found: Sizes, key: Key, value: int) -> list[object]:
+    own, first = found[key], found[keys[0]]
+    work, less = (flops(given.model.model_copy(update={"image_size": px}), clips) for clips, px, _ in (key, keys[0]))
+    return [
+        value,
+        f"{own.ready:.1f}",
+        f"{1000 * own.step:.4g}",
+        f"{own.step / first.step:.2f}",
+        f"{work / less:.2f}",
+        f"{key[0] / own.step:.3g}",
+        _giga(work / own.step),
+        f"{own.memory / 1e9:.3g}",
+    ]
+
+
+def print_parts(given: argparse.Namespace, found: Sizes) -> None:
+    """Where the time of a step goes, with one rank and more."""
+    keys = [key for key in found if key[:2] == (given.batch, given.model.image_size)]
+    columns = [found[key].parts for key in keys]
+    heads = ["a step, its parts one by one"]
+    for _, _, ranks in keys:
+        heads += [f"ms, {ranks} rank{'s' * (ranks > 1)}", "share"]
+    rest = [parts[WHOLE] - sum(parts[name] for name in PARTS) for parts in columns]
+    rows = [[name, *_shares([(parts[name], parts[WHOLE]) for parts in columns])] for name in PARTS]
+    rows.append([REST, *_shares([(left, parts[WHOLE]) for left, parts in zip(rest, columns, strict=True)])])
+    print(f"\n{table(heads, rows)}")
+
+
+def _shares(values: Iterable[tuple[float, float]]) -> list[str]:
+    return [text for value, whole in values for text in (f"{1000 * value:.3g}", f"{value / whole:.1%}")]
+
+
+def print_goals(given: argparse.Namespace, rows: Sequence[Row], peaks: Peaks, found: Sizes) -> None:
+    """What was asked for beside what was found."""
+    best, way = fastest(rows), fastest(rows).form.way.name
+    ratio, here = RATIO[given.device], given.device == "cuda"
+    lines = [
+        _goal(f"{'GPU' if here else 'CPU'}: times as fast as plain, {way}", best.ratio, ratio, best.ratio >= ratio)
+    ]
+    if here:
+        share = best.rate / median(peaks["bfloat16"])
+        speed = max(clips / point.step for (clips, px, ranks), point in found.items() if (px, ranks) == (160, 1))
+        minutes = EPOCHS * CLIPS / speed / 60
+        lines.append(_goal("GPU: share of the bfloat16 peak", share, SHARE, share >= SHARE))
+        lines.append(_goal(f"GPU: minutes for {EPOCHS} x {CLIPS} clips", minutes, MINUTES, minutes <= MINUTES))
+    print(f"\n{table(['goal', 'found', 'wanted', ''], lines)}")
+    if here:
+        print("The minutes are computed from the best clips/s above, one rank; without the tests after each epoch.")
+    else:
+        print(
+            f"GPU: {RATIO['cuda']:g} times plain, {SHARE:.0%} of the bfloat16 peak, {MINUTES} minutes: not run, no GPU"
+        )
+
+
+def _goal(what: str, found: float, wanted: float, met: bool) -> list[object]:
+    return [what, f"{found:.3g}", f"{wanted:g}", "met" if met else "not met"]
+
+
+if __name__ == "__main__":
+    main()
