@@ -162,6 +162,10 @@ class ModelConfig(Section):
         return self
 
 
+PUBLISHED_BATCH = 8
+LR_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+
+
 class TrainConfig(Section):
     """The published recipe: AdamW, cosine to zero stepped once an epoch, last epoch is the result."""
 
@@ -192,6 +196,11 @@ class TrainConfig(Section):
     keep: Annotated[int, Field(ge=1)] = 2
     """Complete checkpoints kept on disk."""
     log_every: Positive = 20
+
+    @property
+    def scaled_lr(self) -> float:
+        """Learning rate of the first epoch, for this batch."""
+        return (self.batch_size / PUBLISHED_BATCH) ** LR_POWERS[self.lr_scaling] * self.lr
 
     @model_validator(mode="after")
     def _batches_divide(self) -> "TrainConfig":

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from mmadfer.config import TrainConfig
 from mmadfer.report.folds import FoldResult
 from mmadfer.report.plots import curve
 from mmadfer.report.style import document, section, table
@@ -132,7 +133,7 @@ def _origin(report: Report) -> str:
         "Modalities": config.data.modalities,
         "Encoder weights": _weights(vision.weights, model.audio.weights),
         "Encoder hash": report.origin["encoder_hash"] or "not recorded",
-        "Training": f"{train.epochs} epochs, batch {train.batch_size}, lr {train.lr:g}, weight decay "
+        "Training": f"{train.epochs} epochs, batch {train.batch_size}, lr {_lr(train)}, weight decay "
         f"{train.weight_decay:g}, seed {train.seed}, {train.precision}",
         "Code": f"mmadfer {about.get('version')}, {_commit(git)}",
         "Packages": ", ".join(f"{name} {found}" for name, found in (about.get("packages") or {}).items() if found),
@@ -142,6 +143,11 @@ def _origin(report: Report) -> str:
     pairs = "".join(f"<dt>{name}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
     whole = f"<details><summary>The whole configuration</summary><pre>{_text(config.to_yaml())}</pre></details>"
     return f"<dl>{pairs}</dl>\n{whole}\n"
+
+
+def _lr(train: TrainConfig) -> str:
+    scaled = train.scaled_lr != train.lr
+    return f"{train.scaled_lr:g} ({train.lr:g} by lr_scaling {train.lr_scaling})" if scaled else f"{train.lr:g}"
 
 
 def _commit(git: dict[str, Any] | None) -> str:

@@ -24,15 +24,10 @@ from mmadfer.train.disk import read_pickle, write_pickle
 from mmadfer.train.guards import GradientNorm, Report
 from mmadfer.train.ranks import Ranks
 
-BATCH = 8
-"""Clips in a step of the published recipe."""
-POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
-
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
     """Cosine to zero, stepped once an epoch (METHOD "Training, as published"), scaled to the batch; epoch from 0."""
-    scale = (config.batch_size / BATCH) ** POWERS[config.lr_scaling]
-    return scale * config.lr * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+    return config.scaled_lr * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
 
 
 class Task(nn.Module):
@@ -76,7 +71,9 @@ class Engine:
                 parameter.register_hook(lambda gradient: gradient / self._scale)
         self._norm = GradientNorm(trainable, ranks.device)
         fused = config.precision != "reference"
-        self._optimizer = torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+        self._optimizer = torch.optim.AdamW(
+            trainable, lr=config.scaled_lr, weight_decay=config.weight_decay, fused=fused
+        )
         self._skips = fused and config.zero_stage == 0
         self._engine = _initialize(Task(model, config.precision, ranks.device), self._optimizer, config, ranks)
 
