@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from setting import StopAt, checkpoints, events, make_config
+from setting import StopAt, checkpoints, events, make_config, weights
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -148,9 +148,15 @@ def test_reading_reports_late_changes_nothing(config: Config, straight: Path, tm
     assert not stopped.finished
     assert train(config, 1, tmp_path / "fold", resume=True).finished
     assert losses(tmp_path / "fold") == losses(straight)
-    assert (checkpoints(tmp_path / "fold")[-1] / "weights.safetensors").read_bytes() == (
-        checkpoints(straight)[-1] / "weights.safetensors"
-    ).read_bytes()
+    assert weights(tmp_path / "fold") == weights(straight)
+
+
+def test_memory_may_be_saved_from_one_start_to_the_next(config: Config, straight: Path, tmp_path: Path) -> None:
+    """As one does who has run out of it."""
+    assert not train(config, 1, tmp_path / "fold", stop=StopAt(2)).finished
+    less = config.model_copy(update={"train": config.train.model_copy(update={"checkpoint_activations": True})})
+    assert train(less, 1, tmp_path / "fold", resume=True).finished
+    assert weights(tmp_path / "fold") == weights(straight)
 
 
 def saved_for_later(model: MMADFER, batch: Sequence[Tensor]) -> int:
