@@ -89,6 +89,9 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME).")] = None,
     overrides: Set = None,
     resume: Resume = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Record a few steps in the fold's trace.json, for ui.perfetto.dev.")
+    ] = False,
 ) -> None:
     """Train one fold in this process; under torchrun or srun, as one of its ranks."""
     from mmadfer import config as configs
@@ -98,7 +101,7 @@ def train(
     settings = runs.absolute(configs.load(config, overrides or ()))
     runs.check_files(settings)
     folder = runs.open_fold(run or Path("runs") / settings.name, settings, fold, resume)
-    result = start(settings, fold, folder, resume=resume)
+    result = start(settings, fold, folder, resume=resume, profile=profile)
     if not result.finished:
         raise RunError(f"fold {fold} was stopped at {folder}; the same command with --resume goes on from there")
 

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +32,7 @@ from mmadfer.train.log import Log, Pace, duration
 from mmadfer.train.ranks import Ranks, connected, together
 from mmadfer.train.signals import stop_on_signals
 from mmadfer.train.state import Belonging, Progress
+from mmadfer.train.trace import Trace, take
 
 Stop = Callable[[], bool]
 
@@ -50,7 +50,9 @@ class Result:
     war: float | None = None
 
 
-def train(config: Config, fold: int, folder: Path, resume: bool = False, stop: Stop | None = None) -> Result:
+def train(
+    config: Config, fold: int, folder: Path, resume: bool = False, stop: Stop | None = None, profile: bool = False
+) -> Result:
     """Train one fold, as one of the ranks that the environment tells of (a single one by default).
 
     Args:
@@ -59,6 +61,7 @@ def train(config: Config, fold: int, folder: Path, resume: bool = False, stop: S
         folder: the fold directory; it holds everything that training writes.
         resume: go on from the newest whole checkpoint, if there is one; a finished fold returns its result at once.
         stop: asked at the end of each step; by default, SIGTERM, SIGUSR2 and ctrl-C.
+        profile: let rank 0 record a few steps; see `mmadfer.train.trace`.
 
     Raises:
         RunError: the directory has been begun and `resume` is off, its checkpoints belong to another run, or another
@@ -75,6 +78,7 @@ def train(config: Config, fold: int, folder: Path, resume: bool = False, stop: S
             if resume and (done := _finished(fold, folder, ranks)):  # by the process that had the fold until now
                 return done
             with closing(Trainer(config, fold, folder, ranks, held, asked)) as trainer:
+                trainer.trace = Trace(folder, held, trainer.log.say, on=profile and ranks.main)
                 result = trainer.run(resume)
                 ranks.barrier()  # gloo sometimes aborts where a rank leaves while another still talks
                 return result
@@ -93,6 +97,7 @@ class Trainer:
         self.steps = steps_per_epoch(config, self.store, fold)
         batches(config, self.store, fold, 0, rank=ranks.rank, world=ranks.world)  # refuses what the ranks do not divide
         self.log = Log(folder, held, ranks.main, f"fold {fold}  ")
+        self.trace = Trace(folder, held, self.log.say, on=False)
         self.loader = Loader(
             self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index
         )
@@ -116,6 +121,7 @@ class Trainer:
 
     def close(self) -> None:
         """Free what training holds."""
+        self.trace.close()
         self.log.close()
         self.loader.close()
         self.engine.close()
@@ -145,8 +151,9 @@ class Trainer:
         lr = learning_rate(train, self.at.epoch)
         self.pace, waiting = Pace(), deque[Report]()
         with closing(cast(Generator[Batch], self.loader.train(self.at.epoch, ids))) as stream:
-            while micro := list(islice(stream, train.accumulate)):
+            while micro := take(stream, train.accumulate):
                 waiting.append(self.engine.step(micro, lr, self.stop))
+                self.trace.step()
                 done = self.at.step + len(waiting)
                 due = (self.at.total + len(waiting)) % train.save_every == 0 and done < self.steps
                 stopping = self._count_all(waiting, 0 if due or done == self.steps else self.engine.lag)
