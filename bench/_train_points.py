@@ -35,9 +35,12 @@ class Job:
     store: Path
     model: ModelConfig
     train: TrainConfig
+    rounds: int
     steps: int
     threads: int
     """Of torch, in each process."""
+    tests: bool
+    """Whether to time the test of an epoch, too."""
     ranks: int = 1
     rank: int = 0
     port: int = 0
@@ -52,6 +55,8 @@ class Point:
     """From the weights to the end of the first step."""
     memory: int
     """The most that torch had on the GPU; without one, the most that the process had."""
+    test: float
+    """A clip of a test; 0 where it was not asked for."""
     parts: dict[str, float]
     """Of a step whose parts are waited for one by one, by `PARTS` and `WHOLE`."""
 
@@ -80,15 +85,17 @@ def point(job: Job) -> Point:
             _steps(engine, stream, 1)
             ready = time.perf_counter() - begun
             _steps(engine, stream, WARM[ranks.device.type])
-            spent = [_steps(engine, stream, 1) for _ in range(job.steps)]
-            parts = _parts(engine, stream, job.steps)
+            spent = [_steps(engine, stream, job.steps) / job.steps for _ in range(job.rounds)]
+            memory, parts = _memory(ranks.device), _parts(engine, stream, job.steps * job.rounds)
+            test = _test(engine, ours, job) if job.tests else 0.0
             ranks.barrier()
-            return Point(median(spent), ready, _memory(ranks.device), parts)
+            return Point(median(spent), ready, memory, test, parts)
 
 
 def configured(model: ModelConfig, train: TrainConfig) -> Config:
     """A whole configuration."""
-    config = parse({"name": "bench", "data": {"threads": 1}}, where="bench/train.py")
+    threads = min(4, max(1, len(os.sched_getaffinity(0)) // 4))
+    config = parse({"name": "bench", "data": {"threads": threads}}, where="bench/train.py")
     return config.model_copy(update={"model": model, "train": train})
 
 
@@ -114,6 +121,18 @@ def _steps(engine: Engine, stream: Iterator[Batch], count: int) -> float:
     for report in reports:
         report.read()
     return time.perf_counter() - begun
+
+
+def _test(engine: Engine, ours: Loader, job: Job) -> float:
+    """Seconds for a clip, loading included, in the second of two equal passes; the first compiles."""
+    size, ids, seconds = job.train.batch_size // job.ranks, list(ours.store.clips), 0.0
+    several = (size * job.steps // len(ids) + 1) * ids
+    for _ in range(2):
+        begun = time.perf_counter()
+        for batch in ours.test(several[: size * job.steps], size):
+            engine.logits(batch).cpu()
+        seconds = time.perf_counter() - begun
+    return seconds / (size * job.steps)
 
 
 # ---------------------------------------------------------------- where the time goes

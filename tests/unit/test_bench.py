@@ -84,7 +84,7 @@ def test_steps_that_a_model_does_not_need_can_be_left_out() -> None:
 
 
 def test_every_way_to_train_is_measured_beside_the_plain_one() -> None:
-    few = ("--clips", "2", "--rounds", "2", "--batches", "--sizes", "32", "48", "--ranks", "1", "2", "3")
+    few = ("--tests", "--clips", "2", "--rounds", "2", "--batches", "--sizes", "32", "48", "--ranks", "1", "2", "3")
     command = [sys.executable, str(PROGRAM.with_name("train.py")), "--small", *few]
     env = {**os.environ, "CXX": str(PROGRAM.with_name("no-compiler")), "OMP_NUM_THREADS": "1"}
     env["CUDA_VISIBLE_DEVICES"] = ""
@@ -99,7 +99,8 @@ def test_every_way_to_train_is_measured_beside_the_plain_one() -> None:
         assert re.search(rf"^{way} .* +\d+% +{ratio} +\S+ +{loss} +\S+$", done.stdout, re.MULTILINE), done.stdout
     assert re.search(r"^bf16, compiled: not run: .*C\+\+ compiler", done.stdout, re.MULTILINE), done.stdout
     assert re.search(r"^3 ranks: not run: they do not divide 2 clips$", done.stdout, re.MULTILINE), done.stdout
-    assert len(re.findall(r"^(?:32|48) +\d", done.stdout, re.MULTILINE)) == 2, done.stdout
+    assert re.search(r"clips/s +GFLOP/s +process, GB +test clips/s\n", done.stdout), done.stdout
+    assert re.search(r"^48( +[0-9.]+){8}$", done.stdout, re.MULTILINE), done.stdout
     shares = re.findall(r"^(.+?) +\S+ +(\S+)% +\S+ +(\S+)%$", done.stdout, re.MULTILINE)
     assert [name for name, *_ in shares] == [*PARTS, "the rest"]
     for column in (1, 2):
