@@ -61,16 +61,18 @@ def ways(device: str) -> list[Way]:
 
 
 class Plain:
-    """As the published program: float32, timm's blocks with attention written out, the loss read in every step."""
+    """As the published program: float32, timm's blocks with attention written out, the loss read in every step.
+
+    AdamW has no options, so it is PyTorch's own choice: not the fused one.
+    """
 
     def __init__(self, model: MMADFER, config: TrainConfig, device: torch.device) -> None:
         for encoder in (model.vision, model.audio):
             for block in encoder.blocks:
                 block.attn.fused_attn = False
         self.model, self.loss = model.to(device), 0.0
-        self._optimizer = torch.optim.AdamW(
-            model.trainable().values(), lr=config.lr, weight_decay=config.weight_decay, fused=False
-        )
+        trainable = list(model.trainable().values())
+        self._optimizer = torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay)
 
     def step(self, batch: Batch) -> None:
         """One step of the optimizer."""

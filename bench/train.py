@@ -61,7 +61,8 @@ def main() -> None:
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
         work = Path(name)
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(work / "compiled")
+        if not given.small:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(work / "compiled")
         make_files(work, given.clips)
         rows, peaks, missing = side_by_side(given, work / "bench.store")
         print_rows(rows, peaks, given)
@@ -83,13 +84,15 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5 if gpu else 3)
     parser.add_argument("--steps", type=int, default=10 if gpu else 1, help="of each way in a round")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32, 64] if gpu else [1, 2, 4])
-    parser.add_argument("--sizes", type=int, nargs="*", default=[112, 160, 224], help="of a frame, in pixels")
+    parser.add_argument("--sizes", type=int, nargs="*", help="of a frame, in pixels (default: 112 160 224)")
     parser.add_argument("--ranks", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--clips", type=int, default=16, help="that are made, and trained on again and again")
     parser.add_argument("--tests", action="store_true", default=gpu, help="also time the tests; always with a GPU")
     given = parser.parse_args()
     given.device, given.threads = "cuda" if gpu else "cpu", torch.get_num_threads()
     given.model = SMALL if given.small else ModelConfig()
+    if given.sizes is None:
+        given.sizes = [given.model.image_size] if given.small else [112, 160, 224]
     return given
 
 
@@ -260,23 +263,19 @@ def print_goals(given: argparse.Namespace, rows: Sequence[Row], peaks: Peaks, fo
     """What was asked for beside what was found."""
     best, way = fastest(rows), fastest(rows).form.way.name
     ratio, here = RATIO[given.device], given.device == "cuda"
-    lines = [
-        _goal(f"{'GPU' if here else 'CPU'}: times as fast as plain, {way}", best.ratio, ratio, best.ratio >= ratio)
-    ]
+    kind = "GPU" if here else "CPU"
+    lines = [_goal(f"{kind}: times as fast as plain, {way}", best.ratio, ratio, best.ratio >= ratio)]
     if here:
         share = best.rate / median(peaks["bfloat16"])
-        minutes = min(_minutes(point, key[0]) for key, point in found.items() if key[1:] == (160, 1))
-        lines.append(_goal("GPU: share of the bfloat16 peak", share, SHARE, share >= SHARE))
+        minutes = min(_minutes(point, key[0]) for key, point in found.items() if key[1:] == (given.model.image_size, 1))
+        lines.append(_goal(f"GPU: share of the bfloat16 peak, {way}", share, SHARE, share >= SHARE))
         lines.append(_goal(f"GPU: minutes for {EPOCHS} x {CLIPS} clips", minutes, MINUTES, minutes <= MINUTES))
     print(f"\n{table(['goal', 'found', 'wanted', ''], lines)}")
     if here:
-        print(
-            f"The minutes are computed from the best row above: with loading and {TESTS} test clips an epoch, one rank."
-        )
+        print(f"The minutes are computed from the best row above, loading and tests of {TESTS} clips included.")
     else:
-        print(
-            f"GPU: {RATIO['cuda']:g} times plain, {SHARE:.0%} of the bfloat16 peak, {MINUTES} minutes: not run, no GPU"
-        )
+        goals = f"{RATIO['cuda']:g} times plain, {SHARE:.0%} of the bfloat16 peak, {MINUTES} minutes"
+        print(f"GPU: {goals}: not run: this machine has none")
 
 
 def _minutes(point: Point, clips: int) -> float:
