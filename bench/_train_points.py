@@ -39,6 +39,8 @@ class Job:
     steps: int
     threads: int
     """Of torch, in each process."""
+    parts: bool
+    """Whether to time the parts of a step, too."""
     tests: bool
     """Whether to time the test of an epoch, too."""
     ranks: int = 1
@@ -58,7 +60,7 @@ class Point:
     test: float
     """A clip of a test; 0 where it was not asked for."""
     parts: dict[str, float]
-    """Of a step whose parts are waited for one by one, by `PARTS` and `WHOLE`."""
+    """Of a step whose parts are waited for one by one, by `PARTS` and `WHOLE`; empty where not asked for."""
 
 
 def apart(job: Job) -> Point:
@@ -86,7 +88,8 @@ def point(job: Job) -> Point:
             ready = time.perf_counter() - begun
             _steps(engine, stream, WARM[ranks.device.type])
             spent = [_steps(engine, stream, job.steps) / job.steps for _ in range(job.rounds)]
-            memory, parts = _memory(ranks.device), _parts(engine, stream, job.steps * job.rounds)
+            memory = _memory(ranks.device)
+            parts = _parts(engine, stream, job.steps * job.rounds) if job.parts else {}
             test = _test(engine, ours, job) if job.tests else 0.0
             ranks.barrier()
             return Point(median(spent), ready, memory, test, parts)

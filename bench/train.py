@@ -71,7 +71,7 @@ def main() -> None:
         best = fastest(rows)
         points = sizes(given, work / "bench.store", best)
         print_sizes(given, points)
-        print_parts(given, points)
+        print_parts(points)
         print_goals(given, rows, peaks, points)
 
 
@@ -193,7 +193,8 @@ def _job(given: argparse.Namespace, store: Path, best: Row, key: Key) -> Job:
     train = TrainConfig(batch_size=clips, precision=way.precision or "reference", compile=way.compiled)
     model = given.model.model_copy(update={"image_size": size})
     threads = max(1, given.threads // ranks)
-    return Job(store, model, train, given.rounds, given.steps, threads, given.tests, ranks)
+    parts = key[:2] == (given.batch, given.model.image_size)
+    return Job(store, model, train, given.rounds, given.steps, threads, parts, given.tests, ranks)
 
 
 def lacking(given: argparse.Namespace, ranks: int) -> str:
@@ -242,9 +243,9 @@ def _size_row(given: argparse.Namespace, keys: Sequence[Key], found: Sizes, key:
     ]
 
 
-def print_parts(given: argparse.Namespace, found: Sizes) -> None:
+def print_parts(found: Sizes) -> None:
     """Where the time of a step goes, with one rank and more."""
-    keys = [key for key in found if key[:2] == (given.batch, given.model.image_size)]
+    keys = [key for key, point in found.items() if point.parts]
     columns = [found[key].parts for key in keys]
     heads = ["a step, its parts one by one"]
     for _, _, ranks in keys:
