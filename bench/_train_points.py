@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import re
 import socket
 import time
 from collections import defaultdict
@@ -22,6 +21,7 @@ from mmadfer.data.loader import Batch, Loader
 from mmadfer.data.store import Store
 from mmadfer.train import engine as engines
 from mmadfer.train.engine import Engine
+from mmadfer.train.measure import peak
 from mmadfer.train.ranks import connected
 
 PARTS = ("waiting for data", "forward", "backward", "all-reduce", "optimizer")
@@ -192,5 +192,4 @@ def _parts(engine: Engine, stream: Iterator[Batch], steps: int) -> dict[str, flo
 def _memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-    return int(found[1]) * 1024 if found else 0
+    return peak()

@@ -61,7 +61,7 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
     steps = _steps(trainer)
     clip, more = _test(trainer)
     save = _save(trainer)
-    mine = [steps.waiting, float(_peak()), *map(float, _gpu(ranks.device))]
+    mine = [steps.waiting, float(peak()), *map(float, _gpu(ranks.device))]
     waiting, host, gpu, gpu_total = map(max, zip(*ranks.gather(mine), strict=True))
     low, step, high = np.percentile(steps.seconds, [10, 50, 90]).tolist()
     return Measured(
@@ -173,7 +173,7 @@ def _gpu(device: torch.device) -> tuple[int, int]:
     return torch.cuda.max_memory_reserved(device) + beside, total
 
 
-def _peak() -> int:
+def peak() -> int:
     """Most bytes of memory that this process has had (getrusage would count its parent's)."""
     try:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
