@@ -3,6 +3,7 @@
 Its ranges are `data` (here), and `forward`, `backward` and `optimizer` (`mmadfer.train.engine`).
 """
 
+import gzip
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ def take(stream: Iterator[T], count: int) -> list[T]:
 
 
 class Trace:
-    """Records steps SKIPPED + 1 to SKIPPED + STEPS of this start into FOLD/trace.json; training computes the same.
+    """Records steps SKIPPED + 1 to SKIPPED + STEPS of this start into FOLD/trace.json.gz; training computes the same.
 
     Args:
         folder: the fold directory.
@@ -41,7 +42,7 @@ class Trace:
     """
 
     def __init__(self, folder: Path, held: Held, say: Callable[[str], None], on: bool) -> None:
-        self._path, self._held, self._say, self._on = folder / "trace.json", held, say, on
+        self._path, self._held, self._say, self._on = folder / "trace.json.gz", held, say, on
         self._seen = 0
         self._running: profile | None = None
 
@@ -69,7 +70,9 @@ class Trace:
         try:
             with suppress(LostError), atomic(self._path) as temporary:
                 running.export_chrome_trace(str(temporary))
-                json.loads(temporary.read_bytes())  # the profiler does not say where the disk was full
+                found = temporary.read_bytes()
+                json.loads(found)  # the profiler does not say that the disk was full
+                temporary.write_bytes(gzip.compress(found, compresslevel=6))
                 self._held.check()
         except (OSError, ValueError, RuntimeError) as error:
             self._say(f"WARNING: the trace {self._path} could not be written ({error}); training goes on")

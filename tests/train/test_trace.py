@@ -1,5 +1,6 @@
 """`mmadfer train --profile`: a trace of a few steps that Perfetto opens, and the same weights."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mmadfer.train.trace import SKIPPED, STEPS
 
 def ranges(folder: Path, name: str) -> list[dict[str, Any]]:
     """Events of this name that a user's program has marked."""
-    found = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    found = json.loads(gzip.decompress((folder / "trace.json.gz").read_bytes()))["traceEvents"]
     return [event for event in found if event.get("cat") == "user_annotation" and event["name"] == name]
 
 
@@ -26,7 +27,7 @@ def test_a_profiled_training_has_a_trace_and_the_same_weights(store: Path, tmp_p
     assert "ERROR" not in err
     folder = tmp_path / "run" / "fold-1"
     assert weights(folder) == weights(tmp_path / "plain")
-    assert f"{STEPS} steps are recorded in {folder / 'trace.json'}: open it at https://ui.perfetto.dev" in out
+    assert f"{STEPS} steps are recorded in {folder / 'trace.json.gz'}: open it at https://ui.perfetto.dev" in out
     for name in ("forward", "backward", "optimizer"):
         found = ranges(folder, name)
         assert len(found) == STEPS, name
@@ -52,14 +53,14 @@ def test_a_training_too_short_for_a_trace_says_so(
 ) -> None:
     assert not train(make_config(store), 1, tmp_path / "fold", stop=StopAt(1), profile=True).finished
     assert "no trace: training ended after 2 steps, and the first 3 are not recorded" in capsys.readouterr().out
-    assert not (tmp_path / "fold" / "trace.json").exists()
+    assert not (tmp_path / "fold" / "trace.json.gz").exists()
 
 
 def test_a_trace_that_cannot_be_written_does_not_end_training(
     straight: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "fold"
-    (folder / "trace.json").mkdir(parents=True)
+    (folder / "trace.json.gz").mkdir(parents=True)
     assert train(make_config(store), 1, folder, resume=True, profile=True).finished
     assert "WARNING: the trace" in capsys.readouterr().out
     assert weights(folder) == weights(straight)
