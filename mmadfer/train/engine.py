@@ -70,11 +70,9 @@ class Engine:
             for parameter in trainable:
                 parameter.register_hook(lambda gradient: gradient / self._scale)
         self._norm = GradientNorm(trainable, ranks.device)
-        fused = config.precision != "reference"
-        self._optimizer = torch.optim.AdamW(
-            trainable, lr=config.scaled_lr, weight_decay=config.weight_decay, fused=fused
-        )
-        self._skips = fused and config.zero_stage == 0
+        how: dict[str, Any] = {} if config.precision == "reference" else {"fused": True}
+        self._optimizer = torch.optim.AdamW(trainable, lr=config.scaled_lr, weight_decay=config.weight_decay, **how)
+        self._skips = "fused" in how and config.zero_stage == 0
         self._engine = _initialize(Task(model, config.precision, ranks.device), self._optimizer, config, ranks)
 
     def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
