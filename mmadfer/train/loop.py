@@ -4,17 +4,15 @@ Every optimizer step is a pure function of the state that checkpoints hold and o
 stopped or killed goes on to the same final weights, bit for bit on one machine.
 """
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import mmadfer
-from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.contract import Contract, licences
 from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
@@ -30,24 +28,12 @@ from mmadfer.train.evaluate import Predictions, run_test
 from mmadfer.train.guards import Outcome, Report, Strikes
 from mmadfer.train.log import Log, Pace, duration
 from mmadfer.train.ranks import Ranks, connected, together
+from mmadfer.train.result import Result, finished, publish
 from mmadfer.train.signals import stop_on_signals
 from mmadfer.train.state import Belonging, Progress
 from mmadfer.train.trace import Trace, take
 
 Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a fold ended; without numbers where it was stopped before its time."""
-
-    fold: int
-    folder: Path
-    finished: bool
-    epoch: int
-    epochs: int
-    uar: float | None = None
-    war: float | None = None
 
 
 def train(
@@ -72,10 +58,10 @@ def train(
     """
     folder = Path(folder)
     with stop_on_signals() if stop is None else nullcontext(stop) as asked, connected() as ranks:
-        if resume and (done := _finished(fold, folder, ranks)):
+        if resume and (done := finished(fold, folder, ranks)):
             return done
         with alone(folder, resume, ranks, asked) as held:
-            if resume and (done := _finished(fold, folder, ranks)):  # by the process that had the fold until now
+            if resume and (done := finished(fold, folder, ranks)):  # by the process that had the fold until now
                 return done
             with closing(Trainer(config, fold, folder, ranks, held, asked)) as trainer:
                 trainer.trace = Trace(folder, held, trainer.log.say, on=profile and ranks.main)
@@ -264,42 +250,17 @@ class Trainer:
         if self.predictions is None:
             self.predictions = run_test(self.engine.logits, self.loader, self.store.fold(self.fold), self.ranks)
         assert self.predictions is not None
-        scores, at = self.predictions.scores(), self.at
+        scores, at, epochs = self.predictions.scores(), self.at, self.config.train.epochs
         self.log.event("end", epoch=at.epoch, step=at.total, **scores, seconds=at.seconds)
-        together(self.ranks, self.held, self.folder / "result.json", self._publish)
-        return Result(self.fold, self.folder, True, at.epoch, self.config.train.epochs, **scores)
-
-    def _publish(self) -> None:
-        assert self.predictions is not None
-        self.held.write_text(self.folder / "predictions.csv", self.predictions.csv())
-        self.held.write_text(self.folder / "result.json", json.dumps(self._result(self.predictions), indent=2) + "\n")
-
-    def _result(self, predictions: Predictions) -> dict[str, Any]:
-        return {
-            "fold": self.fold,
-            "epoch": self.at.epoch,
-            "epochs": self.config.train.epochs,
-            **predictions.scores(),
-            "best": self.at.best,
-            "confusion": predictions.confusion.tolist(),
-            "labels": list(self.labels),
-            "finished": True,
-            "seconds": round(self.at.seconds, 1),
-        }
+        write = partial(publish, self.held, self.folder, self.fold, epochs, at, self.predictions)
+        together(self.ranks, self.held, self.folder / "result.json", write)
+        return Result(self.fold, self.folder, True, at.epoch, epochs, **scores)
 
     def _epoch(self) -> str:
         return f"epoch {self.at.epoch + 1}/{self.config.train.epochs}"
 
     def _speed(self) -> str:
         return f"{self.pace.speed * self.config.train.batch_size:.1f} clips/s"
-
-
-def _finished(fold: int, folder: Path, ranks: Ranks) -> Result | None:
-    """The result that is there; all ranks learn it from rank 0, for file systems may show it to them later."""
-    found = runs.result(folder) if ranks.main else None
-    numbers = [float(found[key]) for key in ("epoch", "epochs", "uar", "war")] if found else [-1.0] * 4
-    epoch, epochs, uar, war = ranks.gather(numbers)[0]
-    return Result(fold, folder, True, int(epoch), int(epochs), uar, war) if epoch >= 0 else None
 
 
 def _store(config: Config) -> Store:

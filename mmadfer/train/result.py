@@ -1,0 +1,54 @@
+"""What a fold leaves when it is finished: result.json, and predictions.csv of its test clips."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmadfer import run as runs
+from mmadfer.lease import Held
+from mmadfer.train.evaluate import Predictions
+from mmadfer.train.ranks import Ranks
+from mmadfer.train.state import Progress
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a fold ended; without numbers where it was stopped before its time."""
+
+    fold: int
+    folder: Path
+    finished: bool
+    epoch: int
+    epochs: int
+    uar: float | None = None
+    war: float | None = None
+
+
+def finished(fold: int, folder: Path, ranks: Ranks) -> Result | None:
+    """The result that is there; all ranks learn it from rank 0, for file systems may show it to them later."""
+    found = runs.result(folder) if ranks.main else None
+    numbers = [float(found[key]) for key in ("epoch", "epochs", "uar", "war")] if found else [-1.0] * 4
+    epoch, epochs, uar, war = ranks.gather(numbers)[0]
+    return Result(fold, folder, True, int(epoch), int(epochs), uar, war) if epoch >= 0 else None
+
+
+def publish(held: Held, folder: Path, fold: int, epochs: int, at: Progress, predictions: Predictions) -> None:
+    """Write both files; atomic, the result last.
+
+    Raises:
+        LostError: another start has taken the fold over.
+        OSError: the disk is full.
+    """
+    result = {
+        "fold": fold,
+        "epoch": at.epoch,
+        "epochs": epochs,
+        **predictions.scores(),
+        "best": at.best,
+        "confusion": predictions.confusion.tolist(),
+        "labels": list(predictions.names),
+        "finished": True,
+        "seconds": round(at.seconds, 1),
+    }
+    held.write_text(folder / "predictions.csv", predictions.csv())
+    held.write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
