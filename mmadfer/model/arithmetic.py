@@ -13,21 +13,22 @@ gradient of what went in.
 """
 
 import os
-import shutil
-from contextlib import AbstractContextManager
+import warnings
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from timm.models.vision_transformer import Block
 from torch import nn
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils.checkpoint import checkpoint
 
 from mmadfer.config import Precision, TrainConfig
 from mmadfer.errors import MissingDependencyError
 from mmadfer.exact import exact
+from mmadfer.model import float8
 from mmadfer.model.layer import layer
 from mmadfer.model.mma_dfer import MMADFER
 
@@ -41,10 +42,15 @@ PRODUCTS: dict[Precision, torch.dtype] = {
 """What products other than fp8's own are computed in."""
 
 
+def products(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    """For a backward pass, and all that is computed again on the way: float32 is that, not the TF32 of GPUs."""
+    return exact(device.type) if PRODUCTS[precision] == torch.float32 else nullcontext()
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    """For a forward pass: its products are in the precision's type, or in float32 without the TF32 of GPUs."""
+    """For a forward pass: its products are in the precision's type."""
     if PRODUCTS[precision] == torch.float32:
-        return exact(device.type)
+        return products(precision, device)
     return torch.autocast(device.type, PRODUCTS[precision])
 
 
@@ -69,16 +75,14 @@ def apply(
     """
     blocks = [cast(Block, block) for encoder in (model.vision, model.audio) for block in encoder.blocks]
     kind = PRODUCTS[precision]
+    if precision == "fp8":
+        float8.check(device)
+        for block in blocks:
+            float8.replace(block)
     if precision == "reference" or (device.type == "cpu" and kind != torch.float32):
         _write_out_attention(blocks)
     if kind != torch.float32:
         _round_frozen(model, kind)
-    if precision == "fp8":
-        from mmadfer.model import float8
-
-        float8.check(device)
-        for block in blocks:
-            float8.replace(block)
     run = _compile() if compiled else layer
     model.layer = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False) if recomputed else run
 
@@ -97,39 +101,55 @@ def _round_frozen(model: MMADFER, kind: torch.dtype) -> None:
 
 
 def compiles(config: TrainConfig, device: torch.device) -> bool:
-    """Whether training on this device compiles its layers.
+    """Whether training on this device compiles its layers; warns where it would, but nothing can be compiled here.
 
     Raises:
-        MissingDependencyError: `train.compile` is true, and what compiling needs is missing.
+        MissingDependencyError: `train.compile` is true, and nothing can be compiled here.
     """
     if config.compile is False or config.precision == "reference":
         return False
-    missing = _missing(device)
+    if config.compile == "auto" and (device.type != "cuda" or config.zero_stage == 3):
+        return False
+    if not (reason := _cannot_compile(device)):
+        return True
+    needs = "a C++ compiler (g++, or another one named by CXX)" if device.type == "cpu" else "Triton, gcc and Python.h"
+    told = f"torch.compile does not work here, which needs {needs}: {reason}"
     if config.compile == "auto":
-        return device.type == "cuda" and not missing and config.zero_stage < 3
-    if missing:
-        raise MissingDependencyError(f"train.compile is true, which needs {missing}: install it, or set it to false")
-    return True
+        warnings.warn(f"training is not compiled, and slower for it: {told}", stacklevel=2)
+        return False
+    raise MissingDependencyError(f"train.compile is true, but {told}. Install what is missing, or set it to false")
 
 
-def _missing(device: torch.device) -> str:
-    """What torch.compile lacks on this device; empty if nothing."""
-    if device.type == "cpu":
-        return "" if shutil.which(os.environ.get("CXX", "g++")) else "a C++ compiler (g++, or another one named by CXX)"
-    if find_spec("triton") is None:
-        return "Triton"
-    if torch.cuda.get_device_capability(device) < (7, 0):
-        return f"a GPU of compute capability 7.0 or newer ({torch.cuda.get_device_name(device)} is older)"
-    found = any(shutil.which(name) for name in (os.environ.get("CC", ""), "gcc", "clang") if name)
-    return "" if found else "a C compiler (gcc, or another one named by CC)"
+def _cannot_compile(device: torch.device) -> str:
+    """Why not, in a line; empty where a small function could be compiled and run."""
+    _keep_programs()
+    try:
+        torch.compile(torch.sin)(torch.zeros(8, device=device))
+    except Exception as error:  # of compilers, of the linker, of the driver
+        return str(error).strip().partition("\n")[0]
+    return ""
 
 
 def _compile() -> Any:
-    """One program for all layers, kept for later processes in ~/.cache/mmadfer or in TORCHINDUCTOR_CACHE_DIR."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "mmadfer" / "compiled"))
+    """One program for all layers."""
+    _keep_programs()
     torch.compiler.reset()  # a model trained before in this process would count as other shapes
     return torch.compile(layer, fullgraph=True, dynamic=False)
+
+
+def _keep_programs() -> None:
+    """For later processes, in ~/.cache/mmadfer: torch's own place, in /tmp, is often a job's alone, and anybody's.
+
+    Importing timm already sets TORCHINDUCTOR_CACHE_DIR to that place. What the user has set it to holds, and torch's
+    place where there is no home that can be written to.
+    """
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) != default_cache_dir():
+        return
+    with suppress(OSError, RuntimeError):
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmadfer" / "compiled"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def loss_scale(precision: Precision) -> float:

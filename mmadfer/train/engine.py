@@ -17,7 +17,7 @@ from torch.profiler import record_function
 from mmadfer.config import Precision, TrainConfig
 from mmadfer.data.loader import Batch, preprocess
 from mmadfer.errors import TrainingError
-from mmadfer.model.arithmetic import apply, autocast, compiles, loss_scale
+from mmadfer.model.arithmetic import apply, autocast, compiles, loss_scale, products
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.optional import need
 from mmadfer.train.disk import read_pickle, write_pickle
@@ -58,7 +58,7 @@ class Engine:
 
     def __init__(self, model: MMADFER, config: TrainConfig, ranks: Ranks) -> None:
         self.model, self.config, self.ranks = model, config, ranks
-        self.compiled = compiles(config, ranks.device)
+        self.compiled = not ranks.any(not compiles(config, ranks.device))
         self.lag = int(ranks.device.type == "cuda")
         """Steps that may be under way when the report of one is read."""
         apply(model, config.precision, ranks.device, self.compiled, config.checkpoint_activations)
@@ -70,9 +70,11 @@ class Engine:
             for parameter in trainable:
                 parameter.register_hook(lambda gradient: gradient / self._scale)
         self._norm = GradientNorm(trainable, ranks.device)
-        how: dict[str, Any] = {} if config.precision == "reference" else {"fused": True}
-        self._optimizer = torch.optim.AdamW(trainable, lr=config.scaled_lr, weight_decay=config.weight_decay, **how)
-        self._skips = "fused" in how and config.zero_stage == 0
+        self._how: dict[str, Any] = {} if config.precision == "reference" else {"fused": True}
+        self._optimizer = torch.optim.AdamW(
+            trainable, lr=config.scaled_lr, weight_decay=config.weight_decay, **self._how
+        )
+        self._skips = bool(self._how) and config.zero_stage == 0
         self._engine = _initialize(Task(model, config.precision, ranks.device), self._optimizer, config, ranks)
 
     def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
@@ -134,6 +136,8 @@ class Engine:
             WeightsError: a file holds anything but tensors and plain values; nothing in it is executed.
         """
         self._engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=False)
+        for group in self._optimizer.param_groups:
+            group.update(self._how)  # the file's own, of before there was a fused optimizer, would hold
 
     def close(self) -> None:
         """Give DeepSpeed's memory back; the process group must still be there."""
@@ -144,7 +148,7 @@ class Engine:
             loss = self._engine(preprocess(batch), batch.fbank, batch.drop_path, batch.labels)
         # An infinite loss can have finite gradients; DeepSpeed judges by these alone.
         scale = torch.where(loss.detach().isfinite(), self._scale, torch.nan)
-        with record_function("backward"):
+        with record_function("backward"), products(self.config.precision, self.ranks.device):
             self._engine.backward(loss * scale)
         return loss.detach()
 
@@ -163,7 +167,7 @@ class Engine:
 
 def _deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True)  # with warn_only, fused attention's gradients are not
     deterministic: Any = importlib.import_module("torch.utils.deterministic")
     deterministic.fill_uninitialized_memory = False  # nothing reads it, and filling it takes time
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from mmadfer import metrics
-from mmadfer.config import Config, DataConfig, TrainConfig
+from mmadfer.config import Config, DataConfig, Precision, TrainConfig
 from mmadfer.contract import Contract
 from mmadfer.data.agreement import check_store, other_crops
 from mmadfer.data.loader import Batch, Loader, preprocess
 from mmadfer.data.store import Store
-from mmadfer.errors import WeightsError
+from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.files import write_text
 from mmadfer.model.arithmetic import apply, autocast
 from mmadfer.model.mma_dfer import MMADFER
@@ -166,11 +166,20 @@ def evaluate_path(
         train=TrainConfig(precision=contract.precision),
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    apply(model.to(device), contract.precision, device)
+    _compute_as(contract.precision, model.to(device), device)
     predictions = evaluate(model, store, config, contract.labels, store.fold(fold))
     if out is not None:
         predictions.write(out)
     return predictions
+
+
+def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> None:
+    """As training did; in bfloat16 where it was in 8 bits and this device has none."""
+    try:
+        apply(model, precision, device)
+    except ConfigError as error:
+        print(f"WARNING: trained with fp8, tested with bf16: {error}", file=sys.stderr)
+        apply(model, "bf16", device)
 
 
 def print_result(predictions: Predictions) -> None:

@@ -10,9 +10,10 @@ import setting
 import torch
 from needs import missing
 
+from mmadfer.config import ModelConfig, TrainConfig
 from mmadfer.data.loader import Batch, Loader, batches
 from mmadfer.data.store import Store
-from mmadfer.model.arithmetic import apply, compiles
+from mmadfer.model.arithmetic import apply, autocast, compiles
 from mmadfer.model.build import build
 from mmadfer.train.engine import Engine
 from mmadfer.train.loop import train
@@ -92,6 +93,22 @@ def test_no_step_waits_for_the_gpu(store: Path, way: dict[str, Any]) -> None:
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert [report.read().finite for report in reports] == [True] * len(feed)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gradient_of_the_published_size_is_the_same_each_time(precision: Any) -> None:
+    """Fused attention has ways back that add in any order."""
+    found = []
+    with connected() as ranks:
+        engine = Engine(build(ModelConfig(), 7), TrainConfig(precision=precision, compile=False), ranks)
+        frames, fbank = torch.rand(2, 16, 3, 160, 160).cuda(), torch.randn(2, 1, 512, 128).cuda()
+        for _ in range(2):
+            with autocast(precision, ranks.device):
+                engine.model(frames, fbank).float().square().sum().backward()
+            found.append([p.grad.clone() for p in engine.model.trainable().values() if p.grad is not None])
+            engine.model.zero_grad()
+        engine.close()
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_activation_checkpointing_takes_less_memory(store: Path) -> None:

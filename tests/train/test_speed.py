@@ -1,6 +1,7 @@
 """The fast ways to train: the same result as the plain one, and nothing that waits for the device."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from setting import StopAt, checkpoints, events, make_config, weights
 from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmadfer.config import Config, TrainConfig
@@ -32,10 +34,12 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where compiled programs are kept; torch, when timm is imported, has chosen another place."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        yield
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", default_cache_dir())
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield Path(os.environ["XDG_CACHE_HOME"]) / "mmadfer" / "compiled"
 
 
 def long(store: Path, **way: Any) -> Config:
@@ -49,6 +53,11 @@ def ended(folder: Path) -> dict[str, Tensor]:
 
 def losses(folder: Path) -> list[float]:
     return [event["loss"] for event in events(folder, "step")]
+
+
+def norm(folder: Path) -> float:
+    """Of the first gradient."""
+    return float(events(folder, "step")[0]["norm"])
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +96,7 @@ def test_loss_stays_in_its_band(store: Path, plain: Path, tmp_path: Path, way: d
     assert len(found) == 51
     assert found != wanted
     assert found == pytest.approx(wanted, abs=BANDS[way["precision"]])
+    assert norm(tmp_path / "fold") == pytest.approx(norm(plain), rel=BANDS[way["precision"]]), "Adam would not mind"
     assert found[-1] < 0.7 < found[0]
 
 
@@ -209,11 +219,27 @@ def test_learning_rate_grows_with_the_batch_by_the_rule() -> None:
     assert [rates["none", 2], rates["sqrt", 2], rates["linear", 2]] == pytest.approx([1e-4, 5e-5, 2.5e-5])
 
 
+def test_compiled_programs_outlive_the_process(store: Path, kept: Path, tmp_path: Path) -> None:
+    config = make_config(store, epochs=1, compile=True, precision="bf16")
+    assert train(config, 1, tmp_path / "fold").finished
+    assert list(kept.rglob("*.so"))
+    assert kept.stat().st_mode & 0o077 == 0, "others could put programs there"
+
+
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
     monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
     with pytest.raises(MissingDependencyError, match=r"train\.compile is true.*C\+\+ compiler.*CXX"):
         compiles(TrainConfig(compile=True), CPU)
     assert not compiles(TrainConfig(), CPU)
+
+
+def test_where_nothing_can_be_compiled_auto_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmadfer.model.arithmetic._cannot_compile", lambda device: "gcc: not found")
+    with pytest.warns(UserWarning, match="not compiled, and slower.*Triton, gcc.*gcc: not found"):
+        assert not compiles(TrainConfig(), torch.device("cuda"))
 
 
 @pytest.mark.parametrize(
