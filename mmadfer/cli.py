@@ -90,7 +90,7 @@ def train(
     overrides: Set = None,
     resume: Resume = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Record a few steps, in the fold's trace.json.gz, for ui.perfetto.dev.")
+        bool, typer.Option("--profile", help="Record steps 4 to 8 in the fold's trace.json.gz, for ui.perfetto.dev.")
     ] = False,
 ) -> None:
     """Train one fold in this process; under torchrun or srun, as one of its ranks."""

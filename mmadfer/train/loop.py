@@ -59,6 +59,8 @@ def train(
     folder = Path(folder)
     with stop_on_signals() if stop is None else nullcontext(stop) as asked, connected() as ranks:
         if resume and (done := finished(fold, folder, ranks)):
+            if profile and ranks.main:
+                print(f"fold {fold}  no trace: the fold is finished, and no step is left to record", flush=True)
             return done
         with alone(folder, resume, ranks, asked) as held:
             if resume and (done := finished(fold, folder, ranks)):  # by the process that had the fold until now

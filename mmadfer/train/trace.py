@@ -4,12 +4,13 @@ Its ranges are `data` (here), and `forward`, `backward` and `optimizer` (`mmadfe
 """
 
 import gzip
-import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
 import torch
@@ -21,6 +22,8 @@ from mmadfer.lease import Held, LostError
 SKIPPED = 3
 """Steps before it: the first compiles, and fills what later ones find."""
 STEPS = 5
+LAST = b"\n}"
+"""How the profiler ends a trace; inside of one every bracket stands further to the right."""
 
 T = TypeVar("T")
 
@@ -69,17 +72,30 @@ class Trace:
         self._running = None
         try:
             with suppress(LostError), atomic(self._path) as temporary:
-                running.export_chrome_trace(str(temporary))
-                found = temporary.read_bytes()
-                json.loads(found)  # the profiler does not say that the disk was full
-                temporary.write_bytes(gzip.compress(found, compresslevel=6))
+                with NamedTemporaryFile(dir=temporary.parent, prefix=f".{self._path.name}.", suffix=".tmp") as plain:
+                    running.export_chrome_trace(plain.name)
+                    pack(Path(plain.name), temporary)
                 self._held.check()
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             self._say(f"WARNING: the trace {self._path} could not be written ({error}); training goes on")
             return
         if not self._held.lost:
             steps = self._seen - SKIPPED
             self._say(f"{steps} steps are recorded in {self._path}: open it at https://ui.perfetto.dev")
+
+
+def pack(plain: Path, packed: Path) -> None:
+    """Compress a trace, a piece at a time: it may be large, and other ranks wait.
+
+    Raises:
+        OSError: it is cut, for the disk was full; the profiler does not say so.
+    """
+    with plain.open("rb") as source, gzip.open(packed, "wb", compresslevel=6) as sink:
+        source.seek(max(0, plain.stat().st_size - len(LAST)))
+        if source.read() != LAST:
+            raise OSError("its end is missing: the disk may be full")
+        source.seek(0)
+        shutil.copyfileobj(source, sink)
 
 
 def _start() -> profile:

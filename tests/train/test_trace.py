@@ -2,14 +2,18 @@
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from setting import StopAt, make_config, start, weights
+from torch.profiler import ProfilerActivity, profile
 
+from mmadfer.config import Config
 from mmadfer.train.loop import train
-from mmadfer.train.trace import SKIPPED, STEPS
+from mmadfer.train.trace import SKIPPED, STEPS, pack
 
 
 def ranges(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -54,6 +58,42 @@ def test_a_training_too_short_for_a_trace_says_so(
     assert not train(make_config(store), 1, tmp_path / "fold", stop=StopAt(1), profile=True).finished
     assert "no trace: training ended after 2 steps, and the first 3 are not recorded" in capsys.readouterr().out
     assert not (tmp_path / "fold" / "trace.json.gz").exists()
+
+
+def test_a_finished_fold_says_that_it_has_no_trace(
+    straight: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(config, 1, straight, resume=True, profile=True).finished
+    assert "fold 1  no trace: the fold is finished" in capsys.readouterr().out
+    assert train(config, 1, straight, resume=True).finished
+    assert "trace" not in capsys.readouterr().out
+
+
+def test_a_trace_is_compressed_a_piece_at_a_time(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain.json", tmp_path / "packed.gz"
+    plain.write_text("{\n" + 400_000 * '  {"name": "forward", "args": [1, 2, 3]},\n' + "  {}\n}")
+    tracemalloc.start()
+    pack(plain, packed)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
+    assert most < plain.stat().st_size / 4
+
+
+@pytest.mark.parametrize("cut", [1, 2, 9, 1000])
+def test_a_trace_that_is_cut_is_not_taken(tmp_path: Path, cut: int) -> None:
+    plain = tmp_path / "plain.json"
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as running:
+        torch.rand(8, 8) @ torch.rand(8, 8)
+    running.export_chrome_trace(str(plain))
+    pack(plain, tmp_path / "whole.gz")
+    assert json.loads(gzip.decompress((tmp_path / "whole.gz").read_bytes()))["traceEvents"]
+    plain.write_bytes(plain.read_bytes()[:-cut])
+    with pytest.raises(OSError, match="its end is missing"):
+        pack(plain, tmp_path / "cut.gz")
+    plain.write_bytes(b"")
+    with pytest.raises(OSError, match="its end is missing"):
+        pack(plain, tmp_path / "cut.gz")
 
 
 def test_a_trace_that_cannot_be_written_does_not_end_training(
