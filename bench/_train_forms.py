@@ -160,10 +160,10 @@ def forms(
 
 
 def _begin(form: Form, batch: Batch, device: torch.device) -> None:
-    begun = _now(device)
+    begun = now(device)
     form.memory = _kept(form, batch)
     form.first = form.trainer.finish()
-    form.ready += _now(device) - begun
+    form.ready += now(device) - begun
     if device.type == "cuda":
         for _ in range(WARM["cuda"]):
             form.trainer.step(batch)
@@ -207,31 +207,33 @@ def _most(form: Form, batch: Batch) -> int:
 # ---------------------------------------------------------------- measuring
 
 
-def measure(made: Sequence[Form], batch: Batch, rounds: int, steps: int, device: torch.device) -> Peaks:
-    """In each round the peaks, then `steps` steps of every form, whose order goes round."""
+def measure(made: Sequence[Form], batch: Batch, rounds: int, steps: int, device: torch.device, side: int) -> Peaks:
+    """In each round the peaks, then `steps` steps of every form, whose order goes round.
+
+    The peaks are those of square matrices with `side` rows.
+    """
     peaks = Peaks({form.way.kind: [] for form in made})
     by_name = {form.way.name: form for form in made}
     for _, names in turns(list(by_name), rounds):
-        _add(peaks, device)
+        _add(peaks, device, side)
         for name in names:
-            form, begun = by_name[name], _now(device)
+            form, begun = by_name[name], now(device)
             for _ in range(steps):
                 form.trainer.step(batch)
             if isinstance(form.trainer, Ours):
                 form.trainer.finish()
-            form.seconds.append((_now(device) - begun) / steps)
-    _add(peaks, device)
+            form.seconds.append((now(device) - begun) / steps)
+    _add(peaks, device, side)
     return peaks
 
 
-def _add(peaks: Peaks, device: torch.device) -> None:
-    side = SIDE[device.type]
+def _add(peaks: Peaks, device: torch.device, side: int) -> None:
     for kind, found in peaks.items():
         multiply, seconds = product(kind, device, side), list[float]()
         for _ in range(1 + BEST_OF):
-            begun = _now(device)
+            begun = now(device)
             multiply()
-            seconds.append(_now(device) - begun)
+            seconds.append(now(device) - begun)
         found.append(2 * side**3 / min(seconds))
 
 
@@ -246,15 +248,31 @@ def product(kind: str, device: torch.device, side: int) -> Callable[[], Any]:
     return lambda: torch._scaled_mm(eight, turned, scales, scales.view(1, -1), out_dtype=torch.bfloat16)
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
     """The time when the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def flops(config: ModelConfig, clips: int) -> int:
-    """Floating-point operations of the products of a step, forward and backward, as torch counts them."""
+@dataclass(frozen=True)
+class Work:
+    """Floating-point operations of the products of a step, as torch counts them."""
+
+    forward: int
+    whole: int
+    """Forward and back."""
+    attention: int
+    """Those of the whole in which no factor is a weight: attention's two, and what they are on the way back."""
+
+    @property
+    def back(self) -> int:
+        """On the way back."""
+        return self.whole - self.forward
+
+
+def flops(config: ModelConfig, clips: int) -> Work:
+    """Of the plain way."""
     model = empty(config, CLASSES)
     for encoder in (model.vision, model.audio):
         for block in encoder.blocks:
@@ -263,5 +281,8 @@ def flops(config: ModelConfig, clips: int) -> int:
     shapes = ((clips, frames, 3, side, side), (clips, 1, *config.fbank), (clips, frames + 1, depth, 2))
     counter = FlopCounterMode(display=False)
     with counter:
-        model(*(torch.rand(shape, device="meta") for shape in shapes)).sum().backward()
-    return counter.get_total_flops()
+        found = model(*(torch.rand(shape, device="meta") for shape in shapes))
+        forward = counter.get_total_flops()
+        found.sum().backward()
+    attention = counter.get_flop_counts()["Global"][torch.ops.aten.bmm]
+    return Work(forward, counter.get_total_flops(), attention)

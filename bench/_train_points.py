@@ -5,16 +5,16 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from statistics import median
 
 import torch
 from _model import awake
-from _train_forms import CLASSES, WARM
+from _train_forms import CLASSES, WARM, now
 
 from mmadfer.config import Config, ModelConfig, TrainConfig, parse
 from mmadfer.data.loader import Batch, Loader
@@ -59,19 +59,34 @@ class Point:
     """The most that torch had on the GPU; without one, the most that the process had."""
     test: float
     """A clip of a test; 0 where it was not asked for."""
+    test_ready: float
+    """What the first test takes longer than the second: compiling."""
     parts: dict[str, float]
     """Of a step whose parts are waited for one by one, by `PARTS` and `WHOLE`; empty where not asked for."""
 
 
-def apart(job: Job) -> Point:
-    """Measure in new processes, as many as there are ranks."""
+def apart(job: Job, measure: Callable[[Job], Point] | None = None) -> Point:
+    """Measure in new processes, as many as there are ranks; where one fails, the others are ended.
+
+    Args:
+        job: what to measure.
+        measure: as one of the ranks, by default `point`; a function of a module.
+
+    Raises:
+        torch.multiprocessing.ProcessRaisedException: one has failed; it holds what that one said.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with ProcessPoolExecutor(job.ranks, multiprocessing.get_context("spawn")) as fresh:
-        found = [fresh.submit(point, replace(job, rank=rank, port=port)) for rank in range(job.ranks)]
-        points = [each.result() for each in found]
-    return points[0]
+    answers = multiprocessing.get_context("spawn").SimpleQueue()
+    torch.multiprocessing.spawn(_answer, (replace(job, port=port), measure or point, answers), job.ranks)
+    return answers.get()
+
+
+def _answer(rank: int, job: Job, measure: Callable[[Job], Point], answers: SimpleQueue[Point]) -> None:
+    found = measure(replace(job, rank=rank))
+    if rank == 0:
+        answers.put(found)
 
 
 def point(job: Job) -> Point:
@@ -83,16 +98,17 @@ def point(job: Job) -> Point:
     with connected() as ranks, Store(job.store) as store, closing(loader(store, config, ranks.device)) as ours:
         model, begun = awake(job.model, CLASSES), time.perf_counter()
         with closing(Engine(model, job.train, ranks)) as engine:
-            stream = feed(ours, job.train.batch_size // job.ranks, job.rank)
+            count = 1 + WARM[ranks.device.type] + 2 * job.rounds * job.steps
+            stream = feed(ours, job.train.batch_size // job.ranks, count, job.rank)
             _steps(engine, stream, 1)
             ready = time.perf_counter() - begun
             _steps(engine, stream, WARM[ranks.device.type])
             spent = [_steps(engine, stream, job.steps) / job.steps for _ in range(job.rounds)]
             memory = _memory(ranks.device)
             parts = _parts(engine, stream, job.steps * job.rounds) if job.parts else {}
-            test = _test(engine, ours, job) if job.tests else 0.0
+            tests = _tests(engine, ours, job) if job.tests else (0.0, 0.0)
             ranks.barrier()
-            return Point(median(spent), ready, memory, test, parts)
+            return Point(median(spent), ready, memory, *tests, parts)
 
 
 def configured(model: ModelConfig, train: TrainConfig) -> Config:
@@ -107,10 +123,10 @@ def loader(store: Store, config: Config, device: torch.device) -> Loader:
     return Loader(store, config, store.labels, "cpu" if device.type == "cpu" else device.index)
 
 
-def feed(ours: Loader, clips: int, rank: int = 0) -> Iterator[Batch]:
-    """Batches of so many clips, enough of them; each rank begins with another clip."""
+def feed(ours: Loader, clips: int, count: int, rank: int = 0) -> Iterator[Batch]:
+    """So many batches of so many clips; each rank begins with another clip."""
     ids = list(ours.store.clips)
-    parts = [[ids[(clips * (number + rank) + k) % len(ids)] for k in range(clips)] for number in range(1000)]
+    parts = [[ids[(clips * (number + rank) + k) % len(ids)] for k in range(clips)] for number in range(count)]
     return ours.train(0, parts)
 
 
@@ -126,16 +142,16 @@ def _steps(engine: Engine, stream: Iterator[Batch], count: int) -> float:
     return time.perf_counter() - begun
 
 
-def _test(engine: Engine, ours: Loader, job: Job) -> float:
-    """Seconds for a clip, loading included, in the second of two equal passes; the first compiles."""
-    size, ids, seconds = job.train.batch_size // job.ranks, list(ours.store.clips), 0.0
+def _tests(engine: Engine, ours: Loader, job: Job) -> tuple[float, float]:
+    """Seconds for a clip, loading included, in the second of two equal passes; how much longer the first took."""
+    size, ids, seconds = job.train.batch_size // job.ranks, list(ours.store.clips), list[float]()
     several = (size * job.steps // len(ids) + 1) * ids
     for _ in range(2):
         begun = time.perf_counter()
         for batch in ours.test(several[: size * job.steps], size):
             engine.logits(batch).cpu()
-        seconds = time.perf_counter() - begun
-    return seconds / (size * job.steps)
+        seconds.append(time.perf_counter() - begun)
+    return seconds[1] / (size * job.steps), max(0.0, seconds[0] - seconds[1])
 
 
 # ---------------------------------------------------------------- where the time goes
@@ -149,14 +165,9 @@ class Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        begun = self._now()
+        begun = now(self._device)
         yield
-        self.spent[name] += self._now() - begun
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+        self.spent[name] += now(self._device) - begun
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import os
 import platform
 import pstats
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from cProfile import Profile
@@ -11,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import mmadfer
 from mmadfer.origin import processor
 
 PACKAGES = (
@@ -21,7 +23,7 @@ REST = "the rest"
 
 
 def machine() -> str:
-    """One line: date, CPU, cores that this process may use, how busy they are, GPUs, and the versions that matter."""
+    """One line: date, CPU, cores that this process may use, how busy they are, GPUs, versions, commit."""
     import torch
 
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
@@ -29,7 +31,25 @@ def machine() -> str:
     versions = ", ".join(f"{name} {number}" for name, number in found.items())
     cores = f"{len(os.sched_getaffinity(0))} cores (load {os.getloadavg()[0]:.1f} before)"
     parts = [date.today().isoformat(), processor(), cores, *gpus]
-    return f"{', '.join(parts)}; Python {platform.python_version()}, {versions}"
+    code = commit(Path(mmadfer.__file__))
+    return f"{', '.join(parts)}; Python {platform.python_version()}, {versions}{code and f'; commit {code}'}"
+
+
+def commit(file: Path) -> str:
+    """Of the checkout that knows this file, with `-dirty` if anything that it knows is changed; else empty."""
+    found = ""
+    for command in (["ls-files", "--error-unmatch", file.name], ["describe", "--always", "--dirty", "--exclude=*"]):
+        try:
+            done = subprocess.run(["git", *command], cwd=file.parent, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        found = done.stdout.strip()
+    return found
+
+
+def short(value: float) -> str:
+    """Three digits, and whole numbers in full."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _version(package: str) -> str:

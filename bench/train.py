@@ -7,12 +7,15 @@ loss read in every step. The others are mmadfer's engine with that `train.precis
 on the same clips, and take turns in each round, so that what else the machine does hits all alike. Told are medians of
 the rounds; `ratio` is the median of those to `plain` in the same round. `of its peak` is the share of what a product of
 two square matrices of the same type reached in the same round; operations are those of products, as torch counts them
-for `plain`. `loss` and `norm` are the differences to `plain` in the first step, relative for the norm of the gradient;
-`ready` is the time until then, with compiling, for which nothing was kept from before. `keeps` are the activations that
-the forward pass leaves for the way back; on a GPU, `peak` is the most that a step allocates beyond what was there.
+for `plain`, attention's own included. `loss` and `norm` are the differences to `plain` in the first step, relative for
+the norm of the gradient; `ready` is the time until then, with compiling, for which nothing was kept from before.
+`keeps` are the activations that the forward pass leaves for the way back; on a GPU, `added` is the most that a step
+allocates beyond what was there.
 
-The sizes that follow are measured in processes of their own, with the way that was the fastest and the real loader on
-JPEG files of 224 px. What was compiled for one is kept for the next.
+The sizes that follow are measured in processes of their own, with the fastest way in bfloat16 and the real loader on
+JPEG files of 224 px. What was compiled for one is kept for the next. Their `peak` on a GPU is the most that torch ever
+had there, with the weights, also those in float32 that were there before their conversion. These processes read the
+program anew: run it from a checkout in which nothing changes meanwhile.
 """
 
 import argparse
@@ -22,37 +25,20 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
 from _model import SMALL
-from _train_forms import Form, Missing, Peaks, flops, forms, measure, ways
+from _train_forms import SIDE, Form, Missing, Peaks, flops, forms, measure, ways
+from _train_goals import Key, Row, fastest, print_goals
 from _train_points import PARTS, WHOLE, Job, Point, apart, configured, feed, loader
-from common import REST, machine, table
+from common import REST, machine, short, table
 from loader import make_files
 
 from mmadfer.config import ModelConfig, TrainConfig
 from mmadfer.data.store import Store
 from mmadfer.train.ranks import connected
-
-CLIPS, TESTS, EPOCHS, MINUTES = 9_356, 2_341, 25, 10
-"""Of a fold of DFEW, and the time that all epochs may take on a GPU."""
-RATIO = {"cpu": 3.5, "cuda": 8.0}
-SHARE = 0.45
-
-
-@dataclass(frozen=True)
-class Row:
-    """A way in the first table."""
-
-    form: Form
-    step: float
-    ratio: float
-    rate: float
-    """FLOP/s."""
-    share: float
 
 
 def main() -> None:
@@ -68,7 +54,7 @@ def main() -> None:
         print_rows(rows, peaks, given)
         for way, why in missing.items():
             print(f"{way}: not run: {why}")
-        best = fastest(rows)
+        best = fastest(rows, "bfloat16")
         points = sizes(given, work / "bench.store", best)
         print_sizes(given, points)
         print_parts(points)
@@ -104,10 +90,11 @@ def side_by_side(given: argparse.Namespace, path: Path) -> tuple[list[Row], Peak
     train = TrainConfig(batch_size=given.batch)
     with connected() as ranks, Store(path) as store:
         with closing(loader(store, configured(given.model, train), ranks.device)) as ours:
-            batch = next(feed(ours, given.batch))
+            batch = next(feed(ours, given.batch, 1))
         made, missing = forms(given.model, train, ranks, batch, ways(given.device))
-        peaks = measure(made, batch, given.rounds, given.steps, ranks.device)
-        work = flops(given.model, given.batch)
+        side = 256 if given.small else SIDE[given.device]
+        peaks = measure(made, batch, given.rounds, given.steps, ranks.device, side)
+        work = flops(given.model, given.batch).whole
         for form in made:
             form.close()
         return [_row(form, made[0], peaks, work) for form in made], peaks, missing
@@ -127,13 +114,14 @@ def _row(form: Form, plain: Form, peaks: Peaks, work: int) -> Row:
 def print_rows(rows: Sequence[Row], peaks: Peaks, given: argparse.Namespace) -> None:
     """The peaks, and the first table."""
     size, work = given.model.image_size, flops(given.model, given.batch)
-    of_peaks = [f"{kind} {_giga(min(found))} to {_giga(max(found))}" for kind, found in peaks.items()]
+    of_peaks = [f"{kind} {short(min(found) / 1e9)} to {short(max(found) / 1e9)}" for kind, found in peaks.items()]
     print(f"GFLOP/s of a product of two square matrices, in {len(peaks['float32'])} tries: {', '.join(of_peaks)}")
     print(
-        f"\n{given.batch} clips of {given.model.frames} frames of {size} px: {_giga(work)} GFLOP a step; "
-        f"{given.threads} threads, {given.rounds} rounds"
+        f"\n{given.batch} clips of {given.model.frames} frames of {size} px: {short(work.whole / 1e9)} GFLOP a step, "
+        f"{short(work.forward / 1e9)} forward and {short(work.back / 1e9)} back, attention's own "
+        f"{short(work.attention / 1e9)} included; {given.threads} threads, {given.rounds} rounds"
     )
-    memory = "keeps, GB" if given.device == "cpu" else "peak, GB"
+    memory = "keeps, GB" if given.device == "cpu" else "added, GB"
     heads = ["", "ready, s", "ms a step", "clips/s", "GFLOP/s", "of its peak", "ratio", memory, "loss", "norm"]
     print(table(heads, [_cells(row, rows[0].form, given.batch) for row in rows]), flush=True)
 
@@ -146,29 +134,18 @@ def _cells(row: Row, plain: Form, batch: int) -> list[object]:
     return [
         form.way.name,
         f"{form.ready:.1f}",
-        f"{1000 * row.step:.4g}",
-        f"{batch / row.step:.3g}",
-        _giga(row.rate),
+        short(1000 * row.step),
+        short(batch / row.step),
+        short(row.rate / 1e9),
         f"{row.share:.0%}",
         f"{row.ratio:.2f}",
-        f"{form.memory / 1e9:.3g}",
+        short(form.memory / 1e9),
         *(f"{value:.0e}" if value else "0" for value in differences),
     ]
 
 
-def _giga(value: float) -> str:
-    return f"{value / 1e9:,.0f}" if value > 1e10 else f"{value / 1e9:.2g}"
-
-
-def fastest(rows: Iterable[Row]) -> Row:
-    """Of the engine's ways."""
-    return min((row for row in rows if row.form.way.precision), key=lambda row: row.step)
-
-
 # ---------------------------------------------------------------- sizes
 
-Key = tuple[int, int, int]
-"""Clips in a step, pixels and ranks."""
 Sizes = dict[Key, Point]
 
 
@@ -229,17 +206,18 @@ def print_sizes(given: argparse.Namespace, found: Sizes) -> None:
 
 def _size_row(given: argparse.Namespace, keys: Sequence[Key], found: Sizes, key: Key, value: int) -> list[object]:
     own, first = found[key], found[keys[0]]
-    work, less = (flops(given.model.model_copy(update={"image_size": px}), clips) for clips, px, _ in (key, keys[0]))
+    works = (flops(given.model.model_copy(update={"image_size": px}), clips) for clips, px, _ in (key, keys[0]))
+    work, less = (work.whole for work in works)
     return [
         value,
         f"{own.ready:.1f}",
-        f"{1000 * own.step:.4g}",
+        short(1000 * own.step),
         f"{own.step / first.step:.2f}",
         f"{work / less:.2f}",
-        f"{key[0] / own.step:.3g}",
-        _giga(work / own.step),
-        f"{own.memory / 1e9:.3g}",
-        *([f"{key[2] / own.test:.3g}"] if own.test else []),
+        short(key[0] / own.step),
+        short(work / own.step / 1e9),
+        short(own.memory / 1e9),
+        *([short(key[2] / own.test)] if own.test else []),
     ]
 
 
@@ -257,35 +235,7 @@ def print_parts(found: Sizes) -> None:
 
 
 def _shares(values: Iterable[tuple[float, float]]) -> list[str]:
-    return [text for value, whole in values for text in (f"{1000 * value:.3g}", f"{value / whole:.1%}")]
-
-
-def print_goals(given: argparse.Namespace, rows: Sequence[Row], peaks: Peaks, found: Sizes) -> None:
-    """What was asked for beside what was found."""
-    best, way = fastest(rows), fastest(rows).form.way.name
-    ratio, here = RATIO[given.device], given.device == "cuda"
-    kind = "GPU" if here else "CPU"
-    lines = [_goal(f"{kind}: times as fast as plain, {way}", best.ratio, ratio, best.ratio >= ratio)]
-    if here:
-        share = best.rate / median(peaks["bfloat16"])
-        minutes = min(_minutes(point, key[0]) for key, point in found.items() if key[1:] == (given.model.image_size, 1))
-        lines.append(_goal(f"GPU: share of the bfloat16 peak, {way}", share, SHARE, share >= SHARE))
-        lines.append(_goal(f"GPU: minutes for {EPOCHS} x {CLIPS} clips", minutes, MINUTES, minutes <= MINUTES))
-    print(f"\n{table(['goal', 'found', 'wanted', ''], lines)}")
-    if here:
-        print(f"The minutes are computed from the best row above, loading and tests of {TESTS} clips included.")
-    else:
-        goals = f"{RATIO['cuda']:g} times plain, {SHARE:.0%} of the bfloat16 peak, {MINUTES} minutes"
-        print(f"GPU: {goals}: not run: this machine has none")
-
-
-def _minutes(point: Point, clips: int) -> float:
-    """For a fold of DFEW, from steps of so many clips."""
-    return EPOCHS * (CLIPS * point.step / clips + TESTS * point.test) / 60
-
-
-def _goal(what: str, found: float, wanted: float, met: bool) -> list[object]:
-    return [what, f"{found:.3g}", f"{wanted:g}", "met" if met else "not met"]
+    return [text for value, whole in values for text in (short(1000 * value), f"{value / whole:.1%}")]
 
 
 if __name__ == "__main__":

@@ -5,14 +5,18 @@ import re
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from cProfile import Profile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 PARTS = ["waiting for data", "forward", "backward", "all-reduce", "optimizer"]
+LONG = 60
 PROGRAM = Path(__file__).parents[2] / "bench" / "inference.py"
 
 
@@ -100,12 +104,14 @@ def test_every_way_to_train_is_measured_beside_the_plain_one() -> None:
     assert re.search(r"^bf16, compiled: not run: .*C\+\+ compiler", done.stdout, re.MULTILINE), done.stdout
     assert re.search(r"^3 ranks: not run: they do not divide 2 clips$", done.stdout, re.MULTILINE), done.stdout
     assert re.search(r"clips/s +GFLOP/s +process, GB +test clips/s\n", done.stdout), done.stdout
-    assert re.search(r"^48( +[0-9.]+){8}$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^48( +[0-9.,]+){8}$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^2 clips .* \S+ GFLOP a step, \S+ forward and \S+ back", done.stdout, re.MULTILINE), done.stdout
     shares = re.findall(r"^(.+?) +\S+ +(\S+)% +\S+ +(\S+)%$", done.stdout, re.MULTILINE)
     assert [name for name, *_ in shares] == [*PARTS, "the rest"]
-    for column in (1, 2):
-        assert sum(float(row[column]) for row in shares) == pytest.approx(100, abs=0.5)
-        assert all(float(row[column]) > 0 for row in shares[:-1]), done.stdout
+    for ranks in (1, 2):
+        assert sum(float(row[ranks]) for row in shares) == pytest.approx(100, abs=0.5)
+        told = [row for row in shares[:-1] if ranks > 1 or row[0] != "all-reduce"]  # which one rank hardly has
+        assert all(float(row[ranks]) > 0 for row in told), done.stdout
     assert re.search(r"^CPU: times as fast as plain, \S+ +[0-9.]+ +3\.5 +(not )?met$", done.stdout, re.MULTILINE)
 
 
@@ -115,10 +121,104 @@ def test_the_operations_of_a_step_are_counted_without_doing_them() -> None:
 
     from mmadfer.config import ModelConfig
 
-    assert flops(SMALL, 4) == 2 * flops(SMALL, 2) > 0
-    whole = flops(ModelConfig(), 1)
+    assert flops(SMALL, 4).whole == 2 * flops(SMALL, 2).whole > 0
+    work = flops(ModelConfig(), 1)
     forward = 2 * 85e6 * (16 * 107 + 263)  # two ViT-B: matrices of 85 million numbers for each token
-    assert 1.9 * forward < whole < 2.4 * forward
+    assert forward < work.forward < 1.2 * forward
+    assert work.forward < work.back < 1.2 * work.forward
+    attention = 12 * 2 * 2 * 768 * (16 * 107**2 + 263**2)  # each token's product with each other, twice
+    assert attention < work.attention / 3 < 1.1 * attention
+    assert (work.whole - work.attention) / 1e9 == pytest.approx(701, abs=0.5)
+
+
+def test_the_goals_of_a_gpu_are_told_of_bfloat16_and_of_each_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    from _model import SMALL
+    from _train_forms import Form, Way, flops
+    from _train_goals import Row, print_goals
+    from _train_points import Point
+
+    def row(way: Way, step: float) -> Row:
+        return Row(Form(way, None, ready=60.0), step, ratio=4 / step, rate=0.0, share=0.0)  # type: ignore[arg-type]
+
+    rows = [row(Way(), 4.0), row(Way("bf16"), 2.0), row(Way("bf16", True), 1.0), row(Way("fp8", True), 0.5)]
+    work = flops(SMALL, 8)
+    peaks = {"float32": [1.0], "bfloat16": [(work.whole - work.attention) / 0.4], "float8": [1.0]}
+    point = Point(step=0.1, ready=1.0, memory=0, test=0.001, test_ready=30.0, parts={})
+    found = {(8, 32, 1): point, (64, 32, 1): replace(point, ready=90.0), (8, 48, 1): point, (8, 32, 2): point}
+    print_goals(Namespace(device="cuda", model=SMALL, batch=8), rows, peaks, found)
+    told = re.findall(r"^GPU: (.*?) {2,}(\S+) +(\S+) +(met|not met)$", capsys.readouterr().out, re.MULTILINE)
+    every = 25 * 2_341 * 0.001
+    assert told == [
+        ("times as fast as plain, fp8, compiled", "8", "8", "met"),
+        ("share of the bfloat16 peak, bf16, compiled", "0.4", "0.45", "not met"),
+        (
+            "minutes for 25 x 9356 clips, 8 in a step, bf16, compiled",
+            f"{(60 + 30 + 25 * 9_356 / 8 * 0.1 + every) / 60:.3g}",
+            "10",
+            "not met",
+        ),
+        (
+            "minutes for 25 x 9356 clips, 64 in a step, bf16, compiled",
+            f"{(90 + 30 + 25 * 9_356 / 64 * 0.1 + every) / 60:.3g}",
+            "10",
+            "met",
+        ),
+    ]
+
+
+def test_where_a_rank_fails_the_others_are_ended() -> None:
+    from _model import SMALL
+    from _train_points import Job, apart
+
+    from mmadfer.config import TrainConfig
+
+    job = Job(Path(), SMALL, TrainConfig(), rounds=1, steps=1, threads=1, parts=False, tests=False, ranks=2)
+    begun = time.monotonic()
+    with pytest.raises(Exception, match="clip 7 is damaged"):
+        apart(job, _second_fails)
+    assert time.monotonic() - begun < LONG
+
+
+def test_a_machine_is_told_with_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from common import machine
+
+    import mmadfer
+
+    code = tmp_path / "__init__.py"
+    monkeypatch.setattr(mmadfer, "__file__", str(code))
+    code.write_text("")
+    _git(tmp_path, "init")
+    assert "commit" not in machine(), "of a checkout that does not know this file"
+    _git(tmp_path, "add", "--all")
+    _git(tmp_path, "-c", "user.name=one", "-c", "user.email=one@example.org", "commit", "--message=first")
+    head = _git(tmp_path, "rev-parse", "--short", "HEAD")
+    assert machine().endswith(f"; commit {head}")
+    code.write_text("changed")
+    assert machine().endswith(f"; commit {head}-dirty")
+
+
+def test_numbers_have_three_digits_and_no_exponents() -> None:
+    from common import short
+
+    assert [short(value) for value in (17_920.4, 8_340, 100, 99.96, 12.345, 0.0123)] == [
+        "17,920",
+        "8,340",
+        "100",
+        "100",
+        "12.3",
+        "0.0123",
+    ]
+
+
+def _second_fails(job: Any) -> None:
+    if job.rank:
+        raise ValueError("clip 7 is damaged")
+    time.sleep(LONG)
+
+
+def _git(where: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _pause() -> None:
