@@ -1,14 +1,16 @@
 """`mmadfer launch CONFIG --estimate`: a few steps where the folds would train, and what whole folds would take.
 
-The measurement is one job with a fold's own resources. It has a folder of its own beside the run, of which nothing is
-left, whatever happens.
+The measurement is one job with a fold's own resources. It has a folder of its own beside the run, which goes with it,
+also after an interrupt. A launcher that is killed leaves both: `.estimate-*`, and on SLURM the job NAME-estimate.
 """
 
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +30,12 @@ PATIENCE = 30.0
 """Seconds for a shared file system to show a result, and for a cancelled job to leave."""
 DONE = ("finished", "COMPLETED")
 """States of a job that leaves a result, here and in SLURM."""
+MINUTES, MINUTES_CPU = 30, 60
+"""Most that the measurement asks SLURM for, with and without GPUs: a short job finds a gap before a long one."""
+SHOWN = 3
+"""Ranks whose last words are shown."""
+ELSEWHERE = "log says why"
+"""Words of a rank that has failed because another one has."""
 Say = Callable[[str], None]
 
 
@@ -42,7 +50,7 @@ def estimate(task: Launch) -> str:
     with stoppable(), _beside(task.run) as folder:
         found = _measure(task, folder)
         free = shutil.disk_usage(folder).free
-    return extrapolate.describe(found, task.config, task.resources, task.export, free)
+    return extrapolate.describe(found, task.config, task.resources, task.export, free, plan.places(task.resources))
 
 
 def _measure(task: Launch, folder: Path) -> Measured:
@@ -55,7 +63,10 @@ def _measure(task: Launch, folder: Path) -> Measured:
         found = _result(runs.fold_dir(folder, job.fold), PATIENCE if state in DONE else 0)
     if found is None:
         why = _reason(folder, job.fold)
-        raise RunError(f"the measurement has ended ({state}): {why}\nNo fold was started, and nothing is left behind")
+        raise RunError(
+            f"the measurement has ended ({state}): {why}\nNo fold was started, and nothing is left behind, also no "
+            "file that is named above; the same launch without --estimate keeps its logs"
+        )
     return found
 
 
@@ -75,12 +86,16 @@ def _local(task: Launch, job: MeasureJob, folder: Path, say: Say) -> str:
 
 def _slurm(task: Launch, job: MeasureJob, folder: Path, say: Say) -> str:
     """Measure in a job of SLURM; its last state."""
-    parameters = plan.slurm_parameters(f"{task.config.name}-estimate", task.resources, snapshot.environment(folder))
-    number = on_slurm.one(folder, job, parameters)
+    most = MINUTES if task.resources.gpus else MINUTES_CPU
+    short = replace(task.resources, minutes=min(task.resources.minutes, most))
+    parameters = plan.slurm_parameters(f"{task.config.name}-estimate", short, snapshot.environment(folder))
+    number = None
     try:
+        number = on_slurm.one(folder, job, parameters)
         return _followed(number, folder / "jobs", say)
     except BaseException:
-        _cancel(number)
+        if number:
+            _cancel(number)
         raise
 
 
@@ -109,8 +124,9 @@ def _cancel(number: str) -> None:
     except RunError as error:
         raise RunError(f"SLURM job {number} is left; `scancel {number}` ends it: {error}") from error
     end = time.monotonic() + PATIENCE
-    while slurm.live(slurm.query([number]), [number]) and time.monotonic() < end:
-        time.sleep(ASK[0])
+    with suppress(RunError):  # it is cancelled, whether SLURM goes on answering or not
+        while slurm.live(slurm.query([number]), [number]) and time.monotonic() < end:
+            time.sleep(ASK[0])
 
 
 def _result(folder: Path, patience: float) -> Measured | None:
@@ -121,13 +137,22 @@ def _result(folder: Path, patience: float) -> Measured | None:
 
 
 def _reason(folder: Path, fold: int) -> str:
-    """What the job said itself, or the end of its log: of the first rank that left any."""
+    """What the job said itself, or the ends of its ranks' logs."""
     told = runs.failure(runs.fold_dir(folder, fold))
-    if told and told.get("plain"):
-        return str(told["reason"])
-    logs = [path for end in ("err", "out") for path in sorted((folder / "jobs").glob(f"*_log.{end}"))]
-    words, _ = follow.last_lines(logs)
-    return f"the end of its log is\n{words}" if words else "it wrote nothing"
+    plain = str(told["reason"]) if told and told.get("plain") else ""
+    if plain and ELSEWHERE not in plain:
+        return plain
+    return "\n".join(_ends(folder / "jobs")) or plain or "it wrote nothing"
+
+
+def _ends(logs: Path) -> list[str]:
+    """The ends of ranks' logs, one of those with the same last line; of ranks that only lost another, if all did."""
+    ends: dict[str, str] = {}
+    for rank, path in sorted((int(path.name.split("_")[-2]), path) for path in logs.glob("*_log.err")):
+        words, _ = follow.last_lines([path, path.with_suffix(".out")])
+        if words:
+            ends.setdefault(words.splitlines()[-1], f"the end of rank {rank}'s log is\n{words}")
+    return ([text for text in ends.values() if ELSEWHERE not in text] or list(ends.values()))[:SHOWN]
 
 
 @contextmanager
@@ -152,20 +177,20 @@ def _remove(folder: Path) -> None:
         if not folder.exists():
             return
         time.sleep(ASK[0])
-    print(f"note: {folder} could not be removed as a whole: delete it")
+    print(f"note: {folder} could not be removed as a whole: delete it", file=sys.stderr)
 
 
 @contextmanager
 def _waiting() -> Iterator[Say]:
-    """Says what is being waited for: on a terminal in one line with a sign of life, else a line for each news."""
-    console, told = Console(), [""]
+    """Says what is being waited for (stderr): on a terminal in one line with a sign of life, else a line for each."""
+    console, told = Console(stderr=True), [""]
     with console.status("") if console.is_terminal else nullcontext() as status:
 
         def say(text: str) -> None:
             if status:
                 status.update(escape(text))
             elif text != told[-1]:
-                print(text, flush=True)
+                print(text, file=sys.stderr, flush=True)
                 told.append(text)
 
         yield say

@@ -1,13 +1,13 @@
 """From a few measured steps to whole folds: only arithmetic, and the words for it."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from math import lcm
+from math import ceil, lcm
 
 from mmadfer.config import Config, TrainConfig
-from mmadfer.launch.plan import RETRIES, Resources
+from mmadfer.launch.plan import EARLY, RETRIES, RETRIES_HERE, SIGNAL_DELAY, Resources
 from mmadfer.train.measured import Measured, Size
 
 FULL = 0.9
@@ -19,7 +19,9 @@ class Cost:
     """What a launch would take."""
 
     seconds: dict[int, float]
-    """Of each fold."""
+    """Of each fold, over all its starts."""
+    starts: dict[int, int]
+    """How often each fold is started, for the time limit; 0 where no number of starts is enough."""
     wall: float
     """Seconds from the start of the first fold to the end of the last."""
     hours: float
@@ -30,13 +32,17 @@ class Cost:
     """Bytes of the exported models."""
 
 
-def cost(measured: Measured, config: Config, resources: Resources, export: bool) -> Cost:
-    """What all folds take that were counted in `measured.sizes`."""
-    seconds = {size.fold: fold_seconds(measured, size, config) for size in measured.sizes}
+def cost(measured: Measured, config: Config, resources: Resources, export: bool, places: float) -> Cost:
+    """What all folds take that were counted in `measured.sizes`; `places` is `plan.places`."""
+    once = {size.fold: fold_seconds(measured, size, config) for size in measured.sizes}
+    begun = {fold: starts(measured, seconds, resources) for fold, seconds in once.items()}
+    again = measured.start + measured.save
+    seconds = {fold: seconds + max(0, begun[fold] - 1) * again for fold, seconds in once.items()}
     per_fold = (config.train.keep + 1) * measured.checkpoint
     return Cost(
         seconds=seconds,
-        wall=wall(list(seconds.values()), resources.parallel),
+        starts=begun,
+        wall=wall(list(seconds.values()), resources.parallel, places),
         hours=sum(seconds.values()) * (resources.gpus or resources.cpus) / 3600,
         checkpoints=per_fold * len(seconds),
         exports=measured.weights * len(seconds) if export else 0,
@@ -44,7 +50,7 @@ def cost(measured: Measured, config: Config, resources: Resources, export: bool)
 
 
 def fold_seconds(measured: Measured, size: Size, config: Config) -> float:
-    """A fold from its start to its result: start, steps, a test after each epoch, checkpoints."""
+    """A fold from its start to its result in one go: start, steps, a test after each epoch, checkpoints."""
     clips = tested(size.clips, measured.ranks, config.train.batch_size) * config.data.test_clips
     work = config.train.epochs * (size.steps * measured.step + clips * measured.clip)
     return measured.start + work + saves(config.train, size.steps) * measured.save
@@ -62,50 +68,97 @@ def saves(train: TrainConfig, steps: int) -> int:
     return train.epochs + total // train.save_every - total // lcm(steps, train.save_every)
 
 
-def wall(seconds: Sequence[float], parallel: int) -> float:
-    """Until the last fold ends, where each of so many places takes the next fold as soon as it is free."""
-    places = [0.0] * parallel
+def own(measured: Measured, resources: Resources) -> float:
+    """Seconds for steps in each start of a fold: from its first step to the signal before its time limit."""
+    early = EARLY if resources.cluster == "slurm" else 0
+    return resources.minutes * 60 - SIGNAL_DELAY - early - measured.start
+
+
+def tries(resources: Resources) -> int:
+    """How often a fold is started at most."""
+    return 1 + (RETRIES if resources.cluster == "slurm" else RETRIES_HERE)
+
+
+def starts(measured: Measured, seconds: float, resources: Resources) -> int:
+    """How often a fold is started that takes so long in one go; 0 where no number of starts is enough."""
+    each = own(measured, resources)
+    count = ceil((seconds - measured.start) / each) if each > 0 else 0
+    return count if count <= tries(resources) else 0
+
+
+def wall(seconds: Sequence[float], parallel: int, places: float) -> float:
+    """Until the last fold ends, of which `parallel` run at a time and `places` at full speed."""
+    ends = [0.0] * parallel  # each takes the next fold as soon as it is free
     for one in seconds:
-        heapq.heapreplace(places, places[0] + one)
-    return max(places)
+        heapq.heapreplace(ends, ends[0] + one)
+    return max(*ends, sum(seconds) / places)
 
 
-def describe(measured: Measured, config: Config, resources: Resources, export: bool, free: int) -> str:
-    """The whole estimate in words; `free` are bytes on the disk where runs lie."""
-    found = cost(measured, config, resources, export)
-    warned = warnings(measured, found, resources, free)
-    parts = [_heading(measured, config, resources), _measured(measured, config, resources)]
-    parts += [_folds(measured, found), _total(measured, found, config, resources, free)]
+def describe(measured: Measured, config: Config, resources: Resources, export: bool, free: int, places: float) -> str:
+    """The whole estimate in words; `free` are bytes on the disk where runs lie, `places` is `plan.places`."""
+    found = cost(measured, config, resources, export, places)
+    warned = [*memories(measured, resources, places), *limits(measured, found, resources)]
+    if (disk := found.checkpoints + found.exports) > free:
+        warned.append(f"the disk has only {amount(free)} of {amount(disk)}: make room, or lower train.keep")
+    parts = [_heading(measured, config, resources), _measured(measured, config, resources, places)]
+    parts += [_folds(measured, found), _total(found, config, resources, free, places)]
     return "\n\n".join(
         [*parts, *(["\n".join(f"WARNING: {text}" for text in warned)] if warned else []), _note(resources)]
     )
 
 
-def warnings(measured: Measured, found: Cost, resources: Resources, free: int) -> list[str]:
-    """What would go wrong, and what to do about it."""
-    limit, longest = resources.minutes * 60, max(found.seconds.values())
-    late = [str(fold) for fold, seconds in found.seconds.items() if seconds > limit]
+def memories(measured: Measured, resources: Resources, places: float) -> list[str]:
+    """Which memory is full, and what to do about it."""
     told = []
-    if measured.gpu > FULL * measured.gpu_total:
+    if (gpu := gpu_memory(measured, resources, places)) > FULL * measured.gpu_total:
+        fewer = "lower --array-parallelism, " if gpu > measured.gpu else ""
         told.append(
-            f"the GPU's memory is {measured.gpu / measured.gpu_total:.0%} full: raise train.accumulate, or set "
+            f"the GPU's memory is {gpu / measured.gpu_total:.0%} full: {fewer}raise train.accumulate, or set "
             "train.checkpoint_activations=true"
         )
     if (host := host_memory(measured, resources)) > FULL * measured.host_total:
+        more = "have more of it (where SLURM counts it by core, with --cpus-per-fold)"
         told.append(
-            f"training takes {amount(host)} of {amount(measured.host_total)} of main memory: have more of it, or lower "
-            "train.batch_size or data.read_ahead"
+            f"training takes {amount(host)} of {amount(measured.host_total)} of main memory: "
+            f"{more if resources.cluster == 'slurm' else 'lower --array-parallelism'}, or lower train.batch_size or "
+            "data.read_ahead"
         )
-    if longest > (RETRIES + 1) * limit:
-        told.append(f"fold {', '.join(late)}: {RETRIES} more starts are not enough with --time {span(limit)}: raise it")
-    elif late:
-        told.append(
-            f"fold {', '.join(late)}: longer than --time {span(limit)}; training saves before the limit, is started "
-            "again and goes on from there"
-        )
-    if (disk := found.checkpoints + found.exports) > free:
-        told.append(f"the disk has only {amount(free)} of {amount(disk)}: make room, or lower train.keep")
     return told
+
+
+def limits(measured: Measured, found: Cost, resources: Resources) -> list[str]:
+    """What the time limit does to the folds, and what to do about it."""
+    limit, told = resources.minutes * 60, []
+    never = [fold for fold, count in found.starts.items() if not count]
+    later = {fold: count for fold, count in found.starts.items() if count > 1}
+    if never:
+        work = max(found.seconds[fold] for fold in never) - measured.start
+        enough = limit - own(measured, resources) + work / tries(resources)
+        left = span(each) if (each := own(measured, resources)) > 0 else "no time"
+        told.append(
+            f"fold {_listed(never)}: --time {span(limit)} leaves each start {left} for steps, and {tries(resources)} "
+            f"starts are not enough: give at least {span(60 * ceil(enough / 60))}"
+        )
+    if later:
+        told.append(
+            f"fold {_listed(later)}: --time {span(limit)} takes {max(later.values())} starts; training saves "
+            f"{SIGNAL_DELAY} s before the limit, is started again and goes on from there"
+        )
+    if (last := measured.step + measured.save) > SIGNAL_DELAY and (never or later):
+        told.append(
+            f"a step and a checkpoint take {span(last)}, and before its time limit a fold has {SIGNAL_DELAY} s for "
+            "them: give a --time that takes one start, or lower train.save_every"
+        )
+    return told
+
+
+def _listed(folds: Iterable[int]) -> str:
+    return ", ".join(map(str, folds))
+
+
+def gpu_memory(measured: Measured, resources: Resources, places: float) -> int:
+    """Bytes on one GPU, of all folds that share it."""
+    return measured.gpu * max(1, ceil(resources.parallel / places))
 
 
 def host_memory(measured: Measured, resources: Resources) -> int:
@@ -130,6 +183,11 @@ def span(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
 
 
+def hours(number: float) -> str:
+    """Hours as people read them: 0.0123, 12.3, 1,234."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def _heading(measured: Measured, config: Config, resources: Resources) -> str:
     train, again = config.train, "" if measured.rounds == 1 else f" ({measured.rounds} rounds of its few clips)"
     return (
@@ -140,17 +198,15 @@ def _heading(measured: Measured, config: Config, resources: Resources) -> str:
     )
 
 
-def _measured(measured: Measured, config: Config, resources: Resources) -> str:
-    here = host_memory(measured, resources)
+def _measured(measured: Measured, config: Config, resources: Resources, places: float) -> str:
+    here, gpu = host_memory(measured, resources), gpu_memory(measured, resources, places)
     lines = {
         "step": f"{span(measured.step)} (10th to 90th percentile {span(measured.low)} to {span(measured.high)}), "
         f"{config.train.batch_size / measured.step:.1f} clips/s, {measured.waiting:.0%} of it waiting for data",
         "test": f"{span(measured.clip)} a clip on each rank",
         "checkpoint": f"{span(measured.save)}, {amount(measured.checkpoint)}",
         "start": f"{span(measured.start)} to the end of the first step",
-        "GPU memory": f"{amount(measured.gpu)} of {amount(measured.gpu_total)} on each GPU"
-        if measured.gpu_total
-        else "",
+        "GPU memory": f"{amount(gpu)} of {amount(measured.gpu_total)} on each GPU" if measured.gpu_total else "",
         "memory": f"{amount(here)} of {amount(measured.host_total)} on each node" + _at_a_time(resources),
     }
     return "\n".join(f"  {name:<11} {text}" for name, text in lines.items() if text)
@@ -166,19 +222,21 @@ def _folds(measured: Measured, found: Cost) -> str:
     return "\n".join(f"  {fold:>4}  {steps:>14}  {clips:>10}  {time:>14}" for fold, steps, clips, time in rows)
 
 
-def _total(measured: Measured, found: Cost, config: Config, resources: Resources, free: int) -> str:
+def _total(found: Cost, config: Config, resources: Resources, free: int, places: float) -> str:
     kind = "GPU hours" if resources.gpus else "CPU core hours"
     disk = f"{amount(found.checkpoints)} for {config.train.keep + 1} checkpoints of each fold"
     if found.exports:
         disk += f", {amount(found.exports)} for exported models"
+    shared = f", on {'GPUs' if resources.gpus else 'CPU cores'} for {places:.3g}"
     return (
-        f"  {config.train.epochs} epochs of {len(found.seconds)} fold(s): {found.hours:.3g} {kind}\n"
-        f"  {span(found.wall)} from first to last with {resources.parallel} fold(s) at a time\n"
-        f"  disk: {disk}; {amount(free)} are free"
+        f"  {config.train.epochs} epochs of {len(found.seconds)} fold(s): {hours(found.hours)} {kind}\n"
+        f"  {span(found.wall)} from first to last with {resources.parallel} fold(s) at a time"
+        f"{shared if resources.parallel > places else ''}\n"
+        f"  disk: {disk}; {amount(free)} are free, as far as no quota says less"
     )
 
 
 def _note(resources: Resources) -> str:
     queue = "time in the queue, " if resources.cluster == "slurm" else ""
-    together = "what folds that train at the same time take from each other, " if _at_a_time(resources) else ""
+    together = "what else folds that train at the same time take from each other, " if _at_a_time(resources) else ""
     return f"An estimate from a few steps. Not in it: {queue}{together}the report, the export's time, logs."

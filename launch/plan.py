@@ -16,10 +16,14 @@ from mmadfer.launch.job import FoldJob
 
 SIGNAL_DELAY = 120
 """Seconds between the signal and the end of the time limit: one step and one checkpoint."""
+EARLY = 60
+"""Seconds that SLURM may send it too early (sbatch --signal)."""
 EXPORT_MINUTES = 8 * 60
 """Time limit of the export of all folds."""
 RETRIES = 20
 """How often a fold may run into its time limit and be queued again."""
+RETRIES_HERE = 5
+"""The same on this machine: submitit's controller starts a job 6 times at most."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,14 @@ class Resources:
     def threads(self) -> int:
         """CPU threads of each rank."""
         return max(1, self.cpus // (self.ranks_per_node * self.nodes))
+
+
+def places(resources: Resources) -> float:
+    """Folds for which there are GPUs, or cores without any: on this machine, more share them; on SLURM none does."""
+    if resources.cluster != "local":
+        return float("inf")
+    cores_of_a_fold = resources.ranks_per_node * resources.threads
+    return max(1.0, len(visible_gpus()) / resources.gpus if resources.gpus else cores() / cores_of_a_fold)
 
 
 def jobs(run: Path, folds: Iterable[int], resources: Resources) -> list[FoldJob]:

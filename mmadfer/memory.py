@@ -1,7 +1,11 @@
-"""Whether an error says that memory is used up: libraries have no common class for it, and many tell it by words."""
+"""How much memory there may be, and whether an error says that it is used up.
+
+For the latter libraries have no common class, and many tell it by words.
+"""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from mmadfer.errors import DataError, WeightsError
 
@@ -20,6 +24,30 @@ def lacks_memory(error: BaseException | None) -> bool:
     if isinstance(error, OSError | DataError):
         return False
     return isinstance(error, MemoryError) or (error is not None and any(word in str(error).lower() for word in WORDS))
+
+
+def limit(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Most bytes of memory that the control groups of this process allow it (Linux, versions 1 and 2), or None.
+
+    A container may see the names of its groups, but their files only at the root; so all on the way there are asked.
+    """
+    found = []
+    with suppress(OSError):
+        for line in groups.read_text(encoding="utf-8").splitlines():
+            _, kinds, name = line.split(":", 2)
+            if kinds and "memory" not in kinds.split(","):
+                continue
+            top, file = (root / "memory", "memory.limit_in_bytes") if kinds else (root, "memory.max")
+            group = top / name.strip("/")
+            found += [_number(folder / file) for folder in (group, *group.parents) if folder.is_relative_to(top)]
+    return min((bound for bound in found if bound), default=None)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or `max`
+        return None
 
 
 def first_line(error: BaseException) -> str:

@@ -14,10 +14,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from mmadfer import memory
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.data.loader import Batch, batches, steps_per_epoch
 from mmadfer.lease import Held
+from mmadfer.model.mma_dfer import empty
 from mmadfer.optional import need
 from mmadfer.origin import processor
 from mmadfer.train.engine import learning_rate
@@ -26,12 +28,13 @@ from mmadfer.train.guards import Report
 from mmadfer.train.loop import Trainer
 from mmadfer.train.measured import Measured, Size
 from mmadfer.train.ranks import Ranks, connected
+from mmadfer.train.trace import SKIPPED
 
-WARM = 3
-"""Steps that do not count: the first compiles, and fills what later ones find."""
+WARM = SKIPPED
+"""Steps that do not count."""
 STEPS = 20
-TESTS = 4
-"""Batches of each rank in the test that counts."""
+TESTS = 10
+"""Batches of each rank in the test that counts: enough for the loader's start to be little of it."""
 
 
 def measure(config: Config, fold: int, folds: Sequence[int], folder: Path) -> None:
@@ -63,7 +66,7 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
     save = _save(trainer)
     mine = [steps.waiting, float(peak()), *map(float, _gpu(ranks.device))]
     waiting, host, gpu, gpu_total = map(max, zip(*ranks.gather(mine), strict=True))
-    low, step, high = np.percentile(steps.seconds, [10, 50, 90]).tolist()
+    low, high = np.percentile(steps.seconds, [10, 90]).tolist()
     return Measured(
         at=runs.now(),
         processor=torch.cuda.get_device_name() if ranks.device.type == "cuda" else processor(),
@@ -74,18 +77,18 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
         steps=STEPS,
         rounds=-(-(WARM + STEPS) // trainer.steps),
         start=steps.start + more,
-        step=step,
+        step=float(np.mean(steps.seconds)),  # not their median: what comes once an epoch, or in bursts, takes time too
         low=low,
         high=high,
         waiting=waiting,
         clip=clip,
         save=save,
         checkpoint=_size(runs.latest_checkpoint(trainer.folder)) if ranks.main else 0,
-        weights=4 * sum(getattr(weight, "ds_numel", weight.numel()) for weight in trainer.engine.model.parameters()),
+        weights=4 * _numbers(trainer),
         gpu=int(gpu),
         gpu_total=int(gpu_total),
         host=int(host),
-        host_total=_room(),
+        host_total=room(),
     )
 
 
@@ -160,6 +163,11 @@ def _now(ranks: Ranks) -> float:
     return time.perf_counter()
 
 
+def _numbers(trainer: Trainer) -> int:
+    """Of a whole model, of which the trained one may have shared some out over ranks, or turned them into 8 bits."""
+    return sum(weight.numel() for weight in empty(trainer.config.model, len(trainer.labels)).parameters())
+
+
 def _size(checkpoint: Path | None) -> int:
     return sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file()) if checkpoint else 0
 
@@ -182,11 +190,12 @@ def peak() -> int:
     return int(found[1]) * 1024 if found else int(_process().memory_info().rss)
 
 
-def _room() -> int:
-    """Bytes that SLURM gives the job on this node, or else what the machine has."""
+def room() -> int:
+    """Bytes of memory that this job may have on this node: the least of what is said anywhere."""
     per_node, per_cpu = (int(os.environ.get(f"SLURM_MEM_PER_{unit}") or 0) for unit in ("NODE", "CPU"))
     megabytes = per_node or per_cpu * int(os.environ.get("SLURM_CPUS_ON_NODE") or 1)
-    return megabytes * 2**20 or int(need("psutil", "train").virtual_memory().total)
+    machine = int(need("psutil", "train").virtual_memory().total)
+    return min(bound for bound in (megabytes * 2**20, memory.limit(), machine) if bound)
 
 
 def _process() -> Any:

@@ -39,7 +39,7 @@ class Measured:
     start: float
     """From the start of the process to the end of the first step, and what the first test takes more than others."""
     step: float
-    """Median of the steps, with their waits for data."""
+    """Mean of the steps, with their waits for data."""
     low: float
     """Tenth percentile of the steps."""
     high: float
@@ -60,7 +60,7 @@ class Measured:
     host: int
     """Most memory of a rank's process."""
     host_total: int
-    """What SLURM gives the job on a node, or else what the machine has."""
+    """What a job may have of it on a node: the least of what SLURM, control groups and the machine give."""
 
     def write(self, folder: Path) -> None:
         """Leave it as the result of a fold directory."""
