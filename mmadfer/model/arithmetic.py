@@ -134,7 +134,9 @@ def _compile() -> Any:
     """One program for all layers."""
     _keep_programs()
     torch.compiler.reset()  # a model trained before in this process would count as other shapes
-    return torch.compile(layer, fullgraph=True, dynamic=False)
+    # else a CPU's program has as many threads as the process that compiled it, and the next one finds it in the cache
+    threads = {"cpp.dynamic_threads": True}
+    return torch.compile(layer, fullgraph=True, dynamic=False, options=threads)
 
 
 def _keep_programs() -> None:
