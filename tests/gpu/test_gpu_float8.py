@@ -8,7 +8,7 @@ from needs import missing
 from torch import Tensor, nn
 
 from mmadfer.model import float8
-from mmadfer.model.float8 import ACTIVATION, GRADIENT, Float8Linear
+from mmadfer.model.float8 import Float8Linear
 
 INPUTS, OUTPUTS, ROWS = 768, 3072, 1000
 """fc1 of a ViT-B, and a number of rows that is no multiple of anything that a kernel likes."""
@@ -54,12 +54,11 @@ def far(found: Tensor, wanted: Tensor) -> float:
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("kind", [ACTIVATION, GRADIENT])
-def test_rows_get_the_same_8_bits(kind: torch.dtype, compiled: bool) -> None:
+def test_rows_get_the_same_8_bits(compiled: bool) -> None:
     inputs, _ = case()
     inputs[2], inputs[3] = 0, inputs[3] * 1e-36
     quantise = torch.compile(float8.quantise, fullgraph=True, dynamic=False) if compiled else float8.quantise
-    found, wanted = quantise(inputs.cuda(), kind), float8.quantise(inputs, kind)
+    found, wanted = quantise(inputs.cuda()), float8.quantise(inputs)
     torch.testing.assert_close(found[1].cpu(), wanted[1], rtol=0, atol=0)
     torch.testing.assert_close(found[0].cpu().float(), wanted[0].float(), rtol=0, atol=0)
 
