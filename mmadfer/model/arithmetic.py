@@ -135,7 +135,7 @@ def _compile() -> Any:
     _keep_programs()
     torch.compiler.reset()  # a model trained before in this process would count as other shapes
     # else a CPU's program has as many threads as the process that compiled it, and the next one finds it in the cache
-    threads = {"cpp.dynamic_threads": True}
+    threads: Any = {"cpp.dynamic_threads": True}
     return torch.compile(layer, fullgraph=True, dynamic=False, options=threads)
 
 

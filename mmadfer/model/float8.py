@@ -1,7 +1,7 @@
 """Products in 8-bit floating point through frozen linear layers, forward and backward.
 
 Every row of a matrix has its own scale, a power of two s with max |row| <= 448 * s: 448 is the largest number of e4m3
-(four bits of exponent, three of mantissa). The row is kept as round(row / s) in 8 bits, and a product of two matrices is
+(four bits of exponent, three of mantissa). The row is kept as round(row / s), and a product of two matrices is
 
     y[i, j] = bfloat16(float32(sum over k of a[i, k] * b[j, k]) * s_a[i] * s_b[j] + bias[j]).
 
