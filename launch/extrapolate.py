@@ -118,10 +118,10 @@ def memories(measured: Measured, resources: Resources, places: float) -> list[st
         )
     if (host := host_memory(measured, resources)) > FULL * measured.host_total:
         more = "have more of it (where SLURM counts it by core, with --cpus-per-fold)"
+        cure = "lower --array-parallelism" if _at_a_time(resources) else more
         told.append(
-            f"training takes {amount(host)} of {amount(measured.host_total)} of main memory: "
-            f"{more if resources.cluster == 'slurm' else 'lower --array-parallelism'}, or lower train.batch_size or "
-            "data.read_ahead"
+            f"training takes {amount(host)} of {amount(measured.host_total)} of main memory: {cure}, or lower "
+            "train.batch_size or data.read_ahead"
         )
     return told
 
