@@ -99,12 +99,12 @@ class Gathering(Ranks):
     table: list[Tensor | None] = field(default_factory=list)
     meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(1))
 
-    def gather_tensor(self, mine: Tensor) -> list[Tensor]:
+    def gather_tensor(self, mine: Tensor) -> Tensor:
         self.table[self.rank] = mine
         self.meeting.wait(60)
         everyone = [tensor for tensor in self.table if tensor is not None]
         self.meeting.wait(60)
-        return everyone
+        return torch.stack(everyone)
 
 
 def predict(store: Store, ids: list[str], world: int, settings: Config) -> tuple[list[Predictions], Counter[str]]:
