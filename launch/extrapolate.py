@@ -128,13 +128,13 @@ def memories(measured: Measured, resources: Resources, places: float) -> list[st
 
 def limits(measured: Measured, found: Cost, resources: Resources) -> list[str]:
     """What the time limit does to the folds, and what to do about it."""
-    limit, told = resources.minutes * 60, []
+    limit, each, told = resources.minutes * 60, own(measured, resources), []
     never = [fold for fold, count in found.starts.items() if not count]
     later = {fold: count for fold, count in found.starts.items() if count > 1}
     if never:
         work = max(found.seconds[fold] for fold in never) - measured.start
-        enough = limit - own(measured, resources) + work / tries(resources)
-        left = span(each) if (each := own(measured, resources)) > 0 else "no time"
+        enough = limit - each + work / tries(resources)
+        left = span(each) if each > 0 else "no time"
         told.append(
             f"fold {_listed(never)}: --time {span(limit)} leaves each start {left} for steps, and {tries(resources)} "
             f"starts are not enough: give at least {span(60 * ceil(enough / 60))}"

@@ -21,7 +21,6 @@ from mmadfer.data.loader import Batch, batches, steps_per_epoch
 from mmadfer.lease import Held
 from mmadfer.model.mma_dfer import empty
 from mmadfer.optional import need
-from mmadfer.origin import processor
 from mmadfer.train.engine import learning_rate
 from mmadfer.train.evaluate import run_test
 from mmadfer.train.guards import Report
@@ -69,7 +68,7 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
     low, high = np.percentile(steps.seconds, [10, 90]).tolist()
     return Measured(
         at=runs.now(),
-        processor=torch.cuda.get_device_name() if ranks.device.type == "cuda" else processor(),
+        processor=ranks.hardware,
         compiled=trainer.engine.compiled,
         fold=trainer.fold,
         ranks=ranks.world,

@@ -19,6 +19,7 @@ from torch._C._distributed_c10d import HashStore
 from mmadfer import slurm
 from mmadfer.errors import MmadferError, RunError, TrainingError
 from mmadfer.lease import Held, LostError
+from mmadfer.origin import processor
 from mmadfer.train.disk import writing
 
 NEEDED = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -43,8 +44,8 @@ class Ranks:
 
     @property
     def hardware(self) -> str:
-        """The GPU's name, or `cpu`."""
-        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        """The GPU's name, or the CPU's without one."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else processor()
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         """The values of every rank, by rank; each rank gives as many, and all get the same answer."""

@@ -109,6 +109,20 @@ def test_evaluation_computes_as_training_did(store: Path, tmp_path: Path, precis
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "fold" / "predictions.csv").read_bytes()
 
 
+def test_8_bits_are_tested_in_bfloat16_where_there_are_none(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(make_config(store, precision="fp8"), 1, tmp_path / "fold").finished
+
+    def none(device: torch.device) -> None:
+        raise ConfigError("fp8 does not run on this one")
+
+    monkeypatch.setattr("mmadfer.model.float8.check", none)
+    found = evaluate_path(tmp_path / "fold", store, 1)
+    assert len(found.ids) == found.confusion.sum() == 12
+    assert "trained with fp8, tested with bf16: fp8 does not run on this one" in capsys.readouterr().err
+
+
 def micro(config: Config, store: Store) -> list[Batch]:
     with closing(Loader(store, config, store.labels)) as loader:
         return list(loader.train(0, batches(config, store, 1, 0)))
@@ -139,6 +153,22 @@ def test_a_step_does_not_wait_for_the_device(store: Path, precision: str, waits:
         assert [report.read().finite for report in reports] == [True] * len(feed)
         engine.close()
     assert bool(noted.seen) == waits, noted.seen
+
+
+def test_a_checkpoint_from_before_the_fused_optimizer_goes_on(store: Path, tmp_path: Path) -> None:
+    config = make_config(store)
+    with Store(store) as opened, connected() as ranks:
+        feed = micro(config, opened)
+        old, new = (Engine(build(config.model, 3), config.train, ranks) for _ in range(2))
+        assert old.step(feed[:1], 1e-3, lambda: False).read().finite
+        for group in old._optimizer.param_groups:
+            group["fused"] = None
+        assert old.save(tmp_path / "saved") is None
+        new.load(tmp_path / "saved")
+        assert new.step(feed[1:2], 1e-3, lambda: False).read().finite
+        assert {group["fused"] for group in new._optimizer.param_groups} == {True}
+        old.close()
+        new.close()
 
 
 @pytest.fixture
