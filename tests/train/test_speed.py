@@ -267,11 +267,11 @@ def test_compiled_programs_outlive_the_process_for_any_number_of_threads(
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.compiler.reset()
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
-    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
-    with pytest.raises(MissingDependencyError, match=r"train\.compile is true.*C\+\+ compiler.*CXX"):
-        compiles(TrainConfig(compile=True), CPU)
-    assert not compiles(TrainConfig(), CPU)
+    # torch's own patch: after pytest's these settings would be gone from the whole process
+    with torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}):
+        with pytest.raises(MissingDependencyError, match=r"train\.compile is true.*C\+\+ compiler.*CXX"):
+            compiles(TrainConfig(compile=True), CPU)
+        assert not compiles(TrainConfig(), CPU)
 
 
 def test_where_nothing_can_be_compiled_auto_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
