@@ -12,12 +12,16 @@ from pydantic import Field, model_validator
 
 from mmadfer.errors import ConfigError
 from mmadfer.files import read_yaml
-from mmadfer.section import Section, validated
+from mmadfer.model.settings import EncoderConfig, LoraConfig, ModelConfig, TemporalConfig
+from mmadfer.section import Fraction, Positive, Section, validated
+
+__all__ = [
+    "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision", "PrepareConfig",
+    "SoundConfig", "TemporalConfig", "TrainConfig", "find", "load", "parse", "value",
+]  # fmt: skip
 
 CONFIGS = Path(__file__).parent / "configs"
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Precision = Literal["reference", "fp32", "bf16", "fp16", "fp8"]
 """Arithmetic of training; `mmadfer.model.arithmetic` says what each means."""
 
@@ -66,6 +70,19 @@ class AugmentConfig(Section):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width by height of the random crop; swapped half of the time."""
     flip: Fraction = 0.5
+    spec_time: Annotated[int, Field(ge=0)] = 0
+    """Filter-bank frames that one time mask hides at most; its length is drawn up to it (Park et al. 2019,
+    "SpecAugment")."""
+    spec_mels: Annotated[int, Field(ge=0)] = 0
+    """The same for mel bands."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Each clip is blended with another training clip, pictures, sound and labels, by a share drawn from
+    Beta(mixup, mixup) (Zhang et al. 2018, "mixup"); 0: not."""
+    drop_vision: Fraction = 0.0
+    """How often a clip is shown without faces (black), so that the model also works where none is found (Neverova et
+    al. 2016, "ModDrop")."""
+    drop_audio: Fraction = 0.0
+    """How often a clip is heard without sound; never together with `drop_vision`."""
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> "AugmentConfig":
@@ -75,6 +92,8 @@ class AugmentConfig(Section):
                 raise ValueError(f"{name} is [{low}, {high}]; it must be [low, high] with 0 < low <= high")
         if self.area[1] > 1:
             raise ValueError(f"area is {list(self.area)}; the crop cannot be larger than the image (1.0)")
+        if self.drop_vision + self.drop_audio > 1:
+            raise ValueError(f"drop_vision {self.drop_vision} and drop_audio {self.drop_audio} add up to more than 1")
         return self
 
 
@@ -89,77 +108,21 @@ class DataConfig(Section):
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
     augment: AugmentConfig = AugmentConfig()
-    test_clips: Literal[1, 2] = 1
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """`shuffle`: every clip once an epoch. `balanced`: as many clips in an epoch, as many of each class; clips of rare
+    classes come several times, each time with other frames and augmentation (Kang et al. 2020, "Decoupling
+    Representation and Classifier for Long-Tailed Recognition")."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training clips that is not trained on but tested after every epoch, to choose by; the test fold is
+    then looked at once, after the last epoch. 0: the test fold after every epoch, as published."""
+    test_clips: Annotated[int, Field(ge=1, le=16)] = 1
     """Index sets whose predictions are averaged at evaluation (section 4.2)."""
+    test_flips: bool = False
+    """Average the predictions of every clip and of its mirror image at evaluation."""
     threads: Positive = 2
     """CPU threads for each rank that read, and as many that decode and resize."""
     read_ahead: Positive = 2
     """Batches that are read in advance; `mmadfer.data.loader` says what each takes of memory."""
-
-
-class EncoderConfig(Section):
-    """A ViT encoder; the defaults are ViT-B/16, as MAE-Face and AudioMAE are."""
-
-    width: Positive = 768
-    depth: Positive = 12
-    heads: Positive = 12
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    patch: Positive = 16
-    weights: Path | None = None
-    """MAE-Face or AudioMAE file; without one the encoder is drawn at random from `seed`."""
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> "EncoderConfig":
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.width % 4:
-            raise ValueError(f"width {self.width} is not a multiple of 4: positions are sines and cosines of two axes")
-        return self
-
-
-class TemporalConfig(Section):
-    """The multimodal temporal transformer (section 3.4)."""
-
-    width: Positive = 512
-    depth: Positive = 1
-    heads: Positive = 8
-    head_width: Positive = 64
-    mlp_width: Positive = 1024
-
-
-class ModelConfig(Section):
-    """MMA-DFER's sizes."""
-
-    image_size: Positive = 160
-    frames: Positive = 16
-    fbank: tuple[Positive, Positive] = (512, 128)
-    """Filter-bank frames and mel bands that the audio encoder sees; the same as in `prepare.sound`."""
-    vision: EncoderConfig = EncoderConfig()
-    audio: EncoderConfig = EncoderConfig()
-    latent: Positive = 128
-    """Width of the fusion bottleneck (section 3.3)."""
-    prompts: Annotated[int, Field(ge=0)] = 6
-    progressive: Annotated[int, Field(ge=0)] = 2
-    """How often a share of prompts/progressive prompts is updated on the way (section 3.2)."""
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    temporal: TemporalConfig = TemporalConfig()
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "ModelConfig":
-        if self.image_size % self.vision.patch:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of vision.patch {self.vision.patch}")
-        if any(size % self.audio.patch for size in self.fbank):
-            raise ValueError(f"fbank {list(self.fbank)} is not made of multiples of audio.patch {self.audio.patch}")
-        if (self.vision.depth, self.vision.width) != (self.audio.depth, self.audio.width):
-            raise ValueError(
-                "vision and audio must have the same depth and width: every block of one is fused with one"
-            )
-        if self.progressive and (self.prompts % self.progressive or self.vision.depth % self.progressive):
-            raise ValueError(
-                f"progressive {self.progressive} must divide prompts {self.prompts} and depth {self.vision.depth}"
-            )
-        return self
 
 
 PUBLISHED_BATCH = 8
@@ -181,6 +144,12 @@ class TrainConfig(Section):
     The root is the rule for optimizers like Adam (Malladi et al. 2022, "On the SDEs and Scaling Rules for Adaptive
     Gradient Algorithms"), the line the one for plain gradient descent (Goyal et al. 2017)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that is spread evenly over all classes (Szegedy et al. 2016, "Rethinking the Inception
+    Architecture", section 7)."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of an exponential moving average of the trained weights, one step of it after each optimizer step; tests
+    and checkpoints are of the average (Tarvainen and Valpola 2017, "Mean teachers"). 0: none."""
     seed: Annotated[int, Field(ge=0)] = 1
     precision: Precision = "fp32"
     compile: Literal["auto"] | bool = "auto"
@@ -215,6 +184,8 @@ class TrainConfig(Section):
         if self.zero_stage == 3 and (self.compile is True or self.precision == "fp8"):
             what = "compile true" if self.compile is True else "precision fp8"
             raise ValueError(f"{what} does not go with weights spread over ranks: take zero_stage 0, 1 or 2")
+        if self.zero_stage == 3 and self.ema:
+            raise ValueError("ema does not go with weights spread over ranks: take zero_stage 0, 1 or 2")
         return self
 
 

@@ -54,6 +54,11 @@ class Contract(Section):
     """What an exported graph computes in where it can; its inputs and outputs are the same for all."""
     batch: Batch | None = None
     """Of an exported graph; None where any number will do."""
+    priors: tuple[float, ...] = ()
+    """Share of each label among the training clips; empty where it is not known. What logits are adjusted by
+    (Menon et al. 2021, "Long-tail learning via logit adjustment")."""
+    missing: tuple[Literal["vision", "audio"], ...] = ()
+    """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch."""
     encoder_hash: str = ""

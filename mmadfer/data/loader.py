@@ -156,7 +156,7 @@ class Loader:
 
         def how(clip: str) -> Draw:
             n = self.store.clips[clip].frames
-            seed, depth = self.config.train.seed, model.vision.depth
+            seed, depth = self.config.train.seed, model.depth
             return draw(seed, epoch, clip, n, size=size, augment=data.augment, frames=model.frames, depth=depth)
 
         return self._run(list(ids_batches), how)

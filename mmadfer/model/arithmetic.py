@@ -73,7 +73,7 @@ def apply(
     Raises:
         ConfigError: a GPU that does not know fp8, or sizes that fp8 does not allow.
     """
-    blocks = [cast(Block, block) for encoder in (model.vision, model.audio) for block in encoder.blocks]
+    blocks = [cast(Block, block) for encoder in model.encoders.values() for block in encoder.blocks]
     kind = PRODUCTS[precision]
     if precision == "fp8":
         float8.check(device)

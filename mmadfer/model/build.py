@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmadfer import contract as contracts
-from mmadfer.config import EncoderConfig, ModelConfig
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
 from mmadfer.files import atomic
 from mmadfer.model.fit import explain
 from mmadfer.model.init import draw_encoder, draw_trainable
 from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.settings import EncoderConfig, ModelConfig
 
 SELF_CONTAINED = (
     "write one file with everything where it was trained: `mmadfer export weights RUN --fold K --out model.safetensors`"
@@ -33,7 +33,7 @@ def build(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
         WeightsError: an encoder file that is missing, damaged or of another model.
     """
     model = empty(config, classes).to_empty(device="cpu")
-    for name in ("vision", "audio"):
+    for name in model.encoders:
         _fill_encoder(model, name)
     draw_trainable(model, seed)
     return model
@@ -103,7 +103,7 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
     else:
         _check_origins(path, contract.model)
         model.to_empty(device="cpu")
-        for name in ("vision", "audio"):
+        for name in model.encoders:
             _fill_encoder(model, name)
         model.load_state_dict(tensors, strict=False)
     return _verified(path, model, contract, included), contract
@@ -145,7 +145,7 @@ def _verified(path: Path, model: MMADFER, contract: Contract, included: bool) ->
 
 
 def _check_origins(path: Path, config: ModelConfig) -> None:
-    files = (encoder.weights for encoder in (config.vision, config.audio))
+    files = (getattr(config, name).weights for name in config.modalities)
     missing = [str(file) for file in files if file is not None and not file.is_file()]
     if missing:
         raise WeightsError(
@@ -155,7 +155,5 @@ def _check_origins(path: Path, config: ModelConfig) -> None:
 
 
 def _origins(config: ModelConfig) -> str:
-    return " and ".join(
-        f"{name} {encoder.weights or f'seed {encoder.seed}'}"
-        for name, encoder in (("vision", config.vision), ("audio", config.audio))
-    )
+    named = ((name, getattr(config, name)) for name in config.modalities)
+    return " and ".join(f"{name} {encoder.weights or f'seed {encoder.seed}'}" for name, encoder in named)

@@ -1,11 +1,20 @@
-"""The modality fusion bottleneck after every pair of encoder blocks (section 3.3, equations 2-5).
+"""What joins the encoders after each of their layers: the fusion bottleneck, and the paper's other ways (section 4.5).
 
-Shapes: B clips, T frames, N vision tokens a frame, M audio tokens, D encoder width, d latent width.
+Shapes: B clips, T frames, N vision tokens a frame, M audio tokens, D width of an encoder, d latent width. CLS and
+prompts are tokens like all others here: they enter the means and receive the update.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from mmadfer.model.adapter import Adapter
+from mmadfer.model.settings import ModelConfig
+
+HEADS = 2
+"""Of the attention in `Cross` and `Together` (section 4.5)."""
 
 
 class Side(nn.Module):
@@ -27,20 +36,109 @@ class Side(nn.Module):
         return torch.tanh(self.gate) * gelu(self.up(latent))
 
 
-class Fusion(nn.Module):
-    """Each modality's tokens receive the other's mean through a narrow, gated bottleneck."""
+class Bottleneck(nn.Module):
+    """Each modality's tokens receive the other's mean through a narrow, gated bottleneck (section 3.3)."""
 
-    def __init__(self, width: int, latent: int):
+    def __init__(self, config: ModelConfig):
         super().__init__()
-        self.vision = Side(width, latent)
-        self.audio = Side(width, latent)
+        self.vision = Side(config.vision.width, config.latent)
+        self.audio = Side(config.audio.width, config.latent)
+        self.adapter = Adapter(config) if config.adapters else None
 
     def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, N, D) and (B, M, D) -> the same shapes; both updates use the values from before the update.
-
-        CLS and prompts are tokens like all others here: they enter the means (equation 3) and receive the update.
-        """
+        """(B, T, N, D) and (B, M, D) -> the same shapes; both updates use the values from before the update."""
         v, a = self.vision.compress(vision), self.audio.compress(audio)
+        if self.adapter is not None:
+            v = self.adapter.inside(v)
         to_vision = self.vision.expand(v + a.mean(dim=1)[:, None, None])
         to_audio = self.audio.expand(a + v.mean(dim=(1, 2))[:, None])
-        return vision + to_vision, audio + to_audio
+        vision, audio = vision + to_vision, audio + to_audio
+        return vision if self.adapter is None else self.adapter.outside(vision, v), audio
+
+
+class Apart(nn.Module):
+    """No fusion: the encoders meet only in the joint adaptation."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+
+    def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, N, D) and (B, M, D) -> the same."""
+        return vision, audio
+
+
+class Addition(nn.Module):
+    """The bottleneck without compression and expansion: equations 3 to 5 in the original space, with their gates."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.vision_gate = nn.Parameter(torch.zeros(1))
+        self.audio_gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, N, D) and (B, M, D) -> the same shapes."""
+        to_vision = vision + audio.mean(dim=1)[:, None, None]
+        to_audio = audio + vision.mean(dim=(1, 2))[:, None]
+        return vision + torch.tanh(self.vision_gate) * to_vision, audio + torch.tanh(self.audio_gate) * to_audio
+
+
+class Attention(nn.Module):
+    """From tokens (B, L, D) to those of a source (B, K, D'): 2 heads, d wide in all, LayerNorms before (Tsai et al.
+    2019, "Multimodal Transformer"); the paper names no MLP and no gate here, so there is none."""
+
+    def __init__(self, width: int, source: int, latent: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.source_norm = nn.LayerNorm(source) if source else None
+        self.q = nn.Linear(width, latent)
+        self.kv = nn.Linear(source or width, 2 * latent)
+        self.out = nn.Linear(latent, width)
+
+    def forward(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
+        """(B, L, D) and (B, K, D') -> (B, L, D); without a source, to the tokens themselves."""
+        tokens = self.norm(tokens)
+        heard = tokens if source is None or self.source_norm is None else self.source_norm(source)
+        q, k, v = (self._split(part) for part in (self.q(tokens), *self.kv(heard).chunk(2, dim=-1)))
+        return self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    @staticmethod
+    def _split(x: Tensor) -> Tensor:
+        """(B, L, d) -> (B, 2, L, d / 2)."""
+        return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+
+
+class Cross(nn.Module):
+    """MULT: two cross-attention blocks, audio to vision and vision to audio, added to their branches."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.vision = Attention(config.vision.width, config.audio.width, config.latent)
+        self.audio = Attention(config.audio.width, config.vision.width, config.latent)
+
+    def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, N, D) and (B, M, D) -> the same shapes; frames are one sequence of T * N tokens here."""
+        frames = vision.flatten(1, 2)
+        return vision + self.vision(frames, audio).unflatten(1, vision.shape[1:3]), audio + self.audio(audio, frames)
+
+
+class Together(nn.Module):
+    """MULT-concat: one attention over the tokens of both, whose mean is added to every token of each branch."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.attention = Attention(config.vision.width, 0, config.latent)
+
+    def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, N, D) and (B, M, D) -> the same shapes."""
+        pooled = self.attention(torch.cat([vision.flatten(1, 2), audio], dim=1)).mean(dim=1)
+        return vision + pooled[:, None, None], audio + pooled[:, None]
+
+
+FUSIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "bottleneck": Bottleneck,
+    "none": Apart,
+    "add": Addition,
+    "mult": Cross,
+    "mult_concat": Together,
+}
+"""`model.fusion` -> what makes one layer's fusion; others join here."""

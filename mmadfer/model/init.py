@@ -40,8 +40,7 @@ def draw_trainable(model: MMADFER, seed: int) -> None:
     for key, parameter in model.trainable().items():
         if not key.endswith(("vision.positions", "audio.positions")):
             parameter.data.copy_(_trainable(key, parameter, model, seed))
-    for name in ("vision", "audio"):
-        encoder: Encoder = getattr(model, name)
+    for name, encoder in model.encoders.items():
         rows = encoder.positions.data[:, encoder.positions.shape[1] - encoder.prompts.count :]
         rows.copy_(_normal(f"{name}.positions", rows, seed))
 
@@ -78,7 +77,7 @@ def _trainable(key: str, parameter: Tensor, model: MMADFER, seed: int) -> Tensor
         return _uniform(key, parameter, module.in_features**-0.5, seed)
     if isinstance(module, nn.LayerNorm):
         return _norm_or_bias(key, parameter)
-    if leaf == "gate":
+    if leaf.endswith("gate"):
         return torch.zeros_like(parameter)
     scale = parameter.shape[-1] ** -0.5 if ".prompts." in key else 1.0
     return scale * _normal(key, parameter, seed)

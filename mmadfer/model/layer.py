@@ -3,40 +3,42 @@
 It takes modules and tensors alone, so that one compiled program serves every layer: a number among its arguments, as a
 layer's drop rate or index, would be compiled into it.
 
-Shapes: B clips, T frames, N vision tokens a frame, M audio tokens, D encoder width.
+Shapes: B clips, T frames, N vision tokens a frame, M audio tokens, D width of the encoder.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 from timm.models.vision_transformer import Block
-from torch import Tensor
-
-from mmadfer.model.fusion import Fusion
+from torch import Tensor, nn
 
 
 def layer(
-    vision_block: Block,
-    audio_block: Block,
-    fusion: Fusion,
+    vision_blocks: Sequence[Block],
+    audio_blocks: Sequence[Block],
+    fusion: nn.Module,
     vision: Tensor,
     audio: Tensor,
     keep_vision: Tensor | None,
     keep_audio: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Run both blocks, then the fusion: (B, T, N, D) and (B, M, D) -> the same shapes.
+    """Run both encoders' blocks, then the fusion: (B, T, N, D) and (B, M, D) -> the same shapes.
 
-    keep_vision (B*T, 2) and keep_audio (B, 2) are the factors of attention and MLP in each sequence; see `kept`.
+    The blocks are usually one each; the deeper of two encoders has more. keep_vision (B*T, blocks, 2) and keep_audio
+    (B, blocks, 2) are the factors of attention and MLP in each sequence; see `kept`.
     """
-    vision = through(vision_block, vision.flatten(0, 1), keep_vision).unflatten(0, vision.shape[:2])
-    return fusion(vision, through(audio_block, audio, keep_audio))
+    vision = through(vision_blocks, vision.flatten(0, 1), keep_vision).unflatten(0, vision.shape[:2])
+    return fusion(vision, through(audio_blocks, audio, keep_audio))
 
 
-def through(block: Block, tokens: Tensor, keep: Tensor | None) -> Tensor:
-    """Run one block, pre-norm: (n, L, D) -> (n, L, D), with keep (n, 2)."""
-    attention, mlp = (None, None) if keep is None else keep.unbind(1)
-    tokens = tokens + _scaled(block.attn(block.norm1(tokens)), attention)
-    return tokens + _scaled(block.mlp(block.norm2(tokens)), mlp)
+def through(blocks: Sequence[Block], tokens: Tensor, keep: Tensor | None) -> Tensor:
+    """Run blocks, pre-norm: (n, L, D) -> (n, L, D), with keep (n, blocks, 2)."""
+    for index, block in enumerate(blocks):
+        attention, mlp = (None, None) if keep is None else keep[:, index].unbind(1)
+        tokens = tokens + _scaled(block.ls1(block.attn(block.norm1(tokens))), attention)
+        tokens = tokens + _scaled(block.ls2(block.mlp(block.norm2(tokens))), mlp)
+    return tokens
 
 
 def _scaled(branch: Tensor, keep: Tensor | None) -> Tensor:

@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmadfer.config import ModelConfig
 from mmadfer.contract import Contract
-from mmadfer.model.encoder import audio_encoder, vision_encoder
-from mmadfer.model.fusion import Fusion
-from mmadfer.model.layer import kept, layer
-from mmadfer.model.temporal import Temporal
+from mmadfer.model.encoder import Encoder, audio_encoder, vision_encoder
+from mmadfer.model.fusion import FUSIONS
+from mmadfer.model.layer import layer
+from mmadfer.model.settings import ModelConfig
+from mmadfer.model.temporal import TEMPORALS
 
 
 class MMADFER(nn.Module):
-    """Frames and sound of a clip -> logits over emotions (figure 1)."""
+    """Frames and sound of a clip -> logits over emotions (figure 1), or those of one branch alone (table 5)."""
 
     contract: Contract | None = None
     """What the weights promise; set by `mmadfer.load`."""
@@ -26,14 +26,25 @@ class MMADFER(nn.Module):
     def __init__(self, config: ModelConfig, classes: int):
         super().__init__()
         self.config = config
-        self.vision = vision_encoder(config)
-        self.audio = audio_encoder(config)
-        self.fusion = nn.ModuleList(Fusion(config.vision.width, config.latent) for _ in range(config.vision.depth))
-        self.joint = nn.Linear(config.vision.width, config.temporal.width)
-        self.temporal = Temporal(config.temporal, config.frames)
-        self.classifier = nn.Linear(config.temporal.width, classes)
+        both = config.branches == "both"
+        width = (config.audio if config.branches == "audio" else config.vision).width
+        if "vision" in config.modalities:
+            self.vision = vision_encoder(config)
+        if "audio" in config.modalities:
+            self.audio = audio_encoder(config)
+        self.fusion = nn.ModuleList(FUSIONS[config.fusion](config) for _ in range(config.layers if both else 0))
+        self.match = nn.Identity() if not both or config.audio.width == width else nn.Linear(config.audio.width, width)
+        """From the audio encoder's width to the vision encoder's, where they differ."""
+        self.joint = nn.Linear(width, config.temporal.width) if both else nn.Identity()
+        self.temporal = TEMPORALS[config.temporal.kind](config.temporal, config.frames)
+        self.classifier = nn.Linear(config.temporal.width if both else width, classes)
         self.layer: Callable[..., tuple[Tensor, Tensor]] = layer
         """What runs each layer; `mmadfer.model.arithmetic` puts a compiled one here."""
+
+    @property
+    def encoders(self) -> dict[str, Encoder]:
+        """The encoders that are there, by the name of their modality."""
+        return {name: getattr(self, name) for name in self.config.modalities}
 
     def forward(self, frames: Tensor, fbank: Tensor, drop_path: Tensor | None = None) -> Tensor:
         """Logits (B, classes) of clips.
@@ -49,24 +60,30 @@ class MMADFER(nn.Module):
         return self.classifier(self.temporal(self.encode(frames, fbank, drop_path)))
 
     def encode(self, frames: Tensor, fbank: Tensor, drop_path: Tensor | None = None) -> Tensor:
-        """The fused sequence (B, T, W) that enters the temporal transformer; arguments as in `forward`."""
+        """The fused sequence (B, T, W) that enters the temporal transformer; arguments as in `forward`.
+
+        Of one branch, its summaries: (B, T, D), and (B, 1, D) of sound.
+        """
         self._check(frames, fbank)
         steps = frames.shape[1]
-        vision = self.vision.embed(self._unit(frames).flatten(0, 1)).unflatten(0, (-1, steps))
-        audio = self.audio.embed(fbank)
-        keep_vision, keep_audio = self._kept(drop_path)
-        for index, parts in enumerate(zip(self.vision.blocks, self.audio.blocks, self.fusion, strict=True)):
-            vision, audio = self.layer(*parts, vision, audio, keep_vision[index], keep_audio[index])
+        if self.config.branches == "audio":
+            return self.audio.alone(fbank)[:, None]
+        images = self._unit(frames).flatten(0, 1)
+        if self.config.branches == "vision":
+            return self.vision.alone(images).unflatten(0, (-1, steps))
+        vision, audio = self.vision.embed(images).unflatten(0, (-1, steps)), self.audio.embed(fbank)
+        for index, (fusion, *keep) in enumerate(zip(self.fusion, *self._kept(drop_path), strict=True)):
+            blocks = self.vision.layer(index), self.audio.layer(index)
+            vision, audio = self.layer(*blocks, fusion, vision, audio, *keep)
             vision = self.vision.prompts.progress(vision, index)
             audio = self.audio.prompts.progress(audio, index)
-        return self.joint(self.vision.summary(vision) + self.audio.summary(audio)[:, None])
+        return self.joint(self.vision.summary(vision) + self.match(self.audio.summary(audio))[:, None])
 
     def _kept(self, drop_path: Tensor | None) -> tuple[Sequence[Tensor | None], Sequence[Tensor | None]]:
         """What `layer` takes, layer by layer, for vision and for audio."""
         if drop_path is None:
-            return [None] * len(self.fusion), [None] * len(self.fusion)
-        factors = kept(drop_path, self.vision.rates)
-        return factors[:, :-1].flatten(0, 1).unbind(1), factors[:, -1].unbind(1)
+            return self.vision.kept(None), self.audio.kept(None)
+        return self.vision.kept(drop_path[:, :-1].flatten(0, 1)), self.audio.kept(drop_path[:, -1])
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Parameters that learn, by their state-dict name."""

@@ -1,13 +1,17 @@
-"""The multimodal temporal transformer (section 3.4): pre-norm, no dropout, no final norm.
+"""From a sequence of frames to one token: the multimodal temporal transformer (section 3.4), or the mean.
+
+The transformer is pre-norm, without dropout and final norm.
 
 Shapes: B clips, T frames, W width, H heads of h.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from mmadfer.config import TemporalConfig
+from mmadfer.model.settings import TemporalConfig
 
 
 class Attention(nn.Module):
@@ -76,3 +80,18 @@ class Temporal(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x[:, 0]
+
+
+class Mean(nn.Module):
+    """The average over frames, as in the paper's ablations without the transformer (section 4.6)."""
+
+    def __init__(self, config: TemporalConfig, frames: int):
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, W) -> (B, W)."""
+        return x.mean(dim=1)
+
+
+TEMPORALS: dict[str, Callable[[TemporalConfig, int], nn.Module]] = {"transformer": Temporal, "mean": Mean}
+"""`model.temporal.kind` -> what makes it; others join here."""

@@ -117,7 +117,7 @@ def _summary(encoder: Encoder, images: Tensor) -> Tensor:
     with torch.no_grad():
         tokens = encoder.embed(images)
         for block in encoder.blocks:
-            tokens = through(cast(Block, block), tokens, None)
+            tokens = through([cast(Block, block)], tokens, None)
         return encoder.summary(tokens)
 
 
@@ -213,7 +213,7 @@ def test_stochastic_depth_keeps_the_expectation(deep: MMADFER) -> None:
     with torch.no_grad():
         block: Any = deep.vision.blocks[3]
         whole = block.attn(block.norm1(tokens))
-        thinned = through(block, tokens.expand(4000, -1, -1), kept(uniform, deep.vision.rates)[:, 3]) - tokens
+        thinned = through([block], tokens.expand(4000, -1, -1), kept(uniform, deep.vision.rates)[:, 3:4]) - tokens
     dropped = (thinned.abs().amax((1, 2)) < 1e-6).float().mean()
     assert float(dropped) == pytest.approx(0.5, abs=0.03)
     torch.testing.assert_close(thinned.mean(0), whole[0], rtol=0.07, atol=1e-3)
