@@ -1,5 +1,7 @@
 """Many configurations at once: every row of a table, each over all its folds, as one SLURM array.
 
+`python launch/sweep.py TABLE`, or the same as `mmadfer launch sweep TABLE`.
+
 DIR/sweep.yaml     what was asked for, with everything resolved; written last: with it the sweep is whole
 DIR/code           one copy of the code
 DIR/jobs           the array's job files and logs, and the sweep's own launch.json: `array` and `report`
@@ -7,6 +9,7 @@ DIR/ROW/           an ordinary run, whose `code` is a link; its launch.json name
 DIR/report/        sweep.json, sweep.md
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -234,3 +237,14 @@ def _here(sweep: Sweep) -> int:
 def _report(sweep: Sweep) -> int:
     print(sweep_report.write(sweep.folder))
     return 0
+
+
+if __name__ == "__main__":
+    import typer
+
+    from mmadfer.cli import run as run_application
+    from mmadfer.launch import sweep_control
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(sweep_control.sweep)
+    sys.exit(run_application(app))

@@ -13,8 +13,13 @@ from mmadfer.launch.sweep import Sweep, left_in, plan_sweep, start
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(help="YAML: name, base, and rows of keys that differ.")],
+    file: Annotated[
+        str, typer.Argument(help="YAML: name, base, and rows of keys that differ; or a shipped one, as table4.")
+    ],
     *,
+    base: Annotated[
+        str | None, typer.Option(help="Another base for the same rows: demo (default: the file's).")
+    ] = None,
     overrides: options.Set = None,
     folds: options.Folds = None,
     run: Annotated[Path | None, typer.Option(help="Folder of all rows (default: runs/NAME-TIME).")] = None,
@@ -36,7 +41,7 @@ def sweep(
     `launch status`, `cancel` and `resume` take its folder, or that of one row, DIR/ROW.
     """
     _refuse(export)
-    table, settings = sweep_file.read(file, overrides or ())
+    table, settings = sweep_file.read(sweep_file.find(file), overrides or (), base)
     size: dict[str, Any] = {"gpus": gpus, "nodes": nodes or 1, "cpus": cpus, "parallel": parallel, "time": time}
     where: dict[str, Any] = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
     place = options.place(run, table.name)

@@ -24,6 +24,8 @@ from mmadfer.section import Section, validated
 
 FILE = "sweep.yaml"
 """In a sweep's folder: its table, with everything resolved."""
+SHIPPED = "ablations"
+"""The folder of the paper's tables, beside the shipped configurations."""
 TAKEN = ("code", "jobs", "report", FILE)
 """What else lies beside the rows."""
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
@@ -107,17 +109,38 @@ def is_sweep(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
-def read(file: Path, overrides: Sequence[str] = ()) -> tuple[Table, dict[str, Config]]:
+def find(source: str) -> Path:
+    """A table's file: by its path, or a shipped one: table4, ablations/table4, configs/ablations/table4.yaml.
+
+    Raises:
+        ConfigError: neither.
+    """
+    shipped = source.removeprefix(f"{configs.CONFIGS.name}/").removeprefix(f"{SHIPPED}/")
+    try:
+        return configs.find(f"{SHIPPED}/{shipped}") if not Path(source).is_file() else Path(source)
+    except ConfigError as error:
+        tables = ", ".join(sorted(path.stem for path in (configs.CONFIGS / SHIPPED).glob("*.yaml")))
+        raise ConfigError(
+            f"{source} cannot be read: no such file, and none of the shipped tables ({tables})"
+        ) from error
+
+
+def read(file: Path, overrides: Sequence[str] = (), instead: str | None = None) -> tuple[Table, dict[str, Config]]:
     """A table with everything resolved (the base's place, and `overrides` in each row), and each row's configuration.
+
+    Args:
+        file: as `find` gives it.
+        overrides: as `--set` has them.
+        instead: another base, a file or the name of a shipped configuration.
 
     Raises:
         ConfigError: as `table`, and where a row's configuration is wrong.
     """
     asked = table(file)
     try:
-        base = configs.find(asked.base, file.absolute().parent)
+        base = configs.find(instead or asked.base, Path() if instead else file.absolute().parent).absolute()
     except ConfigError as error:
-        raise ConfigError(f"{file}: base: {error}") from error
+        raise ConfigError(f"{'--base' if instead else f'{file}: base'}: {error}") from error
     made = {row: _config(f"{file}: rows.{row}", base, [*asked.texts(row), *overrides]) for row in asked.rows}
     more = {key.strip(): configs.value(text) for key, _, text in (text.partition("=") for text in overrides)}
     rows = {row: {**keys, **more} for row, keys in asked.rows.items()}

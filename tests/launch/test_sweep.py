@@ -12,8 +12,10 @@ from test_control import finish
 from test_dry_run import plain
 
 from mmadfer import run as runs
+from mmadfer.config import CONFIGS
 from mmadfer.errors import ConfigError, RunError
 from mmadfer.launch import five_fold, record, sweep_file
+from mmadfer.launch import sweep as sweep_module
 
 SLURM = ("--cluster", "slurm", "--gpus-per-fold", 0, "--cpus-per-fold", 1, "--partition", "cpu", "--time", 60)
 ROWS = """\
@@ -113,6 +115,36 @@ def test_the_command_line_ends_with_two(tmp_path: Path) -> None:
     command = [sys.executable, five_fold.__file__, "sweep", str(tmp_path / "none.yaml"), "--cluster", "local"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "none.yaml cannot be read" in done.stderr) == (2, True)
+
+
+def test_shipped_tables_are_found_by_name_and_the_file_runs_them(file: Path, tmp_path: Path) -> None:
+    names = ("table4", "ablations/table4", "ablations/table4.yaml", "configs/ablations/table4.yaml")
+    assert {sweep_file.find(name) for name in names} == {CONFIGS / "ablations" / "table4.yaml"}
+    assert sweep_file.find(str(file)) == file
+    with pytest.raises(ConfigError, match=r"table9 cannot be read: .*table1_dfew, .*table7\)"):
+        sweep_file.find("table9")
+
+
+def test_the_file_itself_runs_a_table_on_another_base(config: Path, tmp_path: Path) -> None:
+    words = ["configs/ablations/table4.yaml", "--base", config, "--cluster", "local", "--run", tmp_path / "sweep"]
+    command = [sys.executable, sweep_module.__file__, *map(str, words), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"base         {config}\n" in done.stdout
+    assert "row          mtt_fb: folds 1, 2; model.prompts=0, model.progressive=0\n" in done.stdout
+    assert "folds        14 in all" in done.stdout
+    command = [sys.executable, sweep_module.__file__, "--help"]
+    assert "Usage: sweep.py [OPTIONS] " in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_another_base_has_the_same_rows(file: Path, config: Path, tmp_path: Path) -> None:
+    other = config.with_name("other.yaml")
+    other.write_text(config.read_text().replace("name: tiny", "name: other"))
+    table, settings = sweep_file.read(file, (), str(other))
+    assert (table.base, list(settings)) == (str(other), ["full", "static", "short"])
+    assert settings["static"].model.prompts == 0
+    with pytest.raises(ConfigError, match="--base: no configuration 'nothing'"):
+        sweep_file.read(file, (), "nothing")
 
 
 def test_a_dry_run_shows_the_rows_and_the_array(file: Path, config: Path, tmp_path: Path, commands: Commands) -> None:
