@@ -18,6 +18,7 @@ from _train_forms import CLASSES, WARM, now
 
 from mmadfer.config import Config, ModelConfig, TrainConfig, parse
 from mmadfer.data.loader import Batch, Loader
+from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Store
 from mmadfer.train import engine as engines
 from mmadfer.train.engine import Engine
@@ -126,7 +127,7 @@ def loader(store: Store, config: Config, device: torch.device) -> Loader:
 def feed(ours: Loader, clips: int, count: int, rank: int = 0) -> Iterator[Batch]:
     """So many batches of so many clips; each rank begins with another clip."""
     ids = list(ours.store.clips)
-    parts = [[ids[(clips * (number + rank) + k) % len(ids)] for k in range(clips)] for number in range(count)]
+    parts = [[Pick(ids[(clips * (number + rank) + k) % len(ids)]) for k in range(clips)] for number in range(count)]
     return ours.train(0, parts)
 
 

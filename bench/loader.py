@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,10 +36,12 @@ from mmadfer.config import Config, parse
 from mmadfer.data import sampling
 from mmadfer.data.fbank import fbank
 from mmadfer.data.loader import Batch, Loader, preprocess
+from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Clip, Header, Record, Store, write
 
 SIDE, FRAMES, BATCH, RATE, SECONDS, TARGET = 224, 16, 8, 44100, 2.6, 16_000
 LABELS = ("a", "b")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def measure(job: Job) -> list[tuple[object, ...]]:
                 yield from (frames for frames, *_ in workers)
 
             def ours(epoch: int | None) -> Iterator[Batch]:
-                return loader.test(ids, BATCH) if epoch is None else loader.train(epoch, _parts(ids))
+                return loader.test(ids, BATCH) if epoch is None else loader.train(epoch, _parts(list(map(Pick, ids))))
 
             try:
                 published_first = next(published(0))  # the workers start before our threads: forks copy no threads
@@ -242,7 +244,7 @@ def _busy() -> float:
     return time.process_time() + sum(int(field[11]) + int(field[12]) for field in fields) / os.sysconf("SC_CLK_TCK")
 
 
-def _parts(ids: list[str]) -> list[list[str]]:
+def _parts(ids: list[T]) -> list[list[T]]:
     return [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
 
 

@@ -31,12 +31,13 @@ from mmadfer.config import Config
 from mmadfer.data.blocks import Blocks
 from mmadfer.data.decoder import Decoder, Frames
 from mmadfer.data.fbank import SILENCE
-from mmadfer.data.sampling import Draw, draw, order, test_draw
-from mmadfer.data.store import Record, Store
+from mmadfer.data.samplers import SAMPLERS, Pick
+from mmadfer.data.sampling import Draw, draw, test_draw
+from mmadfer.data.store import Clip, Record, Store
 from mmadfer.errors import ConfigError, DataError
 
 T = TypeVar("T")
-How = Callable[[str], Draw]
+How = Callable[[Pick], Draw]
 Read = tuple[Draw, Record]
 _blocks = Blocks(2)
 
@@ -71,6 +72,16 @@ def preprocess(batch: Batch) -> Tensor:
     return frames.mul_(batch.brightness.view(-1, 1, 1, 1, 1)).clamp_(max=1)
 
 
+def training_clips(store: Store, fold: int) -> list[Clip]:
+    """What is trained on where `fold` is the test fold.
+
+    Raises:
+        DataError: the store has no such fold.
+    """
+    test = set(store.fold(fold))
+    return [clip for clip in store.clips.values() if clip.id not in test]
+
+
 def steps_per_epoch(config: Config, store: Store, fold: int) -> int:
     """Optimizer steps in an epoch of this fold; the last incomplete batch is dropped.
 
@@ -78,8 +89,7 @@ def steps_per_epoch(config: Config, store: Store, fold: int) -> int:
         ConfigError: the training clips of the fold do not fill one batch.
         DataError: the store has no such fold.
     """
-    test = len(store.fold(fold))
-    clips = len(store.clips) - test
+    clips = len(training_clips(store, fold))
     if clips < config.train.batch_size:
         raise ConfigError(
             f"fold {fold} of {store.path} leaves {clips} training clips, which do not fill one batch: "
@@ -90,14 +100,14 @@ def steps_per_epoch(config: Config, store: Store, fold: int) -> int:
 
 def batches(
     config: Config, store: Store, fold: int, epoch: int, *, rank: int = 0, world: int = 1, start_step: int = 0
-) -> list[list[str]]:
-    """The clip ids of every micro-batch that a rank trains on in an epoch, in order.
+) -> list[list[Pick]]:
+    """The clips of every micro-batch that a rank trains on in an epoch, in order.
 
     An optimizer step takes `train.accumulate` of them. The clips of a step, over all ranks, are the same for any
     number of ranks; each rank takes its part of every micro-batch, in order.
 
     Args:
-        config: `train.batch_size`, `.accumulate` and `.seed`.
+        config: `data.sampler`, `train.batch_size`, `.accumulate` and `.seed`.
         store: its clips outside `fold` are trained on.
         fold: the test fold, from 1.
         epoch: from 0.
@@ -117,9 +127,9 @@ def batches(
             "micro-batches (train.accumulate): change one of them, so that every rank gets as many clips"
         )
     end = steps_per_epoch(config, store, fold) * train.batch_size
-    ids = order(train.seed, epoch, (clip.id for clip in store.clips.values() if clip.fold != fold))
+    picks = SAMPLERS[config.data.sampler](train.seed, epoch, training_clips(store, fold))
     starts = range(start_step * train.batch_size + rank * part, end, world * part)
-    return [ids[start : start + part] for start in starts]
+    return [picks[start : start + part] for start in starts]
 
 
 class Loader:
@@ -146,38 +156,48 @@ class Loader:
         self._readers = ThreadPoolExecutor(config.data.threads, thread_name_prefix="reader")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoder")
 
-    def train(self, epoch: int, ids_batches: Iterable[list[str]]) -> Iterator[Batch]:
-        """The batches of ids (see `batches`) with this epoch's frames and augmentation.
+    def train(self, epoch: int, picked: Iterable[list[Pick]]) -> Iterator[Batch]:
+        """The batches of clips (see `batches`) with this epoch's frames and augmentation.
 
         Raises:
             DataError: a clip that cannot be read or decoded.
         """
         data, model, size = self.config.data, self.config.model, self.store.size
 
-        def how(clip: str) -> Draw:
-            n = self.store.clips[clip].frames
-            seed, depth = self.config.train.seed, model.depth
-            return draw(seed, epoch, clip, n, size=size, augment=data.augment, frames=model.frames, depth=depth)
+        def how(pick: Pick) -> Draw:
+            return draw(
+                self.config.train.seed,
+                epoch,
+                pick.clip,
+                self.store.clips[pick.clip].frames,
+                size=size,
+                augment=data.augment,
+                frames=model.frames,
+                depth=model.depth,
+                key=pick.key,
+            )
 
-        return self._run(list(ids_batches), how)
+        return self._run(list(picked), how)
 
-    def test(self, ids: Sequence[str], batch_size: int, clip: int = 0) -> Iterator[Batch]:
+    def test(self, ids: Sequence[str], batch_size: int, clip: int = 0, flip: bool = False) -> Iterator[Batch]:
         """All clips in this order, with test preprocessing; the last batch may be smaller.
 
         Args:
             ids: clips.
             batch_size: the most clips in a batch.
             clip: which of the `data.test_clips` index sets to take frames from.
+            flip: mirror every frame.
 
         Raises:
             DataError: a clip that cannot be read or decoded.
         """
 
-        def how(name: str) -> Draw:
-            n, clips = self.store.clips[name].frames, self.config.data.test_clips
-            return test_draw(n, self.store.size, self.config.model.frames, clip, clips)
+        def how(pick: Pick) -> Draw:
+            n, clips = self.store.clips[pick.clip].frames, self.config.data.test_clips
+            return test_draw(n, self.store.size, self.config.model.frames, clip, clips, flip)
 
-        return self._run([list(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)], how)
+        picks = [Pick(name) for name in ids]
+        return self._run([picks[start : start + batch_size] for start in range(0, len(ids), batch_size)], how)
 
     def close(self) -> None:
         """Stop the threads and free the decoder's memory."""
@@ -185,20 +205,21 @@ class Loader:
             pool.shutdown(wait=True, cancel_futures=True)
         self._decoder.close()
 
-    def _run(self, requests: list[list[str]], how: How) -> Iterator[Batch]:
+    def _run(self, requests: list[list[Pick]], how: How) -> Iterator[Batch]:
         # What an abandoned loop has begun ends by itself; the one decoding thread keeps loops apart.
-        reading = ((ids, [self._readers.submit(self._read, clip, how) for clip in ids]) for ids in requests)
+        reading = ((picks, [self._readers.submit(self._read, pick, how) for pick in picks]) for picks in requests)
         ready = _ahead(reading, self.config.data.read_ahead)
         for decoded in _ahead((self._decoding.submit(self._decode, *clips) for clips in ready), 1):
             yield self._finish(decoded.result())
 
-    def _read(self, clip: str, how: How) -> Read:
-        drawn = how(clip)
+    def _read(self, pick: Pick, how: How) -> Read:
+        drawn = how(pick)
         wanted = [] if self.config.data.modalities == "audio" else drawn.indexes.tolist()
-        return drawn, self.store.read(clip, wanted)
+        return drawn, self.store.read(pick.clip, wanted)
 
-    def _decode(self, ids: list[str], reading: list[Future[Read]]) -> Batch:
+    def _decode(self, picks: list[Pick], reading: list[Future[Read]]) -> Batch:
         """The batch, with its frames on the device and all else on the CPU."""
+        ids = [pick.clip for pick in picks]
         draws, records = zip(*(clip.result() for clip in reading), strict=True)
         fbank = np.stack([record.fbank for record in records])[:, None]
         drop_path = [drawn.drop_path for drawn in draws if drawn.drop_path is not None]

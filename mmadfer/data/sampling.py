@@ -15,6 +15,8 @@ import numpy as np
 from mmadfer.config import AugmentConfig
 from mmadfer.errors import DataError
 
+Key = tuple[int | str, ...]
+"""Tells the appearances of a clip in an epoch apart; () is the first."""
 Box = tuple[int, int, int, int]
 """A crop in pixels of the stored frame: left, top, width, height."""
 
@@ -43,7 +45,7 @@ def order(seed: int, epoch: int, ids: Iterable[str]) -> list[str]:
 
     Clips are sorted by a hash, so a clip that joins or leaves the set does not shuffle the others.
     """
-    return sorted(ids, key=lambda clip: (_digest(seed, epoch, clip, "order"), clip))
+    return sorted(ids, key=lambda clip: (digest(seed, epoch, clip, "order"), clip))
 
 
 def draw(
@@ -56,6 +58,7 @@ def draw(
     augment: AugmentConfig,
     frames: int,
     depth: int,
+    key: Key = (),
 ) -> Draw:
     """How a clip is seen in a training epoch.
 
@@ -68,25 +71,28 @@ def draw(
         augment: ranges to draw from.
         frames: T, the model's frames.
         depth: blocks of each encoder.
+        key: which of the clip's appearances in this epoch.
     """
 
-    def uniform(name: str, n: int) -> np.ndarray:
-        return _uniform(n, seed, epoch, clip_id, name)
+    def drawn(name: str, n: int) -> np.ndarray:
+        return uniform(n, seed, epoch, clip_id, name, *key)
 
-    brightness, flip = uniform("brightness", 1)[0], uniform("flip", 1)[0]
+    brightness, flip = drawn("brightness", 1)[0], drawn("flip", 1)[0]
     return Draw(
-        indexes=train_indexes(n_frames, frames, uniform("frames", frames)),
-        crop=random_crop(size, augment, uniform("crop", 3 * CROP_TRIES + 2)),
+        indexes=train_indexes(n_frames, frames, drawn("frames", frames)),
+        crop=random_crop(size, augment, drawn("crop", 3 * CROP_TRIES + 2)),
         flip=bool(flip < augment.flip),
         brightness=_between(augment.brightness, brightness),
-        drop_path=_uniform32((frames + 1, depth, 2), seed, epoch, clip_id, "drop_path"),
+        drop_path=_uniform32((frames + 1, depth, 2), seed, epoch, clip_id, "drop_path", *key),
     )
 
 
-def test_draw(n_frames: int, size: tuple[int, int], frames: int, clip: int = 0, clips: int = 1) -> Draw:  # noqa: PT028
-    """How a clip is evaluated: the whole frame, index set `clip` of `clips`, nothing random."""
+def test_draw(
+    n_frames: int, size: tuple[int, int], frames: int, clip: int = 0, clips: int = 1, flip: bool = False  # noqa: PT028
+) -> Draw:
+    """How a clip is evaluated: the whole frame, index set `clip` of `clips`, as it is or mirrored, nothing random."""
     height, width = size
-    return Draw(indexes=test_indexes(n_frames, frames, clips)[clip], crop=(0, 0, width, height))
+    return Draw(indexes=test_indexes(n_frames, frames, clips)[clip], crop=(0, 0, width, height), flip=flip)
 
 
 def train_indexes(n: int, frames: int, draws: np.ndarray) -> np.ndarray:
@@ -162,16 +168,18 @@ def _between(bounds: tuple[float, float], draw: float) -> float:
     return bounds[0] + (bounds[1] - bounds[0]) * float(draw)
 
 
-def _digest(*key: int | str) -> bytes:
+def digest(*key: int | str) -> bytes:
+    """16 bytes that depend on all of `key` and on nothing else."""
     # Python's own hash() differs from one process to the next.
     return blake2b("\0".join(map(str, key)).encode(), digest_size=16).digest()
 
 
 def _raw(n: int, *key: int | str) -> np.ndarray:
-    return np.random.Philox(key=int.from_bytes(_digest(*key), "little")).random_raw(n)
+    return np.random.Philox(key=int.from_bytes(digest(*key), "little")).random_raw(n)
 
 
-def _uniform(n: int, *key: int | str) -> np.ndarray:
+def uniform(n: int, *key: int | str) -> np.ndarray:
+    """float64 (n,) in [0, 1), by `key`."""
     return (_raw(n, *key) >> np.uint64(11)) * 2.0**-53
 
 

@@ -17,6 +17,7 @@ from mmadfer.config import Config
 from mmadfer.contract import Contract, licences
 from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
 from mmadfer.data.loader import Batch, Loader, batches, steps_per_epoch
+from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError
 from mmadfer.lease import Held
@@ -181,14 +182,15 @@ class Trainer:
         if self.pace.tick():
             self.log.say(f"{self._epoch()}  step {at.step}/{self.steps}  loss {outcome.loss:.3f}  {self._speed()}")
 
-    def _share(self, rank: int, step: int) -> list[list[str]]:
+    def _share(self, rank: int, step: int) -> list[list[Pick]]:
         """What a rank trains on from `step` of this epoch on: micro-batches of clips."""
         where = {"rank": rank, "world": self.ranks.world, "start_step": step}
         return batches(self.config, self.store, self.fold, self.at.epoch, **where)
 
     def _clips(self, rank: int, step: int) -> list[str]:
         """The clips of one rank in one step of this epoch."""
-        return [clip for ids in self._share(rank, step)[: self.config.train.accumulate] for clip in ids]
+        picked = self._share(rank, step)[: self.config.train.accumulate]
+        return [name for picks in picked for pick in picks for name in pick.names]
 
     def _test(self) -> bool:
         """The epoch's test and checkpoint; False where the ranks were asked to stop, and have saved."""

@@ -62,7 +62,7 @@ def test_threads_change_nothing(loader: Loader, store: Store) -> None:
 
 
 def test_epoch_drops_only_the_last_incomplete_batch_and_the_test_fold(store: Store) -> None:
-    ids = [clip for part in batches(config(), store, 1, 0) for clip in part]
+    ids = [pick.clip for part in batches(config(), store, 1, 0) for pick in part]
     assert len(ids) == len(set(ids)) == 16  # 5 of the 23 clips are tested on, 18 // 4 * 4
     assert not set(ids) & set(store.fold(1))
     assert steps_per_epoch(config(), store, 1) == 4

@@ -14,6 +14,7 @@ from mmadfer.config import Config, parse
 from mmadfer.data import sampling
 from mmadfer.data.decoder import Frames, feed_boxes, graph
 from mmadfer.data.loader import Loader, preprocess
+from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Clip, Header, Record, Store, write
 
 SIDE, CLIPS, FRAMES, SIZES = 224, 20, 4, (112, 160, 224)
@@ -67,8 +68,9 @@ def published(jpegs: list[bytes], drawn: sampling.Draw, size: int) -> np.ndarray
 def differences(store: Store, size: int, training: bool) -> tuple[np.ndarray, float]:
     """Mean difference of each clip, and the largest of all."""
     settings, ids, found, largest = config(size), list(store.clips), [], 0.0
+    picks = list(map(Pick, ids))
     with closing(Loader(store, settings, ("a",))) as loader:
-        for batch in loader.train(0, [ids[:8], ids[8:]]) if training else loader.test(ids, 8):
+        for batch in loader.train(0, [picks[:8], picks[8:]]) if training else loader.test(ids, 8):
             for clip, frames in zip(batch.ids, preprocess(batch).numpy() * 255.0, strict=True):
                 drawn = (
                     sampling.draw(

@@ -62,7 +62,7 @@ def test_the_rank_that_failed_is_heard(
 ) -> None:
     config = five()
     with Store(store) as whole:
-        (victim, *_), *_ = batches(load(str(config), ()), whole, 1, 0, rank=1, world=2)
+        ((victim, *_), *_), *_ = batches(load(str(config), ()), whole, 1, 0, rank=1, world=2)
         clips = [(clip, whole.read(name)) for name, clip in whole.clips.items()]
         torn = [
             (clip, Record([b"torn"] * len(data.jpegs), data.fbank) if clip.id == victim else data)
