@@ -97,7 +97,8 @@ def _round_frozen(model: MMADFER, kind: torch.dtype) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.requires_grad:
             for parameter in module.parameters(recurse=False):
-                parameter.data = parameter.data.to(kind)
+                if not parameter.requires_grad:  # a low-rank update stays as it is
+                    parameter.data = parameter.data.to(kind)
 
 
 def compiles(config: TrainConfig, device: torch.device) -> bool:

@@ -12,6 +12,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from mmadfer.model import lora
 from mmadfer.model.layer import kept, through
 from mmadfer.model.prompts import Prompts
 from mmadfer.model.settings import EncoderConfig, ModelConfig
@@ -37,6 +38,7 @@ class Encoder(nn.Module):
         self.each = config.depth // model.layers
         """Blocks in one layer of the model."""
         self._freeze(learns=model.branches == "both")
+        lora.attach(self.blocks, model.lora)
 
     def _freeze(self, learns: bool) -> None:
         """Positions and prompts learn, everything else is frozen, LayerNorms included (section 4.2)."""

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadfer.errors import ConfigError
+from mmadfer.model.lora import LoraLinear, update
 
 FORMAT = torch.float8_e4m3fn
 MULTIPLE = 16
@@ -92,6 +93,18 @@ class Float8Linear(nn.Module):
         return super()._apply(lambda tensor: fn(tensor.view(torch.uint8)).view(tensor.dtype), recurse)
 
 
+class Float8LoraLinear(Float8Linear):
+    """With the low-rank update of the layer, the very parameters, whose products autocast makes bfloat16."""
+
+    def __init__(self, linear: LoraLinear):
+        super().__init__(linear)
+        self.lora_a, self.lora_b, self.scale = linear.lora_a, linear.lora_b, linear.scale
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., K) -> (..., N)."""
+        return super().forward(inputs) + update(inputs, self.lora_a, self.lora_b, self.scale)
+
+
 class _Product(torch.autograd.Function):
     """Rows (M, K) -> (M, N); of the gradient (M, N) -> (M, K)."""
 
@@ -132,7 +145,9 @@ def replace(block: nn.Module) -> None:
     """
     for parent in list(block.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.Linear) and not any(p.requires_grad for p in child.parameters()):
+            if isinstance(child, LoraLinear):
+                setattr(parent, name, Float8LoraLinear(child))
+            elif isinstance(child, nn.Linear) and not any(p.requires_grad for p in child.parameters()):
                 setattr(parent, name, Float8Linear(child))
 
 

@@ -35,7 +35,7 @@ def draw_trainable(model: MMADFER, seed: int) -> None:
     """Initial values of all that learns, less the position rows of CLS and patches, which belong to the encoder.
 
     Gates 0, norms 1, prompts standard normal * D**-0.5, prompt positions and the temporal tokens standard normal, and
-    linear layers uniform in +-1/sqrt(fan in).
+    linear layers uniform in +-1/sqrt(fan in). Of low-rank updates, `lora_b` 0, and `lora_a` as linear layers.
     """
     for key, parameter in model.trainable().items():
         if not key.endswith(("vision.positions", "audio.positions")):
@@ -73,12 +73,12 @@ def _frozen(key: str, parameter: Tensor, seed: int) -> Tensor:
 def _trainable(key: str, parameter: Tensor, model: MMADFER, seed: int) -> Tensor:
     owner, _, leaf = key.rpartition(".")
     module = model.get_submodule(owner)
+    if leaf.endswith(("gate", "lora_b")):
+        return torch.zeros_like(parameter)
     if isinstance(module, nn.Linear):
         return _uniform(key, parameter, module.in_features**-0.5, seed)
     if isinstance(module, nn.LayerNorm):
         return _norm_or_bias(key, parameter)
-    if leaf.endswith("gate"):
-        return torch.zeros_like(parameter)
     scale = parameter.shape[-1] ** -0.5 if ".prompts." in key else 1.0
     return scale * _normal(key, parameter, seed)
 

@@ -223,7 +223,7 @@ def load_encoder(model: MMADFER, name: str, path: Path | str) -> None:
     encoder: Encoder = getattr(model, name)
     file = PickledFile(path)
     found = _encoder_tensors(file)
-    names = {_translate(ours, _TO_ENCODER_FILE): p for ours, p in encoder.named_parameters()}
+    names = {_translate(ours, _TO_ENCODER_FILE): p for ours, p in encoder.named_parameters() if ".lora_" not in ours}
     parameters = {theirs: p for theirs, p in names.items() if theirs}
     grid = _file_grid(encoder, name, found.get("pos_embed"))
     wanted = {theirs: tuple(p.shape) for theirs, p in parameters.items()}
