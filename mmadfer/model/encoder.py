@@ -1,11 +1,11 @@
 """A frozen ViT encoder with learnable prompts and positions (sections 3.1, 3.2 and 4.2).
 
-Shapes: n images (frames, or one filter bank a clip), C channels, N patches, P prompts, D width; L = 1 + N + P tokens.
-The blocks are timm's, in the layout of MAE-Face and AudioMAE.
+Shapes: n images (frames, or one filter bank a clip), C channels, N patches, P prompts, D width; L = 1 + N + P tokens,
+where the ViT has a class token and no registers.
+The blocks are timm's, in the layout of MAE-Face and AudioMAE; what else there can be is in `mmadfer.model.vit`.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import cast
 
 import torch
@@ -15,30 +15,40 @@ from torch import Tensor, nn
 from mmadfer.model import lora
 from mmadfer.model.layer import kept, through
 from mmadfer.model.prompts import Prompts
-from mmadfer.model.settings import EncoderConfig, ModelConfig
+from mmadfer.model.settings import EncoderConfig, Modality, ModelConfig
+from mmadfer.model.vit import parts
 
 
 class Encoder(nn.Module):
-    """ViT, pre-norm, LayerNorm eps 1e-6; sequence [CLS, patches, prompts], positions added to all of it."""
+    """ViT, pre-norm; sequence [CLS, registers, patches, prompts], as far as it has them, positions added to all of it.
 
-    def __init__(self, config: EncoderConfig, channels: int, grid: tuple[int, int], model: ModelConfig):
+    Registers are learned tokens of some ViTs (Darcet et al. 2024, "Vision Transformers Need Registers"); MAE-Face and
+    AudioMAE have none, and LayerNorms of eps 1e-6.
+    """
+
+    def __init__(self, name: Modality, channels: int, grid: tuple[int, int], model: ModelConfig):
         super().__init__()
-        norm = partial(nn.LayerNorm, eps=1e-6)
-        self.grid = grid
+        config: EncoderConfig = getattr(model, name)
+        made = parts(config, name, channels)
+        self.grid, self.placed, self.pool = grid, made.placed, made.summary
         self.rates = tuple(model.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth))
-        self.patch = nn.Conv2d(channels, config.width, config.patch, stride=config.patch)
-        self.cls = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.patch, self.patch_norm, self.norm_pre = made.patch, made.patch_norm, made.norm_pre
+        self.cls, self.registers = made.cls, made.registers
+        self.prefix = sum(token.shape[1] for token in self._first())
+        """Tokens before the patches."""
+        self.end = self.prefix + grid[0] * grid[1]
+        """Tokens before the prompts."""
         self.prompts = Prompts(model.prompts, model.progressive, model.share, config.width, model.layers)
-        self.positions = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1] + model.prompts, config.width))
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio, qkv_bias=True, norm_layer=norm)
-            for _ in range(config.depth)
-        )
-        self.norm = norm(config.width)
+        self.positions = nn.Parameter(torch.zeros(1, self.end + model.prompts, config.width))
+        self.blocks = nn.ModuleList(made.blocks)
+        self.norm = made.norm
         self.each = config.depth // model.layers
         """Blocks in one layer of the model."""
         self._freeze(learns=model.branches == "both")
         lora.attach(self.blocks, model.lora)
+
+    def _first(self) -> list[nn.Parameter]:
+        return [token for token in (self.cls, self.registers) if token is not None]
 
     def _freeze(self, learns: bool) -> None:
         """Positions and prompts learn, everything else is frozen, LayerNorms included (section 4.2)."""
@@ -57,26 +67,30 @@ class Encoder(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """(n, C, H, W) -> tokens (n, L, D), positions added."""
-        patches = self.patch(images.to(self.patch.weight.dtype)).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls.expand(patches.shape[0], -1, -1), patches], dim=1)
-        return self.prompts.append(tokens) + self.positions
+        patches = self.patch_norm(self.patch(images.to(self.patch.weight.dtype)).flatten(2).transpose(1, 2))
+        first = [token.expand(patches.shape[0], -1, -1) for token in self._first()]
+        tokens = torch.cat([*first, patches], dim=1)
+        return self.norm_pre(self.prompts.append(tokens) + self.positions)
 
     def alone(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) -> the normalised CLS (n, D), through all blocks without anything between them."""
+        """(n, C, H, W) -> its summary (n, D), through all blocks without anything between them."""
         return self.summary(through([cast(Block, block) for block in self.blocks], self.embed(images), None))
 
     def summary(self, tokens: Tensor) -> Tensor:
-        """(..., L, D) -> the normalised CLS (..., D)."""
-        return self.norm(tokens[..., 0, :])
+        """(..., L, D) -> the normalised CLS (..., D), or the mean of the patches where timm's own model takes that."""
+        if self.pool == "cls":
+            return self.norm(tokens[..., 0, :])
+        patches = tokens[..., self.prefix : self.end, :]
+        return self.norm(patches.mean(dim=-2)) if self.pool == "mean_first" else self.norm(patches).mean(dim=-2)
 
 
 def vision_encoder(model: ModelConfig) -> Encoder:
-    """MAE-Face: each frame alone, (n, 3, S, S) in [0, 1]."""
+    """MAE-Face or a timm ViT: each frame alone, (n, 3, S, S), scaled as `model.pixels` says."""
     side = model.image_size // model.vision.patch
-    return Encoder(model.vision, channels=3, grid=(side, side), model=model)
+    return Encoder("vision", channels=3, grid=(side, side), model=model)
 
 
 def audio_encoder(model: ModelConfig) -> Encoder:
-    """AudioMAE: the log-mel filter bank (n, 1, 512, 128), time first."""
+    """AudioMAE or a timm ViT: the log-mel filter bank (n, 1, 512, 128), time first."""
     rows, columns = (size // model.audio.patch for size in model.fbank)
-    return Encoder(model.audio, channels=1, grid=(rows, columns), model=model)
+    return Encoder("audio", channels=1, grid=(rows, columns), model=model)

@@ -20,19 +20,20 @@ QUERY_KEY_GAIN = 2.5
 def draw_encoder(model: MMADFER, name: str, seed: int) -> None:
     """Initial values of a random encoder ("vision" or "audio") as MAE and AudioMAE start theirs.
 
-    Linear layers and the patch convolution Xavier-uniform, biases 0, CLS with deviation 0.02, positions from sines and
-    cosines (rows of prompts are left to `draw_trainable`). Only queries and keys are drawn wider, so that attention
+    Linear layers and the patch convolution Xavier-uniform, biases 0, CLS and registers with deviation 0.02, positions
+    from sines and cosines (rows of prompts are left to `draw_trainable`). LayerScale is 1: timm starts it near 0, with
+    which a frozen random encoder would have no blocks. Only queries and keys are drawn wider, so that attention
     chooses instead of averaging, as in a trained encoder: frozen features then tell content and place.
     """
     encoder: Encoder = getattr(model, name)
     for key, parameter in encoder.named_parameters(prefix=name):
         if not parameter.requires_grad:
             parameter.data.copy_(_frozen(key, parameter, seed))
-    set_positions(encoder, sincos(encoder.grid, encoder.positions.shape[-1]))
+    set_positions(encoder, sincos(encoder.grid, encoder.positions.shape[-1])[:, 1:])
 
 
 def draw_trainable(model: MMADFER, seed: int) -> None:
-    """Initial values of all that learns, less the position rows of CLS and patches, which belong to the encoder.
+    """Initial values of all that learns, less the position rows before those of prompts, which are the encoder's.
 
     Gates 0, norms 1, prompts standard normal * D**-0.5, prompt positions and the temporal tokens standard normal, and
     linear layers uniform in +-1/sqrt(fan in). Of low-rank updates, `lora_b` 0, and `lora_a` as linear layers.
@@ -41,13 +42,17 @@ def draw_trainable(model: MMADFER, seed: int) -> None:
         if not key.endswith(("vision.positions", "audio.positions")):
             parameter.data.copy_(_trainable(key, parameter, model, seed))
     for name, encoder in model.encoders.items():
-        rows = encoder.positions.data[:, encoder.positions.shape[1] - encoder.prompts.count :]
+        rows = encoder.positions.data[:, encoder.end :]
         rows.copy_(_normal(f"{name}.positions", rows, seed))
 
 
 def set_positions(encoder: Encoder, rows: Tensor) -> None:
-    """Set the positions of CLS and patches: rows (1, 1 + N, D)."""
-    encoder.positions.data[:, : rows.shape[1]].copy_(rows)
+    """Set the positions of the patches, or of the tokens before them too: rows (1, N, D) or (1, prefix + N, D).
+
+    Tokens without a row start at 0, which is no position.
+    """
+    encoder.positions.data[:, : encoder.end - rows.shape[1]].zero_()
+    encoder.positions.data[:, encoder.end - rows.shape[1] : encoder.end].copy_(rows)
 
 
 def sincos(grid: tuple[int, int], width: int) -> Tensor:
@@ -61,7 +66,7 @@ def sincos(grid: tuple[int, int], width: int) -> Tensor:
 def _frozen(key: str, parameter: Tensor, seed: int) -> Tensor:
     if parameter.ndim == 1:
         return _norm_or_bias(key, parameter)
-    if key.endswith(".cls"):
+    if key.endswith((".cls", ".registers")):
         return _uniform(key, parameter, 0.02 * 3**0.5, seed)
     fan_out, fan_in = parameter.flatten(1).shape
     values = _uniform(key, parameter, (6 / (fan_in + fan_out)) ** 0.5, seed)

@@ -13,6 +13,7 @@ from mmadfer.contract import Contract
 from mmadfer.model.encoder import Encoder, audio_encoder, vision_encoder
 from mmadfer.model.fusion import FUSIONS
 from mmadfer.model.layer import layer
+from mmadfer.model.pixels import scaled
 from mmadfer.model.settings import ModelConfig
 from mmadfer.model.temporal import TEMPORALS
 
@@ -94,10 +95,11 @@ class MMADFER(nn.Module):
         return {name: p for name, p in self.named_parameters() if not p.requires_grad}
 
     def _unit(self, frames: Tensor) -> Tensor:
-        """Frames as floats in [0, 1]; uint8 is divided by 255, without mean or deviation (as MAE-Face was trained)."""
+        """Frames as floats in [0, 1], uint8 divided by 255; then scaled as `model.pixels` says, in float32."""
+        kind = self.config.pixels
         if frames.dtype == torch.uint8:
-            return frames.to(self.vision.patch.weight.dtype) / 255
-        return frames
+            frames = frames.to(self.vision.patch.weight.dtype if kind == "unit" else torch.float32) / 255
+        return scaled(frames, kind)
 
     def _check(self, frames: Tensor, fbank: Tensor) -> None:
         side = self.config.image_size
