@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from rich.progress import track
@@ -15,7 +16,10 @@ from mmadfer.errors import DataError, WeightsError
 from mmadfer.export import reading
 from mmadfer.export.comparison import Comparison, Form, Reading, distance
 from mmadfer.export.forms import Candidate
+from mmadfer.export.merging import merged
 from mmadfer.export.reading import Arrays, hearing
+from mmadfer.export.to_onnx import carried
+from mmadfer.runtime.backends import TorchBackend, promised
 from mmadfer.runtime.batches import ON_GPU
 from mmadfer.runtime.inputs import Inputs
 from mmadfer.runtime.recogniser import Recogniser
@@ -53,8 +57,9 @@ def compare(reference: Recogniser, candidates: Sequence[Candidate], store: Store
         WeightsError: models that do not belong together.
         DataError: the store was prepared otherwise than the model asks for, or no clip can be read.
     """
+    delivered = _delivered(reference)
     for candidate in candidates:
-        _check_same(reference, candidate.recogniser)
+        _check_same(reference.path, delivered, candidate.recogniser)
     check_store(reference.contract, store)
     reading.check_media(store, ids)
     unread = dict[str, str]()
@@ -164,20 +169,28 @@ def _explained(
     return replace(comparison, forms=told)
 
 
-def _check_same(reference: Recogniser, candidate: Recogniser) -> None:
+def _delivered(reference: Recogniser) -> Contract:
+    """The contract of what is exported from PyTorch's model: with low-rank updates, other hashes than its own."""
+    if not reference.contract.model.lora.rank:
+        return reference.contract
+    model = merged(cast(TorchBackend, reference.backend).model)
+    return carried(model, promised(model.contract, reference.path))
+
+
+def _check_same(path: Path, wanted: Contract, candidate: Recogniser) -> None:
     """Same labels, sizes, preparation and weights; where hashes are not known, that is for the logits to say."""
-    one, other = (_promises(recogniser.contract) for recogniser in (reference, candidate))
+    one, other = (_promises(contract) for contract in (wanted, candidate.contract))
     differ = [name for name in one if one[name] != other[name]]
     if differ:
         raise WeightsError(
-            f"{candidate.path} was not exported from {reference.path}: their {', '.join(differ)} differ "
+            f"{candidate.path} was not exported from {path}: their {', '.join(differ)} differ "
             f"({one[differ[0]]} and {other[differ[0]]}). Export it anew, or name the fold that it was exported from."
         )
     for what, kind in (("trained weights", "weights_hash"), ("encoders", "encoder_hash")):
-        hashes = [getattr(recogniser.contract, kind) for recogniser in (reference, candidate)]
+        hashes = [getattr(contract, kind) for contract in (wanted, candidate.contract)]
         if all(hashes) and hashes[0] != hashes[1]:
             raise WeightsError(
-                f"{candidate.path} holds other {what} than {reference.path} ({hashes[1][:12]} and {hashes[0][:12]}): "
+                f"{candidate.path} holds other {what} than {path} ({hashes[1][:12]} and {hashes[0][:12]}): "
                 "it was exported from another run or epoch. Export it anew, or name the one that it was exported from."
             )
 

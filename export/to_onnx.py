@@ -27,6 +27,7 @@ from mmadfer.contract import BATCH, Batch, Contract
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export import calibration as calibrations
 from mmadfer.export import external
+from mmadfer.export.merging import merged
 from mmadfer.export.precision import HALVES, lower
 from mmadfer.export.quantisation import EIGHTS, quantise
 from mmadfer.export.tracing import trace
@@ -109,7 +110,7 @@ def _check_options(kind: str, rate: int | None, precision: str, batch: Batch, da
 
 
 def finished(path: Path | str, fold: int | None) -> MMADFER:
-    """Load a model to be delivered.
+    """Load a model to be delivered, with its low-rank updates merged into its weights.
 
     Raises:
         WeightsError: no such model, or one that has epochs left to train.
@@ -123,7 +124,7 @@ def finished(path: Path | str, fold: int | None) -> MMADFER:
             f"{path} is not fully trained: {contract.epoch} of {contract.epochs} epochs of fold {contract.fold} are "
             "done. Finish it first (`mmadfer train` or `launch` with --resume); only the last epoch is the result"
         )
-    return model
+    return merged(model)
 
 
 def graph(model: MMADFER, contract: Contract, clips: Iterable[dict[str, Any]] | None = None) -> Any:

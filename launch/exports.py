@@ -72,7 +72,7 @@ def _current(run: Path, fold: int, clips: int) -> bool:
             and proven["clips"] >= min(clips, proven["of"])
             and (form["arithmetic"], form["input"]) == (ARITHMETIC, "fbank")
             and checkpoint is not None
-            and form["weights_hash"] == state.read(checkpoint).weights_hash
+            and proven["reference"]["weights_hash"] == state.read(checkpoint).weights_hash
             and form["sha256"] == sha256(model)
         )
     except (OSError, ValueError, LookupError, TypeError):
