@@ -1,0 +1,215 @@
+"""One of the paper's tables in its own form, with our sweeps' numbers beside."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmadfer.config import Config
+from mmadfer.errors import MmadferError, RunError
+from mmadfer.files import write_text
+from mmadfer.launch import plan, sweep_file
+from mmadfer.launch import record as records
+from mmadfer.report import order
+from mmadfer.report.paper import TABLES, Row, Table
+from mmadfer.report.summary import SPREAD, Report, gather
+from mmadfer.report.terminal import percent, spread
+
+
+@dataclass(frozen=True)
+class Ours:
+    """The rows of one sweep."""
+
+    folder: Path | None
+    """None where nothing was trained."""
+    configs: dict[str, Config]
+    """Of the rows that are there; of the shipped sweep where nothing was trained."""
+    reports: dict[str, Report]
+    """Of the rows that have finished folds."""
+    problems: tuple[str, ...] = ()
+    """What is missing, unfinished or not the paper's row."""
+
+
+def table(number: int, sweeps: Sequence[Path] = ()) -> str:
+    """Table `number` of the paper as Markdown, which is also written to SWEEP/report/tableN.md of each sweep.
+
+    Args:
+        number: 1 to 7.
+        sweeps: folders of sweeps with the table's rows; of table 1 up to two, one for each data set.
+
+    Raises:
+        RunError: no sweep, one of another table, or two of one name.
+    """
+    paper = TABLES[number - 1]
+    folders = _by_name(paper, sweeps)
+    ours = {name: _read(folders[name]) if name in folders else _shipped(name) for name in paper.sweeps}
+    text = "\n".join([*_heading(paper), "", *_lines(paper, list(ours.values())), "", *_told(paper, ours), ""])
+    for folder in folders.values():
+        write_text(folder / "report" / f"table{number}.md", text)
+    return text
+
+
+def _by_name(paper: Table, sweeps: Sequence[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder in sweeps:
+        name = sweep_file.of(folder).name
+        if name not in paper.sweeps:
+            raise RunError(
+                f"{folder} is a sweep of {name}, and table {paper.number} is made by {' and '.join(paper.sweeps)}: "
+                f"`mmadfer launch sweep {paper.sweeps[0]}`"
+            )
+        if name in found:
+            raise RunError(f"{folder} and {found[name]} are both sweeps of {name}: give one of them")
+        found[name] = folder
+    return found
+
+
+def _shipped(name: str) -> Ours:
+    return Ours(None, sweep_file.read(sweep_file.find(name))[1], {})
+
+
+def _read(folder: Path) -> Ours:
+    asked = sweep_file.of(folder)
+    shipped = sweep_file.table(sweep_file.find(asked.name))
+    found: dict[str, Report] = {}
+    problems = []
+    for row in shipped.rows:
+        try:
+            found[row] = _row(folder, asked, shipped, row)
+            problems += [f"{row}: {' '.join(problem.split())}" for problem in _lacking(folder, found[row])]
+        except (MmadferError, OSError) as error:
+            problems.append(f"{row}: {' '.join(str(error).split())}")
+    configs = {row: report.config for row, report in found.items()}
+    return Ours(folder, configs, {row: report for row, report in found.items() if report.usable}, tuple(problems))
+
+
+def _row(folder: Path, asked: sweep_file.Table, shipped: sweep_file.Table, row: str) -> Report:
+    """Raises RunError where it was not trained, or is not what the paper's row is."""
+    if row not in asked.rows:
+        raise RunError("the sweep has no such row")
+    if (own := asked.own(row)) != (wanted := shipped.own(row)):
+        told = [sweep_file.shown(keys) or "nothing" for keys in (own, wanted)]
+        raise RunError(f"it differs from the base in {told[0]}, and the paper's in {told[1]}")
+    return gather(folder / row)
+
+
+def _lacking(folder: Path, report: Report) -> list[str]:
+    """The problems of the folds that the sweep was asked to train."""
+    left = records.read(folder)
+    asked = plan.parse_folds(left.options.get("folds") if left else None, report.config)
+    bad = [fold.fold for fold in report.folds if not fold.usable]
+    return [problem for fold, problem in zip(bad, report.problems, strict=True) if fold in asked]
+
+
+def _heading(paper: Table) -> list[str]:
+    sets = " and ".join(name.upper() for name in paper.data_sets)
+    size = f"at {paper.size} px" if paper.size else "at the sizes below"
+    return [
+        f"# Table {paper.number}: {paper.title}",
+        "",
+        f"Paper: section {paper.section}; {sets}, {_folds(paper.folds)}, {size}, encoders MAE-Face and AudioMAE. UAR "
+        "and WAR in percent.",
+    ]
+
+
+def _folds(folds: Iterable[int]) -> str:
+    """`fold 1`, `folds 1, 2`."""
+    numbers = list(map(str, folds))
+    return f"fold{'' if len(numbers) == 1 else 's'} {', '.join(numbers)}"
+
+
+def _lines(paper: Table, ours: list[Ours]) -> list[str]:
+    extra = [name for one in ours for name in one.reports if name not in {row.name for row in paper.rows}]
+    blank = ("",) * (len(paper.columns) - 1)
+    rows = [*paper.rows, *(Row(name, (f"{name} (not in the paper's)", *blank), ()) for name in extra)]
+    cells = [_headings(paper, ours), *(_cells(paper, ours, row) for row in rows)]
+    shown = [f"| {' | '.join(line)} |" for line in cells]
+    return [shown[0], "|---" * len(cells[0]) + "|", *shown[1:]]
+
+
+def _headings(paper: Table, ours: list[Ours]) -> list[str]:
+    both = [
+        f"{name.upper()} {score}" if len(ours) > 1 else score for name in paper.data_sets for score in ("UAR", "WAR")
+    ]
+    trained = [heading for place, heading in enumerate(both) if ours[place // 2].folder]
+    counts = ["Params (M)", "Params (M), ours"] if paper.counted else []
+    return [*paper.columns, *both, *(f"{heading}, ours" for heading in trained), *counts]
+
+
+def _cells(paper: Table, ours: list[Ours], row: Row) -> list[str]:
+    printed = [f"{value:.2f}" for score in row.scores for value in score] or ["-"] * 2 * len(ours)
+    measured = [cell for one in ours if one.folder for cell in _scores(one.reports.get(row.name))]
+    counts = [row.parameters or "-", _count(paper, ours[0].configs.get(row.name))] if paper.counted else []
+    return [*row.cells, *printed, *measured, *counts]
+
+
+def _scores(report: Report | None) -> list[str]:
+    if report is None:
+        return ["-", "-"]
+    return [f"{percent(report.mean(score))}{spread(report.std(score))}" for score in ("uar", "war")]
+
+
+def _count(paper: Table, config: Config | None) -> str:
+    """Counted from the configuration, in millions: of the paper's seven classes, where it names none."""
+    from mmadfer.model.mma_dfer import empty
+
+    if config is None:
+        return "-"
+    learns = empty(config.model, len(config.data.labels or range(7))).trainable()
+    over_time = [p.numel() for name, p in learns.items() if name.startswith("temporal.") or ".adapter." in name]
+    count = sum(over_time) if paper.counted == "temporal" else sum(p.numel() for p in learns.values())
+    return f"{count / 1e6:.3g}"
+
+
+def _told(paper: Table, ours: dict[str, Ours]) -> Iterator[str]:
+    """Below the table: on what ours were run, whether they can be compared, the order, and what is missing."""
+    for name, data_set, one in zip(ours, paper.data_sets, ours.values(), strict=True):
+        if one.folder is None:
+            yield f"Not run ({data_set.upper()}): {_how(paper, name)}"
+            continue
+        if one.reports:
+            yield _ours(paper, data_set, list(one.reports.values()))
+            yield ""
+            place = paper.data_sets.index(data_set)
+            known = [(row.scores[place][0], one.reports[row.name]) for row in paper.rows if row.name in one.reports]
+            yield order.told(known)
+        if one.problems:
+            yield from ("", "Not in these numbers:", "", *(f"- {problem}" for problem in one.problems))
+    if any(not row.name for row in paper.rows):
+        yield ""
+        yield (
+            "* Two test clips, which need no training of their own: `mmadfer evaluate SWEEP/ROW --data STORE --fold K "
+            "--clips 2` gives each fold's numbers."
+        )
+
+
+def _how(paper: Table, name: str) -> str:
+    folds = f" --folds {paper.folds[0]}" if len(paper.folds) == 1 else ""
+    return (
+        f"`mmadfer launch sweep {name} --set data.store=STORE --set model.vision.weights=MAE_FACE --set "
+        f"model.audio.weights=AUDIOMAE{folds} --run DIR` trains ours, and `mmadfer report DIR --table {paper.number}` "
+        "prints them here."
+    )
+
+
+def _ours(paper: Table, data_set: str, reports: list[Report]) -> str:
+    config, folds = reports[0].config, sorted({fold.fold for report in reports for fold in report.usable})
+    sets = sorted({str(report.origin["data_set"] or "an unknown data set") for report in reports})
+    size = f" at {config.model.image_size} px" if paper.size else ""
+    encoders = ", ".join(
+        f"{kind} {encoder.width} wide and {encoder.depth} deep, {encoder.weights.name if encoder.weights else 'random'}"
+        for kind, encoder in (("vision", config.model.vision), ("audio", config.model.audio))
+    )
+    run = f"{' and '.join(sets)}{size}, {_folds(folds)}, {config.train.epochs} epochs; encoders: {encoders}"
+    return f"Ours: {run}. {SPREAD[0].upper()}{SPREAD[1:]} after ±. {_comparable(paper, data_set, sets, reports, folds)}"
+
+
+def _comparable(paper: Table, data_set: str, sets: list[str], reports: list[Report], folds: list[int]) -> str:
+    if sets != [data_set]:
+        return (
+            f"This is not {data_set.upper()}: the numbers cannot be compared with the paper's, only the order of rows."
+        )
+    model = reports[0].config.model
+    unlike = ["the folds"] if folds != list(paper.folds) else []
+    unlike += ["the size"] if paper.size not in (None, model.image_size) else []
+    unlike += ["the encoders"] if not (model.vision.weights and model.audio.weights) else []
+    return f"Unlike the paper's: {', '.join(unlike)}." if unlike else "Data set, folds and size are the paper's."
