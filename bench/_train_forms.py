@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmadfer.config import ModelConfig, Precision, TrainConfig
-from mmadfer.data.loader import Batch, preprocess
+from mmadfer.data.batch import Batch, preprocess
 from mmadfer.errors import MmadferError
 from mmadfer.memory import first_line
 from mmadfer.model.arithmetic import PRODUCTS

@@ -17,7 +17,8 @@ from _model import awake
 from _train_forms import CLASSES, WARM, now
 
 from mmadfer.config import Config, ModelConfig, TrainConfig, parse
-from mmadfer.data.loader import Batch, Loader
+from mmadfer.data.batch import Batch
+from mmadfer.data.loader import Loader
 from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Store
 from mmadfer.train import engine as engines

@@ -34,8 +34,9 @@ from torchvision.transforms import functional as vision
 
 from mmadfer.config import Config, parse
 from mmadfer.data import sampling
+from mmadfer.data.batch import Batch, preprocess
 from mmadfer.data.fbank import fbank
-from mmadfer.data.loader import Batch, Loader, preprocess
+from mmadfer.data.loader import Loader
 from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Clip, Header, Record, Store, write
 

@@ -20,7 +20,6 @@ two, leave their memory for later ones; so do frames, on the CPU. A batch of les
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -28,48 +27,19 @@ import torch
 from torch import Tensor
 
 from mmadfer.config import Config
-from mmadfer.data.blocks import Blocks
+from mmadfer.data.batch import Batch
 from mmadfer.data.decoder import Decoder, Frames
 from mmadfer.data.fbank import SILENCE
+from mmadfer.data.mixup import mixed, paired, seconds
 from mmadfer.data.samplers import SAMPLERS, Pick
 from mmadfer.data.sampling import Draw, draw, test_draw
+from mmadfer.data.specaugment import masked
 from mmadfer.data.store import Clip, Record, Store
 from mmadfer.errors import ConfigError, DataError
 
 T = TypeVar("T")
 How = Callable[[Pick], Draw]
 Read = tuple[Draw, Record]
-_blocks = Blocks(2)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B clips on the loader's device."""
-
-    frames: Tensor
-    """uint8 (B, T, 3, S, S), RGB, without brightness; see `preprocess`."""
-    fbank: Tensor
-    """float32 (B, 1, 512, 128), time first, normalised."""
-    labels: Tensor
-    """int64 (B,): places in the loader's labels."""
-    ids: list[str]
-    brightness: Tensor
-    """float32 (B,): factors; 1 in evaluation."""
-    drop_path: Tensor | None
-    """float32 (B, T + 1, depth, 2) uniform draws in [0, 1); None in evaluation."""
-
-
-def preprocess(batch: Batch) -> Tensor:
-    """The frames as the model takes them: float32 (B, T, 3, S, S) in [0, 1], with the drawn brightness.
-
-    The published program multiplies and clamps the bytes before it crops and resizes. All but the clamp is linear, so
-    the order only matters beside pixels that saturate: it clamps before the interpolation, this does after it.
-    """
-    if batch.frames.is_cuda:
-        frames = batch.frames / 255
-    else:  # the same numbers; to convert and divide at once is slower
-        frames = _blocks.take(tuple(batch.frames.shape), torch.float32).copy_(batch.frames).div_(255)
-    return frames.mul_(batch.brightness.view(-1, 1, 1, 1, 1)).clamp_(max=1)
 
 
 def training_clips(store: Store, fold: int) -> list[Clip]:
@@ -128,6 +98,8 @@ def batches(
         )
     end = steps_per_epoch(config, store, fold) * train.batch_size
     picks = SAMPLERS[config.data.sampler](train.seed, epoch, training_clips(store, fold))
+    if config.data.augment.mixup:
+        picks = paired(train.seed, epoch, picks)
     starts = range(start_step * train.batch_size + rank * part, end, world * part)
     return [picks[start : start + part] for start in starts]
 
@@ -142,7 +114,8 @@ class Loader:
         device: `cpu`, or the number of the GPU that decodes and gets the batches.
 
     Raises:
-        ConfigError: a label of the store is not in `labels`, or one is there twice.
+        ConfigError: a label of the store is not in `labels`, or one is there twice; or the only modality is to be
+            dropped.
         MissingDependencyError: DALI is not installed.
     """
 
@@ -152,6 +125,7 @@ class Loader:
         self.store, self.config, self.labels = store, config, tuple(labels)
         self.device = torch.device(device if isinstance(device, str) else f"cuda:{device}")
         _check_labels(store, self.labels)
+        _check_dropout(config)
         self._decoder = Decoder(config.model.image_size, config.data.threads, self.device)
         self._readers = ThreadPoolExecutor(config.data.threads, thread_name_prefix="reader")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoder")
@@ -177,7 +151,7 @@ class Loader:
                 key=pick.key,
             )
 
-        return self._run(list(picked), how)
+        return self._run([[*picks, *seconds(picks)] for picks in picked], how)
 
     def test(self, ids: Sequence[str], batch_size: int, clip: int = 0, flip: bool = False) -> Iterator[Batch]:
         """All clips in this order, with test preprocessing; the last batch may be smaller.
@@ -221,16 +195,26 @@ class Loader:
         """The batch, with its frames on the device and all else on the CPU."""
         ids = [pick.clip for pick in picks]
         draws, records = zip(*(clip.result() for clip in reading), strict=True)
-        fbank = np.stack([record.fbank for record in records])[:, None]
+        fbank = np.stack([self._sound(*clip) for clip in zip(draws, records, strict=True)])[:, None]
         drop_path = [drawn.drop_path for drawn in draws if drawn.drop_path is not None]
-        return Batch(
+        both = Batch(
             frames=self._frames(ids, draws, records),
-            fbank=torch.from_numpy(fbank if self.config.data.modalities != "vision" else np.full_like(fbank, SILENCE)),
+            fbank=torch.from_numpy(fbank),
             labels=torch.tensor([self.labels.index(self.store.clips[clip].label) for clip in ids]),
             ids=ids,
             brightness=torch.tensor([drawn.brightness for drawn in draws], dtype=torch.float32),
             drop_path=torch.from_numpy(np.stack(drop_path)) if drop_path else None,
         )
+        shares = [drawn.share for pick, drawn in zip(picks, draws, strict=True) if pick.beside is None]
+        return both if len(shares) == len(picks) else mixed(both, shares, len(self.labels))
+
+    def _sound(self, drawn: Draw, record: Record) -> np.ndarray:
+        augment = self.config.data.augment
+        if drawn.silent or self.config.data.modalities == "vision":
+            return np.full_like(record.fbank, SILENCE)
+        if drawn.spec is None:
+            return record.fbank
+        return masked(record.fbank, augment.spec_time, augment.spec_mels, drawn.spec)
 
     def _frames(self, ids: list[str], draws: Sequence[Draw], records: Sequence[Record]) -> Tensor:
         if self.config.data.modalities == "audio":
@@ -266,14 +250,7 @@ class Loader:
             return batch
         if batch.frames.is_cuda:  # made on the decoder's stream
             batch.frames.record_stream(torch.cuda.current_stream(self.device))
-        return replace(
-            batch,
-            frames=self._place(batch.frames),
-            fbank=self._place(batch.fbank),
-            labels=self._place(batch.labels),
-            brightness=self._place(batch.brightness),
-            drop_path=None if batch.drop_path is None else self._place(batch.drop_path),
-        )
+        return batch.moved(self._place)
 
     def _place(self, tensor: Tensor) -> Tensor:
         return tensor if tensor.is_cuda else tensor.pin_memory().to(self.device, non_blocking=True)
@@ -287,6 +264,14 @@ def _ahead(items: Iterable[T], n: int) -> Iterator[T]:
         if len(queue) > n:
             yield queue.popleft()
     yield from queue
+
+
+def _check_dropout(config: Config) -> None:
+    for only in ("vision", "audio"):
+        if only in (config.data.modalities, config.model.branches) and getattr(config.data.augment, f"drop_{only}"):
+            raise ConfigError(
+                f"data.augment.drop_{only} would leave nothing of a clip, as {only} is all there is: set 0"
+            )
 
 
 def _check_labels(store: Store, labels: tuple[str, ...]) -> None:

@@ -18,10 +18,14 @@ class Pick(NamedTuple):
     """How often the clip has come in this epoch before: each time it is seen in another form."""
     partner: str | None = None
     """The clip that it is blended with, of all picks of a batch or of none; see `mmadfer.data.mixup`."""
+    beside: str | None = None
+    """The clip that this one is blended into, where it comes as a partner."""
 
     @property
     def key(self) -> Key:
         """What tells this appearance from the clip's others, for `mmadfer.data.sampling.draw`."""
+        if self.beside is not None:
+            return (self.turn, self.beside)
         return (self.turn,) if self.turn else ()
 
     @property

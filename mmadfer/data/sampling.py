@@ -6,6 +6,7 @@ Only the raw output of Philox is used, because numpy keeps that the same in all 
 METHOD "Frames"; the paper's section 4.2.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -34,7 +35,13 @@ class Draw:
     flip: bool = False
     """Whether every frame is mirrored, left to right."""
     brightness: float = 1.0
-    """Factor for every pixel, before clamping to [0, 1]."""
+    """Factor for every pixel, before clamping to [0, 1]; 0 where the clip is shown without faces."""
+    silent: bool = False
+    """Whether the sound is left out."""
+    spec: np.ndarray | None = None
+    """float64 (4,) in [0, 1): draws of SpecAugment's masks; None: there are none."""
+    share: float = 1.0
+    """How much of the clip is left where it is blended with another one."""
     drop_path: np.ndarray | None = None
     """float32 (T + 1, depth, 2) in [0, 1): one draw for each frame, and the sound (row T), in each block's attention
     and MLP branch; a branch is kept where the draw is at least its rate. None: no stochastic depth."""
@@ -77,18 +84,27 @@ def draw(
     def drawn(name: str, n: int) -> np.ndarray:
         return uniform(n, seed, epoch, clip_id, name, *key)
 
-    brightness, flip = drawn("brightness", 1)[0], drawn("flip", 1)[0]
+    brightness, flip, lost = (drawn(name, 1)[0] for name in ("brightness", "flip", "drop"))
+    blind = lost < augment.drop_vision
     return Draw(
         indexes=train_indexes(n_frames, frames, drawn("frames", frames)),
         crop=random_crop(size, augment, drawn("crop", 3 * CROP_TRIES + 2)),
         flip=bool(flip < augment.flip),
-        brightness=_between(augment.brightness, brightness),
+        brightness=0.0 if blind else _between(augment.brightness, brightness),
+        silent=bool(not blind and lost < augment.drop_vision + augment.drop_audio),
+        spec=drawn("spec", 4) if augment.spec_time or augment.spec_mels else None,
+        share=beta(augment.mixup, *drawn("share", 2)) if augment.mixup else 1.0,
         drop_path=_uniform32((frames + 1, depth, 2), seed, epoch, clip_id, "drop_path", *key),
     )
 
 
 def test_draw(
-    n_frames: int, size: tuple[int, int], frames: int, clip: int = 0, clips: int = 1, flip: bool = False  # noqa: PT028
+    n_frames: int,
+    size: tuple[int, int],
+    frames: int,
+    clip: int = 0,  # noqa: PT028
+    clips: int = 1,  # noqa: PT028
+    flip: bool = False,  # noqa: PT028
 ) -> Draw:
     """How a clip is evaluated: the whole frame, index set `clip` of `clips`, as it is or mirrored, nothing random."""
     height, width = size
@@ -151,6 +167,18 @@ def random_crop(size: tuple[int, int], augment: AugmentConfig, draws: np.ndarray
         w = h = min(width, height)
     x, y = draws[-2:] * (width - w + 1, height - h + 1)
     return int(x), int(y), w, h
+
+
+def beta(alpha: float, one: float, two: float) -> float:
+    """A draw of Beta(alpha, alpha), in [0, 1], from two of [0, 1).
+
+    Bailey 1994 makes Student's t with 2 alpha degrees of freedom of them as he makes a normal draw; t / sqrt(2 alpha +
+    t^2) is spread as 2 Beta - 1 (Devroye 1996, "Random variate generation in one line of code"). Nothing is rejected,
+    and the draw is the same wherever the C library's power and cosine are.
+    """
+    power, wave = one ** (1 / alpha), math.cos(2 * math.pi * two)
+    square = (1 - power) * wave**2
+    return 0.5 + math.copysign(0.5 * math.sqrt(square / (power + square)), wave) if square else 0.5
 
 
 def _sides(area: float, ratio: float, swap: bool) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.profiler import record_function
 
 from mmadfer.config import Precision, TrainConfig
-from mmadfer.data.loader import Batch, preprocess
+from mmadfer.data.batch import Batch, preprocess
 from mmadfer.errors import TrainingError
 from mmadfer.model.arithmetic import apply, autocast, compiles, loss_scale, products
 from mmadfer.model.mma_dfer import MMADFER
@@ -145,7 +145,7 @@ class Engine:
 
     def _backward(self, batch: Batch) -> Tensor:
         with record_function("forward"):
-            loss = self._engine(preprocess(batch), batch.fbank, batch.drop_path, batch.labels)
+            loss = self._engine(preprocess(batch), batch.fbank, batch.drop_path, batch.targets)
         # An infinite loss can have finite gradients; DeepSpeed judges by these alone.
         scale = torch.where(loss.detach().isfinite(), self._scale, torch.nan)
         with record_function("backward"), products(self.config.precision, self.ranks.device):

@@ -16,7 +16,8 @@ from mmadfer import metrics
 from mmadfer.config import Config, DataConfig, Precision, TrainConfig
 from mmadfer.contract import Contract
 from mmadfer.data.agreement import check_store, other_crops
-from mmadfer.data.loader import Batch, Loader, preprocess
+from mmadfer.data.batch import Batch, preprocess
+from mmadfer.data.loader import Loader
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.files import write_text

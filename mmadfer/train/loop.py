@@ -16,7 +16,8 @@ import mmadfer
 from mmadfer.config import Config
 from mmadfer.contract import Contract, licences
 from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
-from mmadfer.data.loader import Batch, Loader, batches, steps_per_epoch
+from mmadfer.data.batch import Batch
+from mmadfer.data.loader import Loader, batches, steps_per_epoch
 from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError

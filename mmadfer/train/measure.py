@@ -17,7 +17,8 @@ import torch
 from mmadfer import memory
 from mmadfer import run as runs
 from mmadfer.config import Config
-from mmadfer.data.loader import Batch, batches, steps_per_epoch
+from mmadfer.data.batch import Batch
+from mmadfer.data.loader import batches, steps_per_epoch
 from mmadfer.lease import Held
 from mmadfer.model.mma_dfer import empty
 from mmadfer.optional import need

@@ -10,9 +10,10 @@ from PIL import Image
 from tiny import FACE, LABELS, SIDE, config, join, records, same
 
 from mmadfer.data import sampling
+from mmadfer.data.batch import preprocess
 from mmadfer.data.fbank import SILENCE
 from mmadfer.data.image import decode_jpeg, resize
-from mmadfer.data.loader import Loader, batches, preprocess, steps_per_epoch
+from mmadfer.data.loader import Loader, batches, steps_per_epoch
 from mmadfer.data.store import Header, Record, Store, write
 from mmadfer.errors import ConfigError, DataError
 

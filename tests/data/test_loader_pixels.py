@@ -12,8 +12,9 @@ from torchvision.transforms.functional import adjust_brightness
 
 from mmadfer.config import Config, parse
 from mmadfer.data import sampling
+from mmadfer.data.batch import preprocess
 from mmadfer.data.decoder import Frames, feed_boxes, graph
-from mmadfer.data.loader import Loader, preprocess
+from mmadfer.data.loader import Loader
 from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Clip, Header, Record, Store, write
 

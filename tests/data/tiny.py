@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mmadfer.config import Config, parse
-from mmadfer.data.loader import Batch
+from mmadfer.data.batch import Batch
 from mmadfer.data.store import Clip, Record
 
 FACE, SIDE, CLIPS = 96, 64, 23

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data import faces
+from mmadfer.data.batch import Batch, preprocess
 from mmadfer.data.clip import read_clip
 from mmadfer.data.image import decode_jpeg
-from mmadfer.data.loader import Batch, Loader, batches, preprocess
+from mmadfer.data.loader import Loader, batches
 from mmadfer.data.store import Header, Store, write
 
 

@@ -11,7 +11,8 @@ import torch
 from needs import missing
 
 from mmadfer.config import ModelConfig, TrainConfig
-from mmadfer.data.loader import Batch, Loader, batches
+from mmadfer.data.batch import Batch
+from mmadfer.data.loader import Loader, batches
 from mmadfer.data.store import Store
 from mmadfer.model.arithmetic import apply, autocast, compiles
 from mmadfer.model.build import build

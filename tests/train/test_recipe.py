@@ -11,7 +11,8 @@ from setting import CLIPS, checkpoints, events, make_config, make_store
 from torch.nn import functional
 
 from mmadfer.config import Config
-from mmadfer.data.loader import Loader, batches, preprocess
+from mmadfer.data.batch import preprocess
+from mmadfer.data.loader import Loader, batches
 from mmadfer.data.store import Store
 from mmadfer.errors import TrainingError
 from mmadfer.metrics import uar

@@ -15,7 +15,8 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmadfer.config import Config, TrainConfig
-from mmadfer.data.loader import Batch, Loader, batches
+from mmadfer.data.batch import Batch
+from mmadfer.data.loader import Loader, batches
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError, MissingDependencyError
 from mmadfer.model.arithmetic import apply, autocast, compiles
