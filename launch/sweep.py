@@ -160,7 +160,7 @@ def _prepare(sweep: Sweep) -> None:
             runs.create(one.run, one.config, sweep.resume)
             snapshot.share(code, one.run)
         if not sweep.resume:
-            write_text(sweep.folder / FILE, yaml.safe_dump(sweep.table.model_dump(), sort_keys=False))
+            write_text(sweep.folder / FILE, yaml.safe_dump(sweep.table.with_seeds(), sort_keys=False))
 
 
 @contextmanager

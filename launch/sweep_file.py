@@ -5,6 +5,7 @@ base: dfew_160                       # a file beside this one, or the name of a 
 rows:
   full: {}
   static: {model.prompts: 0}         # keys as in --set; a row's name becomes its folder
+seeds: [1, 2, 3]                     # may be left out; each row becomes one for each: full-seed1, full-seed2, …
 """
 
 import json
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StrictStr, field_validator
+from pydantic import Field, StrictInt, StrictStr, field_validator, model_validator
 
 from mmadfer import config as configs
 from mmadfer import run as runs
@@ -28,6 +29,7 @@ SHIPPED = "ablations"
 """The folder of the paper's tables, beside the shipped configurations."""
 TAKEN = ("code", "jobs", "report", FILE)
 """What else lies beside the rows."""
+SEED = "train.seed"
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 
 
@@ -37,6 +39,8 @@ class Table(Section):
     name: Annotated[StrictStr, Field(pattern=NAME)]
     base: StrictStr
     rows: Annotated[dict[Annotated[StrictStr, Field(pattern=NAME)], dict[StrictStr, Any]], Field(min_length=1)]
+    seeds: tuple[Annotated[StrictInt, Field(ge=0)], ...] = ()
+    """Every row is trained with each as its `train.seed`; a sweep's own table has these rows, and no seeds."""
 
     @field_validator("rows")
     @classmethod
@@ -54,6 +58,29 @@ class Table(Section):
             json.dumps(rows, default=str)
         )  # what YAML reads as a date is text
         return plain
+
+    @model_validator(mode="after")
+    def _seeds_are_the_only_ones(self) -> "Table":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds has one twice: {', '.join(map(str, self.seeds))}")
+        if own := [row for row, keys in self.rows.items() if self.seeds and SEED in keys]:
+            raise ValueError(f"{', '.join(own)}: {SEED} is set, and seeds are given for every row: leave one out")
+        return self
+
+    def with_seeds(self) -> dict[str, Any]:
+        """The values of a table in which each row is there once for each seed, next to each other."""
+        rows = {f"{row}-seed{k}": {**keys, SEED: k} for row, keys in self.rows.items() for k in self.seeds}
+        return {"name": self.name, "base": self.base, "rows": rows or self.rows}
+
+    @property
+    def groups(self) -> dict[str, dict[str, int]]:
+        """Rows that came of `seeds`: the name before -> its rows `NAME-seedK`, each with K."""
+        found: dict[str, dict[str, int]] = {}
+        for row, keys in self.rows.items():
+            name, seed = row.rpartition("-seed")[0], keys.get(SEED)
+            if name and isinstance(seed, int) and row == f"{name}-seed{seed}":
+                found.setdefault(name, {})[row] = seed
+        return found
 
     def texts(self, row: str) -> list[str]:
         """A row's keys as `--set` has them; its run is named after it, unless it says otherwise."""
@@ -136,15 +163,22 @@ def read(file: Path, overrides: Sequence[str] = (), instead: str | None = None) 
     Raises:
         ConfigError: as `table`, and where a row's configuration is wrong.
     """
-    asked = table(file)
+    asked, more = table(file), dict(_override(text) for text in overrides)
+    if asked.seeds and SEED in more:
+        raise ConfigError(f"{file} has seeds for every row: leave --set {SEED} out, or the seeds")
+    asked = validated(Table, asked.with_seeds(), str(file))
     try:
         base = configs.find(instead or asked.base, Path() if instead else file.absolute().parent).absolute()
     except ConfigError as error:
         raise ConfigError(f"{'--base' if instead else f'{file}: base'}: {error}") from error
     made = {row: _config(f"{file}: rows.{row}", base, [*asked.texts(row), *overrides]) for row in asked.rows}
-    more = {key.strip(): configs.value(text) for key, _, text in (text.partition("=") for text in overrides)}
     rows = {row: {**keys, **more} for row, keys in asked.rows.items()}
     return asked.model_copy(update={"base": str(base), "rows": rows}), made
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition("=")
+    return key.strip(), configs.value(value)
 
 
 def _config(where: str, base: Path, overrides: list[str]) -> Config:

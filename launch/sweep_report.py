@@ -9,7 +9,7 @@ from rich.console import Console
 from mmadfer import run as runs
 from mmadfer.errors import MmadferError
 from mmadfer.files import write_json, write_text
-from mmadfer.launch import sweep_file
+from mmadfer.launch import sweep_file, sweep_seeds
 
 KEPT = ("complete", "folds_expected", "folds_used", "mean", "std", "problems")
 """Of a row's report.json."""
@@ -42,8 +42,9 @@ def write(folder: Path) -> str:
     rows = {row: _row(folder / row) for row in table.rows}
     found = {"sweep": str(folder), "name": table.name, "base": table.base, "made": runs.now()}
     told = {row: {"keys": table.rows[row], **numbers} for row, numbers in rows.items()}
-    write_json(folder / "report" / "sweep.json", {**found, "rows": told})
-    text = _page(table, rows)
+    seeds = sweep_seeds.together(table, rows)
+    write_json(folder / "report" / "sweep.json", {**found, "rows": told, **({"seeds": seeds} if seeds else {})})
+    text = _page(table, rows, sweep_seeds.page(seeds))
     write_text(folder / "report" / "sweep.md", text)
     return text
 
@@ -54,11 +55,14 @@ def _row(run: Path) -> dict[str, Any]:
 
     try:
         made = report(run, {}, Console(quiet=True)).to_dict()
-        return {key: made[key] for key in KEPT}
+        folds = [
+            {key: fold[key] for key in ("fold", "uar", "war")} for fold in made["folds"] if fold["uar"] is not None
+        ]
+        return {**{key: made[key] for key in KEPT}, "each_fold": folds}
     except (MmadferError, OSError) as error:  # the other rows have theirs
         expected, problems = _lacking(run, error)
         nothing = {"uar": None, "war": None}
-        return dict(zip(KEPT, (False, expected, [], nothing, nothing, problems), strict=True))
+        return {**dict(zip(KEPT, (False, expected, [], nothing, nothing, problems), strict=True)), "each_fold": []}
 
 
 def _lacking(run: Path, error: Exception) -> tuple[int | None, list[str]]:
@@ -72,7 +76,7 @@ def _lacking(run: Path, error: Exception) -> tuple[int | None, list[str]]:
     return len(found.folds), [str(error)] if found.usable else found.problems
 
 
-def _page(table: sweep_file.Table, rows: dict[str, dict[str, Any]]) -> str:
+def _page(table: sweep_file.Table, rows: dict[str, dict[str, Any]], seeds: list[str]) -> str:
     lines = [
         f"# {table.name}",
         "",
@@ -81,6 +85,7 @@ def _page(table: sweep_file.Table, rows: dict[str, dict[str, Any]]) -> str:
         "| row | folds | UAR | WAR | keys |",
         "|---|---|---|---|---|",
         *(_line(row, numbers, table.own(row)) for row, numbers in rows.items()),
+        *seeds,
     ]
     told = {row: " ".join("; ".join(numbers["problems"]).split()) for row, numbers in rows.items()}
     missing = [f"- {row}: {words}" for row, words in told.items() if words]

@@ -1,4 +1,4 @@
-"""The command line: `mmadfer prepare | train | evaluate | predict | report | launch | export | doctor`.
+"""The command line: `mmadfer prepare | train | evaluate | predict | report | compare | launch | export | doctor`.
 
 Only the wiring is here; each command calls the module that does the work, and imports it when it is used.
 """
@@ -159,30 +159,33 @@ def predict(
 
 @app.command()
 def report(
-    run: Annotated[
-        list[Path] | None, typer.Argument(help="Run directory; with --table, that of a sweep (two for table 1).")
-    ] = None,
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
     beside: Annotated[
         list[str] | None, typer.Option(help="Another run for comparison: NAME=RUN (repeat for more).")
     ] = None,
-    table: Annotated[
-        int | None, typer.Option(min=1, max=7, help="Print this table of the paper, and the sweep's numbers beside.")
-    ] = None,
 ) -> None:
-    """Five folds as a table, JSON and one HTML page; or a table of the paper."""
-    folders = run or []
-    if table is not None:
-        from mmadfer.report import tables
-
-        if beside:
-            raise RunError("--beside compares runs: leave it out with --table")
-        print(tables.table(table, folders), end="")
-        return
-    if len(folders) != 1:
-        raise RunError(f"{len(folders)} run directories: give one (others with --beside), or --table N with a sweep's")
+    """Five folds as a table, JSON and one HTML page."""
     from mmadfer.report import report as build
 
-    build(folders[0], dict(_named(text) for text in beside or ()))
+    build(run, dict(_named(text) for text in beside or ()))
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Run directory, or SWEEP/ROW of a sweep with seeds.")],
+    run_b: Annotated[Path, typer.Argument(help="The one whose gain over the first is told.")],
+    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of its draws.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write it as .json.")] = None,
+) -> None:
+    """The difference of two runs on the same test clips, with a 95 % interval."""
+    from mmadfer.compare import compare as measure
+    from mmadfer.files import check_place
+    from mmadfer.report.versus import show
+
+    if out is not None:
+        check_place(out)
+    show(measure(run_a, run_b, resamples, seed, out))
 
 
 def _named(text: str) -> tuple[str, Path]:

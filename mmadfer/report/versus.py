@@ -1,0 +1,81 @@
+"""A comparison of two runs for a terminal."""
+
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+
+from mmadfer.bootstrap import Estimate, mcnemar
+from mmadfer.compare import ONE_SEED, P_VALUE, SCORES, SEVERAL, Comparison, Side
+from mmadfer.report.terminal import percent, spread
+
+
+def show(found: Comparison, console: Console | None = None) -> None:
+    """Print scores and differences in percent, B minus A, and what the interval covers."""
+    console = console or Console()
+    for letter, side in (("A", found.a), ("B", found.b)):
+        seeds = ", ".join(str(one.seed) for one in side.members)
+        console.print(f"{letter}  {side.name}  (train.seed {seeds})", markup=False, highlight=False, soft_wrap=True)
+    console.print(_overall(found))
+    console.print(_each(found))
+    for line in _words(found):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def signed(value: float) -> str:
+    """A difference in percent, with its sign."""
+    return f"{100 * value:+.2f}"
+
+
+def likely(p: float) -> str:
+    """A p-value with four digits."""
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
+def _overall(found: Comparison) -> Table:
+    table = Table(title="Means over folds and seeds, in percent", title_justify="left")
+    for heading in ("", "A", "B", "B - A", "95 % interval", "p"):
+        table.add_column(heading, justify="right")
+    for score in SCORES:
+        one = found.overall[score]
+        sides = [_mean(side, score, found.numbers) for side in (found.a, found.b)]
+        table.add_row(score.upper(), *sides, signed(one.value), _interval(one), likely(one.p), style="bold")
+    return table
+
+
+def _mean(side: Side, score: str, folds: list[int]) -> str:
+    """With the standard deviation of the seeds' means, where there are several."""
+    return percent(fmean(one.mean(score, folds) for one in side.members)) + spread(side.seeds_std(score, folds))
+
+
+def _interval(one: Estimate) -> str:
+    return f"{signed(one.low)} to {signed(one.high)}"
+
+
+def _each(found: Comparison) -> Table:
+    table = Table(title="Each fold, B - A", title_justify="left")
+    for heading in ("fold", "clips", "UAR", "95 % interval", "WAR", "95 % interval"):
+        table.add_column(heading, justify="right")
+    for one, each in zip(found.folds, found.each, strict=True):
+        cells = [text for score in SCORES for text in (signed(each[score].value), _interval(each[score]))]
+        table.add_row(str(one.fold), str(len(one.truth)), *cells)
+    return table
+
+
+def _words(found: Comparison) -> list[str]:
+    """What the numbers are."""
+    lines = []
+    if counts := found.counts:
+        p = mcnemar(counts["only_a"], counts["only_b"])
+        lines.append(
+            f"Clips that both have right: {counts['both']}, only A: {counts['only_a']}, only B: {counts['only_b']}, "
+            f"none: {counts['none']}; exact McNemar test of the two in the middle: p {likely(p)}"
+        )
+    else:
+        lines.append("± is the sample standard deviation of the seeds' means over folds (n - 1).")
+    lines.append(f"{found.resamples:,} paired resamples from seed {found.seed}. p: {P_VALUE}.")
+    lines.append(ONE_SEED if found.one_seed else SEVERAL)
+    if found.left_out:
+        lines.append(f"Left out, as not all runs have them: fold {', '.join(map(str, found.left_out))}.")
+    differs = ", ".join(f"{key} ({a!r}, {b!r})" for key, (a, b) in found.differs.items())
+    return [*lines, f"Configurations differ in: {differs or 'nothing but the seed'}."]
