@@ -159,15 +159,30 @@ def predict(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    run: Annotated[
+        list[Path] | None, typer.Argument(help="Run directory; with --table, that of a sweep (two for table 1).")
+    ] = None,
     beside: Annotated[
         list[str] | None, typer.Option(help="Another run for comparison: NAME=RUN (repeat for more).")
     ] = None,
+    table: Annotated[
+        int | None, typer.Option(min=1, max=7, help="Print this table of the paper, and the sweep's numbers beside.")
+    ] = None,
 ) -> None:
-    """Five folds as a table, JSON and one HTML page."""
+    """Five folds as a table, JSON and one HTML page; or a table of the paper."""
+    folders = run or []
+    if table is not None:
+        from mmadfer.report import tables
+
+        if beside:
+            raise RunError("--beside compares runs: leave it out with --table")
+        print(tables.table(table, folders), end="")
+        return
+    if len(folders) != 1:
+        raise RunError(f"{len(folders)} run directories: give one (others with --beside), or --table N with a sweep's")
     from mmadfer.report import report as build
 
-    build(run, dict(_named(text) for text in beside or ()))
+    build(folders[0], dict(_named(text) for text in beside or ()))
 
 
 @app.command()
