@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from mmadfer.errors import MmadferError, RunError
+from mmadfer.errors import ConfigError, MmadferError, RunError
 
 app = typer.Typer(
     help="Audio-visual emotion recognition: from a data set to an engine.",
@@ -26,6 +26,11 @@ app.add_typer(export_app, name="export")
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last complete checkpoint.")]
 
+Clips = Annotated[int, typer.Option(min=1, max=16, help="Index sets averaged per clip.")]
+Flips = Annotated[bool, typer.Option("--flips", help="Average each of them with its mirror image.")]
+Adjust = Annotated[
+    float, typer.Option(min=0, help="Tau of logit adjustment: 0 as trained (WAR), 1 for the mean recall (UAR).")
+]
 
 CONFIG_OF = {
     "mafw": "mafw_224",
@@ -108,18 +113,35 @@ def train(
 
 @app.command()
 def evaluate(
-    path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
     data: Annotated[Path, typer.Option(help="The prepared store.")],
+    path: Annotated[
+        Path | None, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")
+    ] = None,
     fold: Annotated[
         int | None, typer.Option(min=1, help="Fold of a run directory (default: the first), or of a published .pth.")
     ] = None,
-    clips: Annotated[int, typer.Option(min=1, max=2, help="Index sets averaged per clip.")] = 1,
+    clips: Clips = 1,
+    flips: Flips = False,
+    adjust: Adjust = 0.0,
+    published: Annotated[
+        Path | None, typer.Option(help="In place of PATH: a published .pth, tested as published, beside the paper.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Predictions per clip as CSV.")] = None,
 ) -> None:
     """Test a model on one fold of a store."""
+    if published is not None:
+        from mmadfer.train.reproduce import print_reproduced, reproduce
+
+        if path or flips or adjust:
+            raise ConfigError(
+                "--published takes no PATH, --flips or --adjust: the published evaluation has none of them"
+            )
+        return print_reproduced(reproduce(published, data, fold, clips, out))
+    if path is None:
+        raise ConfigError("no model: give a run, a .safetensors or a .pth, or --published FOLD.pth")
     from mmadfer.train.evaluate import evaluate_path, print_result
 
-    print_result(evaluate_path(path, data, fold, clips, out))
+    return print_result(evaluate_path(path, data, fold, clips, out, flips, adjust), adjust)
 
 
 @app.command()
@@ -149,11 +171,17 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clips computed together (default: 1 on a CPU, the model's own on a GPU).")
     ] = None,
+    clips: Clips = 1,
+    flips: Flips = False,
+    adjust: Adjust = 0.0,
 ) -> None:
     """Recognise the emotion in video files."""
     from mmadfer.runtime.cli import predict_files
 
-    code = predict_files(videos, model, backend, fold, out or (), device, jobs, batch, window, hop, sound, cropped)
+    how = {"adjust": adjust, "clips": clips, "flips": flips}
+    code = predict_files(
+        videos, model, backend, fold, out or (), device, jobs, batch, window, hop, sound, cropped, **how
+    )
     raise typer.Exit(code)
 
 

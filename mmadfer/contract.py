@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmadfer.config import ModelConfig, Precision, PrepareConfig
+from mmadfer.config import EncoderConfig, ModelConfig, Precision, PrepareConfig
 from mmadfer.errors import ConfigError
 from mmadfer.section import Line, Section
 
@@ -20,6 +20,11 @@ BATCH: Batch = (1, 8, 32)
 
 LICENCES = {"mmadfer": "Apache-2.0"}
 ENCODER_LICENCES = {"MAE-Face": "MIT", "AudioMAE": "CC BY-NC 4.0"}
+UNKNOWN_LICENCE = "see the model card of its weights"
+"""Of encoders of timm's, whose weights come from many."""
+
+
+Modality = Literal["vision", "audio"]
 
 
 class Contract(Section):
@@ -55,9 +60,9 @@ class Contract(Section):
     batch: Batch | None = None
     """Of an exported graph; None where any number will do."""
     priors: tuple[float, ...] = ()
-    """Share of each label among the training clips; empty where it is not known. What logits are adjusted by
-    (Menon et al. 2021, "Long-tail learning via logit adjustment")."""
-    missing: tuple[Literal["vision", "audio"], ...] = ()
+    """Share of each label among the training clips, as often as training takes them: equal ones under `data.sampler:
+    balanced`; empty where it is not known. What logits are adjusted by (`mmadfer.adjust`)."""
+    missing: tuple[Modality, ...] = ()
     """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch."""
@@ -106,8 +111,13 @@ def check_batch(batch: Batch) -> None:
 
 def licences(model: ModelConfig) -> dict[str, str]:
     """The licences that bind a model of this configuration; encoders drawn at random have none."""
-    given = {"MAE-Face": model.vision.weights, "AudioMAE": model.audio.weights}
-    return LICENCES | {name: ENCODER_LICENCES[name] for name, weights in given.items() if weights}
+    found = dict(LICENCES)
+    for modality, usual in (("vision", "MAE-Face"), ("audio", "AudioMAE")):
+        encoder: EncoderConfig = getattr(model, modality)
+        if encoder.weights and modality in model.modalities:
+            name = f"timm {encoder.timm}" if encoder.timm else usual
+            found[name] = UNKNOWN_LICENCE if encoder.timm else ENCODER_LICENCES[usual]
+    return found
 
 
 def loads(text: str) -> Contract:

@@ -31,7 +31,7 @@ WAIT = 60.0
 FREE = (
     *("name", "prepare", "data.store", "data.threads", "data.read_ahead", "data.test_clips"),
     *("model.vision.weights", "model.audio.weights", "train.keep", "train.save_every", "train.log_every"),
-    *("train.compile", "train.checkpoint_activations"),
+    *("train.compile", "train.checkpoint_activations", "data.test_flips"),
 )
 """Keys that may change from one start to the next: none changes what is computed. (A compiled layer may add in another
 order, so `train.compile` moves last digits.) Encoder files are known by their hash, the store by its fingerprint."""

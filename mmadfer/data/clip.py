@@ -69,6 +69,7 @@ def read_clip(
     keep: Keep | None = None,
     heard: Callable[[int], None] | None = None,
     device: str = "cpu",
+    blind: bool = False,
 ) -> ClipData:
     """Decode a clip, find the face in its frames, cut it out of them, and compute the filter bank of its sound.
 
@@ -87,6 +88,7 @@ def read_clip(
             what it raises ends the reading.
         device: where faces are looked for, `cpu`, `cuda` or `networks.WITHOUT_TORCH`. Another device may move a crop
             by a pixel.
+        blind: take black pictures for a face that is nowhere found, where there is sound.
 
     Raises:
         ClipError: with `reason` `unreadable`, `empty`, `no sound`, `sound rate`, `no face` or `too long`.
@@ -97,7 +99,7 @@ def read_clip(
         found = hearing.read(path, None if sound is None else Path(sound), settings, mute)
         if heard is not None:
             heard(found.rate)
-        shown = _read_pictures(path, settings, cropped, keep, device)
+        shown = _read_pictures(path, settings, cropped, keep, device, blind and found.rate > 0)
     told = (*found.notes, *shown.notes, *remarks)
     return ClipData(
         shown.jpegs, found.fbank, shown.times, found.rate, found.silent, told, found.waveform, shown.faceless
@@ -124,14 +126,16 @@ class _Pictures(NamedTuple):
     faceless: tuple[Note, ...]
 
 
-def _read_pictures(path: Source, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str) -> _Pictures:
+def _read_pictures(
+    path: Source, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str, blind: bool
+) -> _Pictures:
     missed, followed = set[int](), tuple[Note, ...]()
     if cropped:
         seen, cut = whole(path, settings)
     elif settings.face_box == "union":
         seen, cut = union(path, settings, device, missed)
     else:
-        seen, followed, cut = _tracked(path, settings, device)
+        seen, followed, cut = _tracked(path, settings, device, blind)
     order = _order(path, len(seen.times), settings)
     chosen = order if keep is None else [order[k] for k in keep(len(order))]
     wanted = set(chosen)
@@ -185,11 +189,13 @@ def union(path: Source, settings: PrepareConfig, device: str, missed: set[int]) 
     return Seen.of(frames.pictures(path, settings.max_seconds)), cut
 
 
-def _tracked(path: Source, settings: PrepareConfig, device: str) -> tuple[Seen, tuple[Note, ...], Cut]:
+def _tracked(path: Source, settings: PrepareConfig, device: str, blind: bool) -> tuple[Seen, tuple[Note, ...], Cut]:
     """Each frame by the box of the one face that is followed through the clip, and in how many it was found."""
     seen, indexes, found = look(path, settings, device)
     count, track = len(seen.times), faces.track(found)
     boxes = faces.interpolate(indexes, track, count)
+    if boxes is None and blind:
+        return seen, (notes.BLACK,), lambda some: (black(settings) for _ in some)
     if boxes is None:
         raise ClipError(f"{path} shows no face in any of the {len(indexes)} frames looked at (of {count})", "no face")
 
@@ -217,6 +223,11 @@ def look(path: Source, settings: PrepareConfig, device: str) -> tuple[Seen, list
 def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> bytes:
     """The JPEG of the face in a picture, uint8 RGB (H, W, 3); the box as in `faces.crop`."""
     return encode_jpeg(faces.crop(image, box, settings.face_size, settings.face_margin), settings.jpeg_quality)
+
+
+def black(settings: PrepareConfig) -> bytes:
+    """The JPEG of a crop that shows nothing; at the best quality, at which each pixel is 0 again."""
+    return encode_jpeg(np.zeros((settings.face_size, settings.face_size, 3), np.uint8), 100)
 
 
 def _looked_at(pictures: Iterable[frames.Picture], every: int, indexes: list[int]) -> Iterator[np.ndarray]:

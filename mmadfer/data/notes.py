@@ -19,6 +19,8 @@ class Share(NamedTuple):
 
 
 Note = str | Share
+BLACK = "no face, black pictures in its place"
+"""Of a clip or window for a model that has learnt to do without."""
 
 
 def kind(note: Note) -> str:

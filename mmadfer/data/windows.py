@@ -114,6 +114,7 @@ def read_windows(
     keep: Keep,
     heard: Callable[[int], None] | None = None,
     device: str = "cpu",
+    blind: bool = False,
 ) -> Iterator[Window]:
     """Read a video of any length window by window; arguments and errors are those of `clip.read_clip`.
 
@@ -131,7 +132,7 @@ def read_windows(
         sounds = Sounds(path, None if sound is None else Path(sound), settings, mute)
         if heard is not None:
             heard(sounds.rate)
-        reader = _Reader(path, settings, cropped, device)
+        reader = _Reader(path, settings, cropped, device, blind)
         spans = windows.spans(reader.times)
         whole = (-math.inf, spans[0][1] + longest) if len(spans) == 1 else None  # as `read_clip` hears it
         for plan in reader.cut(spans, keep):
@@ -144,6 +145,8 @@ def _window(plan: _Plan, sounds: Sounds, missed: set[int], heard: Span) -> Windo
         if plan.problem:
             raise plan.problem
         found = sounds.within(*heard)
+        if not found.rate and notes.BLACK in plan.faceless:
+            raise ClipError("neither face nor sound", "no face")
     except ClipError as error:
         if error.reason not in OF_ONE:
             raise
@@ -158,8 +161,8 @@ def _window(plan: _Plan, sounds: Sounds, missed: set[int], heard: Span) -> Windo
 class _Reader:
     """The pictures of one video."""
 
-    def __init__(self, path: Path, settings: PrepareConfig, cropped: bool, device: str) -> None:
-        self.path, self.settings = path, settings
+    def __init__(self, path: Path, settings: PrepareConfig, cropped: bool, device: str, blind: bool) -> None:
+        self.path, self.settings, self._blind = path, settings, blind
         self.missed = set[int]()
         self._shared: clips.Cut | None = None
         self._looked, self._found = np.empty(0, int), list[np.ndarray]()
@@ -201,7 +204,7 @@ class _Reader:
             for k, picture in wanted:
                 image = picture.rgb()
                 for plan in open_:
-                    if k in plan.frames:
+                    if k in plan.boxes:
                         plan.made[k] = clips.face_jpeg(image, plan.boxes[k], self.settings)
                 yield
             return
@@ -228,6 +231,9 @@ class _Reader:
             return _Plan(span, times, chosen, notes=told)
         indexes, track = self._track(first, last)
         boxes = faces.interpolate(indexes, track, last - first)
+        if boxes is None and self._blind:
+            made = dict.fromkeys(chosen, clips.black(self.settings))
+            return _Plan(span, times, chosen, notes=told, faceless=(notes.BLACK,), made=made)
         if boxes is None:
             return _Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
         return _Plan(span, times, chosen, {k: boxes[k - first] for k in chosen}, told, notes.followed(track))

@@ -1,7 +1,7 @@
 """What a model says about a video, and how it comes about part by part."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -46,8 +46,10 @@ class Failure(NamedTuple):
 class Answer:
     """Collects the parts of one video, in order."""
 
-    def __init__(self, video: Video, contract: Contract, model: dict[str, Any]) -> None:
-        self._video, self._contract, self._model = video, contract, model
+    def __init__(
+        self, video: Video, contract: Contract, model: dict[str, Any], shift: np.ndarray | None = None
+    ) -> None:
+        self._video, self._contract, self._model, self._shift = video, contract, model, shift
         self._segments = list[dict[str, Any]]()
         self._told, self._reasons = Counter[str](), Counter[str]()
         self._awaited, self._all_there = 0, False
@@ -78,7 +80,7 @@ class Answer:
         self._all_there = True
 
     def add(self, part: Part) -> Callable[[np.ndarray], None]:
-        """The next part. What is returned takes the model's logits (C,) for it, if it can be predicted."""
+        """The next part. What is returned takes the model's logits (C,) for each look at it, if it can be predicted."""
         notes = list(map(str, part.notes))
         segment: dict[str, Any] = {
             "start": part.start,
@@ -91,7 +93,13 @@ class Answer:
         self._told.update({kind(note): 1 for note in part.notes})
         self._reasons.update([part.reason] * (part.inputs is None))
         self._awaited += part.inputs is not None
-        return partial(self._label, segment)
+        return partial(self._look, segment, 1 + len(part.others), [])
+
+    def _look(self, segment: dict[str, Any], looks: int, rows: list[np.ndarray], logits: np.ndarray) -> None:
+        rows.append(logits)
+        if len(rows) == looks:
+            logits = averaged(rows)
+            self._label(segment, logits if self._shift is None else logits - self._shift)
 
     def _label(self, segment: dict[str, Any], logits: np.ndarray) -> None:
         segment["probabilities"] = dict(zip(self._contract.labels, softmax(logits).tolist(), strict=True))
@@ -135,6 +143,14 @@ class Answer:
         return [
             note if times == count else f"{note} (in {times} of {count} windows)" for note, times in self._told.items()
         ]
+
+
+def averaged(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits (C,) of several looks at one clip: the logarithm of their mean probabilities; those of a single one."""
+    if len(rows) == 1:
+        return rows[0]
+    shares: np.ndarray = softmax(np.stack(rows)).mean(axis=0)
+    return np.log(np.maximum(shares, np.finfo(shares.dtype).tiny))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -35,6 +35,9 @@ def predict_files(
     hop: float | None = None,
     sound: Path | None = None,
     cropped: bool = False,
+    adjust: float = 0.0,
+    clips: int = 1,
+    flips: bool = False,
 ) -> int:
     """Predict videos, print them, and write what is asked for.
 
@@ -43,7 +46,7 @@ def predict_files(
 
     Args:
         paths: videos, folders of images, and folders of these.
-        model, backend, fold, device: as for `Recogniser`.
+        model, backend, fold, device, adjust, clips, flips: as for `Recogniser`.
         out: files to write, .json or .csv.
         jobs, batch, window, hop: as for `Recogniser.predict`.
         sound: a file with the sound of the one clip, or a folder with one for each.
@@ -58,11 +61,11 @@ def predict_files(
         ConfigError, DataError: options that cannot be.
     """
     check_names(out)
-    clips = videos(paths, sound, cropped)
-    recogniser = Recogniser(model, backend, fold, device)
-    found = recogniser.predict(clips, jobs=jobs, batch=batch, window=window, hop=hop)
+    named = videos(paths, sound, cropped)
+    recogniser = Recogniser(model, backend, fold, device, adjust=adjust, clips=clips, flips=flips)
+    found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
     with _terminable():
-        results = _collect(found, len(clips), _Out(out, recogniser.labels))
+        results = _collect(found, len(named), _Out(out, recogniser.labels))
     return DataError.exit_code if any(isinstance(result, Failure) for result in results) else 0
 
 

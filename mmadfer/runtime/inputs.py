@@ -4,6 +4,7 @@ Shapes: B clips, T frames, S image side.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +53,15 @@ class Video(NamedTuple):
     """In the place of `path`, which then is no file; not in windows."""
 
 
+class Looks(NamedTuple):
+    """In how many ways a clip is looked at; what the model says of each is averaged."""
+
+    clips: int = 1
+    """Index sets, as `test_indexes` makes them."""
+    flips: bool = False
+    """Each of them also mirrored."""
+
+
 class Part(NamedTuple):
     """A part of a video, or the whole of it."""
 
@@ -64,44 +74,62 @@ class Part(NamedTuple):
     """What a person should know of it; where it cannot be predicted, why."""
     reason: str = ""
     """Why it cannot be predicted, as a `ClipError` has it."""
+    others: tuple[Inputs, ...] = ()
+    """What else the model is shown of it; see `Looks`."""
 
 
-def read_parts(video: Video, contract: Contract, windows: Windows | None = None) -> Iterator[Part]:
+def read_parts(
+    video: Video, contract: Contract, windows: Windows | None = None, looks: Looks | None = None
+) -> Iterator[Part]:
     """Read a video as the model's contract says: as one part, or window by window.
 
     What the model has learnt to do without is not looked for: sound by a model of pictures alone, faces by one of sound
-    alone, which still needs a video: its pictures say from when to when a window goes.
+    alone, which still needs a video: its pictures say from when to when a window goes. What training has left out of
+    some clips may be missing, with a note; but not both faces and sound.
 
     Raises:
         DataError: it cannot be read, or lacks what the model needs; or its sound, which somebody named, does not exist.
     """
     if video.sound and contract.modalities != "vision" and not video.sound.exists():
         raise ClipError(f"{video.sound} does not exist: give the file with the sound of {video.path}", "no sound")
+    looks = looks or Looks()
     if windows is None:
-        clip = read_whole(video, contract)
-        yield _part(video, contract, clip, *clip.span)
+        clip = read_whole(video, contract, clips=looks.clips)
+        yield _part(video, contract, clip, *clip.span, looks)
         return
-    settings, given = _asked(video, contract)
+    settings, given = _asked(video, contract, looks.clips)
     for one in read_windows(video.path, settings, windows, **given):
         if one.clip is None:
             yield Part(one.start, one.end, None, (str(one.problem),), getattr(one.problem, "reason", ""))
         else:
-            yield _part(video, contract, one.clip, one.start, one.end)
+            yield _part(video, contract, one.clip, one.start, one.end, looks)
 
 
-def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: float) -> Part:
-    return Part(start, end, from_clip(clip, contract), tuple(_notes(video, contract, clip, end - start)))
+def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: float, looks: Looks) -> Part:
+    first, *others = _views(clip, contract, looks)
+    return Part(start, end, first, tuple(_notes(video, contract, clip, end - start)), others=tuple(others))
 
 
-def read_whole(video: Video, contract: Contract, device: str = "cpu") -> ClipData:
+def _views(clip: ClipData, contract: Contract, looks: Looks) -> list[Inputs]:
+    """Each way in which a clip is looked at, of one read with `keep=seen_frames(contract, looks.clips)`."""
+    sets = np.array_split(np.array(clip.jpegs, object), looks.clips)
+    made = [from_clip(replace(clip, jpegs=one.tolist()), contract) for one in sets]
+    if looks.flips:
+        made += [(np.ascontiguousarray(frames[..., ::-1]), *sound) for frames, *sound in made]
+    return made
+
+
+def read_whole(video: Video, contract: Contract, device: str = "cpu", clips: int = 1) -> ClipData:
     """Read a video as one clip, as `read_parts` does; `device` is where faces are looked for, as in `read_clip`.
+
+    `clips` index sets of frames are kept, one after the other.
 
     Sound that does not exist is missing sound, as for a clip of a store.
 
     Raises:
         DataError: it cannot be read, or lacks what the model needs.
     """
-    settings, given = _asked(video, contract)
+    settings, given = _asked(video, contract, clips)
     try:
         return read_clip(video.pictures or video.path, settings, device=device, **given)
     except ClipError as error:
@@ -111,12 +139,15 @@ def read_whole(video: Video, contract: Contract, device: str = "cpu") -> ClipDat
         raise ClipError(told, error.reason) from error
 
 
-def _asked(video: Video, contract: Contract) -> tuple[PrepareConfig, dict[str, Any]]:
+def _asked(video: Video, contract: Contract, clips: int) -> tuple[PrepareConfig, dict[str, Any]]:
     """How the video is read: what is done to it, and the arguments that clips and windows share."""
     cropped, mute = video.cropped or contract.modalities == "audio", contract.modalities == "vision"
-    heard, keep = partial(_check_rate, contract, video.sound or video.path), seen_frames(contract)
-    given = {"sound": video.sound, "mute": mute, "cropped": cropped, "keep": keep, "heard": heard}
-    return contract.prepare, given
+    heard, keep = partial(_check_rate, contract, video.sound or video.path), seen_frames(contract, clips)
+    missing = contract.missing if contract.modalities == "both" else ()
+    blind = "vision" in missing
+    given = {"sound": video.sound, "mute": mute, "cropped": cropped, "keep": keep, "heard": heard, "blind": blind}
+    silence = {"no_sound": "silence"} if "audio" in missing else {}
+    return contract.prepare.model_copy(update=silence), given
 
 
 def _check_rate(contract: Contract, path: Path, rate: int) -> None:
@@ -147,9 +178,9 @@ def _notes(video: Video, contract: Contract, clip: ClipData, seconds: float) -> 
         )
 
 
-def seen_frames(contract: Contract) -> Keep:
+def seen_frames(contract: Contract, clips: int = 1) -> Keep:
     """The frames of a clip that the model sees, for `read_clip`'s `keep`: no other is cut out and encoded."""
-    return lambda count: test_indexes(count, contract.model.frames)[0].tolist()
+    return lambda count: test_indexes(count, contract.model.frames, clips).ravel().tolist()
 
 
 def from_clip(clip: ClipData, contract: Contract) -> Inputs:

@@ -2,11 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmadfer.adjust import check, shift
 from mmadfer.contract import Contract
 from mmadfer.data.windows import Windows
 from mmadfer.errors import ConfigError, WeightsError
@@ -16,6 +18,7 @@ from mmadfer.runtime.backends import BACKENDS, choose
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import (
     Inputs,
+    Looks,
     Part,
     Video,
     empty,
@@ -33,6 +36,9 @@ READY = 4
 MOST_JOBS = 256
 """Threads; each holds files open, of which a process may have 1024."""
 
+MOST_CLIPS = 16
+"""Index sets, as `data.test_clips` allows."""
+
 Found = Generator[Prediction | Failure, None, None]
 _Waiting = tuple[Inputs, Callable[[np.ndarray], None]]
 """What is to be computed, and what takes its logits."""
@@ -47,21 +53,39 @@ class Recogniser:
         fold: which fold of a run directory.
         device: `cpu`, `cuda`, `cuda:1` for the second GPU, or `tensorrt` (an .onnx through ONNX Runtime's provider);
             by default `cpu`, and `cuda` for an engine, which no CPU runs.
+        adjust: tau by which logits are adjusted (`mmadfer.adjust`): 0 as trained, 1 for the mean recall of classes.
+        clips: index sets of each clip or window whose probabilities are averaged, 1 to 16.
+        flips: average each of them with its mirror image.
 
     Raises:
-        WeightsError: the path holds no usable model, or not for this backend.
+        WeightsError: the path holds no usable model, or not for this backend, or none whose logits can be adjusted.
+        ConfigError: `adjust` or `clips` cannot be.
         MissingDependencyError: the backend or the device is not there.
     """
 
     def __init__(
-        self, path: Path | str, backend: str | None = None, fold: int | None = None, device: str | None = None
+        self,
+        path: Path | str,
+        backend: str | None = None,
+        fold: int | None = None,
+        device: str | None = None,
+        *,
+        adjust: float = 0.0,
+        clips: int = 1,
+        flips: bool = False,
     ) -> None:
+        check(adjust)
+        if not 1 <= clips <= MOST_CLIPS:
+            raise ConfigError(f"clips is {clips}: average 1 to {MOST_CLIPS} index sets")
         self.path = Path(path)
         self.backend_name = choose(self.path, backend)
         self.backend = BACKENDS[self.backend_name](self.path, device, fold)
         self._batches = Batches(self.backend)
         if fold is not None and self.contract.fold not in (None, fold):
             raise WeightsError(f"{path} holds fold {self.contract.fold}, not {fold}: leave the fold out, or give a run")
+        self._looks, self._shift = Looks(clips, flips), _shift(self.contract, adjust, path) if adjust else None
+        asked = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips}
+        self._asked = {name: value for name, value in asked.items() if value}
 
     @property
     def contract(self) -> Contract:
@@ -102,10 +126,10 @@ class Recogniser:
             )
         task = video if isinstance(video, Video) else Video(Path(video), Path(sound) if sound else None, cropped)
         answer, waiting = self._answer(task), list[_Waiting]()
-        for part in read_parts(task, self.contract, _windows(window, hop)):
+        for part in read_parts(task, self.contract, _windows(window, hop), self._looks):
             self._add(answer, part, waiting)
-            if len(waiting) == self._batches.usual:
-                self._compute(waiting)
+            while len(waiting) >= self._batches.usual:
+                self._compute(waiting, self._batches.usual)
         self._compute(waiting)
         return answer.prediction()
 
@@ -144,33 +168,35 @@ class Recogniser:
 
     def _predict(self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None) -> Found:
         waiting, open_ = list[_Waiting](), deque[Answer]()
-        for task, parts in ahead(tasks, lambda task: read_parts(task, self.contract, windows), jobs, max(batch, READY)):
+        read = partial(read_parts, contract=self.contract, windows=windows, looks=self._looks)
+        for task, parts in ahead(tasks, read, jobs, max(batch, READY)):
             answer = self._answer(task)
             open_.append(answer)
             for part in answer.take(parts):
                 self._add(answer, part, waiting)
-                if len(waiting) == batch:
-                    self._compute(waiting)
+                while len(waiting) >= batch:
+                    self._compute(waiting, batch)
                     yield from _finished(open_)
             yield from _finished(open_)
         self._compute(waiting)
         yield from _finished(open_)
 
     def _answer(self, task: Video) -> Answer:
-        return Answer(task, self.contract, self.facts())
+        return Answer(task, self.contract, self.facts(), self._shift)
 
     def _add(self, answer: Answer, part: Part, waiting: list[_Waiting]) -> None:
         tell = answer.add(part)
         if part.inputs is not None:
-            waiting.append((part.inputs, tell))
+            waiting.extend((inputs, tell) for inputs in (part.inputs, *part.others))
 
-    def _compute(self, waiting: list[_Waiting]) -> None:
-        """Compute what waits, and empty the list."""
-        if waiting:
-            logits = self._batches.logits([inputs for inputs, _ in waiting], len(waiting))
-            for (_, tell), row in zip(waiting, logits, strict=True):
+    def _compute(self, waiting: list[_Waiting], count: int | None = None) -> None:
+        """Compute the first `count` that wait, or all, and take them out of the list."""
+        some = waiting[:count]
+        if some:
+            logits = self._batches.logits([inputs for inputs, _ in some], len(some))
+            for (_, tell), row in zip(some, logits, strict=True):
                 tell(row)
-            waiting.clear()
+            del waiting[: len(some)]
 
     def warm(self, batch: int | None = None) -> "Recogniser":
         """Do once what only the first answer has to wait for, so that a server's first is as fast as the others.
@@ -199,7 +225,18 @@ class Recogniser:
             "fold": contract.fold,
             "weights_hash": contract.weights_hash,
             "version": contract.version,
+            **self._asked,
         }
+
+
+def _shift(contract: Contract, tau: float, path: Path | str) -> np.ndarray:
+    if not contract.priors:
+        raise WeightsError(
+            f"{path} does not know the labels that it was trained on, by which its logits would be adjusted: leave "
+            "--adjust out, or take a model that this version has trained; `mmadfer evaluate --adjust` reads them from "
+            "the store"
+        )
+    return shift(contract.labels, contract.priors, tau)
 
 
 def _windows(window: float | None, hop: float | None) -> Windows | None:

@@ -5,13 +5,14 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmadfer import adjust as adjustment
 from mmadfer import metrics
 from mmadfer.config import Config, DataConfig, Precision, TrainConfig
 from mmadfer.contract import Contract
@@ -23,6 +24,7 @@ from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.files import write_text
 from mmadfer.model.arithmetic import apply, autocast
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.section import validated
 from mmadfer.train.ranks import Ranks
 
 Forward = Callable[[Batch], Tensor]
@@ -36,7 +38,7 @@ class Predictions:
     labels: np.ndarray
     """int64 (N,): the truth, as places in `names`."""
     logits: np.ndarray
-    """float32 (N, classes); over two index sets, the logarithm of their mean probabilities."""
+    """float32 (N, classes); where a clip is looked at in several ways, the logarithm of their mean probabilities."""
     names: tuple[str, ...]
 
     @property
@@ -57,6 +59,10 @@ class Predictions:
     def scores(self) -> dict[str, float]:
         """UAR and WAR as fractions."""
         return {"uar": metrics.uar(self.confusion), "war": metrics.war(self.confusion)}
+
+    def adjusted(self, priors: Sequence[float], tau: float) -> "Predictions":
+        """The same with adjusted logits; arguments and errors are those of `adjust.shift`."""
+        return replace(self, logits=self.logits - adjustment.shift(self.names, priors, tau))
 
     def write(self, path: Path) -> None:
         """Write `csv`; atomic."""
@@ -80,7 +86,8 @@ def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str]
     Args:
         model: as `mmadfer.load` gives it.
         store: holds the clips.
-        config: `data.test_clips`, `data.modalities`, `data.threads`, `model`, `train.batch_size`, `train.precision`.
+        config: `data.test_clips`, `data.test_flips`, `data.modalities`, `data.threads`, `model`, `train.batch_size`,
+            `train.precision`.
         labels: class names in the model's order.
         ids: the clips.
 
@@ -100,6 +107,12 @@ def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str]
     return predictions
 
 
+def looks(data: DataConfig) -> list[tuple[int, bool]]:
+    """The ways in which each clip is looked at in a test: an index set, and whether its frames are mirrored."""
+    flips = (False, True) if data.test_flips else (False,)
+    return [(clip, flip) for flip in flips for clip in range(data.test_clips)]
+
+
 @torch.no_grad()
 def run_test(
     forward: Forward, loader: Loader, ids: Sequence[str], ranks: Ranks, stop: Callable[[], bool] | None = None
@@ -109,27 +122,33 @@ def run_test(
     The shares are as long as each other (the last clip fills them up), because ranks must do as many batches; and so
     are the batches of more than one, because a compiled model is compiled for each size.
     """
-    clips, size = loader.config.data.test_clips, loader.config.train.batch_size
+    size = loader.config.train.batch_size
     rounds = -(-len(ids) // ranks.world)
     share = [*ids, *[ids[-1]] * (rounds * ranks.world - len(ids))][ranks.rank :: ranks.world]
     if rounds > size:
         share += [ids[-1]] * (-rounds % size)
     sets = []
-    for clip in range(clips):
+    for clip, flip in looks(loader.config.data):
         rows = []
-        for batch in loader.test(share, size, clip):
+        for batch in loader.test(share, size, clip, flip):
             rows.append(forward(batch).float())
             if stop is not None and ranks.any(stop()):
                 return None
         sets.append(torch.cat(rows)[:rounds])
-    mine = sets[0] if clips == 1 else torch.stack(sets).softmax(-1).mean(0).log()
+    mine = sets[0] if len(sets) == 1 else torch.stack(sets).softmax(-1).mean(0).log()
     everyone = ranks.gather_tensor(mine).transpose(0, 1).flatten(0, 1)[: len(ids)].cpu()
     truth = [loader.labels.index(loader.store.clips[clip].label) for clip in ids]
     return Predictions(list(ids), np.array(truth, np.int64), everyone.numpy(), loader.labels)
 
 
 def evaluate_path(
-    path: Path, data: Path, fold: int | None = None, clips: int = 1, out: Path | None = None
+    path: Path,
+    data: Path,
+    fold: int | None = None,
+    clips: int = 1,
+    out: Path | None = None,
+    flips: bool = False,
+    adjust: float = 0.0,
 ) -> Predictions:
     """Test a trained model on its own test fold of the store `data`; writes the predictions to `out` as CSV.
 
@@ -137,41 +156,57 @@ def evaluate_path(
         path: as for `mmadfer.load`; of a run directory, `fold` chooses the model too (by default its first).
         data: the store.
         fold: only needed where the model does not say which fold it was not trained on, as published ones.
-        clips: index sets averaged per clip, 1 or 2.
+        clips: index sets averaged per clip, 1 to 16.
         out: the CSV file.
+        flips: average each of them with its mirror image.
+        adjust: tau of `mmadfer.adjust`; a model that does not know the labels that it was trained on takes those of the
+            other folds of its own store.
 
     Raises:
-        WeightsError: no such model, or one that was trained on the clips of `fold`, or does not say and `fold` is None.
+        WeightsError: no such model, or one that was trained on the clips of `fold`, or does not say and `fold` is None;
+            or logits cannot be adjusted.
         DataError: no such store or fold, or one of other classes, or prepared otherwise than the model's.
     """
     from mmadfer.model.load import load
 
+    adjustment.check(adjust)
     model, store = load(path, fold=fold), Store(data)
     contract = model.contract
     assert contract is not None
     check_store(contract, store)
     fold = _test_fold(contract, fold, path)
+    priors = _priors(contract, store, fold) if adjust else ()
     _warn_of_other_folds(contract, store)
     if told := other_crops(contract, store):
         print(f"WARNING: {told}", file=sys.stderr)
+    predictions = test(model, store, fold, clips, flips)
+    if adjust:
+        predictions = predictions.adjusted(priors, adjust)
+    if out is not None:
+        predictions.write(out)
+    return predictions
+
+
+def test(model: MMADFER, store: Store, fold: int, clips: int = 1, flips: bool = False) -> Predictions:  # noqa: PT028
+    """Test a loaded model on a fold of a store that fits it, on the GPU where there is one, as its contract says.
+
+    Raises:
+        DataError: no such fold, or a clip that cannot be read.
+        ConfigError: `clips` is not 1 to 16.
+    """
+    contract = model.contract
+    assert contract is not None
+    tested = {"test_clips": clips, "test_flips": flips, "modalities": contract.modalities, "labels": contract.labels}
     config = Config(
         name="evaluation",
         prepare=contract.prepare,
         model=contract.model,
-        data=DataConfig(
-            store=data,
-            labels=contract.labels,
-            modalities=contract.modalities,
-            test_clips=2 if clips == 2 else 1,
-        ),
+        data=validated(DataConfig, {"store": store.path, **tested}, "evaluation"),
         train=TrainConfig(precision=contract.precision),
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _compute_as(contract.precision, model.to(device), device)
-    predictions = evaluate(model, store, config, contract.labels, store.fold(fold))
-    if out is not None:
-        predictions.write(out)
-    return predictions
+    return evaluate(model, store, config, contract.labels, store.fold(fold))
 
 
 def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> None:
@@ -183,8 +218,8 @@ def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> N
         apply(model, "bf16", device)
 
 
-def print_result(predictions: Predictions) -> None:
-    """UAR, WAR and the recall of every class, for a person."""
+def print_result(predictions: Predictions, adjust: float = 0.0) -> None:
+    """UAR, WAR and the recall of every class, for a person; `adjust` as for `evaluate_path`."""
     from rich.console import Console
     from rich.table import Table
 
@@ -195,6 +230,8 @@ def print_result(predictions: Predictions) -> None:
     console = Console()
     console.print(table)
     console.print(f"{len(predictions.ids)} clips  UAR {scores['uar']:.2%}  WAR {scores['war']:.2%}", highlight=False)
+    if adjust:
+        console.print(f"logits adjusted by the training clips' shares of labels (tau {adjust:g})", highlight=False)
 
 
 def _test_fold(contract: Contract, fold: int | None, path: Path) -> int:
@@ -208,6 +245,18 @@ def _test_fold(contract: Contract, fold: int | None, path: Path) -> int:
             f"Leave --fold out, or give the run directory or the model of fold {known}"
         )
     return known
+
+
+def _priors(contract: Contract, store: Store, fold: int) -> tuple[float, ...]:
+    """The model's own, or those of the clips that it was trained on, in the store that they are from."""
+    if contract.priors:
+        return contract.priors
+    if contract.store not in ("", store.header.fingerprint) or contract.data_set != store.data_set:
+        raise WeightsError(
+            "the model does not know the labels that it was trained on, and the store is not the one that it was "
+            "trained on: leave --adjust out, or train it anew"
+        )
+    return adjustment.shares(contract.labels, (clip.label for clip in store.clips.values() if clip.fold != fold))
 
 
 def _warn_of_other_folds(contract: Contract, store: Store) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import cast
 
 import mmadfer
+from mmadfer.adjust import shares
 from mmadfer.config import Config
-from mmadfer.contract import Contract, licences
+from mmadfer.contract import Contract, Modality, licences
 from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
 from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, batches, steps_per_epoch
+from mmadfer.data.loader import Loader, batches, steps_per_epoch, training_clips
 from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError
@@ -239,11 +240,18 @@ class Trainer:
             epoch=self.at.epoch,
             epochs=self.config.train.epochs,
             precision=self.config.train.precision,
+            priors=self._priors(),
+            missing=_left_out(self.config),
             metrics={} if self.at.step else self.at.metrics,  # in an epoch, they are of earlier weights
             encoder_hash=self.encoder_hash,
             licences=licences(self.config.model),
             version=mmadfer.__version__,
         )
+
+    def _priors(self) -> tuple[float, ...]:
+        """The share of each label in training; equal ones where clips are drawn so."""
+        trained = [clip.label for clip in training_clips(self.store, self.fold)]
+        return shares(self.labels, set(trained) if self.config.data.sampler == "balanced" else trained)
 
     def _stopped(self) -> Result:
         self.log.event("stop", epoch=self.at.epoch + 1, step=self.at.total)
@@ -266,6 +274,13 @@ class Trainer:
 
     def _speed(self) -> str:
         return f"{self.pace.speed * self.config.train.batch_size:.1f} clips/s"
+
+
+def _left_out(config: Config) -> tuple[Modality, ...]:
+    """What training left out of some clips."""
+    augment = config.data.augment
+    often: dict[Modality, float] = {"vision": augment.drop_vision, "audio": augment.drop_audio}
+    return tuple(name for name, share in often.items() if share)
 
 
 def _store(config: Config) -> Store:

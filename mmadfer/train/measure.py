@@ -23,7 +23,7 @@ from mmadfer.lease import Held
 from mmadfer.model.mma_dfer import empty
 from mmadfer.optional import need
 from mmadfer.train.engine import learning_rate
-from mmadfer.train.evaluate import run_test
+from mmadfer.train.evaluate import looks, run_test
 from mmadfer.train.guards import Report
 from mmadfer.train.loop import Trainer
 from mmadfer.train.measured import Measured, Size
@@ -137,7 +137,7 @@ def _test(trainer: Trainer) -> tuple[float, float]:
     def timed(ids: Sequence[str]) -> tuple[float, int]:
         begun = _now(ranks)
         run_test(trainer.engine.logits, trainer.loader, ids, ranks)
-        return _now(ranks) - begun, -(-len(ids) // ranks.world) * config.data.test_clips
+        return _now(ranks) - begun, -(-len(ids) // ranks.world) * len(looks(config.data))
 
     whole = max(1, min(TESTS, len(clips) // batch))  # batches, as `run_test` fills up others
     (first, of_first), (usual, of_usual) = timed(clips[:batch]), timed(clips[: whole * batch])
