@@ -22,17 +22,20 @@ class Order:
     @property
     def same(self) -> int:
         """Pairs whose means are in the paper's order."""
-        return sum(fmean(gap) > 0 for gap in self.gaps)
+        return sum(_mean(gap) > 0 for gap in self.gaps)
 
     @property
     def ties(self) -> int:
         """Pairs whose means are equal."""
-        return sum(fmean(gap) == 0 for gap in self.gaps)
+        return sum(_mean(gap) == 0 for gap in self.gaps)
 
     @property
-    def by_fold(self) -> list[int]:
-        """Pairs in the paper's order in each fold."""
-        return [sum(gap[place] > 0 for gap in self.gaps) for place in range(len(self.folds))]
+    def by_fold(self) -> list[tuple[int, int]]:
+        """In each fold, pairs in the paper's order, and pairs that are equal."""
+        return [
+            (sum(gap[place] > 0 for gap in self.gaps), sum(gap[place] == 0 for gap in self.gaps))
+            for place in range(len(self.folds))
+        ]
 
     @property
     def clear(self) -> tuple[int, int]:
@@ -41,13 +44,17 @@ class Order:
         return sum(mean > 0 for mean in means), len(means)
 
 
+def _mean(gap: Gaps) -> float:
+    return round(fmean(gap), 9)  # gaps that cancel out are equal
+
+
 def order(rows: Sequence[tuple[float, Report]]) -> Order:
     """Count; each row is the paper's UAR and our report."""
     scores = [(uar, {fold.fold: fold.uar or 0.0 for fold in report.usable}) for uar, report in rows]
     folds = sorted(set.intersection(*(set(found) for _, found in scores))) if scores else []
     ranked = sorted(scores, key=lambda row: -row[0])
     pairs = [(one[1], two[1]) for one, two in combinations(ranked, 2) if one[0] > two[0]] if folds else []
-    return Order(tuple(folds), tuple([one[fold] - two[fold] for fold in folds] for one, two in pairs))
+    return Order(tuple(folds), tuple([round(one[fold] - two[fold], 9) for fold in folds] for one, two in pairs))
 
 
 def told(rows: Sequence[tuple[float, Report]]) -> str:
@@ -61,8 +68,8 @@ def told(rows: Sequence[tuple[float, Report]]) -> str:
     if len(found.folds) == 1:
         return f"{text} (fold {found.folds[0]} alone; half of them would be by chance)."
     right, clear = found.clear
-    by_fold = ", ".join(map(str, found.by_fold))
+    by_fold = ", ".join(f"{same}{f' ({ties} equal)' if ties else ''}" for same, ties in found.by_fold)
     return (
-        f"{text} (by fold {by_fold}; half would be by chance). {clear} pairs differ by more than the standard "
+        f"{text}; by fold {by_fold}; half would be by chance. {clear} pairs differ by more than the standard "
         f"deviation of their difference over folds; {right} of these are as in the paper."
     )

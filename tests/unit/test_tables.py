@@ -76,13 +76,13 @@ def test_ours_beside_the_papers_and_the_order_counted_by_hand(tmp_path: Path) ->
     assert "| Audio only | 26.43 | 33.53 | 35.00 ± 14.14 | 35.00 ± 14.14 |\n" in text
     assert "at 160 px, folds 1, 2, 2 epochs" in text
     # vision before audio: 0.10 and -0.05 (mean 0.025, deviation 0.106); the other two are clear
-    assert "3 of 3 pairs of rows are as in the paper (by fold 3, 2; half would be by chance)" in text
+    assert "3 of 3 pairs of rows are as in the paper; by fold 3, 2; half would be by chance" in text
     assert "2 pairs differ by more than" in text
     assert "2 of these are as in the paper" in text
     assert (tmp_path / "sweep" / "report" / "table5.md").read_text() == text
     reverse = {"audio": [0.9, 0.9], "vision": [0.5, 0.5], "both": [0.5, 0.3]}
     text = table(5, [make_sweep(tmp_path / "reverse", "table5", reverse, "data.folds=2")])
-    assert "0 of 3 pairs of rows are as in the paper (by fold 0, 0;" in text
+    assert "0 of 3 pairs of rows are as in the paper; by fold 0 (1 equal), 0;" in text
     alone = {row: values[:1] for row, values in reverse.items()}
     text = table(5, [make_sweep(tmp_path / "alone", "table5", alone, "data.folds=1")])
     assert "0 of 3 pairs of rows are as in the paper, 1 are equal (fold 1 alone;" in text

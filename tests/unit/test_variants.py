@@ -225,9 +225,8 @@ def test_one_branch_is_its_encoder_a_mean_and_a_classifier(branch: str) -> None:
         assert set(model.trainable()) == {"classifier.weight", "classifier.bias"}
         encoder, same = model.encoders[branch], whole.encoders[branch]
         assert list(model.encoders) == [branch]
-        assert all(
-            torch.equal(p, dict(same.named_parameters())[name]) for name, p in encoder.blocks.named_parameters("blocks")
-        )
+        weights = dict(same.named_parameters())
+        assert all(torch.equal(p, weights[name]) for name, p in encoder.blocks.named_parameters("blocks"))
         rows = []
         for clip in range(2):
             x = encoder.embed(frames[clip] / 255 if branch == "vision" else fbank[clip : clip + 1])
@@ -247,16 +246,12 @@ def test_encoders_of_two_depths_run_all_their_blocks(vision: int, audio: int) ->
     assert len(model.fusion) == 2
     ran: list[str] = []
     for name, module in model.named_modules():
-        if name.count(".") == 2 and ".blocks." in name:
-            module.register_forward_hook(lambda *_, name=name: ran.append(name))  # of the MLP or norm within it
-        if name.split(".")[0] == "fusion" and name.count(".") == 1:
+        if (name.endswith(".mlp") and ".blocks." in name) or name in ("fusion.0", "fusion.1"):
             module.register_forward_hook(lambda *_, name=name: ran.append(name))
     with torch.no_grad():
-        logits = model(*clips())
-    assert ran == ["fusion.0", "fusion.1"] or len([name for name in ran if "fusion" in name]) == 2
+        model(*clips())
     for kind, depth in depths.items():
-        for index in range(depth):
-            other = made(**sizes, progressive=2)
-            with torch.no_grad():
-                getattr(other, kind).blocks[index].mlp.fc2.bias.add_(1.0)
-                assert not torch.allclose(other(*clips()), logits), f"{kind} block {index} was not run"
+        blocks = [f"{kind}.blocks.{index}.mlp" for index in range(depth)]
+        half = depth // 2
+        wanted = [*blocks[:half], "fusion.0", *blocks[half:], "fusion.1"]
+        assert [name for name in ran if name.startswith((kind, "fusion"))] == wanted
