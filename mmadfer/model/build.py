@@ -13,6 +13,7 @@ from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
 from mmadfer.files import atomic
+from mmadfer.model.encoder_files import load_encoder
 from mmadfer.model.fit import explain
 from mmadfer.model.init import draw_encoder, draw_trainable
 from mmadfer.model.mma_dfer import MMADFER, empty
@@ -44,8 +45,6 @@ def _fill_encoder(model: MMADFER, name: str) -> None:
     if config.weights is None:
         draw_encoder(model, name, config.seed)
     else:
-        from mmadfer.model.published import load_encoder
-
         load_encoder(model, name, config.weights)
 
 

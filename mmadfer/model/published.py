@@ -1,21 +1,16 @@
-"""Weights of others: published MMA-DFER folds, MAE-Face and AudioMAE; read strictly, and never executed."""
+"""Weights of others: published MMA-DFER folds; read strictly, and never executed."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import torch
 from pydantic import ValidationError
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig
 from mmadfer.contract import ENCODER_LICENCES, LICENCES, Contract
 from mmadfer.errors import WeightsError
-from mmadfer.model.encoder import Encoder
+from mmadfer.model.encoder_files import ENCODER, hint, named
 from mmadfer.model.fit import explain
-from mmadfer.model.init import set_positions
 from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.pickled import Lazy, PickledFile
 
@@ -45,16 +40,9 @@ PREPARED: dict[int, dict[str, str]] = {
 """How their clips were prepared, by the number of classes, as far as it is no default."""
 
 _LAYER = "temporal_net.temporal_transformer.layers.{}"
-_ENCODER = {
-    "cls_token": "cls",
-    "pos_embed": "positions",
-    "patch_embed.proj": "patch",
-    "blocks": "blocks",
-    "norm": "norm",
-}
 NAMES = {
-    **{f"image_encoder.{theirs}": f"vision.{ours}" for theirs, ours in _ENCODER.items()},
-    **{f"audio_model.{theirs}": f"audio.{ours}" for theirs, ours in _ENCODER.items()},
+    **{f"image_encoder.{theirs}": f"vision.{ours}" for theirs, ours in ENCODER.items()},
+    **{f"audio_model.{theirs}": f"audio.{ours}" for theirs, ours in ENCODER.items()},
     "image_encoder.learnable_prompts_init": "vision.prompts.initial",
     "image_encoder.learnable_prompts_progr": "vision.prompts.progressive",
     "audio_model.learnable_prompts_init": "audio.prompts.initial",
@@ -91,7 +79,6 @@ def _below(pattern: str) -> re.Pattern[str]:
 
 _TO_OURS = [(_below(theirs), ours) for theirs, ours in NAMES.items()]
 _TO_THEIRS = [(_below(ours), theirs) for theirs, ours in NAMES.items()]
-_TO_ENCODER_FILE = [(_below(ours), theirs) for theirs, ours in _ENCODER.items()]
 _DEAD = [_below(pattern) for pattern in DEAD]
 
 
@@ -144,22 +131,9 @@ def _fold_tensors(file: PickledFile) -> dict[str, Lazy]:
     tree = file.tree
     state = tree.get("state_dict") if isinstance(tree, dict) else None
     if not isinstance(state, dict):
-        raise WeightsError(f"{file.path} has no `state_dict`: expected a published fold checkpoint; {_hint(tree)}")
-    tensors = {name.removeprefix("module."): lazy for name, lazy in _named(file, state).items()}
+        raise WeightsError(f"{file.path} has no `state_dict`: expected a published fold checkpoint; {hint(tree)}")
+    tensors = {name.removeprefix("module."): lazy for name, lazy in named(file, state).items()}
     return {name: lazy for name, lazy in tensors.items() if not any(dead.fullmatch(name) for dead in _DEAD)}
-
-
-def _hint(tree: Any) -> str:
-    if isinstance(tree, dict) and "model" in tree:
-        return "an encoder file belongs in model.vision.weights or model.audio.weights"
-    return f"it holds {', '.join(map(repr, list(tree)[:5]))}" if isinstance(tree, dict) else "it holds no dict"
-
-
-def _named(file: PickledFile, state: dict[Any, Any]) -> dict[str, Lazy]:
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Lazy):
-            raise WeightsError(f"{file.path}: {name!r:.80} is not a named tensor; a checkpoint's weights are")
-    return state
 
 
 def _infer(shapes: dict[str, tuple[int, ...]], where: str) -> tuple[ModelConfig, int]:
@@ -210,56 +184,3 @@ def _contract(model: MMADFER, classes: int) -> Contract:
         cropped=data_set == "dfew",  # whose owners give cropped frames; those of MAFW were cropped as `union` does
         licences={**LICENCES, **ENCODER_LICENCES, "weights": f"as the data set's ({data_set})"},
     )
-
-
-def load_encoder(model: MMADFER, name: str, path: Path | str) -> None:
-    """Fill the "vision" encoder from a MAE-Face file or the "audio" encoder from an AudioMAE file.
-
-    The position grid is resized to the model's; `decoder_*` and `mask_token` are not used.
-
-    Raises:
-        WeightsError: names the file, the tensor, and what was expected.
-    """
-    encoder: Encoder = getattr(model, name)
-    file = PickledFile(path)
-    found = _encoder_tensors(file)
-    names = {_translate(ours, _TO_ENCODER_FILE): p for ours, p in encoder.named_parameters() if ".lora_" not in ours}
-    parameters = {theirs: p for theirs, p in names.items() if theirs}
-    grid = _file_grid(encoder, name, found.get("pos_embed"))
-    wanted = {theirs: tuple(p.shape) for theirs, p in parameters.items()}
-    wanted["pos_embed"] = (1, 1 + grid[0] * grid[1], encoder.positions.shape[-1])
-    kind = "MAE-Face" if name == "vision" else "AudioMAE"
-    explain(f"{path} (wanted: {kind}, for the {name} encoder)", wanted, {k: lazy.shape for k, lazy in found.items()})
-    for theirs, value in file.read(found).items():
-        if theirs == "pos_embed":
-            set_positions(encoder, resize_positions(value, grid, encoder.grid))
-        else:
-            parameters[theirs].data.copy_(value)
-
-
-def _encoder_tensors(file: PickledFile) -> dict[str, Lazy]:
-    tree = file.tree
-    state = tree.get("model") if isinstance(tree, dict) else None
-    if not isinstance(state, dict):
-        raise WeightsError(
-            f"{file.path} has no `model`: expected an encoder file of MAE-Face or AudioMAE; {_hint(tree)}"
-        )
-    return {k: v for k, v in _named(file, state).items() if not k.startswith(("decoder_", "mask_token"))}
-
-
-def _file_grid(encoder: Encoder, name: str, positions: Lazy | None) -> tuple[int, int]:
-    """Patch grid of an encoder file: square frames; mel columns as the model has. Else as published, for the error."""
-    count = positions.shape[1] - 1 if positions is not None and len(positions.shape) == 3 else 0
-    side, columns = round(max(count, 0) ** 0.5), encoder.grid[1]
-    if name == "vision":
-        return (side, side) if count and side * side == count else (14, 14)
-    return (count // columns, columns) if count and count % columns == 0 else (64, 8)
-
-
-def resize_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Positions (1, 1 + rows * columns, D) of CLS and an old grid -> of a new one: bicubic, no antialiasing."""
-    if old == new:
-        return positions
-    cls, grid = positions[:, :1], positions[:, 1:].unflatten(1, old).permute(0, 3, 1, 2)
-    grid = interpolate(grid, size=new, mode="bicubic", align_corners=False, antialias=False)
-    return torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
