@@ -1,7 +1,8 @@
 """Checkpoints that are whole or not there: written beside, synced, published by rename.
 
     checkpoints/step-00000500/
-      weights.safetensors    trainable weights with their contract; what other commands read
+      weights.safetensors    trainable weights with their contract; what other commands read; with train.ema, their
+                             average, which training goes on with, too
       deepspeed/             weights and optimizer state of every rank
       state.json             how far the run is, what it belongs to, size and SHA-256 of every other file
 
@@ -95,7 +96,7 @@ class Checkpoints:
         self.belonging.check(state.belonging, path)
         if state.belonging.world != self.belonging.world:
             self._warn(f"WARNING: {self.belonging.world} ranks, not {state.belonging.world}: equal but for rounding")
-        engine.load(path / "deepspeed")
+        engine.load(path / "deepspeed", path / "weights.safetensors")
         with engine.whole() as model:
             if weights_hash(model) != state.weights_hash:
                 raise WeightsError(f"{path}: DeepSpeed's weights are not those of the checkpoint; delete it")

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import record_function
 
-from mmadfer.config import Precision, TrainConfig
+from mmadfer.config import TrainConfig
 from mmadfer.data.batch import Batch, preprocess
 from mmadfer.errors import TrainingError
 from mmadfer.model.arithmetic import apply, autocast, compiles, loss_scale, products
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.optional import need
+from mmadfer.train.average import Average
 from mmadfer.train.disk import read_pickle, write_pickle
 from mmadfer.train.guards import GradientNorm, Report
 from mmadfer.train.ranks import Ranks
@@ -33,15 +34,20 @@ def learning_rate(config: TrainConfig, epoch: int) -> float:
 class Task(nn.Module):
     """The model with its loss, so that one forward pass of DeepSpeed's engine is all that it needs to know."""
 
-    def __init__(self, model: MMADFER, precision: Precision, device: torch.device) -> None:
+    def __init__(self, model: MMADFER, config: TrainConfig, device: torch.device) -> None:
         super().__init__()
-        self.model, self._precision, self._device = model, precision, device
+        self.model, self._config, self._device = model, config, device
 
-    def forward(self, frames: Tensor, fbank: Tensor, drop_path: Tensor | None, labels: Tensor | None) -> Tensor:
-        """Cross-entropy, a mean over clips; or logits (B, classes) in float32 where there are no labels."""
-        with autocast(self._precision, self._device):
+    def forward(self, frames: Tensor, fbank: Tensor, drop_path: Tensor | None, targets: Tensor | None) -> Tensor:
+        """Cross-entropy, a mean over clips; or logits (B, classes) in float32 where there are no targets.
+
+        Targets are labels (B,) or shares of labels (B, classes); smoothing makes t of them (1 - s) t + s / classes.
+        """
+        with autocast(self._config.precision, self._device):
             logits = self.model(frames, fbank, drop_path).float()
-        return logits if labels is None else functional.cross_entropy(logits, labels)
+        if targets is None:
+            return logits
+        return functional.cross_entropy(logits, targets, label_smoothing=self._config.label_smoothing)
 
 
 class Engine:
@@ -75,7 +81,8 @@ class Engine:
             trainable, lr=config.scaled_lr, weight_decay=config.weight_decay, **self._how
         )
         self._skips = bool(self._how) and config.zero_stage == 0
-        self._engine = _initialize(Task(model, config.precision, ranks.device), self._optimizer, config, ranks)
+        self._engine = _initialize(Task(model, config, ranks.device), self._optimizer, config, ranks)
+        self._average = Average(model.trainable(), config.ema) if config.ema else None
 
     def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
         """One optimizer step over the micro-batches, skipped by all ranks if any rank's part is not finite."""
@@ -95,23 +102,35 @@ class Engine:
     def _move(self, rows: Tensor) -> None:
         """Step or skip, by what the ranks (ranks, 3) say."""
         if self._skips:
-            self._optimizer.found_inf = (~rows[:, :2].isfinite().all()).float()  # type: ignore[attr-defined]
+            lost = (~rows[:, :2].isfinite().all()).float()
+            self._optimizer.found_inf = lost  # type: ignore[attr-defined]
             self._engine.step()
+            self._follow(1 - lost)
         elif Report(rows).read().finite:
             self._engine.step()
+            self._follow(torch.ones((), device=rows.device))
         else:
             self._skip()
 
+    def _follow(self, moved: Tensor) -> None:
+        if self._average is not None:
+            self._average.follow(moved)
+
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
-        """Logits (B, classes) in float32; at ZeRO stage 3 all ranks must ask together."""
-        return self._engine(preprocess(batch), batch.fbank, None, None)
+        """Logits (B, classes) in float32, of `whole`; at ZeRO stage 3 all ranks must ask together."""
+        with nullcontext() if self._average is None else self._average.instead():
+            return self._engine(preprocess(batch), batch.fbank, None, None)
 
     @contextmanager
     def whole(self) -> Iterator[MMADFER]:
-        """The model with all its weights in place, which ZeRO stage 3 otherwise spreads over the ranks."""
+        """The model as it is tested and published: with `train.ema`, the trained weights are their average.
+
+        All weights are in place, which ZeRO stage 3 otherwise spreads over the ranks.
+        """
         if self.config.zero_stage < 3:
-            yield self.model
+            with nullcontext() if self._average is None else self._average.instead():
+                yield self.model
             return
         with need("deepspeed", "train").zero.GatheredParameters(list(self.model.trainable().values())):
             yield self.model
@@ -129,8 +148,8 @@ class Engine:
         )
         return files.problem
 
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote.
+    def load(self, folder: Path, weights: Path) -> None:
+        """Read what `save` wrote, and the average from the safetensors file of `whole`.
 
         Raises:
             WeightsError: a file holds anything but tensors and plain values; nothing in it is executed.
@@ -138,6 +157,8 @@ class Engine:
         self._engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=False)
         for group in self._optimizer.param_groups:
             group.update(self._how)  # the file's own, of before there was a fused optimizer, would hold
+        if self._average is not None:
+            self._average.load(weights)
 
     def close(self) -> None:
         """Give DeepSpeed's memory back; the process group must still be there."""
