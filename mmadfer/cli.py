@@ -178,10 +178,8 @@ def predict(
     """Recognise the emotion in video files."""
     from mmadfer.runtime.cli import predict_files
 
-    how = {"adjust": adjust, "clips": clips, "flips": flips}
-    code = predict_files(
-        videos, model, backend, fold, out or (), device, jobs, batch, window, hop, sound, cropped, **how
-    )
+    asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips)
+    code = predict_files(videos, model, backend, fold, *asked)
     raise typer.Exit(code)
 
 
