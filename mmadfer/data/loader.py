@@ -15,6 +15,7 @@ size of the data set, for batches of B clips with frames of H x W and J bytes of
 With 8 clips of 16 frames of 224 pixels and 16 kB, and 2 batches read ahead: 17, 77 and 77 MB, and about 80 MB besides
 for what DALI and the memory allocator keep (measured). Results of `preprocess` that were used at the same time, up to
 two, leave their memory for later ones; so do frames, on the CPU. A batch of less than half the size has it freed.
+With mixup, B is twice the clips of a batch in all of this.
 """
 
 from collections import deque
