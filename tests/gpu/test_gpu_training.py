@@ -84,7 +84,11 @@ def started(store: Path, **way: Any) -> Iterator[tuple[Engine, list[Batch]]]:
         engine.close()
 
 
-@pytest.mark.parametrize("way", [{}, {"precision": "bf16"}, {"precision": "bf16", "compile": True}], ids=str)
+@pytest.mark.parametrize(
+    "way",
+    [{}, {"precision": "bf16", "ema": 0.9, "label_smoothing": 0.1}, {"precision": "bf16", "compile": True}],
+    ids=str,
+)
 def test_no_step_waits_for_the_gpu(store: Path, way: dict[str, Any]) -> None:
     with started(store, **way) as (engine, feed):
         torch.cuda.synchronize()

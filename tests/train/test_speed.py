@@ -144,7 +144,7 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize(("precision", "waits"), [("reference", True), ("fp32", False), ("bf16", False)])
 def test_a_step_does_not_wait_for_the_device(store: Path, precision: str, waits: bool) -> None:
-    config = make_config(store, precision=precision)
+    config = make_config(store, precision=precision, ema=0.9, label_smoothing=0.1)
     with Store(store) as opened, connected() as ranks:
         feed = micro(config, opened)
         engine = Engine(build(config.model, 3), config.train, ranks)

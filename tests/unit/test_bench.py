@@ -223,3 +223,14 @@ def _git(where: Path, *arguments: str) -> str:
 
 def _pause() -> None:
     time.sleep(0.01)
+
+
+def test_every_addition_that_is_compared_changes_the_recipe() -> None:
+    from extras import ADDITIONS
+
+    from mmadfer.config import load
+
+    plain, one_by_one = load("demo"), [load("demo", settings) for settings in ADDITIONS.values()]
+    assert all(config != plain for config in one_by_one)
+    together = load("demo", [setting for settings in ADDITIONS.values() for setting in settings])
+    assert (together.data.sampler, together.train.ema, together.model.lora.rank) == ("balanced", 0.95, 8)
