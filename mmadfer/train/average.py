@@ -21,7 +21,8 @@ class Average:
     """
 
     def __init__(self, weights: dict[str, nn.Parameter], decay: float) -> None:
-        self._names, self._weights, self._decay = list(weights), list(weights.values()), decay
+        self._names, self._decay = list(weights), decay
+        self._weights: list[Tensor] = list(weights.values())
         self._values = self._copies()
 
     @torch.no_grad()
