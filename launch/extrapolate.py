@@ -50,9 +50,14 @@ def cost(measured: Measured, config: Config, resources: Resources, export: bool,
 
 
 def fold_seconds(measured: Measured, size: Size, config: Config) -> float:
-    """A fold from its start to its result in one go: start, steps, a test after each epoch, checkpoints."""
-    clips = tested(size.clips, measured.ranks, config.train.batch_size) * config.data.test_clips
-    work = config.train.epochs * (size.steps * measured.step + clips * measured.clip)
+    """A fold from its start to its result in one go: start, steps, a test after each epoch, checkpoints.
+
+    With clips for validation, these are tested after each epoch, and the test fold once.
+    """
+    often, once = (size.validation, size.clips) if size.validation else (size.clips, 0)
+    often, once = (tested(clips, measured.ranks, config.train.batch_size) for clips in (often, once))
+    clips = (config.train.epochs * often + once) * config.data.test_clips * (1 + config.data.test_flips)
+    work = config.train.epochs * size.steps * measured.step + clips * measured.clip
     return measured.start + work + saves(config.train, size.steps) * measured.save
 
 
@@ -219,7 +224,9 @@ def _at_a_time(resources: Resources) -> str:
 def _folds(measured: Measured, found: Cost) -> str:
     rows = [("fold", "steps an epoch", "test clips", "time")]
     rows += [(str(one.fold), str(one.steps), str(one.clips), span(found.seconds[one.fold])) for one in measured.sizes]
-    return "\n".join(f"  {fold:>4}  {steps:>14}  {clips:>10}  {time:>14}" for fold, steps, clips, time in rows)
+    table = "\n".join(f"  {fold:>4}  {steps:>14}  {clips:>10}  {time:>14}" for fold, steps, clips, time in rows)
+    kept = ", ".join(str(one.validation) for one in measured.sizes if one.validation)
+    return table + (f"\n  after each epoch, {kept} clips for validation; the test fold once" if kept else "")
 
 
 def _total(found: Cost, config: Config, resources: Resources, free: int, places: float) -> str:

@@ -156,6 +156,8 @@ def epoch_line(event: dict[str, Any], epochs: int) -> str:
     parts = [
         f"epoch {event.get('epoch', '?'):>{len(str(epochs))}}/{epochs}",
         _number(event.get("loss"), "loss {:.4f}"),
+        _number(event.get("validation_uar"), "validation UAR {:.2%}"),
+        _number(event.get("validation_war"), "validation WAR {:.2%}"),
         _number(event.get("uar"), "UAR {:.2%}"),
         _number(event.get("war"), "WAR {:.2%}"),
         _number(event.get("seconds"), "{:.0f} s"),

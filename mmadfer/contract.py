@@ -65,7 +65,9 @@ class Contract(Section):
     missing: tuple[Modality, ...] = ()
     """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
     metrics: dict[str, float] = Field(default_factory=dict)
-    """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch."""
+    """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch. With
+    `data.validation`, `validation_uar` and `validation_war` on those clips, and `uar` and `war` of the last epoch only.
+    """
     encoder_hash: str = ""
     """SHA-256 over the frozen encoder tensors."""
     weights_hash: str = ""
@@ -135,8 +137,14 @@ def describe(contract: Contract) -> dict[str, Any]:
         "sound rate": _rate(contract),
         "input": f"frames and {contract.input}",
         "arithmetic": contract.arithmetic,
-        **{name.upper(): f"{value:.2%}" for name, value in contract.metrics.items()},
+        **{told(name): f"{value:.2%}" for name, value in contract.metrics.items()},
     }
+
+
+def told(score: str) -> str:
+    """The name of a score for a person: UAR, validation UAR."""
+    *kind, name = score.split("_")
+    return " ".join([*kind, name.upper()])
 
 
 def span(rate: int, frames: int) -> int:

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 
-from mmadfer.errors import DataError
+from mmadfer.errors import ConfigError, DataError
 
 
 def official(tests: Mapping[int, Collection[str]], trains: Mapping[int, Collection[str]]) -> dict[str, int]:
@@ -93,6 +93,50 @@ def assign(
     return dict(sorted(dealt.items()))
 
 
+def hold_out(labels: Mapping[str, str], share: float, subjects: Mapping[str, str | None]) -> frozenset[str]:
+    """The training clips of a fold that are kept for validation: the same ones for any order of clips, and any seed.
+
+    Without subjects, of each label the first in the order of a hash of their ids: `share` of them, rounded, but at
+    least one. With subjects, whole subjects in the order of a hash, as many as `share` of all clips has room for, but
+    at least one; labels are then not looked at. A clip without a subject is a subject of its own.
+
+    Args:
+        labels: clip id -> label, of the training clips.
+        share: above 0 and below 1.
+        subjects: clip id -> person, or None.
+
+    Raises:
+        ConfigError: a label would be left with no clip to train on, or none to validate on.
+    """
+    held = _by_subject(subjects, share) if any(subjects.values()) else _by_label(labels, share)
+    for label, clips in sorted(Counter(labels.values()).items()):
+        there = sum(labels[clip] == label for clip in held)
+        if not 0 < there < clips:
+            raise ConfigError(
+                f"data.validation {share} keeps {there} of the {clips} training clip(s) labelled {label!r}, and both "
+                "training and validation need at least one: give another share, or 0 (or leave out that label)"
+            )
+    return frozenset(held)
+
+
+def _by_label(labels: Mapping[str, str], share: float) -> list[str]:
+    by_label = defaultdict[str, list[str]](list)
+    for clip in sorted(labels, key=lambda clip: _hash("validation", clip)):
+        by_label[labels[clip]].append(clip)
+    return [clip for clips in by_label.values() for clip in clips[: max(1, round(share * len(clips)))]]
+
+
+def _by_subject(subjects: Mapping[str, str | None], share: float) -> list[str]:
+    of = {clip: subject or f"clip {clip}" for clip, subject in subjects.items()}
+    clips, held = Counter(of.values()), set[str]()
+    room = round(share * len(of))
+    for subject in sorted(clips, key=lambda name: _hash("validation", name)):
+        if clips[subject] <= room or not held:
+            held.add(subject)
+            room -= clips[subject]
+    return [clip for clip, subject in of.items() if subject in held]
+
+
 def _deal_clips(labels: Mapping[str, str], folds: int, seed: int) -> dict[str, int]:
     by_label = defaultdict[str, list[str]](list)
     for clip, label in labels.items():
@@ -114,5 +158,5 @@ def _deal_subjects(labels: Mapping[str, str], subjects: Mapping[str, str], folds
     return {clip: fold_of[subjects[clip]] for clip in labels}
 
 
-def _hash(seed: int, name: str) -> bytes:
+def _hash(seed: int | str, name: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{name}".encode()).digest()

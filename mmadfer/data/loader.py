@@ -31,6 +31,7 @@ from mmadfer.config import Config
 from mmadfer.data.batch import Batch
 from mmadfer.data.decoder import Decoder, Frames
 from mmadfer.data.fbank import SILENCE
+from mmadfer.data.folds import hold_out
 from mmadfer.data.mixup import mixed, paired, seconds
 from mmadfer.data.samplers import SAMPLERS, Pick
 from mmadfer.data.sampling import Draw, draw, test_draw
@@ -43,14 +44,26 @@ How = Callable[[Pick], Draw]
 Read = tuple[Draw, Record]
 
 
-def training_clips(store: Store, fold: int) -> list[Clip]:
-    """What is trained on where `fold` is the test fold.
+def training_clips(config: Config, store: Store, fold: int) -> list[Clip]:
+    """What is trained on where `fold` is the test fold: the other folds' clips, but those kept for validation.
+
+    Raises as `validation_clips`.
+    """
+    kept = {*store.fold(fold), *validation_clips(config, store, fold)}
+    return [clip for clip in store.clips.values() if clip.id not in kept]
+
+
+def validation_clips(config: Config, store: Store, fold: int) -> list[str]:
+    """Ids of the clips of other folds than `fold` that `data.validation` keeps from training, sorted; none for 0.
 
     Raises:
         DataError: the store has no such fold.
+        ConfigError: `data.validation` takes all clips of a label, or none.
     """
-    test = set(store.fold(fold))
-    return [clip for clip in store.clips.values() if clip.id not in test]
+    test, share = set(store.fold(fold)), config.data.validation
+    rest = [clip for clip in store.clips.values() if clip.id not in test]
+    labels, subjects = {clip.id: clip.label for clip in rest}, {clip.id: clip.subject for clip in rest}
+    return sorted(hold_out(labels, share, subjects)) if share else []
 
 
 def steps_per_epoch(config: Config, store: Store, fold: int) -> int:
@@ -60,7 +73,7 @@ def steps_per_epoch(config: Config, store: Store, fold: int) -> int:
         ConfigError: the training clips of the fold do not fill one batch.
         DataError: the store has no such fold.
     """
-    clips = len(training_clips(store, fold))
+    clips = len(training_clips(config, store, fold))
     if clips < config.train.batch_size:
         raise ConfigError(
             f"fold {fold} of {store.path} leaves {clips} training clips, which do not fill one batch: "
@@ -78,8 +91,8 @@ def batches(
     number of ranks; each rank takes its part of every micro-batch, in order.
 
     Args:
-        config: `data.sampler`, `train.batch_size`, `.accumulate` and `.seed`.
-        store: its clips outside `fold` are trained on.
+        config: `data.sampler`, `data.validation`, `train.batch_size`, `.accumulate` and `.seed`.
+        store: its clips outside `fold`, and outside validation, are trained on.
         fold: the test fold, from 1.
         epoch: from 0.
         rank: from 0.
@@ -98,7 +111,7 @@ def batches(
             "micro-batches (train.accumulate): change one of them, so that every rank gets as many clips"
         )
     end = steps_per_epoch(config, store, fold) * train.batch_size
-    picks = SAMPLERS[config.data.sampler](train.seed, epoch, training_clips(store, fold))
+    picks = SAMPLERS[config.data.sampler](train.seed, epoch, training_clips(config, store, fold))
     if config.data.augment.mixup:
         picks = paired(train.seed, epoch, picks)
     starts = range(start_step * train.batch_size + rank * part, end, world * part)

@@ -29,7 +29,9 @@ class FoldResult:
     """Of the last epoch, as a fraction."""
     war: float | None = None
     best: dict[str, float] = field(default_factory=dict)
-    """`epoch`, `uar`, `war` of the best epoch, picked on test data."""
+    """`epoch`, `uar`, `war` of the best epoch, picked on test data; where there is `validation`, on those clips."""
+    validation: dict[str, float] = field(default_factory=dict)
+    """`uar` and `war` of the last epoch on the clips that `data.validation` keeps from training, and their `clips`."""
     epoch: int = 0
     """Finished epochs."""
     epochs: int = 0
@@ -54,7 +56,8 @@ class FoldResult:
             "epochs": self.epochs,
             "seconds": self.seconds,
             "clips": None if self.confusion is None else int(self.confusion.sum()),
-            "best_on_test": self.best or None,
+            **({"validation": self.validation} if self.validation else {}),
+            f"best_on_{'validation' if self.validation else 'test'}": self.best or None,
             "recall": None if self.confusion is None else _recalls(self.confusion),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "curves": list(self.curves),
@@ -118,9 +121,9 @@ def _finished(found: dict[str, Any], fold: int, epochs: int, curves: tuple[dict[
     if wanted != epochs:
         raise ValueError(f"it is of {wanted} epochs, and the configuration asks for {epochs}")
     best = {key: found["best"][key] for key in ("epoch", "uar", "war")} if found.get("best") else {}
-    return FoldResult(
-        fold, USABLE, "", labels, confusion, uar, war, best, epoch, wanted, _seconds(found.get("seconds")), curves
-    )
+    kept = {key: found["validation"][key] for key in ("clips", "uar", "war")} if found.get("validation") else {}
+    seconds = _seconds(found.get("seconds"))
+    return FoldResult(fold, USABLE, "", labels, confusion, uar, war, best, kept, epoch, wanted, seconds, curves)
 
 
 def _seconds(value: Any) -> float | None:

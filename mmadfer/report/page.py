@@ -8,8 +8,8 @@ from mmadfer.report.folds import FoldResult
 from mmadfer.report.plots import curve
 from mmadfer.report.style import document, section, table
 from mmadfer.report.style import text as _text
-from mmadfer.report.summary import PICKED, RESULT, SPREAD, Report
-from mmadfer.report.terminal import percent, spread
+from mmadfer.report.summary import RESULT, SPREAD, Report
+from mmadfer.report.terminal import beside, beside_mean, beside_of, percent, spread
 
 FAINT = ' class="dim"'
 
@@ -55,32 +55,30 @@ def _figures(report: Report) -> str:
 
 
 def _folds(report: Report) -> str:
-    heads = ("Fold", "UAR %", "WAR %", "Test clips", "Epochs", "Minutes", "State", "Best epoch: UAR / WAR *")
-    head = "".join(f"<th{FAINT if name.endswith('*') else ''}>{name}</th>" for name in heads)
-    body = "".join(_fold(fold) for fold in report.folds)
+    heads = ("Fold", "UAR %", "WAR %", "Test clips", "Epochs", "Minutes", "State")
+    faint = [f"{name[0].upper()}{name[1:]}" for name in beside(report)]
+    head = "".join([*(f"<th>{name}</th>" for name in heads), *(f"<th{FAINT}>{name}</th>" for name in faint)])
+    body = "".join(_fold(report, fold) for fold in report.folds)
     means = [f"{percent(report.mean(value))}{spread(report.std(value))}" for value in ("uar", "war")]
-    picked = f"{percent(report.best('uar'))} / {percent(report.best('war'))}"
-    foot = ["Mean", *means, int(report.confusion.sum()), "", "", "", picked]
-    return table(head, body, _cells(foot), f"* {PICKED}.")
+    foot = ["Mean", *means, int(report.confusion.sum()), "", "", ""]
+    return table(head, body, _cells(foot, beside_mean(report)), f"* {report.picked}.")
 
 
-def _fold(fold: FoldResult) -> str:
+def _fold(report: Report, fold: FoldResult) -> str:
     if not fold.usable:
-        return (
-            f'<tr class="bad">{_cells([fold.fold, "", "", "", f"{fold.epoch}/{fold.epochs}", "", fold.state, ""])}</tr>'
-        )
+        row = [fold.fold, "", "", "", f"{fold.epoch}/{fold.epochs}", "", fold.state]
+        return f'<tr class="bad">{_cells(row, [""] * len(beside(report)))}</tr>'
     minutes = "" if fold.seconds is None else f"{fold.seconds / 60:.1f}"
     clips = "" if fold.confusion is None else fold.confusion.sum()
-    best = f"{fold.best['epoch']}: {percent(fold.best['uar'])} / {percent(fold.best['war'])}" if fold.best else ""
     row = [fold.fold, percent(fold.uar), percent(fold.war), clips, f"{fold.epoch}/{fold.epochs}", minutes, fold.state]
-    return f"<tr>{_cells([*row, best])}</tr>"
+    return f"<tr>{_cells(row, beside_of(report, fold))}</tr>"
 
 
-def _cells(values: Iterable[Any]) -> str:
-    """Table cells of the folds: the first one a heading, the last one faint."""
-    first, *middle, last = (_text(value) for value in values)
+def _cells(values: Iterable[Any], faint: Iterable[str]) -> str:
+    """Table cells of the folds: the first one a heading, the last ones faint."""
+    first, *middle = (_text(value) for value in values)
     cells = "".join(f"<td>{value}</td>" for value in middle)
-    return f'<th scope="row">{first}</th>{cells}<td{FAINT}>{last}</td>'
+    return f'<th scope="row">{first}</th>{cells}' + "".join(f"<td{FAINT}>{_text(value)}</td>" for value in faint)
 
 
 def _matrix(report: Report) -> str:
@@ -103,10 +101,11 @@ def _matrix_row(label: str, row: Any, recall: float | None) -> str:
 
 
 def _curves(report: Report) -> str:
+    kind, where = ("validation_", "validation clips") if report.validated else ("", "the test fold")
     plots = (
         curve(report.folds, "loss", "Training loss"),
-        curve(report.folds, "uar", "UAR on the test fold, %", 100),
-        curve(report.folds, "war", "WAR on the test fold, %", 100),
+        curve(report.folds, f"{kind}uar", f"UAR on {where}, %", 100),
+        curve(report.folds, f"{kind}war", f"WAR on {where}, %", 100),
     )
     drawn = "".join(f"<div>{plot}</div>" for plot in plots if plot)
     return f'<div class="plots">{drawn}</div>\n' if drawn else '<p class="dim">No epoch was recorded.</p>\n'

@@ -16,6 +16,8 @@ from mmadfer.report.folds import FoldResult, read
 
 RESULT = "last epoch, on the test fold"
 PICKED = "best epoch, picked on test data: not a result"
+PICKED_VALIDATION = "best epoch, picked on validation data, and its scores there: not a result"
+VALIDATION = "last epoch, on the training clips that were kept for validation: to choose by, not a result"
 SPREAD = "sample standard deviation over folds (n - 1)"
 
 
@@ -86,14 +88,28 @@ class Report:
         values = [getattr(fold, value) for fold in self.usable]
         return statistics.stdev(values) if len(values) > 1 else None
 
+    @property
+    def validated(self) -> bool:
+        """Whether clips were kept for validation, and the test folds looked at once."""
+        return any(fold.validation for fold in self.usable)
+
+    @property
+    def picked(self) -> str:
+        """What the best epochs are."""
+        return PICKED_VALIDATION if self.validated else PICKED
+
+    def validation(self, value: str) -> float | None:
+        """Mean of `uar` or `war` of the last epoch on the clips kept for validation."""
+        return _mean(fold.validation[value] for fold in self.usable if fold.validation)
+
     def best(self, value: str) -> float | None:
-        """Mean of `uar` or `war` of the epochs that were best on the test folds."""
+        """Mean of `uar` or `war` of the epochs that were best on the test folds, or on the clips for validation."""
         values = [fold.best.get(value) for fold in self.usable]
         return _mean(v for v in values if v is not None) if None not in values else None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report."""
-        both = ("uar", "war")
+        both, kept = ("uar", "war"), self.validated
         return {
             "run": str(self.run),
             "name": self.about.get("name"),
@@ -105,7 +121,15 @@ class Report:
             "result": RESULT,
             "mean": {value: self.mean(value) for value in both},
             "std": {**{value: self.std(value) for value in both}, "kind": SPREAD},
-            "best_on_test": {**{value: self.best(value) for value in both}, "kind": PICKED},
+            **(
+                {"validation": {**{value: self.validation(value) for value in both}, "kind": VALIDATION}}
+                if kept
+                else {}
+            ),
+            f"best_on_{'validation' if kept else 'test'}": {
+                **{value: self.best(value) for value in both},
+                "kind": self.picked,
+            },
             "labels": list(self.labels),
             "confusion": self.confusion.tolist(),
             "recall": self.recall,

@@ -6,7 +6,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from mmadfer.report.summary import PICKED, RESULT, SPREAD, Report
+from mmadfer.report.folds import FoldResult
+from mmadfer.report.summary import RESULT, SPREAD, Report
 
 
 def show(report: Report, console: Console) -> None:
@@ -30,6 +31,28 @@ def spread(std: float | None) -> str:
     return "" if std is None else f" ± {percent(std)}"
 
 
+def beside(report: Report) -> list[str]:
+    """Headings of what stands beside the result, and is none: scores on validation clips, and the best epoch."""
+    return [*(["validation: UAR / WAR"] if report.validated else []), "best epoch: UAR / WAR *"]
+
+
+def beside_of(report: Report, fold: FoldResult) -> list[str]:
+    """The cells of a fold under `beside`."""
+    kept = [pair(fold.validation.get("uar"), fold.validation.get("war"))] if report.validated else []
+    return [*kept, f"{fold.best['epoch']}: {pair(fold.best['uar'], fold.best['war'])}" if fold.best else ""]
+
+
+def beside_mean(report: Report) -> list[str]:
+    """The cells of the mean under `beside`."""
+    kept = [pair(report.validation("uar"), report.validation("war"))] if report.validated else []
+    return [*kept, pair(report.best("uar"), report.best("war"))]
+
+
+def pair(uar: float | None, war: float | None) -> str:
+    """Both scores in percent."""
+    return f"{percent(uar)} / {percent(war)}"
+
+
 def _banner(report: Report) -> Panel:
     lines = [f"{len(report.usable)} of {len(report.folds)} folds count; the mean is not the result of the whole run."]
     return Panel("\n".join(escape(line) for line in [*lines, *report.problems]), title="INCOMPLETE", style="bold red")
@@ -39,19 +62,19 @@ def _folds(report: Report) -> Table:
     table = Table(title=escape(f"{report.about.get('name')}: UAR and WAR in percent"), title_justify="left")
     for heading in ("fold", "clips", "epoch", "UAR", "WAR"):
         table.add_column(heading, justify="right")
-    table.add_column("best epoch: UAR / WAR *", justify="right", style="dim")
+    for heading in beside(report):
+        table.add_column(heading, justify="right", style="dim")
     for fold in report.folds:
         if not fold.usable:
             table.add_row(str(fold.fold), "", f"{fold.epoch}/{fold.epochs}", fold.state, style="red")
             continue
-        best = f"{fold.best['epoch']}: {percent(fold.best['uar'])} / {percent(fold.best['war'])}" if fold.best else ""
         clips = "" if fold.confusion is None else str(fold.confusion.sum())
-        table.add_row(str(fold.fold), clips, f"{fold.epoch}/{fold.epochs}", percent(fold.uar), percent(fold.war), best)
+        scores = percent(fold.uar), percent(fold.war)
+        table.add_row(str(fold.fold), clips, f"{fold.epoch}/{fold.epochs}", *scores, *beside_of(report, fold))
     table.add_section()
     mean = [f"{percent(report.mean(value))}{spread(report.std(value))}" for value in ("uar", "war")]
-    picked = f"{percent(report.best('uar'))} / {percent(report.best('war'))}"
-    table.add_row("mean", str(int(report.confusion.sum())), "", *mean, picked, style="bold")
-    table.caption = f"* {PICKED}"
+    table.add_row("mean", str(int(report.confusion.sum())), "", *mean, *beside_mean(report), style="bold")
+    table.caption = f"* {report.picked}"
     table.caption_justify = "left"
     return table
 

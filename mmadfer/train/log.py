@@ -4,6 +4,7 @@ metrics.jsonl has one event a line. `step` counts optimizer steps of the whole r
     step    epoch, step, loss, lr, norm          every train.log_every steps
     skip    epoch, step, reason, ids             a step that was not finite; ids: clips of the ranks to blame
     epoch   epoch, step, loss, lr, uar, war, seconds, clips_per_second
+            with data.validation: validation_uar, validation_war, and uar, war in the last epoch only
     resume  epoch, step;  stop  epoch, step;  end  epoch, step, uar, war, seconds
 """
 
@@ -21,7 +22,7 @@ from mmadfer.train.disk import writing
 BREATH = 30.0
 """Seconds between lines on the terminal within an epoch."""
 
-CURVES = ("loss", "lr", "norm", "uar", "war", "clips_per_second")
+CURVES = ("loss", "lr", "norm", "uar", "war", "validation_uar", "validation_war", "clips_per_second")
 
 
 class Log:

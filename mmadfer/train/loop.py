@@ -6,7 +6,7 @@ stopped or killed goes on to the same final weights, bit for bit on one machine.
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import cast
 import mmadfer
 from mmadfer.adjust import shares
 from mmadfer.config import Config
-from mmadfer.contract import Contract, Modality, licences
+from mmadfer.contract import Contract, Modality, licences, told
 from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
 from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, batches, steps_per_epoch, training_clips
+from mmadfer.data.loader import Loader, batches, steps_per_epoch, training_clips, validation_clips
 from mmadfer.data.samplers import Pick
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError
@@ -33,7 +33,7 @@ from mmadfer.train.log import Log, Pace, duration
 from mmadfer.train.ranks import Ranks, connected, together
 from mmadfer.train.result import Result, finished, publish
 from mmadfer.train.signals import stop_on_signals
-from mmadfer.train.state import Belonging, Progress
+from mmadfer.train.state import VALIDATION, Belonging, Progress
 from mmadfer.train.trace import Trace, take
 
 Stop = Callable[[], bool]
@@ -86,6 +86,7 @@ class Trainer:
         self.config = config
         self.labels = config.data.labels or self.store.labels
         self.steps = steps_per_epoch(config, self.store, fold)
+        self.validation = validation_clips(config, self.store, fold)
         batches(config, self.store, fold, 0, rank=ranks.rank, world=ranks.world)  # refuses what the ranks do not divide
         self.log = Log(folder, held, ranks.main, f"fold {fold}  ")
         self.trace = Trace(folder, held, self.log.say, on=False)
@@ -196,28 +197,35 @@ class Trainer:
 
     def _test(self) -> bool:
         """The epoch's test and checkpoint; False where the ranks were asked to stop, and have saved."""
-        ids = self.store.fold(self.fold)
-        self.predictions = run_test(self.engine.logits, self.loader, ids, self.ranks, self.stop)
-        if self.predictions is None:
-            self.save()
-            return False
-        self._score(self.predictions.scores())
+        scores = dict[str, float]()
+        for kind, ids in self._tested():
+            self.predictions = run_test(self.engine.logits, self.loader, ids, self.ranks, self.stop)
+            if self.predictions is None:
+                self.save()
+                return False
+            scores |= {kind + name: value for name, value in self.predictions.scores().items()}
+        self._score(scores)
         self.save()
         return True
+
+    def _tested(self) -> Iterator[tuple[str, list[str]]]:
+        """What is tested after this epoch; with clips for validation, the test fold only after the last one."""
+        if self.validation:
+            yield VALIDATION, self.validation
+        if not self.validation or self.at.epoch + 1 == self.config.train.epochs:
+            yield "", self.store.fold(self.fold)
 
     def _score(self, scores: dict[str, float]) -> None:
         at = self.at
         loss = at.loss / at.losses if at.losses else float("nan")
         lr, text = learning_rate(self.config.train, at.epoch), self._epoch()
-        at.epoch, at.step, at.loss, at.losses, at.metrics = at.epoch + 1, 0, 0.0, 0, scores
-        if not at.best or scores["uar"] > at.best["uar"]:
-            at.best = {"epoch": at.epoch, **scores}
+        at.end_epoch(scores)
         seconds, speed = self.pace.seconds, self.pace.speed * self.config.train.batch_size
         self.log.event(
             "epoch", epoch=at.epoch, step=at.total, loss=loss, lr=lr, **scores, seconds=seconds, clips_per_second=speed
         )
         left = duration(self.pace.epoch(self.steps) * (self.config.train.epochs - at.epoch))
-        percent = "  ".join(f"{name.upper()} {100 * value:.1f} %" for name, value in scores.items())
+        percent = "  ".join(f"{told(name)} {100 * value:.1f} %" for name, value in scores.items())
         self.log.say(f"{text}  loss {loss:.3f}  {percent}  {self._speed()}  left {left}")
 
     def save(self) -> None:
@@ -250,7 +258,7 @@ class Trainer:
 
     def _priors(self) -> tuple[float, ...]:
         """The share of each label in training; equal ones where clips are drawn so."""
-        trained = [clip.label for clip in training_clips(self.store, self.fold)]
+        trained = [clip.label for clip in training_clips(self.config, self.store, self.fold)]
         return shares(self.labels, set(trained) if self.config.data.sampler == "balanced" else trained)
 
     def _stopped(self) -> Result:
@@ -265,7 +273,7 @@ class Trainer:
         assert self.predictions is not None
         scores, at, epochs = self.predictions.scores(), self.at, self.config.train.epochs
         self.log.event("end", epoch=at.epoch, step=at.total, **scores, seconds=at.seconds)
-        write = partial(publish, self.held, self.folder, self.fold, epochs, at, self.predictions)
+        write = partial(publish, self.held, self.folder, self.fold, epochs, at, self.predictions, len(self.validation))
         together(self.ranks, self.held, self.folder / "result.json", write)
         return Result(self.fold, self.folder, True, at.epoch, epochs, **scores)
 

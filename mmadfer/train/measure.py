@@ -18,7 +18,8 @@ from mmadfer import memory
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.data.batch import Batch
-from mmadfer.data.loader import batches, steps_per_epoch
+from mmadfer.data.loader import batches, steps_per_epoch, validation_clips
+from mmadfer.data.store import Store
 from mmadfer.lease import Held
 from mmadfer.model.mma_dfer import empty
 from mmadfer.optional import need
@@ -73,7 +74,7 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
         compiled=trainer.engine.compiled,
         fold=trainer.fold,
         ranks=ranks.world,
-        sizes=[Size(one, steps_per_epoch(config, store, one), len(store.fold(one))) for one in folds],
+        sizes=[_sizes(config, store, one) for one in folds],
         steps=STEPS,
         rounds=-(-(WARM + STEPS) // trainer.steps),
         start=steps.start + more,
@@ -90,6 +91,11 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
         host=int(host),
         host_total=room(),
     )
+
+
+def _sizes(config: Config, store: Store, fold: int) -> Size:
+    steps, validation = steps_per_epoch(config, store, fold), validation_clips(config, store, fold)
+    return Size(fold, steps, len(store.fold(fold)), len(validation))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ class Size:
     """Optimizer steps."""
     clips: int
     """Test clips."""
+    validation: int = 0
+    """Clips that `data.validation` keeps from training: tested after each epoch, and the test clips after the last."""
 
 
 @dataclass(frozen=True)

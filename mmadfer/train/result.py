@@ -8,7 +8,7 @@ from mmadfer import run as runs
 from mmadfer.lease import Held
 from mmadfer.train.evaluate import Predictions
 from mmadfer.train.ranks import Ranks
-from mmadfer.train.state import Progress
+from mmadfer.train.state import VALIDATION, Progress
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,13 @@ def finished(fold: int, folder: Path, ranks: Ranks) -> Result | None:
     return Result(fold, folder, True, int(epoch), int(epochs), uar, war) if epoch >= 0 else None
 
 
-def publish(held: Held, folder: Path, fold: int, epochs: int, at: Progress, predictions: Predictions) -> None:
-    """Write both files; atomic, the result last.
+def publish(
+    held: Held, folder: Path, fold: int, epochs: int, at: Progress, predictions: Predictions, validation: int = 0
+) -> None:
+    """Write both files; atomic, the result last. `predictions` are of the test fold.
+
+    With so many clips for `validation`, the result has their scores of the last epoch under that name, and `best` is
+    the best epoch on them.
 
     Raises:
         LostError: another start has taken the fold over.
@@ -44,6 +49,7 @@ def publish(held: Held, folder: Path, fold: int, epochs: int, at: Progress, pred
         "epoch": at.epoch,
         "epochs": epochs,
         **predictions.scores(),
+        **({"validation": _validation(at, validation)} if validation else {}),
         "best": at.best,
         "confusion": predictions.confusion.tolist(),
         "labels": list(predictions.names),
@@ -52,3 +58,7 @@ def publish(held: Held, folder: Path, fold: int, epochs: int, at: Progress, pred
     }
     held.write_text(folder / "predictions.csv", predictions.csv())
     held.write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def _validation(at: Progress, clips: int) -> dict[str, float]:
+    return {"epoch": at.epoch, "clips": clips, **{name: at.metrics[VALIDATION + name] for name in ("uar", "war")}}

@@ -12,6 +12,8 @@ from mmadfer.files import sha256, write_json
 
 FORMAT = 1
 STATE = "state.json"
+VALIDATION = "validation_"
+"""Before the name of a score: it is of the clips that `data.validation` keeps from training."""
 OLD = "old"
 """In a checkpoint: the one that it replaces, until that is deleted; no part of it."""
 
@@ -33,9 +35,18 @@ class Progress:
     seconds: float = 0.0
     """Time spent training and testing."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """`uar` and `war` of the last finished epoch."""
+    """`uar` and `war` of the last finished epoch on the test fold; with `data.validation` also `validation_uar` and
+    `validation_war`, and those of the test fold after the last epoch only."""
     best: dict[str, float] = field(default_factory=dict)
-    """`epoch`, `uar` and `war` of the epoch with the highest UAR: picked on test data."""
+    """`epoch`, `uar` and `war` of the epoch with the highest UAR: picked on test data, or with `data.validation` on
+    those clips."""
+
+    def end_epoch(self, scores: dict[str, float]) -> None:
+        """Count an epoch after which the tests gave these `metrics`; `best` goes by validation where there is any."""
+        self.epoch, self.step, self.loss, self.losses, self.metrics = self.epoch + 1, 0, 0.0, 0, scores
+        kind = VALIDATION if f"{VALIDATION}uar" in scores else ""
+        if not self.best or scores[f"{kind}uar"] > self.best["uar"]:
+            self.best = {"epoch": self.epoch, **{name: scores[kind + name] for name in ("uar", "war")}}
 
 
 @dataclass(frozen=True)
