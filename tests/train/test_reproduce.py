@@ -138,6 +138,23 @@ def test_a_mafw_fold_is_tested_as_published(mafw: Published) -> None:
         assert np.abs(logits - plainly(mafw.model, others, heard)).max() > 4 * CLOSE
 
 
+def test_the_published_programs_own_frames_give_its_numbers(mafw: Published, tmp_path: Path) -> None:
+    """Frames that the program made for MAFW, by its own lists."""
+    names = [f"{k:05d}" for k in range(1, 6)]
+    for name in names:
+        layouts.frames(tmp_path / f"clips_faces/{name}", 21 if name == "00001" else 3, side=224, first=0)
+        layouts.wav(tmp_path / f"clips_wav/{name}.wav")
+    clips = [(name, 20 if name == "00001" else 2, k) for k, name in enumerate(names)]
+    lists = layouts.published_lists(tmp_path / "lists", "MAFW", clips, "/old/clips_faces", "_faces")
+    published = ["--set", "prepare.face_box=union", "--set", "prepare.mafw_frame_order=published", "--lists", lists]
+    prepare("mafw", "--root", tmp_path, "--out", tmp_path / "my.store", "--config", "mafw_224", *published)
+    found = reproduce(mafw.fold, tmp_path / "my.store", 1)
+    order = sorted(f"{k}.jpg" for k in range(21))[:20]
+    images = [Image.open(tmp_path / f"clips_faces/00001/{name}") for name in order]
+    wanted = plainly(mafw.model, images, bands_of(tmp_path / "clips_wav/00001.wav"))
+    assert np.abs(found.predictions.logits[0] - wanted).max() < CLOSE
+
+
 def test_the_papers_numbers_stand_beside(dfew: Published, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     command = ["evaluate", "--published", str(dfew.fold), "--data", str(dfew.store), "--fold", "1"]
     assert run(app, [*command, "--out", str(tmp_path / "told.csv")]) == 0
@@ -230,6 +247,8 @@ def test_a_store_that_is_not_the_published_one_is_refused(dfew: Published, mafw:
         reproduce(dfew.fold, altered(tmp_path / "rate.store", dfew.store, slow), 1)
     with pytest.raises(DataError, match=r"faces found by mmadfer in 6 of 6 clips.*clip_224x224"):
         reproduce(dfew.fold, altered(tmp_path / "found.store", dfew.store, {}, cropped=False), 1)
+    with pytest.raises(DataError, match=r"clips of 16 frames only \(clip_224x224_16f\)"):
+        reproduce(dfew.fold, altered(tmp_path / "few.store", dfew.store, {}, frames=16), 1)
     with pytest.raises(DataError, match=r"without the clips that have no sound.*mmadfer prepare mafw"):
         reproduce(mafw.fold, altered(tmp_path / "less.store", mafw.store, {"no_sound": "leave_out"}), 1)
     with pytest.raises(DataError, match=r"mafw_frame_order time, .*whole command: mmadfer prepare mafw"):
