@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -44,7 +45,7 @@ def write(folder: Path) -> str:
     told = {row: {"keys": table.rows[row], **numbers} for row, numbers in rows.items()}
     seeds = sweep_seeds.together(table, rows)
     write_json(folder / "report" / "sweep.json", {**found, "rows": told, **({"seeds": seeds} if seeds else {})})
-    text = _page(table, rows, sweep_seeds.page(seeds))
+    text = _page(table, rows, [*sweep_seeds.page(seeds), *_validation(table, rows)])
     write_text(folder / "report" / "sweep.md", text)
     return text
 
@@ -58,7 +59,8 @@ def _row(run: Path) -> dict[str, Any]:
         folds = [
             {key: fold[key] for key in ("fold", "uar", "war")} for fold in made["folds"] if fold["uar"] is not None
         ]
-        return {**{key: made[key] for key in KEPT}, "each_fold": folds}
+        kept = {"validation": made["validation"]} if "validation" in made else {}
+        return {**{key: made[key] for key in KEPT}, "each_fold": folds, **kept}
     except (MmadferError, OSError) as error:  # the other rows have theirs
         expected, problems = _lacking(run, error)
         nothing = {"uar": None, "war": None}
@@ -76,7 +78,7 @@ def _lacking(run: Path, error: Exception) -> tuple[int | None, list[str]]:
     return len(found.folds), [str(error)] if found.usable else found.problems
 
 
-def _page(table: sweep_file.Table, rows: dict[str, dict[str, Any]], seeds: list[str]) -> str:
+def _page(table: sweep_file.Table, rows: dict[str, dict[str, Any]], more: list[str]) -> str:
     lines = [
         f"# {table.name}",
         "",
@@ -85,11 +87,28 @@ def _page(table: sweep_file.Table, rows: dict[str, dict[str, Any]], seeds: list[
         "| row | folds | UAR | WAR | keys |",
         "|---|---|---|---|---|",
         *(_line(row, numbers, table.own(row)) for row, numbers in rows.items()),
-        *seeds,
+        *more,
     ]
     told = {row: " ".join("; ".join(numbers["problems"]).split()) for row, numbers in rows.items()}
     missing = [f"- {row}: {words}" for row, words in told.items() if words]
     return "\n".join([*lines, *(["", "Not in these numbers:", "", *missing] if missing else []), ""])
+
+
+def _validation(table: sweep_file.Table, rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines of Markdown: rows, and the mean over a row's seeds, on clips kept for validation; none without these."""
+    from mmadfer.report.terminal import pair
+
+    found = {row: numbers["validation"] for row, numbers in rows.items() if "validation" in numbers}
+    for name, seeds in table.groups.items():
+        if each := [found[row] for row in seeds if row in found]:
+            found[name] = {score: fmean(one[score] for one in each) for score in ("uar", "war")}
+    if not found:
+        return []
+    what = (
+        "On the training clips that were kept for validation, after the last epoch: to choose a row by, not a result."
+    )
+    lines = [f"| {row} | {pair(numbers['uar'], numbers['war'])} |" for row, numbers in found.items()]
+    return ["", what, "", "| row | UAR / WAR |", "|---|---|", *lines]
 
 
 def _line(row: str, numbers: dict[str, Any], keys: dict[str, Any]) -> str:

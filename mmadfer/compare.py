@@ -105,7 +105,7 @@ class Comparison:
         """Configuration keys in which the two sides differ, with A's and B's values: those that change a result."""
         found = runs.differences(*(runs.read(side.members[0].path).config for side in (self.a, self.b)))
         told = {key: values for key, values in found.items() if not runs.is_free(key) or key.startswith("data.test_")}
-        return {key: values for key, values in told.items() if key != "train.seed"}
+        return {key: values for key, values in told.items() if key != "train.seed" or self.one_seed}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; scores are fractions."""

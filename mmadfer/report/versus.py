@@ -78,4 +78,4 @@ def _words(found: Comparison) -> list[str]:
     if found.left_out:
         lines.append(f"Left out, as not all runs have them: fold {', '.join(map(str, found.left_out))}.")
     differs = ", ".join(f"{key} ({a!r}, {b!r})" for key, (a, b) in found.differs.items())
-    return [*lines, f"Configurations differ in: {differs or 'nothing but the seed'}."]
+    return [*lines, f"Configurations differ in: {differs or 'nothing'}."]

@@ -37,9 +37,11 @@ def pair(seed: int, a: float, b: float, clips: int = 250) -> Paired:
     return Paired(1, truth, guess(rng, truth, a)[None], guess(rng, truth, b)[None])
 
 
-def make_run(folder: Path, folds: int = 2, accuracy: float = 0.7, seed: int = 1, clips: int = 40) -> Path:
+def make_run(folder: Path, folds: int = 2, accuracy: float = 0.7, seed: int = 1, clips: int = 40, *keys: str) -> Path:
     """A finished run; the clips are the same for every run, and lie in another order in each."""
-    run = runs.create(folder, configs.load("dfew_160", [f"data.folds={folds}", f"train.seed={seed}", "train.epochs=2"]))
+    run = runs.create(
+        folder, configs.load("dfew_160", [f"data.folds={folds}", f"train.seed={seed}", "train.epochs=2", *keys])
+    )
     for fold in range(1, folds + 1):
         rng = np.random.default_rng([fold, seed, int(100 * accuracy)])
         truth = np.arange(clips) % 3
@@ -146,14 +148,17 @@ def make_sweep(folder: Path) -> Path:
     table, settings = sweep_file.read(folder / "in.yaml")
     sweep = folder / "sweep"
     for row, config in settings.items():
-        make_run(sweep / row, accuracy=0.6 if row.startswith("base") else 0.8, seed=config.train.seed)
+        accuracy = 0.6 if row.startswith("base") else 0.8
+        make_run(sweep / row, 2, accuracy, config.train.seed, 40, f"train.lr={config.train.lr}")
     (sweep / sweep_file.FILE).write_text(json.dumps(table.with_seeds()))
     return sweep
 
 
 def test_rows_with_seeds_are_compared_over_all_seeds(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "x")
+    assert compare(sweep / "base-seed1", sweep / "base-seed4", 100).differs == {"train.seed": (1, 4)}
     found = compare(sweep / "base", sweep / "best", 500)
+    assert found.differs == {"train.lr": (1e-4, 0.1)}
     single = [compare(sweep / f"base-seed{k}", sweep / f"best-seed{k}", 500).overall["uar"].value for k in (1, 4)]
     assert found.overall["uar"].value == pytest.approx(np.mean(single))
     made = found.to_dict()
@@ -184,6 +189,18 @@ def test_a_sweep_reports_seeds_and_folds_together(tmp_path: Path) -> None:
     mean, std, of_seeds = (100 * base[key]["uar"] for key in ("mean", "std", "std_of_seeds"))
     assert f"| base | 1, 4 | 4 of 4 | {mean:.2f} ± {std:.2f} ({of_seeds:.2f}) |" in text
     assert "| base-seed4 | 2 of 2 |" in text
+
+
+def test_a_sweep_shows_what_rows_can_be_chosen_by(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path / "x")
+    assert "validation" not in sweep_report.write(sweep)
+    for k, file in enumerate(sorted(sweep.glob("base-seed*/fold-*/result.json"))):
+        kept = {"epoch": 2, "clips": 4, "uar": k / 10, "war": 0.5}
+        file.write_text(json.dumps({**json.loads(file.read_text()), "validation": kept}))
+    text = sweep_report.write(sweep)
+    assert "kept for validation, after the last epoch: to choose a row by, not a result" in text
+    assert "| base-seed1 | 5.00 / 50.00 |\n| base-seed4 | 25.00 / 50.00 |\n| base | 15.00 / 50.00 |" in text
+    assert json.loads((sweep / "report" / "sweep.json").read_text())["rows"]["base-seed4"]["validation"]["uar"] == 0.25
 
 
 def test_a_table_with_seeds_is_one_of_runs(tmp_path: Path) -> None:
