@@ -51,10 +51,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield store
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_the_loader_decodes_the_same_pixels(store: Store, training: bool) -> None:
+@pytest.mark.parametrize(
+    ("training", "augment"), [(True, {}), (True, {"mixup": 0.4, "drop_vision": 0.2, "spec_mels": 20}), (False, {})]
+)
+def test_the_loader_decodes_the_same_pixels(store: Store, training: bool, augment: dict[str, float]) -> None:
     """DALI's `mixed` decoding and resizing; 1.5 of 255 is the bound that the CPU's way has against Pillow."""
-    config = tiny.config()
+    config = tiny.config(data={"augment": augment})
     with (
         closing(Loader(store, config, tiny.LABELS)) as cpu,
         closing(Loader(store, config, tiny.LABELS, device=0)) as gpu,
@@ -63,12 +65,12 @@ def test_the_loader_decodes_the_same_pixels(store: Store, training: bool) -> Non
             assert other.frames.is_cuda
             assert one.ids == other.ids
             torch.testing.assert_close(other.fbank.cpu(), one.fbank, rtol=0, atol=0)
+            torch.testing.assert_close(other.targets.cpu(), one.targets, rtol=0, atol=0)
             assert (preprocess(one) - preprocess(other).cpu()).abs().mean().item() * 255 < 1.5
 
 
 def drawn(loader: Loader, store: Store, training: bool) -> Iterator[Batch]:
-    config = tiny.config()
-    return loader.train(0, batches(config, store, 1, 0)) if training else loader.test(list(store.clips), 8)
+    return loader.train(0, batches(loader.config, store, 1, 0)) if training else loader.test(list(store.clips), 8)
 
 
 def test_a_gpu_trains_as_a_cpu(tmp_path: Path) -> None:
