@@ -179,7 +179,7 @@ def evaluate_path(
     _warn_of_other_folds(contract, store)
     if told := other_crops(contract, store):
         print(f"WARNING: {told}", file=sys.stderr)
-    predictions = test(model, store, fold, clips, flips)
+    predictions = tested(model, store, fold, clips, flips)
     if adjust:
         predictions = predictions.adjusted(priors, adjust)
     if out is not None:
@@ -187,7 +187,7 @@ def evaluate_path(
     return predictions
 
 
-def test(model: MMADFER, store: Store, fold: int, clips: int = 1, flips: bool = False) -> Predictions:  # noqa: PT028
+def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> Predictions:
     """Test a loaded model on a fold of a store that fits it, on the GPU where there is one, as its contract says.
 
     Raises:
@@ -196,12 +196,12 @@ def test(model: MMADFER, store: Store, fold: int, clips: int = 1, flips: bool = 
     """
     contract = model.contract
     assert contract is not None
-    tested = {"test_clips": clips, "test_flips": flips, "modalities": contract.modalities, "labels": contract.labels}
+    asked = {"test_clips": clips, "test_flips": flips, "modalities": contract.modalities, "labels": contract.labels}
     config = Config(
         name="evaluation",
         prepare=contract.prepare,
         model=contract.model,
-        data=validated(DataConfig, {"store": store.path, **tested}, "evaluation"),
+        data=validated(DataConfig, {"store": store.path, **asked}, "evaluation"),
         train=TrainConfig(precision=contract.precision),
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

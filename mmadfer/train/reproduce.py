@@ -17,7 +17,7 @@ from mmadfer.errors import ConfigError, DataError, WeightsError
 from mmadfer.model.load import load
 from mmadfer.model.pickled import Lazy, PickledFile
 from mmadfer.report.paper import TABLES, Score
-from mmadfer.train.evaluate import Predictions, print_result, test
+from mmadfer.train.evaluate import Predictions, print_result, tested
 
 CLIPS = {"dfew": dfew.CLIPS, "mafw": mafw.CLIPS["single"]}
 """Listed clips in all five folds of the data sets that folds were published of."""
@@ -79,7 +79,7 @@ def reproduce(path: Path, data: Path, fold: int | None, clips: int = 1, out: Pat
     contract = model.contract
     assert contract is not None
     check_published(contract, store, path)
-    predictions = test(model, store, fold, clips)
+    predictions = tested(model, store, fold, clips, flips=False)
     if out is not None:
         predictions.write(out)
     told = _incomplete(store)

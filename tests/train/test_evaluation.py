@@ -1,5 +1,6 @@
 """Tests of a trained model: several looks at each clip, adjusted logits, and what the contract keeps for them."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,19 @@ import torch
 from setting import LABELS, checkpoints, make_config, promises
 from torch import Tensor
 
+sys.path.append(str(Path(__file__).parents[1] / "data"))
+from make_media import grey, moving_face, tone, write_video
+
 from mmadfer.adjust import shares, shift
 from mmadfer.cli import app, run
 from mmadfer.config import Config, parse
 from mmadfer.data.image import decode_jpeg
 from mmadfer.data.sampling import test_indexes as indexes_of
 from mmadfer.data.store import Store, write
-from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.errors import ClipError, ConfigError, WeightsError
 from mmadfer.model.build import save_weights
 from mmadfer.model.load import load
+from mmadfer.runtime import Recogniser
 from mmadfer.train.evaluate import Predictions, evaluate_path
 from mmadfer.train.loop import train
 
@@ -99,6 +104,17 @@ def test_the_contract_has_what_training_leaves_out(config: Config, straight: Pat
     assert promises(checkpoints(straight)[-1]).missing == ()
     train(changed(config, augment={"drop_vision": 0.2, "drop_audio": 0.3}), 1, tmp_path / "both")
     assert promises(checkpoints(tmp_path / "both")[-1]).missing == ("vision", "audio")
+    silent = write_video(tmp_path / "silent.mp4", moving_face(5), None)
+    faceless = write_video(tmp_path / "faceless.mp4", grey(5), tone(0.2))
+    with pytest.raises(ClipError, match="no sound"):
+        Recogniser(straight)(silent)
+    with pytest.raises(ClipError, match="no face"):
+        Recogniser(straight)(faceless)
+    predicted = [Recogniser(tmp_path / "both")(film).notes[0] for film in (silent, faceless)]
+    assert [note.partition(" in its place")[0] for note in predicted] == [
+        "no sound, silence",
+        "no face, black pictures",
+    ]
 
 
 def test_adjusted_logits_are_the_formula(unequal: Path, skewed: Path) -> None:
