@@ -12,7 +12,7 @@ from math import comb
 
 import numpy as np
 
-CHUNK = 2**22
+CHUNK = 2**20
 """Drawn clips that are in memory at a time, of which each takes some 40 bytes."""
 LEVEL = 0.95
 
