@@ -1,0 +1,37 @@
+"""Engines of the paper's variants, as test_trt_build has them: a branch that is not there stays an input."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from export_setup import CONTRACT, MODEL, clips
+from needs import needed
+
+from mmadfer.config import ModelConfig
+from mmadfer.export.to_onnx import to_onnx
+from mmadfer.export.to_trt import to_engine
+from mmadfer.model.build import build, save_weights
+from mmadfer.runtime.engines import read_sidecar
+from mmadfer.runtime.ort import OrtBackend
+
+needed("tensorrt_rtx")
+MEAN = MODEL.temporal.model_copy(update={"kind": "mean"})
+ALONE = {"prompts": 0, "progressive": 0, "fusion": "none", "temporal": MEAN}
+
+
+@pytest.mark.parametrize("change", [{**ALONE, "branches": "audio"}, {"fusion": "mult"}], ids=["audio alone", "mult"])
+def test_a_variant_is_built(change: dict[str, Any], tmp_path: Path) -> None:
+    config = ModelConfig(**{**dict(MODEL), **change})
+    model = build(config, len(CONTRACT.labels))
+    save_weights(tmp_path / "model.safetensors", model, CONTRACT.model_copy(update={"model": config}), frozen=True)
+    source = to_onnx(tmp_path / "model.safetensors", tmp_path / "model.onnx")
+    frames, fbank = clips(3)
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(frames), torch.from_numpy(fbank)).numpy()
+    np.testing.assert_allclose(OrtBackend(source).logits(frames, fbank), wanted, rtol=0, atol=1e-5)
+    engine = to_engine(source, tmp_path / "model.engine", batch=(1, 2, 4), flavour="rtx")
+    assert read_sidecar(engine).contract.model == config
+    data = engine.read_bytes()
+    assert all(name in data for name in (b"frames", b"fbank", b"logits")), "the ports are the same for every variant"

@@ -1,0 +1,117 @@
+"""Every row of the paper's tables trains, goes on to the same weights bit for bit, and computes the same in ONNX."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from needs import needed
+from setting import StopAt, make_config, weights
+
+from mmadfer import load
+from mmadfer.config import Config, parse
+from mmadfer.export.to_onnx import to_onnx
+from mmadfer.launch import sweep_file
+from mmadfer.report.paper import TABLES
+from mmadfer.runtime.ort import OrtBackend
+from mmadfer.train.loop import train
+
+ROWS = {
+    f"{name}-{row}": (name, row)
+    for paper in TABLES
+    for name in paper.sweeps[:1]  # table 1 has the same rows for MAFW
+    for row in sweep_file.table(sweep_file.find(name)).rows
+}
+FULL = ("table3-bottleneck", "table4-full", "table5-both", "table6-latent_128", "table7-updates_2")
+"""The same as table2-mtm."""
+AS_ELSEWHERE = {
+    "table4-progressive_mtt": "table3-none",
+    "table4-progressive_fb": "table2-mean",
+    "table7-updates_0": "table4-mtt_fb",
+}
+TRAINED = [row for row in ROWS if row not in FULL and row not in AS_ELSEWHERE]
+EXPORTED = [
+    *("table2-ita_64", "table2-ita_128", "table2-ita_256", "table2-mtm"),
+    *("table3-none", "table3-mult", "table3-mult_concat", "table3-add"),
+    *("table4-progressive", "table4-mtt_fb", "table5-audio", "table5-vision", "table7-updates_4"),
+]
+"""Graphs of all others are made of parts of these, or have other sizes."""
+
+
+@pytest.fixture(scope="module")
+def base(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps of six clips, on encoders so small that a latent
+    width of 512 is the largest part. The learning rate opens the gates in two steps."""
+    tree = make_config(store, epochs=1, batch_size=6, save_every=100, lr=0.1).model_dump(mode="json")
+    encoder = {"width": 16, "depth": 12, "heads": 2}
+    tree["model"] |= {"frames": 2, "vision": encoder, "audio": encoder, "latent": 128, "prompts": 6}
+    path = tmp_path_factory.mktemp("base") / "tiny.yaml"
+    path.write_text(json.dumps(tree))
+    return path
+
+
+def config_of(name: str, base: Path) -> Config:
+    """A row's configuration, as `mmadfer launch sweep TABLE --base` makes it, less layers: an update needs one."""
+    table, row = ROWS[name]
+    tree = sweep_file.read(sweep_file.find(table), (), str(base))[1][row].model_dump()
+    for encoder in ("vision", "audio"):
+        tree["model"][encoder]["depth"] = max(2, int(row.split("_")[1])) if table == "table7" else 2
+    return parse(tree, "the test")
+
+
+@pytest.fixture(scope="module")
+def fold_of(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Row -> its fold, trained in one go."""
+
+    @cache
+    def trained(row: str) -> Path:
+        fold = tmp_path_factory.mktemp(row) / "fold-1"
+        assert train(config_of(row, base), 1, fold).finished
+        return fold
+
+    return trained
+
+
+def sizes(config: Config) -> Config:
+    """Without what does not change the model."""
+    return parse({**config.model_dump(), "name": "same"}, "the test")
+
+
+def test_rows_that_are_left_out_are_in_another_table(base: Path) -> None:
+    full = sizes(config_of("table2-mtm", base))
+    for row in FULL:
+        assert sizes(config_of(row, base)) == full
+    assert len({sizes(config_of(row, base)).to_yaml() for row in TRAINED}) == len(TRAINED)
+    for row, other in AS_ELSEWHERE.items():
+        assert sizes(config_of(row, base)) == sizes(config_of(other, base))
+
+
+@pytest.mark.parametrize("row", TRAINED)
+def test_every_row_trains_and_resumes_exactly(
+    row: str, base: Path, fold_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    config = config_of(row, base)
+    assert not train(config, 1, tmp_path, stop=StopAt(0)).finished
+    stopped = weights(tmp_path)
+    assert train(config, 1, tmp_path, resume=True).finished
+    assert weights(tmp_path) == weights(fold_of(row))
+    assert weights(tmp_path) != stopped, "the second step learns"
+
+
+@pytest.mark.parametrize("row", EXPORTED)
+def test_every_kind_of_row_computes_the_same_in_onnx(row: str, fold_of: Callable[[str], Path], tmp_path: Path) -> None:
+    needed("onnxruntime")
+    model = load(fold_of(row))
+    gates = [p for name, p in model.named_parameters() if name.endswith("gate")]
+    assert all(gate.abs() > 0.01 for gate in gates), "open, so that fusion and adapters are seen"
+    served = OrtBackend(to_onnx(fold_of(row), tmp_path / "model.onnx"))
+    rng, shape = np.random.default_rng(0), (3, model.config.frames, 3, model.config.image_size, model.config.image_size)
+    frames = rng.integers(0, 256, shape, np.uint8)
+    fbank = rng.standard_normal((3, 1, *model.config.fbank), np.float32)
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(frames), torch.from_numpy(fbank)).numpy()
+    assert np.ptp(wanted, axis=0).max() > 1e-3, "clips differ"
+    np.testing.assert_allclose(served.logits(frames, fbank), wanted, rtol=1e-4, atol=1e-4)
