@@ -239,7 +239,7 @@ def find(source: str | Path, folder: Path = Path()) -> Path:
     for candidate in (folder / source, CONFIGS / source, CONFIGS / f"{source}.yaml"):
         if candidate.is_file():
             return candidate
-    shipped = ", ".join(sorted(str(p.relative_to(CONFIGS).with_suffix("")) for p in CONFIGS.rglob("*.yaml")))
+    shipped = ", ".join(sorted(str(p.relative_to(CONFIGS).with_suffix("")) for p in CONFIGS.glob("*.yaml")))
     raise ConfigError(f"no configuration {str(source)!r}: give a YAML file, or one of the shipped ones ({shipped})")
 
 
