@@ -41,7 +41,7 @@ class Clips:
 
 
 def training_clips(data: Path | str, contract: Contract, count: int = CLIPS, seed: int = 0) -> Clips:
-    """Clips that the model was trained on, drawn at random from (seed, fold) alone.
+    """Clips of the folds that the model was trained on, drawn at random from (seed, fold) alone.
 
     Args:
         data: a prepared store.

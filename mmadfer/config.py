@@ -207,6 +207,21 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _modalities_agree(self) -> "Config":
+        alone = sorted({self.model.branches, self.data.modalities} - {"both"})
+        dropped = [name for name in ("vision", "audio") if getattr(self.data.augment, f"drop_{name}")]
+        if len(alone) > 1:
+            raise ValueError(
+                f"model.branches {self.model.branches} never looks at the {self.data.modalities} that data.modalities "
+                "leaves: set one of them to both"
+            )
+        if alone and dropped:
+            raise ValueError(
+                f"data.augment.drop_{dropped[0]} is for clips with both inputs, here is only {alone[0]}: set 0"
+            )
+        return self
+
     def to_yaml(self) -> str:
         """The whole configuration, defaults included, as YAML that `load` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -6,8 +6,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmadfer.config import EncoderConfig, ModelConfig, Precision, PrepareConfig
+from mmadfer.config import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
 from mmadfer.errors import ConfigError
+from mmadfer.model.settings import Modality
 from mmadfer.section import Line, Section
 
 KEY = "mmadfer.contract"
@@ -22,9 +23,6 @@ LICENCES = {"mmadfer": "Apache-2.0"}
 ENCODER_LICENCES = {"MAE-Face": "MIT", "AudioMAE": "CC BY-NC 4.0"}
 UNKNOWN_LICENCE = "see the model card of its weights"
 """Of encoders of timm's, whose weights come from many."""
-
-
-Modality = Literal["vision", "audio"]
 
 
 class Contract(Section):
@@ -82,6 +80,8 @@ class Contract(Section):
         twice = [label for label, count in Counter(self.labels).items() if count > 1]
         if twice:
             raise ValueError(f"labels name {', '.join(map(repr, twice))} twice")
+        if len(self.priors) not in (0, len(self.labels)):
+            raise ValueError(f"there are {len(self.labels)} labels, but {len(self.priors)} priors")
         return self
 
     @property
@@ -109,6 +109,18 @@ def check_batch(batch: Batch) -> None:
     """Raises ConfigError where the numbers are no range of clips at once."""
     if not 1 <= batch[0] <= batch[1] <= batch[2]:
         raise ConfigError(f"--batch {' '.join(map(str, batch))}: give the fewest, usual and most clips, rising from 1")
+
+
+def used(config: Config) -> Literal["both", "vision", "audio"]:
+    """The inputs that a model of this configuration makes use of."""
+    return config.data.modalities if config.model.branches == "both" else config.model.branches
+
+
+def left_out(config: Config) -> tuple[Modality, ...]:
+    """The inputs that training with this configuration leaves out of some clips."""
+    augment = config.data.augment
+    often: dict[Modality, float] = {"vision": augment.drop_vision, "audio": augment.drop_audio}
+    return tuple(name for name, share in often.items() if share)
 
 
 def licences(model: ModelConfig) -> dict[str, str]:

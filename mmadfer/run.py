@@ -33,7 +33,7 @@ FREE = (
     *("model.vision.weights", "model.audio.weights", "train.keep", "train.save_every", "train.log_every"),
     *("train.compile", "train.checkpoint_activations", "data.test_flips"),
 )
-"""Keys that may change from one start to the next: none changes what is computed. (A compiled layer may add in another
+"""Keys that may change from one start to the next: none changes what is trained. (A compiled layer may add in another
 order, so `train.compile` moves last digits.) Encoder files are known by their hash, the store by its fingerprint."""
 
 

@@ -128,8 +128,7 @@ class Loader:
         device: `cpu`, or the number of the GPU that decodes and gets the batches.
 
     Raises:
-        ConfigError: a label of the store is not in `labels`, or one is there twice; or the only modality is to be
-            dropped.
+        ConfigError: a label of the store is not in `labels`, or one is there twice.
         MissingDependencyError: DALI is not installed.
     """
 
@@ -139,7 +138,6 @@ class Loader:
         self.store, self.config, self.labels = store, config, tuple(labels)
         self.device = torch.device(device if isinstance(device, str) else f"cuda:{device}")
         _check_labels(store, self.labels)
-        _check_dropout(config)
         self._decoder = Decoder(config.model.image_size, config.data.threads, self.device)
         self._readers = ThreadPoolExecutor(config.data.threads, thread_name_prefix="reader")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoder")
@@ -163,6 +161,7 @@ class Loader:
                 frames=model.frames,
                 depth=model.depth,
                 key=pick.key,
+                loses_with=pick.loses_with,
             )
 
         return self._run([[*picks, *seconds(picks)] for picks in picked], how)
@@ -278,14 +277,6 @@ def _ahead(items: Iterable[T], n: int) -> Iterator[T]:
         if len(queue) > n:
             yield queue.popleft()
     yield from queue
-
-
-def _check_dropout(config: Config) -> None:
-    for only in ("vision", "audio"):
-        if only in (config.data.modalities, config.model.branches) and getattr(config.data.augment, f"drop_{only}"):
-            raise ConfigError(
-                f"data.augment.drop_{only} would leave nothing of a clip, as {only} is all there is: set 0"
-            )
 
 
 def _check_labels(store: Store, labels: tuple[str, ...]) -> None:

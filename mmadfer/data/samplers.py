@@ -29,6 +29,12 @@ class Pick(NamedTuple):
         return (self.turn,) if self.turn else ()
 
     @property
+    def loses_with(self) -> tuple[str, Key]:
+        """Whose draw decides whether it loses a modality: a partner loses what the clip beside it does."""
+        first = self if self.beside is None else Pick(self.beside, self.turn)
+        return first.clip, first.key
+
+    @property
     def names(self) -> list[str]:
         """All clips that are looked at."""
         return [self.clip] if self.partner is None else [self.clip, self.partner]

@@ -66,6 +66,7 @@ def draw(
     frames: int,
     depth: int,
     key: Key = (),
+    loses_with: tuple[str, Key] | None = None,
 ) -> Draw:
     """How a clip is seen in a training epoch.
 
@@ -79,12 +80,15 @@ def draw(
         frames: T, the model's frames.
         depth: blocks of each encoder.
         key: which of the clip's appearances in this epoch.
+        loses_with: whose draw decides whether it loses a modality, clip and key; by default its own.
     """
 
     def drawn(name: str, n: int) -> np.ndarray:
         return uniform(n, seed, epoch, clip_id, name, *key)
 
-    brightness, flip, lost = (drawn(name, 1)[0] for name in ("brightness", "flip", "drop"))
+    brightness, flip = (drawn(name, 1)[0] for name in ("brightness", "flip"))
+    loser, own = loses_with or (clip_id, key)
+    (lost,) = uniform(1, seed, epoch, loser, "drop", *own)
     blind = lost < augment.drop_vision
     return Draw(
         indexes=train_indexes(n_frames, frames, drawn("frames", frames)),

@@ -97,9 +97,10 @@ class MMADFER(nn.Module):
     def _unit(self, frames: Tensor) -> Tensor:
         """Frames as floats in [0, 1], uint8 divided by 255; then scaled as `model.pixels` says, in float32."""
         kind = self.config.pixels
-        if frames.dtype == torch.uint8:
-            frames = frames.to(self.vision.patch.weight.dtype if kind == "unit" else torch.float32) / 255
-        return scaled(frames, kind)
+        bytewise = frames.dtype == torch.uint8
+        if bytewise or kind != "unit":
+            frames = frames.to(self.vision.patch.weight.dtype if kind == "unit" else torch.float32)
+        return scaled(frames / 255 if bytewise else frames, kind)
 
     def _check(self, frames: Tensor, fbank: Tensor) -> None:
         side = self.config.image_size

@@ -127,6 +127,8 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _prompts_fit(self) -> "ModelConfig":
         if not (self.prompts and self.progressive):
+            if self.progressive_tokens:
+                raise ValueError(f"progressive_tokens {self.progressive_tokens} needs prompts and progressive updates")
             return self
         if self.progressive_tokens is None and self.prompts % self.progressive:
             raise ValueError(
@@ -144,8 +146,8 @@ class ModelConfig(Section):
     def _variants_fit(self) -> "ModelConfig":
         if self.branches != "both" and (self.prompts or self.fusion != "none" or self.temporal.kind != "mean"):
             raise ValueError(
-                f"branches {self.branches} is one frozen encoder and a classifier: it needs prompts 0, progressive 0, "
-                "fusion none and temporal.kind mean"
+                f"branches {self.branches} is one frozen encoder and a classifier: it needs prompts 0, fusion "
+                "none and temporal.kind mean"
             )
         if self.branches != "both" and self.lora.rank:
             raise ValueError(f"branches {self.branches} is a frozen encoder: it needs lora.rank 0")

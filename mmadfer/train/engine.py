@@ -64,7 +64,8 @@ class Engine:
 
     def __init__(self, model: MMADFER, config: TrainConfig, ranks: Ranks) -> None:
         self.model, self.config, self.ranks = model, config, ranks
-        self.compiled = not ranks.any(not compiles(config, ranks.device))
+        layered = model.config.branches == "both"  # one branch alone has nothing that is worth compiling
+        self.compiled = layered and not ranks.any(not compiles(config, ranks.device))
         self.lag = int(ranks.device.type == "cuda")
         """Steps that may be under way when the report of one is read."""
         apply(model, config.precision, ranks.device, self.compiled, config.checkpoint_activations)

@@ -15,7 +15,7 @@ from typing import cast
 import mmadfer
 from mmadfer.adjust import shares
 from mmadfer.config import Config
-from mmadfer.contract import Contract, Modality, licences, told
+from mmadfer.contract import Contract, left_out, licences, told, used
 from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
 from mmadfer.data.batch import Batch
 from mmadfer.data.loader import Loader, batches, steps_per_epoch, training_clips, validation_clips
@@ -240,7 +240,7 @@ class Trainer:
             model=self.config.model,
             prepare=self.store.prepare,
             data_set=self.store.data_set,
-            modalities=self.config.data.modalities,
+            modalities=used(self.config),
             sound_rates=tuple(sound_rates(self.store.clips.values())),
             cropped=mostly_cropped(self.store),
             store=self.store.header.fingerprint,
@@ -249,7 +249,7 @@ class Trainer:
             epochs=self.config.train.epochs,
             precision=self.config.train.precision,
             priors=self._priors(),
-            missing=_left_out(self.config),
+            missing=left_out(self.config),
             metrics={} if self.at.step else self.at.metrics,  # in an epoch, they are of earlier weights
             encoder_hash=self.encoder_hash,
             licences=licences(self.config.model),
@@ -282,13 +282,6 @@ class Trainer:
 
     def _speed(self) -> str:
         return f"{self.pace.speed * self.config.train.batch_size:.1f} clips/s"
-
-
-def _left_out(config: Config) -> tuple[Modality, ...]:
-    """What training left out of some clips."""
-    augment = config.data.augment
-    often: dict[Modality, float] = {"vision": augment.drop_vision, "audio": augment.drop_audio}
-    return tuple(name for name, share in often.items() if share)
 
 
 def _store(config: Config) -> Store:

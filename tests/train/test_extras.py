@@ -18,7 +18,6 @@ from mmadfer.data.batch import Batch, preprocess
 from mmadfer.data.fbank import SILENCE
 from mmadfer.data.loader import Loader, batches
 from mmadfer.data.store import Store
-from mmadfer.errors import ConfigError
 from mmadfer.model.build import build
 from mmadfer.train.engine import learning_rate
 from mmadfer.train.evaluate import evaluate_path
@@ -115,14 +114,6 @@ def test_a_dropped_modality_is_black_or_silent(store: Path) -> None:
     assert torch.equal(blind.fbank, plain.fbank)
     assert torch.equal(silent.fbank, torch.full_like(plain.fbank, SILENCE))
     assert torch.equal(preprocess(silent).clone(), preprocess(plain))
-
-
-@pytest.mark.parametrize("only", ["vision", "audio"])
-def test_the_only_modality_is_not_dropped(store: Path, tmp_path: Path, only: str) -> None:
-    config = extras(store, augment={f"drop_{only}": 0.1})
-    config = config.model_copy(update={"data": config.data.model_copy(update={"modalities": only})})
-    with pytest.raises(ConfigError, match=f"drop_{only} would leave nothing of a clip"):
-        train(config, 1, tmp_path / "fold")
 
 
 def test_spec_augment_reaches_the_model(store: Path) -> None:

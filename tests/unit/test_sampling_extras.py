@@ -22,7 +22,8 @@ LABELS = {clip.id: clip.label for clip in CLIPS}
 
 def draw(pick: Pick, epoch: int = 0, **augment: float) -> sampling.Draw:
     settings = AugmentConfig.model_validate(augment)
-    return sampling.draw(1, epoch, pick.clip, 40, size=(64, 64), augment=settings, frames=4, depth=2, key=pick.key)
+    which = {"key": pick.key, "loses_with": pick.loses_with}
+    return sampling.draw(1, epoch, pick.clip, 40, size=(64, 64), augment=settings, frames=4, depth=2, **which)
 
 
 def looks(drawn: sampling.Draw) -> tuple[object, ...]:
@@ -135,6 +136,16 @@ def test_one_modality_at_most_is_dropped_and_as_often_as_said() -> None:
     assert not (blind & silent).any()
     assert [draw(Pick(str(k)), drop_vision=0.2).brightness == 0 for k in range(4000)] == blind.tolist()
     assert not any(one.silent or one.brightness == 0 for one in map(draw, map(Pick, "abcdefgh")))
+
+
+def test_both_clips_of_a_blend_lose_the_same_modality() -> None:
+    losses = set()
+    for pick in (Pick(str(k), k % 2, partner="p") for k in range(200)):
+        both = [draw(one, drop_vision=0.3, drop_audio=0.3) for one in (pick, *seconds([pick]))]
+        first, second = ((one.brightness == 0, one.silent) for one in both)
+        assert first == second
+        losses.add(first)
+    assert losses == {(False, False), (True, False), (False, True)}
 
 
 def test_masks_hide_what_was_drawn_in_the_sound_and_nothing_else() -> None:
