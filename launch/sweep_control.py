@@ -18,7 +18,8 @@ def sweep(
     ],
     *,
     base: Annotated[
-        str | None, typer.Option(help="Another base for the same rows: demo (default: the file's).")
+        str | None,
+        typer.Option(help="Another base for the same rows: a file or a shipped configuration (default: the file's)."),
     ] = None,
     overrides: options.Set = None,
     folds: options.Folds = None,

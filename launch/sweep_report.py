@@ -100,7 +100,8 @@ def _validation(table: sweep_file.Table, rows: dict[str, dict[str, Any]]) -> lis
 
     found = {row: numbers["validation"] for row, numbers in rows.items() if "validation" in numbers}
     for name, seeds in table.groups.items():
-        if each := [found[row] for row in seeds if row in found]:
+        each = [found[row] for row in seeds if row in found]
+        if len({tuple(rows[row]["folds_used"]) for row in seeds if row in found}) == 1:  # other folds, other means
             found[name] = {score: fmean(one[score] for one in each) for score in ("uar", "war")}
     if not found:
         return []

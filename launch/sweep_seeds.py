@@ -13,6 +13,8 @@ SPREAD_SEEDS = "sample standard deviation of the seeds' means over folds (n - 1)
 def together(table: Table, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Each row with seeds: mean, both deviations, and how many of its folds count; scores are fractions.
 
+    Only folds count that every seed has which has any: folds differ more than seeds.
+
     Args:
         table: of the sweep.
         rows: row -> `each_fold` (fold, uar and war of each finished fold) and `folds_expected`.
@@ -21,14 +23,15 @@ def together(table: Table, rows: dict[str, dict[str, Any]]) -> dict[str, dict[st
 
 
 def _of(rows: list[dict[str, Any]], seeds: dict[str, int]) -> dict[str, Any]:
-    folds = [fold for row in rows for fold in row["each_fold"]]
-    means = {
-        score: [fmean(fold[score] for fold in row["each_fold"]) for row in rows if row["each_fold"]] for score in BOTH
-    }
+    begun = [{fold["fold"]: fold for fold in row["each_fold"]} for row in rows if row["each_fold"]]
+    common = sorted(set.intersection(*map(set, begun))) if begun else []
+    folds = [found[fold] for found in begun for fold in common]
+    means = {score: [fmean(found[fold][score] for fold in common) for found in begun if common] for score in BOTH}
     expected = [row["folds_expected"] for row in rows]
     return {
         "seeds": list(seeds.values()),
         "rows": list(seeds),
+        "folds": common,
         "runs": len(folds),
         "runs_expected": None if None in expected else sum(expected),
         "mean": {score: fmean(fold[score] for fold in folds) if folds else None for score in BOTH},
@@ -48,7 +51,7 @@ def page(found: dict[str, dict[str, Any]]) -> list[str]:
     return [
         "",
         "Over seeds: mean over seeds x folds ± sample standard deviation over all of these (of the seeds' means over "
-        "folds).",
+        "folds), on the folds that all seeds have that have any.",
         "",
         "| row | seeds | runs of a fold | UAR | WAR |",
         "|---|---|---|---|---|",

@@ -15,6 +15,8 @@ import numpy as np
 CHUNK = 2**20
 """Drawn clips that are in memory at a time, of which each takes some 40 bytes."""
 LEVEL = 0.95
+DIGITS = 12
+"""Decimals of a difference that count: what is smaller is the rounding of means, and no clip."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def estimate(value: float, drawn: np.ndarray) -> Estimate:
     The interval is between the percentiles 2.5 and 97.5. The p-value is 2 min(share <= 0, share >= 0), at most 1, each
     share as (count + 1) / (resamples + 1) so that it is never 0: it goes below 0.05 where the interval leaves 0 out.
     """
+    value, drawn = round(value, DIGITS) + 0.0, np.round(drawn, DIGITS) + 0.0  # + 0.0: no -0
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1
     return Estimate(value, low, high, min(1.0, float(2 * tail / (len(drawn) + 1))))

@@ -115,7 +115,7 @@ def train(
 def evaluate(
     data: Annotated[Path, typer.Option(help="The prepared store.")],
     path: Annotated[
-        Path | None, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")
+        Path | None, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth (or --published).")
     ] = None,
     fold: Annotated[
         int | None, typer.Option(min=1, help="Fold of a run directory (default: the first), or of a published .pth.")
@@ -129,6 +129,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Predictions per clip as CSV.")] = None,
 ) -> None:
     """Test a model on one fold of a store."""
+    from mmadfer.files import check_place
+
+    if out is not None:
+        check_place(out)
     if published is not None:
         from mmadfer.train.reproduce import print_reproduced, reproduce
 

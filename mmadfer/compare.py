@@ -12,12 +12,18 @@ import numpy as np
 from mmadfer import metrics
 from mmadfer import run as runs
 from mmadfer.bootstrap import Estimate, Paired, differences, estimate, mcnemar
+from mmadfer.config import Config
 from mmadfer.errors import RunError
 from mmadfer.files import write_json
 from mmadfer.report.folds import FoldResult
 from mmadfer.report.folds import read as read_fold
 
 SCORES = ("uar", "war")
+IDLE = (
+    *("name", "data.store", "data.threads", "data.read_ahead", "train.keep", "train.save_every", "train.log_every"),
+    *("train.compile", "train.checkpoint_activations"),
+)
+"""Keys that make no result another; the clips of the stores are compared by themselves."""
 P_VALUE = "2 min(share of resamples <= 0, share >= 0), each share as (count + 1) / (resamples + 1)"
 ONE_SEED = (
     "The interval and p cover the choice of test clips, drawn clip by clip within each fold. They do not cover "
@@ -102,9 +108,8 @@ class Comparison:
 
     @property
     def differs(self) -> dict[str, tuple[Any, Any]]:
-        """Configuration keys in which the two sides differ, with A's and B's values: those that change a result."""
-        found = runs.differences(*(runs.read(side.members[0].path).config for side in (self.a, self.b)))
-        told = {key: values for key, values in found.items() if not runs.is_free(key) or key.startswith("data.test_")}
+        """Configuration keys in which the two sides differ, with A's and B's values, without IDLE ones."""
+        told = differs(*(runs.read(side.members[0].path).config for side in (self.a, self.b)))
         return {key: values for key, values in told.items() if key != "train.seed" or self.one_seed}
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,6 +176,11 @@ def compare(a: Path, b: Path, resamples: int = 10_000, seed: int = 0, out: Path 
     if out is not None:
         write_json(out, made.to_dict())
     return made
+
+
+def differs(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ, with both values, without IDLE ones; an encoder file that was moved counts."""
+    return {key: values for key, values in runs.differences(one, other).items() if key not in IDLE}
 
 
 def _estimates(values: np.ndarray, drawn: np.ndarray) -> dict[str, Estimate]:

@@ -64,7 +64,7 @@ def told(rows: Sequence[tuple[float, Report]]) -> str:
         return "Order by UAR: no two of these rows have a fold in common."
     total = len(found.gaps)
     text = f"Order by UAR: {found.same} of {total} pairs of rows are as in the paper"
-    text += f", {found.ties} are equal" if found.ties else ""
+    text += f", {found.ties} {'is' if found.ties == 1 else 'are'} equal" if found.ties else ""
     if len(found.folds) == 1:
         return f"{text} (fold {found.folds[0]} alone; half of them would be by chance)."
     right, clear = found.clear

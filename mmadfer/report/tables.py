@@ -1,15 +1,18 @@
 """One of the paper's tables in its own form, with our sweeps' numbers beside."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
+from mmadfer.compare import differs
 from mmadfer.config import Config
 from mmadfer.errors import MmadferError, RunError
 from mmadfer.files import write_text
 from mmadfer.launch import plan, sweep_file
 from mmadfer.launch import record as records
 from mmadfer.report import order
+from mmadfer.report.folds import FoldResult
 from mmadfer.report.paper import TABLES, Row, Table
 from mmadfer.report.summary import SPREAD, Report, gather
 from mmadfer.report.terminal import percent, spread
@@ -27,6 +30,24 @@ class Ours:
     """Of the rows that have finished folds."""
     problems: tuple[str, ...] = ()
     """What is missing, unfinished or not the paper's row."""
+    basis: str = ""
+    """The base of the rows, and what `--set` changed in all."""
+    seeds: tuple[int, ...] = ()
+    """That every row was trained with; none for the base's own alone."""
+    recipe: tuple[str, ...] = ()
+    """Keys in which a row is not what the shipped sweep makes of it, without the data's and the encoders' files."""
+
+
+TOLD = (
+    "model.image_size",
+    "data.store",
+    "data.labels",
+    "data.folds",
+    "train.seed",
+    "model.vision.weights",
+    "model.audio.weights",
+)
+"""Keys that are no part of the recipe, or of which other words tell."""
 
 
 def table(number: int, sweeps: Sequence[Path] = ()) -> str:
@@ -69,27 +90,62 @@ def _shipped(name: str) -> Ours:
 
 def _read(folder: Path) -> Ours:
     asked = sweep_file.of(folder)
-    shipped = sweep_file.table(sweep_file.find(asked.name))
+    shipped, wanted = sweep_file.read(sweep_file.find(asked.name))
     found: dict[str, Report] = {}
     problems = []
     for row in shipped.rows:
         try:
-            found[row] = _row(folder, asked, shipped, row)
-            problems += [f"{row}: {' '.join(problem.split())}" for problem in _lacking(folder, found[row])]
+            each = _row(folder, asked, shipped, row)
+            found[row] = _over_seeds(list(each.values()))
+            lacking = [(name, problem) for name, report in each.items() for problem in _lacking(folder, report)]
+            problems += [f"{name}: {' '.join(problem.split())}" for name, problem in lacking]
         except (MmadferError, OSError) as error:
             problems.append(f"{row}: {' '.join(str(error).split())}")
     configs = {row: report.config for row, report in found.items()}
-    return Ours(folder, configs, {row: report for row, report in found.items() if report.usable}, tuple(problems))
+    usable = {row: report for row, report in found.items() if report.usable}
+    seeds = tuple(sorted({seed for row in asked.groups.values() for seed in row.values()}))
+    return Ours(folder, configs, usable, tuple(problems), _basis(asked, shipped), seeds, _recipe(configs, wanted))
 
 
-def _row(folder: Path, asked: sweep_file.Table, shipped: sweep_file.Table, row: str) -> Report:
-    """Raises RunError where it was not trained, or is not what the paper's row is."""
-    if row not in asked.rows:
+def _basis(asked: sweep_file.Table, shipped: sweep_file.Table) -> str:
+    common = {key: value for key, value in asked.common.items() if key not in (*TOLD, *_varied(shipped))}
+    return f"base {Path(asked.base).stem}{f' with {sweep_file.shown(common)}' if common else ''}"
+
+
+def _recipe(ours: dict[str, Config], shipped: dict[str, Config]) -> tuple[str, ...]:
+    keys = [key for row, config in ours.items() for key in differs(shipped[row], config)]
+    return tuple(key for key in dict.fromkeys(keys) if key not in TOLD)
+
+
+def _varied(shipped: sweep_file.Table) -> set[str]:
+    """The keys that the paper's rows differ in."""
+    return {key for keys in shipped.rows.values() for key in keys}
+
+
+def _row(folder: Path, asked: sweep_file.Table, shipped: sweep_file.Table, row: str) -> dict[str, Report]:
+    """A row's report, or that of each of its seeds; RunError where it was not trained, or is not the paper's row."""
+    names = [row] if row in asked.rows else list(asked.groups.get(row, ()))
+    if not names:
         raise RunError("the sweep has no such row")
-    if (own := asked.own(row)) != (wanted := shipped.own(row)):
-        told = [sweep_file.shown(keys) or "nothing" for keys in (own, wanted)]
-        raise RunError(f"it differs from the base in {told[0]}, and the paper's in {told[1]}")
-    return gather(folder / row)
+    wanted, other = shipped.rows[row], {sweep_file.SEED, *asked.common} - _varied(shipped)
+    for name in names:  # a key that all rows have in common may be one that the paper's rows differ in
+        if (own := {key: value for key, value in asked.rows[name].items() if key not in other}) != wanted:
+            told = [sweep_file.shown(keys) or "nothing" for keys in (own, wanted)]
+            raise RunError(f"it differs from the base in {told[0]}, and the paper's in {told[1]}")
+    return {name: gather(folder / name) for name in names}
+
+
+def _over_seeds(reports: list[Report]) -> Report:
+    """One report, each fold of which has the means over seeds; a fold counts where all of them have it."""
+    folds = tuple(_fold_over_seeds(each) for each in zip(*(report.folds for report in reports), strict=True))
+    return replace(reports[0], folds=folds)
+
+
+def _fold_over_seeds(each: tuple[FoldResult, ...]) -> FoldResult:
+    if bad := [fold for fold in each if not fold.usable]:
+        return bad[0]
+    means = {score: fmean(getattr(fold, score) for fold in each) for score in ("uar", "war")}
+    return replace(each[0], **means)
 
 
 def _lacking(folder: Path, report: Report) -> list[str]:
@@ -157,7 +213,7 @@ def _count(paper: Table, config: Config | None) -> str:
     learns = empty(config.model, len(config.data.labels or range(7))).trainable()
     over_time = [p.numel() for name, p in learns.items() if name.startswith("temporal.") or ".adapter." in name]
     count = sum(over_time) if paper.counted == "temporal" else sum(p.numel() for p in learns.values())
-    return f"{count / 1e6:.3g}"
+    return f"{count / 1e6:.2f}"
 
 
 def _told(paper: Table, ours: dict[str, Ours]) -> Iterator[str]:
@@ -167,13 +223,14 @@ def _told(paper: Table, ours: dict[str, Ours]) -> Iterator[str]:
             yield f"Not run ({data_set.upper()}): {_how(paper, name)}"
             continue
         if one.reports:
-            yield _ours(paper, data_set, list(one.reports.values()))
+            yield _ours(paper, data_set, one)
             yield ""
             place = paper.data_sets.index(data_set)
             known = [(row.scores[place][0], one.reports[row.name]) for row in paper.rows if row.name in one.reports]
             yield order.told(known)
         if one.problems:
-            yield from ("", "Not in these numbers:", "", *(f"- {problem}" for problem in one.problems))
+            yield from [""] * bool(one.reports)
+            yield from ("Not in these numbers:", "", *(f"- {problem}" for problem in one.problems))
     if any(not row.name for row in paper.rows):
         yield ""
         yield (
@@ -191,7 +248,8 @@ def _how(paper: Table, name: str) -> str:
     )
 
 
-def _ours(paper: Table, data_set: str, reports: list[Report]) -> str:
+def _ours(paper: Table, data_set: str, ours: Ours) -> str:
+    reports = list(ours.reports.values())
     config, folds = reports[0].config, sorted({fold.fold for report in reports for fold in report.usable})
     sets = sorted({str(report.origin["data_set"] or "an unknown data set") for report in reports})
     size = f" at {config.model.image_size} px" if paper.size else ""
@@ -199,17 +257,23 @@ def _ours(paper: Table, data_set: str, reports: list[Report]) -> str:
         f"{kind} {encoder.width} wide and {encoder.depth} deep, {encoder.weights.name if encoder.weights else 'random'}"
         for kind, encoder in (("vision", config.model.vision), ("audio", config.model.audio))
     )
-    run = f"{' and '.join(sets)}{size}, {_folds(folds)}, {config.train.epochs} epochs; encoders: {encoders}"
-    return f"Ours: {run}. {SPREAD[0].upper()}{SPREAD[1:]} after ±. {_comparable(paper, data_set, sets, reports, folds)}"
+    run = (
+        f"{' and '.join(sets)}{size}, {_folds(folds)}, {config.train.epochs} epochs; {ours.basis}; encoders: {encoders}"
+    )
+    seeds = f" Each fold is the mean over seeds {', '.join(map(str, ours.seeds))}." if ours.seeds else ""
+    deviation = f" {SPREAD[0].upper()}{SPREAD[1:]} after ±." if len(folds) > 1 else ""
+    return f"Ours: {run}.{seeds}{deviation} {_comparable(paper, data_set, sets, ours, folds)}"
 
 
-def _comparable(paper: Table, data_set: str, sets: list[str], reports: list[Report], folds: list[int]) -> str:
+def _comparable(paper: Table, data_set: str, sets: list[str], ours: Ours, folds: list[int]) -> str:
     if sets != [data_set]:
         return (
             f"This is not {data_set.upper()}: the numbers cannot be compared with the paper's, only the order of rows."
         )
-    model = reports[0].config.model
+    model = next(iter(ours.reports.values())).config.model
     unlike = ["the folds"] if folds != list(paper.folds) else []
     unlike += ["the size"] if paper.size not in (None, model.image_size) else []
     unlike += ["the encoders"] if not (model.vision.weights and model.audio.weights) else []
-    return f"Unlike the paper's: {', '.join(unlike)}." if unlike else "Data set, folds and size are the paper's."
+    unlike += [f"the recipe ({', '.join(ours.recipe)})"] if ours.recipe else []
+    like = "Data set, folds, size and recipe are the paper's."
+    return f"Unlike the paper's: {', '.join(unlike)}." if unlike else like

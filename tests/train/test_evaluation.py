@@ -173,3 +173,11 @@ def test_the_command_says_that_it_has_adjusted(unequal: Path, skewed: Path, caps
     assert run(app, [*command, "--adjust", "-1"]) == 2
     assert run(app, ["evaluate", "--data", str(skewed)]) == 2
     assert "no model: give a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["nosuch.safetensors"], ["--published", "nosuch.pth", "--fold", "1"]])
+def test_where_predictions_go_is_looked_at_before_the_test(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(app, ["evaluate", *words, "--data", "nosuch.store", "--out", str(tmp_path)]) == 2
+    assert f"{tmp_path} cannot be written (Is a directory)" in capsys.readouterr().err

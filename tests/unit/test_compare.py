@@ -112,6 +112,20 @@ def test_a_class_without_clips_in_a_draw_does_not_count_there() -> None:
     assert war.std() == pytest.approx((1 / 6 * 5 / 6 / 6) ** 0.5, abs=0.01)
 
 
+def test_folds_that_cancel_out_are_a_draw_without_difference() -> None:
+    """Counted in whole clips: means of fractions such as 19/40 cancel out but for their rounding."""
+    one, two = (pair(k, 0.5, 0.5, 40) for k in (3, 5))
+    folds = [Paired(1, one.truth, one.a, one.b), Paired(2, two.truth, two.a, two.b)]
+    drawn = differences(folds, 3, 2000, 0)[:, :, 1]
+    clips = np.rint(40 * drawn).astype(int).sum(1)
+    assert (clips == 0).mean() > 0.03, "it occurs"
+    assert (drawn.mean(1)[clips == 0] != 0).any(), "and is not 0 as it stands"
+    exact = 2 * (min((clips <= 0).sum(), (clips >= 0).sum()) + 1) / 2001
+    assert estimate(0.0, drawn.mean(1)).p == pytest.approx(min(1, exact))
+    nothing = estimate(-1e-18, np.full(9, -1e-18))
+    assert [f"{value:+.2f}" for value in (nothing.value, nothing.low, nothing.high)] == ["+0.00"] * 3
+
+
 def test_mcnemar_is_the_binomial_test() -> None:
     assert mcnemar(0, 0) == 1
     assert mcnemar(4, 4) == 1
@@ -154,6 +168,19 @@ def make_sweep(folder: Path) -> Path:
     return sweep
 
 
+def test_encoders_and_preparation_are_told(tmp_path: Path) -> None:
+    a = make_run(tmp_path / "a", 1)
+    keys = ("model.vision.weights=/data/mae_face.pth", "prepare.sound.rate=16000", "data.test_clips=2")
+    idle = ("name=b", "data.store=/data/other.store", "data.threads=7", "train.keep=9", "train.compile=false")
+    found = compare(a, make_run(tmp_path / "b", 1, 0.8, 1, 40, *keys, *idle), 100)
+    assert found.differs == {
+        "prepare.sound.rate": ("native", 16000),
+        "model.vision.weights": (None, "/data/mae_face.pth"),
+        "data.test_clips": (1, 2),
+    }
+    assert "prepare.sound.rate ('native', 16000)" in shown(found)
+
+
 def test_rows_with_seeds_are_compared_over_all_seeds(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "x")
     assert compare(sweep / "base-seed1", sweep / "base-seed4", 100).differs == {"train.seed": (1, 4)}
@@ -191,6 +218,23 @@ def test_a_sweep_reports_seeds_and_folds_together(tmp_path: Path) -> None:
     assert "| base-seed4 | 2 of 2 |" in text
 
 
+def test_seeds_are_told_apart_on_folds_that_all_of_them_have(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path / "x")
+    shutil.rmtree(sweep / "base-seed4" / "fold-2")
+    text = sweep_report.write(sweep)
+    base = json.loads((sweep / "report" / "sweep.json").read_text())["seeds"]["base"]
+    first = [json.loads((sweep / f"base-seed{seed}" / "fold-1" / "result.json").read_text())["uar"] for seed in (1, 4)]
+    assert (base["folds"], base["runs"], base["runs_expected"]) == ([1], 2, 4)
+    assert base["mean"]["uar"] == pytest.approx(np.mean(first))
+    assert base["std_of_seeds"]["uar"] == base["std"]["uar"] == pytest.approx(np.std(first, ddof=1))
+    assert "| base | 1, 4 | 2 of 4 | " in text
+    shutil.rmtree(sweep / "base-seed4" / "fold-1")  # a seed that has none yet
+    assert "| base | 1, 4 | 2 of 4 | " in sweep_report.write(sweep)
+    shutil.copytree(sweep / "best-seed4" / "fold-2", sweep / "base-seed4" / "fold-2")
+    shutil.rmtree(sweep / "base-seed1" / "fold-2")
+    assert "| base | 1, 4 | 0 of 4 | - (-) | - (-) |" in sweep_report.write(sweep), "no fold in common"
+
+
 def test_a_sweep_shows_what_rows_can_be_chosen_by(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "x")
     assert "validation" not in sweep_report.write(sweep)
@@ -201,6 +245,10 @@ def test_a_sweep_shows_what_rows_can_be_chosen_by(tmp_path: Path) -> None:
     assert "kept for validation, after the last epoch: to choose a row by, not a result" in text
     assert "| base-seed1 | 5.00 / 50.00 |\n| base-seed4 | 25.00 / 50.00 |\n| base | 15.00 / 50.00 |" in text
     assert json.loads((sweep / "report" / "sweep.json").read_text())["rows"]["base-seed4"]["validation"]["uar"] == 0.25
+    shutil.rmtree(sweep / "base-seed4" / "fold-2")
+    text = sweep_report.write(sweep)
+    assert "| base-seed4 | 20.00 / 50.00 |\n" in text
+    assert "| base | 1" not in text.split("to choose a row by")[1], "the seeds have other folds"
 
 
 def test_a_table_with_seeds_is_one_of_runs(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from mmadfer import config as configs
 from mmadfer import run as runs
 from mmadfer.cli import app
+from mmadfer.contract import KEY, Contract
 from mmadfer.errors import RunError
 from mmadfer.launch import record, sweep_file
 from mmadfer.report.paper import TABLES
@@ -85,7 +88,7 @@ def test_ours_beside_the_papers_and_the_order_counted_by_hand(tmp_path: Path) ->
     assert "0 of 3 pairs of rows are as in the paper; by fold 0 (1 equal), 0;" in text
     alone = {row: values[:1] for row, values in reverse.items()}
     text = table(5, [make_sweep(tmp_path / "alone", "table5", alone, "data.folds=1")])
-    assert "0 of 3 pairs of rows are as in the paper, 1 are equal (fold 1 alone;" in text
+    assert "0 of 3 pairs of rows are as in the paper, 1 is equal (fold 1 alone;" in text
 
 
 def test_what_is_missing_or_another_row_is_named(tmp_path: Path) -> None:
@@ -99,6 +102,59 @@ def test_what_is_missing_or_another_row_is_named(tmp_path: Path) -> None:
     assert "- both: it differs from the base in " in text
     assert "| MMA-DFER | 66.52 | 77.92 | - | - |\n" in text
     assert "Order by UAR: no two of these rows have a fold in common." in text
+
+
+def test_a_key_of_the_papers_rows_that_was_set_for_all_is_seen(tmp_path: Path) -> None:
+    scores = {row: [0.5] for row in ("none", "mult", "mult_concat", "add", "bottleneck")}
+    text = table(3, [make_sweep(tmp_path / "sweep", "table3", scores, "data.folds=1", "model.fusion=none")])
+    assert '- bottleneck: it differs from the base in model.fusion="none", and the paper\'s in nothing\n' in text
+    assert text.count("50.00 | 50.00") == 1, "of the row that is without fusion"
+
+
+def test_rows_of_a_sweep_of_some_rows_are_the_papers(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path / "sweep", "table5", {"audio": [0.5], "vision": [0.6]}, "data.folds=1")
+    asked = yaml.safe_load((sweep / "sweep.yaml").read_text())
+    del asked["rows"]["both"]
+    (sweep / "sweep.yaml").write_text(yaml.safe_dump(asked))
+    text = table(5, [sweep])
+    assert "| 50.00 | 50.00 |\n" in text
+    assert "| 60.00 | 60.00 |\n" in text
+    assert text.endswith("Not in these numbers:\n\n- both: the sweep has no such row\n")
+
+
+def test_seeds_are_taken_together(tmp_path: Path) -> None:
+    file = tmp_path / "seeds.yaml"
+    file.write_text(sweep_file.find("table5").read_text() + "seeds: [1, 2]\n")
+    scores = {"both-seed1": [0.8, 0.9], "both-seed2": [0.7, 0.6], "audio-seed1": [0.4, 0.4], "audio-seed2": [0.5]}
+    text = table(5, [make_sweep(tmp_path / "sweep", str(file), scores, "data.folds=2")])
+    assert "| MMA-DFER | 66.52 | 77.92 | 75.00 ± 0.00 | 75.00 ± 0.00 |\n" in text
+    assert "| Audio only | 26.43 | 33.53 | 45.00 | 45.00 |\n" in text, "the fold that both seeds have"
+    assert "Each fold is the mean over seeds 1, 2. Sample standard deviation over folds" in text
+    assert "1 of 1 pairs of rows are as in the paper (fold 1 alone" in text
+    assert "- audio-seed2: fold 2 is missing: it was never begun\n" in text
+    assert "- vision-seed1: fold 1 is missing" in text
+
+
+def write_data_set(run: Path, name: str) -> None:
+    """What a fold's checkpoint says of the data that it was trained on."""
+    config = runs.read(run).config
+    said = Contract(labels=tuple(LABELS), model=config.model, prepare=config.prepare, data_set=name)
+    folder = run / "fold-1" / "checkpoints" / "step-00000001"
+    folder.mkdir(parents=True)
+    save_file({"x": torch.zeros(1)}, folder / "weights.safetensors", metadata={KEY: said.dumps()})
+
+
+def test_another_recipe_is_not_called_the_papers(tmp_path: Path) -> None:
+    weights = ["model.vision.weights=face.pth", "model.audio.weights=sound.pth"]
+    told = {}
+    for name, more in (("plain", []), ("other", ["data.sampler=balanced", "train.ema=0.9"])):
+        sweep = make_sweep(tmp_path / name, "table5", {"both": [0.6]}, *weights, *more, "data.store=x.store")
+        write_data_set(sweep / "both", "dfew")
+        told[name] = next(line for line in table(5, [sweep]).splitlines() if line.startswith("Ours: "))
+    assert "Unlike the paper's: the recipe (train.epochs)." in told["plain"]
+    assert "Unlike the paper's: the recipe (data.sampler, train.epochs, train.ema)." in told["other"]
+    assert '2 epochs; base dfew_160 with data.sampler="balanced", train.ema=0.9, train.epochs=2;' in told["other"]
+    assert "±" not in told["plain"], "of one fold there is none"
 
 
 def test_folds_that_nobody_asked_for_are_not_missing(tmp_path: Path) -> None:
@@ -127,8 +183,8 @@ def test_parameters_are_those_of_the_sweeps_own_base(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "sweep", "table2", {"mtm": [0.5], "mean": [0.4]}, "data.folds=1", *small)
     text = table(2, [sweep])
     assert "| MTM | 66.52 | 77.92 | 50.00 | 50.00 | 2.2 | 2.11 |\n" in text
-    assert "| mean (not in the paper's) | - | - | 40.00 | 40.00 | - | 0 |\n" in text
-    assert "| ITA, d=64 | 63.27 | 76.59 | - | - | 1.3 | 0.2 |\n" in text  # 12 x 16,705
+    assert "| mean (not in the paper's) | - | - | 40.00 | 40.00 | - | 0.00 |\n" in text
+    assert "| ITA, d=64 | 63.27 | 76.59 | - | - | 1.3 | 0.20 |\n" in text  # 12 x 16,705
 
 
 def test_wrong_words_are_explained(tmp_path: Path) -> None:
