@@ -142,7 +142,7 @@ def test_a_package_that_is_missing_is_no_failure_of_a_video(
 ) -> None:
     monkeypatch.setitem(sys.modules, "av.nothing", None)
 
-    def lacking(*arguments: object) -> Iterator[object]:
+    def lacking(*arguments: object, **named: object) -> Iterator[object]:
         yield importlib.import_module("av.nothing")
 
     recogniser = Recogniser(onnx_file)
