@@ -69,13 +69,19 @@ def main() -> None:
         })  # fmt: skip
 
 
-def options() -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def trainings(description: str | None) -> argparse.ArgumentParser:
+    """Which trainings are asked for, of this program and of bench/extras.py."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="demo")
     parser.add_argument("--data", type=Path, help="store for this configuration")
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, help="instead of the configuration's")
+    return parser
+
+
+def options() -> argparse.Namespace:
+    """What the command line says."""
+    parser = trainings(__doc__)
     parser.add_argument("--precisions", nargs="+", choices=get_args(Precision), default=get_args(Precision))
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32, 64])
     parser.add_argument("--plot", type=Path, help="SVG of the losses in each precision")

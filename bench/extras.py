@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean
 
 from common import machine, table
-from curves import toy_store, trained
+from curves import toy_store, trained, trainings
 
 ADDITIONS = {
     "balanced": ["data.sampler=balanced"],
@@ -50,11 +50,7 @@ def main() -> None:
 
 def options() -> argparse.Namespace:
     """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="demo")
-    parser.add_argument("--data", type=Path, help="store for this configuration")
-    parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, help="instead of the configuration's")
+    parser = trainings(__doc__)
     parser.add_argument("--only", nargs="+", choices=ADDITIONS, default=list(ADDITIONS), help="these, and all of these")
     return parser.parse_args()
 

@@ -43,16 +43,16 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     found: Seen = {"train": [], "test": []}
     trains, tests = Loader.train, Loader.test
 
-    def train(self: Loader, epoch: int, picked: Sequence[Sequence[Pick]]) -> Iterator[Batch]:
+    def training(self: Loader, epoch: int, picked: Sequence[Sequence[Pick]]) -> Iterator[Batch]:
         found["train"].append([pick.clip for picks in picked for pick in picks])
         return trains(self, epoch, picked)
 
-    def test(self: Loader, ids: Sequence[str], *how: Any, **more: Any) -> Iterator[Batch]:
+    def testing(self: Loader, ids: Sequence[str], *how: Any, **more: Any) -> Iterator[Batch]:
         found["test"].append(list(ids))
         return tests(self, ids, *how, **more)
 
-    monkeypatch.setattr(Loader, "train", train)
-    monkeypatch.setattr(Loader, "test", test)
+    monkeypatch.setattr(Loader, "train", training)
+    monkeypatch.setattr(Loader, "test", testing)
     return found
 
 
