@@ -6,9 +6,8 @@ Only the wiring is here; each command calls the module that does the work, and i
 import os
 import sys
 import warnings
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -40,13 +39,6 @@ CONFIG_OF = {
 DEFAULTS = f"Default: the set's own, {', '.join(CONFIG_OF.values())}; dfew_160 for all others."
 
 
-class Device(StrEnum):
-    """Where a model computes."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
 @app.command()
 def prepare(
     data_set: Annotated[
@@ -57,7 +49,7 @@ def prepare(
     config: Annotated[str | None, typer.Option(help=f"Configuration with the `prepare` section. {DEFAULTS}")] = None,
     overrides: Set = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
-    device: Annotated[Device, typer.Option(help="Where faces are looked for.")] = Device.CPU,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where faces are looked for.")] = "cpu",
     lists: Annotated[
         Path | None, typer.Option(help="dfew, mafw: folder of the published program's lists (folder count label).")
     ] = None,
@@ -78,7 +70,7 @@ def prepare(
     settings = configs.load(config, overrides or ())
     print(f"configuration {config}")
     table = sets.table(data_set, root, settings.data.folds, lists, prefix)
-    print_summary(run(table, out, settings.prepare, jobs, device.value))
+    print_summary(run(table, out, settings.prepare, jobs, device))
     if preview:
         from mmadfer.data.preview import write_preview
 
