@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmadfer import run as runs
+from mmadfer.files import no_link
 from mmadfer.launch import follow
 from mmadfer.launch.job import RankJob
 from mmadfer.optional import need
@@ -116,7 +117,7 @@ def _apart(path: Path) -> Iterator[None]:
     path.parent.mkdir(exist_ok=True)
     kept, main = os.dup(2), threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    with open(path, "ab") as file:
+    with open(path, "ab", opener=no_link) as file:
         os.dup2(file.fileno(), 2)
     try:
         yield

@@ -32,6 +32,10 @@ class WeightsError(MmadferError):
     """Give the right weights: an encoder, a checkpoint or an exported model."""
 
 
+class FileError(MmadferError):
+    """Replace a file: it is damaged, too large, of another kind, or not what its name says."""
+
+
 class RunError(MmadferError):
     """Choose another run directory, resume this one, or finish its folds."""
 

@@ -1,19 +1,32 @@
-"""Files that are either whole or not there: write to a temporary name, sync, rename."""
+"""Files: whole or not there when written (temporary name, sync, rename), bounded and of a known kind when read.
+
+What is read from disk may come from a stranger. `read_bytes`, `read_text`, `read_json` and `read_yaml` are the readers
+of all small files: they open regular files only, read at most `most` bytes, and name the file in every error. Locks
+and logs, which are opened in place, go through `no_link`, so that a link cannot lead them to another file.
+"""
 
 import errno
 import glob
 import hashlib
 import json
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
+from pydantic_core import from_json
 
-from mmadfer.errors import ConfigError
+from mmadfer.errors import ConfigError, FileError
+
+MOST_BYTES = 64 << 20
+"""Of a small file (JSON, YAML, a list): the largest that is read unless a caller says otherwise."""
+_HUGE = re.compile(rb"[0-9][eE]\+?0*[1-9][0-9]{2}|[0-9]{300}")
+"""What a number looks like that may be read as infinity."""
 
 
 @contextmanager
@@ -95,6 +108,96 @@ def write_json(path: Path | str, value: Any) -> None:
         ValueError: a number in it is not finite, for which JSON has no word.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def no_link(path: str, flags: int) -> int:
+    """An `opener` for `open` that opens regular files alone and follows no link; it never waits for a named pipe.
+
+    Raises:
+        FileError: the path is a link, a folder, a device or a named pipe.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a pipe nobody reads, a folder
+            raise FileError(_not_regular(path)) from error
+        raise
+    return _only_regular(handle, path)
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a lock file, which is made where it is missing; what it holds stays.
+
+    Raises:
+        FileError: as `no_link`.
+        OSError: it cannot be opened.
+    """
+    return open(path, "a", encoding="utf-8", opener=no_link)
+
+
+def _only_regular(handle: int, path: Path | str) -> int:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FileError(_not_regular(path))
+    return handle
+
+
+def _not_regular(path: Path | str) -> str:
+    what = "a link" if os.path.islink(path) else "a folder" if os.path.isdir(path) else "a device or a named pipe"
+    return f"{path} is {what}, but must be a regular file: remove it"
+
+
+def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a regular file, or of one that a link leads to.
+
+    Raises:
+        FileError: it is no regular file, or larger than `most` bytes.
+        OSError: it is not there, or cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(_only_regular(handle, path), "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise FileError(
+            f"{path} is larger than the {most} bytes that such a file may have: it is not what its name says"
+        )
+    return data
+
+
+def read_text(path: Path | str, most: int = MOST_BYTES) -> str:
+    """UTF-8 text, with or without a byte order mark; raises as `read_bytes`, FileError also where it is no UTF-8."""
+    try:
+        return read_bytes(path, most).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): it is damaged") from error
+
+
+def read_json(path: Path | str, most: int = MOST_BYTES) -> Any:
+    """What a JSON file holds; raises as `read_bytes`, and FileError as `parse_json`."""
+    return parse_json(read_bytes(path, most), path)
+
+
+def read_object(path: Path | str, most: int = MOST_BYTES) -> dict[str, Any]:
+    """As `read_json`, of a file that must hold an object (`{...}`)."""
+    found = read_json(path, most)
+    if not isinstance(found, dict):
+        raise FileError(f"{path} must hold a JSON object, not a {type(found).__name__}: it is damaged")
+    return found
+
+
+def parse_json(data: bytes | str, where: Path | str) -> Any:
+    """Values from JSON text; `where` is named in errors.
+
+    Raises:
+        FileError: it is no JSON, is nested deeper than 200 levels, or holds a number that is not finite.
+    """
+    try:
+        found = from_json(data, allow_inf_nan=False)
+        if _HUGE.search(data if isinstance(data, bytes) else data.encode()):
+            json.dumps(found, allow_nan=False)
+    except ValueError as error:
+        raise FileError(f"{where} holds no valid JSON ({error}): it is damaged") from error
+    return found
 
 
 class _Loader(yaml.SafeLoader):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from mmadfer.errors import RunError
+from mmadfer.files import open_lock
 
 NAME = ".lock"
 WAIT = 60.0
@@ -27,9 +28,10 @@ def lock(folder: Path, what: str = "used", wait: float = WAIT) -> Iterator[None]
 
     Raises:
         BusyError: another process holds it; `what` says what is being done to it.
+        FileError: the lock file is a link or no regular file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / NAME, "w", encoding="utf-8") as file:
+    with open_lock(folder / NAME) as file:
         if not taken(file, folder, min(wait, QUIET)):
             print(f"{folder} is being {what} by another process: waiting up to {wait:.0f} s", file=sys.stderr)
             if not taken(file, folder, wait - QUIET):

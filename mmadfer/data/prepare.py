@@ -35,7 +35,7 @@ from mmadfer.data.store import Clip, Header, Store, write, writing
 from mmadfer.data.summary import Summary, print_summary, report_of, summarise, write_report
 from mmadfer.data.workers import Outcome, Task, outcomes
 from mmadfer.errors import DataError
-from mmadfer.files import temporaries, write_json
+from mmadfer.files import open_lock, temporaries, write_json
 from mmadfer.lock import taken
 
 __all__ = ["Summary", "prepare", "print_summary"]
@@ -202,7 +202,7 @@ def _locked(partial: Path) -> Iterator[None]:
 def _lock_file(partial: Path, tries: int = 9) -> IO[str]:
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        return (partial / "lock").open("w")
+        return open_lock(partial / "lock")
     except (FileNotFoundError, FileExistsError):  # a process that has finished is just removing the folder
         if not tries:
             raise

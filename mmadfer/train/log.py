@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mmadfer.files import no_link
 from mmadfer.lease import Held
 from mmadfer.optional import need
 from mmadfer.train.disk import writing
@@ -84,7 +85,7 @@ class Log:
     def _append(self, name: str, line: str) -> bool:
         """Whether the fold is still this process's own, so that the line was written."""
         path = self._folder / name
-        with writing(path), open(path, "a", encoding="utf-8") as file:
+        with writing(path), open(path, "a", encoding="utf-8", opener=no_link) as file:
             if self._held.keeps():  # asked once the file is open: a successor puts another one in its place
                 file.write(line + "\n")
         return not self._held.lost
