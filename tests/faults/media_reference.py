@@ -1,0 +1,95 @@
+"""What a media file shows and sounds like by ffmpeg's command line, the independent decode of the matrix of media."""
+
+import re
+import subprocess
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+SHOWN = re.compile(r"Parsed_showinfo.* pts_time:(\S+) .* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
+OLDEST = (5, 1)
+"""The first ffmpeg with `-fps_mode`."""
+JOINS = "aresample=async=1:first_pts=0:min_hard_comp=0.02"
+"""Sound at its own times, from the start of the file on; filled or cut where they are off by more than 0.02 s."""
+PLAIN = "aresample=async=1:first_pts=0"
+
+
+class Pictures(NamedTuple):
+    """What is seen of a file."""
+
+    times: np.ndarray
+    """Seconds from the start of the file; NaN: unknown."""
+    images: list[np.ndarray]
+    """Upright, with square pixels, uint8 (H, W, 3)."""
+
+
+@cache
+def version() -> tuple[int, ...]:
+    """Of the ffmpeg that is installed; (0,) without one."""
+    try:
+        said = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return (0,)
+    found = re.match(r"ffmpeg version n?(\d+)\.(\d+)", said)
+    return tuple(map(int, found.groups())) if found else (99,)  # a build of the day has no number
+
+
+def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run ffmpeg.
+
+    Raises:
+        CalledProcessError: it failed; RuntimeError with its words.
+    """
+    command = ["ffmpeg", "-hide_banner", "-nostdin", "-y", "-threads", "1", *arguments]
+    result = subprocess.run(command, capture_output=True, check=False, cwd=folder)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {result.stderr.decode(errors='replace')[-2000:]}")
+    return result
+
+
+def pictures(path: Path) -> Pictures:
+    """The frames of the first video stream that is no attached picture."""
+    result = run(
+        *("-i", f"file:{path}", "-map", "0:V:0", "-vf", "showinfo", "-fps_mode", "passthrough", "-autoscale", "0"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
+    )
+    times, images, at = [], list[np.ndarray](), 0
+    for time, *numbers in SHOWN.findall(result.stderr.decode(errors="replace")):
+        across, down, width, height = map(int, numbers)
+        size = width * height * 3
+        image = np.frombuffer(result.stdout[at : at + size], np.uint8).reshape(height, width, 3)
+        times.append(float("nan" if time == "NOPTS" else time))
+        images.append(square_pixels(image, Fraction(across, down or 1)))
+        at += size
+    assert at == len(result.stdout)
+    return Pictures(np.array(times), images)
+
+
+def square_pixels(image: np.ndarray, aspect: Fraction) -> np.ndarray:
+    """The picture, wider by its pixels' aspect; ratios within 1 % of 1, and unknown ones (0), are 1."""
+    if not aspect or abs(aspect - 1) <= 0.01:
+        return image
+    size = round(image.shape[1] * aspect), image.shape[0]
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def sound(path: Path, channels: int, joined: bool = False) -> np.ndarray:
+    """float32 (channels, samples) of the first sound stream, sample 0 at the start of the file."""
+    result = run(
+        *("-i", f"file:{path}", "-map", "0:a:0", "-af", JOINS if joined else PLAIN),
+        *("-f", "f32le", "-c:a", "pcm_f32le", "-"),
+    )
+    return np.frombuffer(result.stdout, "<f4").reshape(-1, channels).T
+
+
+def layout(path: Path) -> tuple[int, int]:
+    """Channels and rate of the first sound stream, as ffprobe says."""
+    entries = ["-select_streams", "a:0", "-show_entries", "stream=channels,sample_rate", "-of", "csv=p=0"]
+    command = ["ffprobe", "-v", "error", *entries, f"file:{path}"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+    rate, channels = said.strip(",").split(",")[:2]
+    return int(channels), int(rate)
