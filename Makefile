@@ -9,22 +9,22 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 SOURCES := mmadfer launch export bench tests setup.py
 
-.PHONY: help demo test bench lint types cluster-packages lock clean
+.PHONY: help demo test bench lint types test-packages lock clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED)
 	@$(PY) -m mmadfer.demo
 
-# Some tests start a SLURM cluster (slurm/cluster); where its packages are not to be had, they are skipped at the end, by
-# name, as all that lack a package. CI sets MMADFER_NEED=1, which makes each of them an error (tests/needs.py).
+# Some tests start a SLURM cluster (slurm/cluster) or compare with ffmpeg; where these are not to be had, they are skipped at
+# the end, by name, as all that lack a package. CI sets MMADFER_NEED=1, which makes each of them an error (tests/needs.py).
 test: lint
-	@$(MAKE) -s cluster-packages || [ "$${MMADFER_NEED-}" != 1 ]
+	@$(MAKE) -s test-packages || [ "$${MMADFER_NEED-}" != 1 ]
 	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
 
-cluster-packages: build/.cluster-packages
-build/.cluster-packages: slurm/cluster/install.sh
-	@slurm/cluster/install.sh
+test-packages: build/.test-packages
+build/.test-packages: tests/packages.sh
+	@tests/packages.sh
 	@mkdir -p build && touch $@
 
 bench: $(INSTALLED)

@@ -40,7 +40,7 @@ check() {
   local programs="munged slurmctld slurmd sbatch" program
   [ "$ACCT" = 0 ] || programs+=" slurmdbd mariadbd mariadb-install-db"
   for program in $programs; do
-    command -v "$program" >/dev/null || fail "$program is missing; on Debian and Ubuntu: sudo $HERE/install.sh"
+    command -v "$program" >/dev/null || fail "$program is missing; on Debian and Ubuntu: sudo tests/packages.sh"
   done
   [ "${#D}" -le 80 ] || fail "CLUSTER_DIR=$D is too long: names of unix sockets end at 107 characters"
   ((NODES >= 1 && NODES <= 80)) || fail "CLUSTER_NODES=$NODES must be 1 to 80"

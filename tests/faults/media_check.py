@@ -1,12 +1,14 @@
-"""Compare what mmadfer reads of a media file with ffmpeg's decode of it: frame by frame, sample by sample, in windows."""
+"""Compare what mmadfer reads of a media file with ffmpeg's decode of it: frames, samples, windows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 import media_reference as reference
 import numpy as np
 from media_kinds import Kind
+from media_places import ALIKE, places
 
 from mmadfer.config import PrepareConfig
 from mmadfer.contract import span
@@ -17,11 +19,10 @@ from mmadfer.errors import ClipError
 
 SETTINGS = PrepareConfig(face_size=32, no_sound="silence", jpeg_quality=100)
 WINDOWS = windows.Windows(0.5, 0.5)
+PIECES = ((0.0, 0.4), (0.31, 0.71), (0.7, 1.2), (1.1, 1.5))
+"""Start and end of the windows of sound without pictures."""
 SECONDS = 0.001
 """By which times may be off."""
-SAMPLES = 2e-3
-"""By which samples may be off; lossy codecs' decoders round."""
-ALIKE = 0.9
 PLACE = 0.05
 """Seconds by which sound may be out of place where it has gaps."""
 HIGHEST = 96000
@@ -30,13 +31,26 @@ JPEG = 6.0
 """Mean difference of colours that a JPEG adds."""
 
 
+@dataclass(frozen=True)
+class Both:
+    """A kind's file as ffmpeg and as mmadfer read it."""
+
+    kind: Kind
+    path: Path
+    pictures: reference.Pictures | None
+    sound: reference.Sound | None
+    frames: list[tuple[float, np.ndarray]]
+
+
 def differences(kind: Kind, path: Path) -> list[str]:
     """What is read unlike, in words; none if all is as it should be."""
     if kind.refused:
         return list(_refused(kind, path))
+    pictures = reference.pictures(path) if "v" in kind.holds else None
+    sound = reference.sound(path, kind.joined) if "a" in kind.holds else None
     try:
-        found = [*_pictures(kind, path), *_sound(kind, path)]
-        return found or [*_windows(kind, path)]
+        both = Both(kind, path, pictures, sound, list(media.read_frames(path)) if pictures else [])
+        return [*_pictures(both), *_sound(both)] or [*_windows(both)]
     except ClipError as error:
         return [f"error: {error}"]
 
@@ -53,25 +67,33 @@ def _refused(kind: Kind, path: Path) -> Iterator[str]:
                     yield f"{read.__name__} says {error}"
 
 
-def _pictures(kind: Kind, path: Path) -> Iterator[str]:
-    if "v" not in kind.holds:
-        yield from _nothing("empty", "pictures", lambda: next(media.read_frames(path)))
+def _nothing(reason: str, what: str, read: Callable[[], object]) -> Iterator[str]:
+    try:
+        read()
+        yield f"{what} where there are none"
+    except ClipError as error:
+        if error.reason != reason:
+            yield f"error in the place of no {what}: {error}"
+
+
+def _pictures(both: Both) -> Iterator[str]:
+    if both.pictures is None:
+        yield from _nothing("empty", "pictures", lambda: next(media.read_frames(both.path)))
         return
-    times, images = reference.pictures(path)
-    got = list(media.read_frames(path))
+    times, images = both.pictures
+    got = both.frames
     if len(got) != len(images):
         yield f"{len(got)} pictures, not {len(images)}"
-    again = [(picture.time, picture.rgb()) for picture in frames.pictures(path, 300)]
+    again = [(picture.time, picture.rgb()) for picture in frames.pictures(both.path, 300)]
     if any(a[0] != b[0] or not np.array_equal(a[1], b[1]) for a, b in zip_longest(got, again, fillvalue=(-1, None))):
         yield "read_frames and pictures differ"
-    known = np.isfinite(times)
     late = np.abs([time for time, _ in got[: len(times)]] - times[: len(got)])
-    if not known.all():
+    if not np.isfinite(times).all():
         yield "ffmpeg knows no times"
     elif late.max() > SECONDS:
         yield f"picture {late.argmax()} at {got[late.argmax()][0]:.4f} s, not {times[late.argmax()]:.4f} s"
     off = [colours(image, wanted) for (_, image), wanted in zip(got, images, strict=False)]
-    if max(off) > kind.colours:
+    if max(off) > both.kind.colours:
         k = int(np.argmax(off))
         yield f"picture {k} {got[k][1].shape[:2]} off by {off[k]:.2f} from {images[k].shape[:2]}"
 
@@ -85,26 +107,15 @@ def colours(one: np.ndarray, other: np.ndarray) -> float:
     return colours(square(one, 64), square(other, 64))
 
 
-def _nothing(reason: str, what: str, read: object) -> Iterator[str]:
-    try:
-        read()  # type: ignore[operator]
-        yield f"{what} where there are none"
-    except ClipError as error:
-        if error.reason != reason:
-            yield f"error in the place of no {what}: {error}"
-
-
-def _sound(kind: Kind, path: Path) -> Iterator[str]:
-    if "a" not in kind.holds:
-        yield from _nothing("no sound", "sound", lambda: media.read_sound(path))
+def _sound(both: Both) -> Iterator[str]:
+    if both.sound is None:
+        yield from _nothing("no sound", "sound", lambda: media.read_sound(both.path))
         return
-    channels, rate = reference.layout(path)
-    wanted = reference.sound(path, channels, kind.joined)
-    got, heard = media.read_sound(path)
-    if (heard, len(got)) != (rate, channels):
-        yield f"{len(got)} channels at {heard} Hz, not {channels} at {rate} Hz"
+    got, rate = media.read_sound(both.path)
+    if (rate, len(got)) != (both.sound.rate, len(both.sound.waveform)):
+        yield f"{len(got)} channels at {rate} Hz, not {len(both.sound.waveform)} at {both.sound.rate} Hz"
     else:
-        yield from unlike(got, wanted, rate, kind)
+        yield from unlike(got, both.sound.waveform, rate, both.kind)
 
 
 def unlike(got: np.ndarray, wanted: np.ndarray, rate: int, kind: Kind) -> Iterator[str]:
@@ -112,72 +123,24 @@ def unlike(got: np.ndarray, wanted: np.ndarray, rate: int, kind: Kind) -> Iterat
     many = min(got.shape[1], wanted.shape[1])
     if abs(got.shape[1] - wanted.shape[1]) > (PLACE * rate if kind.joined else 1):
         yield f"{got.shape[1] / rate:.4f} s of sound, not {wanted.shape[1] / rate:.4f} s"
-    first = round(kind.aside * rate)
-    off = np.abs(got[:, first:many] - wanted[:, first:many])
-    if not kind.joined and off.size and off.max() > SAMPLES:
-        at = int(off.max(0).argmax()) + first
-        moved = [f"{place:+.4f} s at {time:.1f} s" for time, place in places(got, wanted, rate) if place]
-        yield f"samples off by up to {off.max():.4f} (at {at / rate:.4f} s); out of place: {', '.join(moved[:4])}"
-    if kind.joined:
-        moved = [f"{place:+.3f} s at {time:.1f} s" for time, place in places(got, wanted, rate) if abs(place) > PLACE]
-        if moved:
-            yield f"sound out of place: {', '.join(moved)}"
-
-
-def places(got: np.ndarray, wanted: np.ndarray, rate: int) -> Iterator[tuple[float, float]]:
-    """(time, by how much later `got` has what `wanted` has there), each 0.1 s; infinite: it has something else."""
-    size, reach = rate // 10, rate // 2
-    for start in range(0, wanted.shape[1] - size + 1, size):
-        begin = max(0, start - reach)
-        around = got[:, begin : start + size + reach]
-        far = around.shape[1] < size
-        yield start / rate, float("inf") if far else _place(wanted[:, start : start + size], around, start - begin, rate)
-
-
-def _place(piece: np.ndarray, around: np.ndarray, expected: int, rate: int) -> float:
-    here = around[:, expected : expected + piece.shape[1]]
-    if here.shape == piece.shape and np.abs(here - piece).max() <= SAMPLES:
-        return 0.0
-    if _partly_silent(piece):
-        return 0.0 if np.any(piece) or not np.any(here) else float("inf")
-    channel = int(np.abs(piece).sum(1).argmax())
-    score = _likeness(piece[channel].astype(float), around[channel].astype(float))
-    near = slice(max(0, expected - round(PLACE * rate)), expected + round(PLACE * rate))
-    best = near.start + int(score[near].argmax()) if score[near].size else int(score.argmax())
-    if score[best] < min(ALIKE, score.max() - 0.1):  # where it is spliced within the piece, none is whole
-        best = int(score.argmax())
-    return float(best - expected) / rate if score[best] > 0.5 else float("inf")
-
-
-def _likeness(piece: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """The normalised correlation at each place."""
-    size = 1 << int(np.ceil(np.log2(len(piece) + len(around))))
-    match = np.fft.irfft(np.fft.rfft(around, size) * np.conj(np.fft.rfft(piece, size)), size)
-    power = np.concatenate([[0], np.cumsum(around**2)])
-    many = len(around) - len(piece) + 1
-    there = power[len(piece) :] - power[:many]
-    return np.asarray(match[:many] / np.sqrt(np.maximum(there * (piece**2).sum(), 1e-9)))
-
-
-def _partly_silent(piece: np.ndarray) -> bool:
-    """Whether a gap begins or ends in it."""
-    silent = np.abs(piece).max(0) < 1e-5
-    return bool(silent.mean() > 0.05)
-
-
-def _windows(kind: Kind, path: Path) -> Iterator[str]:
-    if "v" not in kind.holds:
-        yield from _pieces(kind, path)
+    off = np.abs(got[:, :many] - wanted[:, :many])
+    if not off.size or off.max() <= ALIKE:
         return
-    times, images = reference.pictures(path)
-    wanted, rate = np.zeros((1, 0)), 0
-    if "a" in kind.holds:
-        channels, rate = reference.layout(path)
-        wanted = reference.sound(path, channels, kind.joined)
-    shown = np.maximum.accumulate([time for time, _ in media.read_frames(path)])
-    small = [square(image, SETTINGS.face_size) for image in images]
-    whole = WINDOWS.spans(times)
-    for window in windows.read_windows(path, SETTINGS, WINDOWS, cropped=True, keep=range):
+    near = PLACE if kind.joined else 0.0
+    moved = [f"{by:+.4f} s at {at:.1f} s" for at, by in places(got, wanted, rate, near) if abs(by) > near]
+    if moved or not kind.joined:
+        at = int(off.max(0).argmax()) / rate
+        yield f"samples off by up to {off.max():.4f} (at {at:.4f} s); out of place: {', '.join(moved[:6])}"
+
+
+def _windows(both: Both) -> Iterator[str]:
+    if both.pictures is None:
+        yield from _pieces(both)
+        return
+    shown = np.maximum.accumulate([time for time, _ in both.frames])
+    small = [square(image, SETTINGS.face_size) for image in both.pictures.images]
+    spans = WINDOWS.spans(shown)
+    for window in windows.read_windows(both.path, SETTINGS, WINDOWS, cropped=True, keep=range):
         name = f"window {window.start:g} - {window.end:g}"
         inside = np.flatnonzero((shown >= window.start - windows.EXACT) & (shown < window.end - windows.EXACT))
         if window.clip is None:
@@ -188,35 +151,27 @@ def _windows(kind: Kind, path: Path) -> Iterator[str]:
         if len(jpegs) != len(inside):
             yield f"{name}: {len(jpegs)} pictures, not {len(inside)}"
         off = [colours(image, small[k]) for image, k in zip(jpegs, inside, strict=False)]
-        if off and max(off) > kind.colours + JPEG:
+        if off and max(off) > both.kind.colours + JPEG:
             yield f"{name}: picture {int(np.argmax(off))} off by {max(off):.2f}"
-        if rate and len(whole) > 1:
-            piece = _part(wanted, window.start, window.end, rate)
-            yield from (f"{name}: {said}" for said in _heard(window.clip.waveform[None], piece, rate, kind, window.start))
+        if len(spans) > 1:
+            yield from (f"{name}: {said}" for said in _heard(both, window.clip.waveform, (window.start, window.end)))
 
 
-def _pieces(kind: Kind, path: Path) -> Iterator[str]:
-    channels, rate = reference.layout(path)
-    wanted = reference.sound(path, channels, kind.joined)
-    if rate > HIGHEST:
+def _pieces(both: Both) -> Iterator[str]:
+    if both.sound is None or both.sound.rate > HIGHEST:
         return
-    sounds = Sounds(path, None, SETTINGS, False)
-    for start in (0.0, 0.31, 0.62, 1.1):
-        if (start + 0.4) * rate < wanted.shape[1]:
-            heard = sounds.within(start, start + 0.4)
-            piece = _part(wanted, start, start + 0.4, rate)
-            yield from (f"{start} s: {said}" for said in _heard(heard.waveform[None], piece, rate, kind, start))
+    sounds = Sounds(both.path, None, SETTINGS, False)
+    for piece in PIECES:
+        if piece[1] * both.sound.rate < both.sound.waveform.shape[1]:
+            heard = sounds.within(*piece).waveform
+            yield from (f"{piece[0]} - {piece[1]} s: {said}" for said in _heard(both, heard, piece))
 
 
-def _part(sound: np.ndarray, start: float, end: float, rate: int) -> np.ndarray:
-    """The first channel."""
-    return sound[:1, round(start * rate) : round(end * rate)][:, : span(rate, SETTINGS.sound.frames)]
-
-
-def _heard(got: np.ndarray, wanted: np.ndarray, rate: int, kind: Kind, start: float) -> Iterator[str]:
-    if not np.any(wanted) and not np.any(got):
+def _heard(both: Both, got: np.ndarray, piece: windows.Span) -> Iterator[str]:
+    """How the sound (samples,) of a window differs."""
+    if both.sound is None:
         return
-    if not kind.joined and start >= kind.aside:
-        yield from unlike(got, wanted, rate, kind)
-    elif kind.joined:
-        yield from unlike(got, wanted, rate, kind)
+    start, end = (round(time * both.sound.rate) for time in piece)
+    wanted = both.sound.waveform[:1, start:end][:, : span(both.sound.rate, SETTINGS.sound.frames)]
+    if np.any(wanted) or np.any(got):
+        yield from unlike(got[None], wanted, both.sound.rate, both.kind)

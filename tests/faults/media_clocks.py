@@ -1,10 +1,10 @@
 """The part of the matrix of media whose clocks are odd, as those of calls, browsers, receivers and cameras are."""
 
-from media_edits import drift, edited, halves, joined, pause, without
+from media_edits import copied, drift, edited, halves, joined, pause, without
 from media_kinds import BFRAMES, FFV1, H264, MPEG2, MPEG4, VP8, Kind
 
 LATE_SOUND = "-i source.mkv -itsoffset 0.5 -i source.mkv -map 0:v -map 1:a"
-LATE_VIDEO = "-itsoffset 0.5 -i source.mkv -i source.mkv -map 0:v -map 1:a"
+LATE_PICTURES = "-itsoffset 0.5 -i source.mkv -i source.mkv -map 0:v -map 1:a"
 UNEVEN = "-vf select=not(eq(mod(n\\,5)\\,1))*not(between(n\\,11\\,19)) -fps_mode vfr"
 AAC, OPUS, FLAC, MP2 = "-c:a aac", "-c:a libopus", "-c:a flac", "-c:a mp2"
 WRAP = 2**33 / 90000
@@ -43,13 +43,13 @@ STARTS = {
     "late_sound.avi": f"{LATE_SOUND} {MPEG4} -c:a pcm_s16le",
     "late_sound.ogv": f"{LATE_SOUND} -c:v libtheora -c:a libvorbis",
     "late_sound.wmv": f"{LATE_SOUND} -c:v wmv2 -c:a wmav2",
-    "late_video.mp4": f"{LATE_VIDEO} {H264} {AAC}",
-    "late_video.mov": f"{LATE_VIDEO} {H264} -c:a pcm_s16le",
-    "late_video.mkv": f"{LATE_VIDEO} {H264} {FLAC}",
-    "late_video.webm": f"{LATE_VIDEO} {VP8} {OPUS}",
-    "late_video.ts": f"{LATE_VIDEO} {BFRAMES} {AAC}",
-    "late_video.mpg": f"{LATE_VIDEO} {MPEG2} {MP2}",
-    "late_video.flv": f"{LATE_VIDEO} {H264} {AAC}",
+    "late_pictures.mp4": f"{LATE_PICTURES} {H264} {AAC}",
+    "late_pictures.mov": f"{LATE_PICTURES} {H264} -c:a pcm_s16le",
+    "late_pictures.mkv": f"{LATE_PICTURES} {H264} {FLAC}",
+    "late_pictures.webm": f"{LATE_PICTURES} {VP8} {OPUS}",
+    "late_pictures.ts": f"{LATE_PICTURES} {BFRAMES} {AAC}",
+    "late_pictures.mpg": f"{LATE_PICTURES} {MPEG2} {MP2}",
+    "late_pictures.flv": f"{LATE_PICTURES} {H264} {AAC}",
     "short_sound.mkv": f"-i source.mkv -t 0.7 -i stereo.wav -map 0:v -map 1:a {H264} {FLAC}",
     "long_sound.mkv": f"-t 0.7 -i source.mkv -i stereo.wav -map 0:v -map 1:a {H264} {FLAC}",
     "long_sound.mp4": f"-t 0.7 -i source.mkv -i stereo.wav -map 0:v -map 1:a {BFRAMES} {AAC}",
@@ -72,7 +72,7 @@ PICTURES = {
 }
 """Pictures at uneven times."""
 
-SMALL = f"-c:v libx264 -preset ultrafast -bf 2 -g 5 -pix_fmt yuv420p"
+SMALL = "-c:v libx264 -preset ultrafast -bf 2 -g 5 -pix_fmt yuv420p"
 GAPS = {
     "gap_in_sound.mp4": edited(f"{H264} {AAC}", without("audio", 0.4, 0.9)),
     "gap_in_sound.mov": edited(f"{H264} -c:a pcm_s16le", without("audio", 0.4, 0.9)),
@@ -82,8 +82,10 @@ GAPS = {
     "gap_in_sound.flv": edited(f"{H264} {AAC}", without("audio", 0.4, 0.9)),
     "gap_in_sound.mpg": edited(f"{MPEG2} {MP2}", without("audio", 0.4 + 0.5, 0.9 + 0.5)),
     "gap_in_sound.ogg": edited("-vn -c:a libopus", without("audio", 0.4, 0.9)),
-    "small_gaps.mkv": edited(f"{H264} {FLAC}", lambda of, time, _: None if of == "audio" and time % 0.4 < 0.09 else 0.0),
-    "small_gaps.webm": edited(f"{VP8} {OPUS}", lambda of, time, _: None if of == "audio" and 0.3 < time % 0.4 else 0.0),
+    "small_gaps.mkv": edited(
+        f"{H264} {FLAC}", lambda of, time, _: None if of == "audio" and time % 0.4 < 0.09 else 0.0
+    ),
+    "small_gaps.webm": edited(f"{VP8} {OPUS}", lambda of, time, _: None if of == "audio" and time % 0.4 > 0.3 else 0.0),
     "gap_in_pictures.mp4": edited(f"{SMALL} -bf 0 {AAC}", without("video", 0.4, 0.8)),
     "gap_in_pictures.mkv": edited(f"{FFV1} {FLAC}", without("video", 0.4, 0.9)),
     "gap_in_both.mkv": edited(f"{FFV1} {FLAC}", lambda _, time, __: None if 0.4 <= time < 0.9 else 0.0),
@@ -113,7 +115,9 @@ JOINS = {
     "two_back.ts": halves(f"{BFRAMES} {AAC} -output_ts_offset 500", f"{BFRAMES} {AAC}"),
     "two_back.mpg": halves(f"{MPEG2} {MP2} -output_ts_offset 500", f"{MPEG2} {MP2}"),
     "three.ts": joined(*(f"-ss {k * 0.5} -t 0.5 -i source.mkv {BFRAMES} {AAC}" for k in range(3))),
-    "two.dv": halves("-s 720x576 -r 25 -aspect 4:3 -t 0.2 -c:v dvvideo -pix_fmt yuv420p -c:a pcm_s16le -ac 2 -ar 48000"),
+    "two.dv": halves(
+        "-s 720x576 -r 25 -aspect 4:3 -t 0.2 -c:v dvvideo -pix_fmt yuv420p -c:a pcm_s16le -ac 2 -ar 48000"
+    ),
 }
 """Recordings that were copied one behind the other."""
 
@@ -132,23 +136,22 @@ SOUND_JOINS = {
 }
 
 CUTS = {
-    "cut_at_0.7.mp4": lambda sources, path: _copied(sources, path, f"{SMALL} {AAC}"),
-    "cut_at_0.7.mov": lambda sources, path: _copied(sources, path, f"{SMALL} -c:a pcm_s16le"),
-    "cut_at_0.7.mkv": lambda sources, path: _copied(sources, path, f"{SMALL} {FLAC}"),
+    "cut_at_0.7.mp4": copied(f"{SMALL} {AAC}", "-ss 0.7"),
+    "cut_at_0.7.mov": copied(f"{SMALL} -c:a pcm_s16le", "-ss 0.7"),
+    "cut_at_0.7.mkv": copied(f"{SMALL} {FLAC}", "-ss 0.7"),
 }
-
-
-def _copied(sources, path, command):
-    from media_edits import base
-    import media_reference as reference
-    reference.run("-ss", "0.7", "-i", str(base(sources, path, command)), "-c", "copy", str(path))
+"""Cut without encoding, from a keyframe before; MP4 and MOV say in an edit list where to start."""
+ALONE = {"from_5.ogg": "a", "from_5.mka": "a", "uneven.gif": "v", "gap_in_sound.ogg": "a"}
 
 
 def kinds() -> list[Kind]:
     """All of them."""
-    rows = [(STARTS, "va", False), (PICTURES, "va", False), (GAPS, "va", True), (JOINS, "va", True),
-            (PICTURE_JOINS, "v", False), (SOUND_JOINS, "a", True), (CUTS, "va", False)]
-    found = [Kind(name, make, holds, gaps) for table, holds, gaps in rows for name, make in table.items()]
-    alone = {"from_5.ogg": "a", "from_5.mka": "a", "uneven.gif": "v", "gap_in_sound.ogg": "a"}
-    from dataclasses import replace
-    return [replace(kind, holds=alone.get(kind.name, kind.holds)) for kind in found]
+    rows = (
+        *((STARTS, "va", False), (PICTURES, "va", False), (GAPS, "va", True), (JOINS, "va", True)),
+        *((PICTURE_JOINS, "v", False), (SOUND_JOINS, "a", True), (CUTS, "va", False)),
+    )
+    return [
+        Kind(name, make, ALONE.get(name, holds), joined)
+        for table, holds, joined in rows
+        for name, make in table.items()
+    ]

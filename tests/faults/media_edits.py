@@ -1,4 +1,4 @@
-"""Makers of media that ffmpeg's command line does not write: other time stamps, joined, patched, cut, or written to a pipe."""
+"""Makers of media that one command does not write: other time stamps, joined, patched, cut, written to a pipe."""
 
 import struct
 from collections.abc import Callable
@@ -40,6 +40,15 @@ def edited(command: str, change: Change, **options: str) -> Maker:
                     packet.dts += round(later / time_base)
                     packet.stream = streams[packet.stream.index]
                     target.mux(packet)
+
+    return make
+
+
+def copied(command: str, before: str) -> Maker:
+    """A file whose packets ffmpeg copies, with what it is told in front of the input."""
+
+    def make(sources: Path, path: Path) -> None:
+        reference.run(*before.split(), "-i", str(base(sources, path, command)), "-c", "copy", str(path))
 
     return make
 
@@ -105,6 +114,16 @@ def put(after: bytes, offset: int, content: bytes) -> Callable[[bytearray], None
     def change(data: bytearray) -> None:
         at = data.index(after) + len(after) + offset
         data[at : at + len(content)] = content
+
+    return change
+
+
+def lengths(riff: bytes, samples: bytes) -> Callable[[bytearray], None]:
+    """The two lengths in the header of a WAV file."""
+
+    def change(data: bytearray) -> None:
+        put(b"RIFF", 0, riff)(data)
+        put(b"data", 0, samples)(data)
 
     return change
 

@@ -1,6 +1,7 @@
 """What a media file shows and sounds like by ffmpeg's command line, the independent decode of the matrix of media."""
 
 import re
+import struct
 import subprocess
 from fractions import Fraction
 from functools import cache
@@ -13,9 +14,9 @@ from PIL import Image
 SHOWN = re.compile(r"Parsed_showinfo.* pts_time:(\S+) .* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
 OLDEST = (5, 1)
 """The first ffmpeg with `-fps_mode`."""
-JOINS = "aresample=async=1:first_pts=0:min_hard_comp=0.02"
-"""Sound at its own times, from the start of the file on; filled or cut where they are off by more than 0.02 s."""
-PLAIN = "aresample=async=1:first_pts=0"
+PLACED = "aresample=async=1:first_pts=0"
+"""Sound at its own times, from the start of the file on; filled or cut where they are off by more than 0.1 s."""
+CLOSELY = f"{PLACED}:min_hard_comp=0.02"
 
 
 class Pictures(NamedTuple):
@@ -25,6 +26,14 @@ class Pictures(NamedTuple):
     """Seconds from the start of the file; NaN: unknown."""
     images: list[np.ndarray]
     """Upright, with square pixels, uint8 (H, W, 3)."""
+
+
+class Sound(NamedTuple):
+    """What is heard of a file."""
+
+    waveform: np.ndarray
+    """float32 (channels, samples), sample 0 at the start of the file."""
+    rate: int
 
 
 @cache
@@ -42,7 +51,7 @@ def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProc
     """Run ffmpeg.
 
     Raises:
-        CalledProcessError: it failed; RuntimeError with its words.
+        RuntimeError: it failed, with its words.
     """
     command = ["ffmpeg", "-hide_banner", "-nostdin", "-y", "-threads", "1", *arguments]
     result = subprocess.run(command, capture_output=True, check=False, cwd=folder)
@@ -60,11 +69,10 @@ def pictures(path: Path) -> Pictures:
     times, images, at = [], list[np.ndarray](), 0
     for time, *numbers in SHOWN.findall(result.stderr.decode(errors="replace")):
         across, down, width, height = map(int, numbers)
-        size = width * height * 3
-        image = np.frombuffer(result.stdout[at : at + size], np.uint8).reshape(height, width, 3)
+        image = np.frombuffer(result.stdout, np.uint8, width * height * 3, at).reshape(height, width, 3)
         times.append(float("nan" if time == "NOPTS" else time))
         images.append(square_pixels(image, Fraction(across, down or 1)))
-        at += size
+        at += image.size
     assert at == len(result.stdout)
     return Pictures(np.array(times), images)
 
@@ -77,19 +85,12 @@ def square_pixels(image: np.ndarray, aspect: Fraction) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
-def sound(path: Path, channels: int, joined: bool = False) -> np.ndarray:
-    """float32 (channels, samples) of the first sound stream, sample 0 at the start of the file."""
-    result = run(
-        *("-i", f"file:{path}", "-map", "0:a:0", "-af", JOINS if joined else PLAIN),
-        *("-f", "f32le", "-c:a", "pcm_f32le", "-"),
-    )
-    return np.frombuffer(result.stdout, "<f4").reshape(-1, channels).T
-
-
-def layout(path: Path) -> tuple[int, int]:
-    """Channels and rate of the first sound stream, as ffprobe says."""
-    entries = ["-select_streams", "a:0", "-show_entries", "stream=channels,sample_rate", "-of", "csv=p=0"]
-    command = ["ffprobe", "-v", "error", *entries, f"file:{path}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
-    rate, channels = said.strip(",").split(",")[:2]
-    return int(channels), int(rate)
+def sound(path: Path, closely: bool = False) -> Sound:
+    """The first sound stream."""
+    data = run(
+        *("-i", f"file:{path}", "-map", "0:a:0", "-af", CLOSELY if closely else PLACED),
+        *("-c:a", "pcm_f32le", "-bitexact", "-f", "wav", "-"),
+    ).stdout
+    channels, rate = struct.unpack_from("<HI", data, data.index(b"fmt ") + 10)
+    samples = np.frombuffer(data, "<f4", offset=data.index(b"data") + 8)
+    return Sound(samples.reshape(-1, channels).T, rate)

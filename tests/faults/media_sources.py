@@ -14,7 +14,7 @@ SOUNDS = {"mono": 1, "stereo": 2, "three": 3, "six": 6, "eight": 8}
 
 
 def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """Frame `number`: a gradient that moves, its number in black and white below, and a red corner at the upper left."""
+    """Frame `number`: a gradient that moves, the number in black and white below, a red corner at the upper left."""
     y, x = np.mgrid[:height, :width].astype(float)
     wave_ = (x / width + number / 11) % 1
     image = np.stack([60 + 120 * wave_, 40 + 160 * y / height, 200 - 120 * wave_], -1)

@@ -1,6 +1,6 @@
 """The part of the matrix of media whose streams, pictures' sides or headers are odd."""
 
-from media_edits import cut, halves, matrix, patched, put, streamed, tags_first
+from media_edits import cut, halves, lengths, matrix, patched, put, streamed, tags_first
 from media_kinds import BFRAMES, FFV1, H264, MJPEG, MPEG2, VP8, Kind
 
 MATRICES = {"upright": (1, 0, 0, 1), "left": (0, -1, 1, 0), "over": (-1, 0, 0, -1), "right": (0, 1, -1, 0)}
@@ -18,25 +18,28 @@ SIDES = {
 }
 """How the picture is to be turned."""
 
-COVER = "-i source.mkv -i cover.jpg -map 0 -map 1"
+ENCODED = "-c:v:0 libx264 -preset:v:0 ultrafast -pix_fmt:v:0 yuv420p -c:a aac"
+COVER = f"-i source.mkv -i cover.jpg -map 0 -map 1 {ENCODED} -c:v:1 copy -disposition:v:1 attached_pic"
+ATTACHED = "-attach cover.jpg -metadata:s:t mimetype=image/jpeg -metadata:s:t filename=cover.jpg"
+PROGRAMS = "-program st=0:st=1 -program st=2:st=3"
+TWO_VIDEOS = "-i source.mkv -map 0:v -map 0:a -map 0:v"
+TWO_SOUNDS = "-i source.mkv -i mono.wav -map 0:v -map 0:a -map 1:a"
 SONG = "-i source.mkv -i cover.jpg -map 0:a -map 1 -c:v copy -disposition:v:0 attached_pic"
 BOTH = {
-    "cover_last.mp4": f"{COVER} -c:v:0 libx264 -preset:v:0 ultrafast -pix_fmt:v:0 yuv420p -c:v:1 copy -c:a aac -disposition:v:1 attached_pic",
-    "cover_first.mp4": patched(
-        f"{COVER} -c:v:0 libx264 -preset:v:0 ultrafast -pix_fmt:v:0 yuv420p -c:v:1 copy -c:a aac -disposition:v:1 attached_pic", tags_first
-    ),
-    "cover.mkv": f"{BFRAMES} -c:a flac -attach cover.jpg -metadata:s:t mimetype=image/jpeg -metadata:s:t filename=cover.jpg",
+    "cover_last.mp4": COVER,
+    "cover_first.mp4": patched(COVER, tags_first),
+    "cover.mkv": f"{BFRAMES} -c:a flac {ATTACHED}",
     "words.mkv": f"{BFRAMES} -c:a flac -attach words.srt -metadata:s:t mimetype=text/plain",
     "subtitles.mp4": f"-i source.mkv -i words.srt -map 0 -map 1 {BFRAMES} -c:a aac -c:s mov_text",
     "subtitles.mkv": f"-i words.srt -i source.mkv -map 0 -map 1 {BFRAMES} -c:a flac -c:s srt",
     "timecode.mov": f"{H264} -c:a pcm_s16le -timecode 01:00:00:00",
     "chapters.mp4": f"-i source.mkv -i chapters.txt -map 0 -map_metadata 1 {BFRAMES} -c:a aac",
-    "two_videos.mkv": f"-i source.mkv -map 0:v -map 0:a -map 0:v -filter:v:1 hflip {FFV1} -c:a flac",
-    "two_videos.mp4": f"-i source.mkv -map 0:v -map 0:a -map 0:v -filter:v:1 hflip,scale=192:128 {BFRAMES} -c:a aac",
-    "two_languages.mkv": f"-i source.mkv -i mono.wav -map 0:v -map 0:a -map 1:a {FFV1} -c:a flac",
-    "second_language_default.mkv": f"-i source.mkv -i mono.wav -map 0:v -map 0:a -map 1:a {FFV1} -c:a flac -disposition:a:0 0 -disposition:a:1 default",
-    "second_video_default.mkv": f"-i source.mkv -map 0:v -map 0:a -map 0:v -filter:v:1 hflip {FFV1} -c:a flac -disposition:v:0 0 -disposition:v:1 default",
-    "two_programs.ts": f"-i source.mkv -map 0 -map 0 -filter:v:1 hflip {BFRAMES} -c:a aac -program st=0:st=1 -program st=2:st=3",
+    "two_videos.mkv": f"{TWO_VIDEOS} -filter:v:1 hflip {FFV1} -c:a flac",
+    "two_videos.mp4": f"{TWO_VIDEOS} -filter:v:1 hflip,scale=192:128 {BFRAMES} -c:a aac",
+    "two_languages.mkv": f"{TWO_SOUNDS} {FFV1} -c:a flac",
+    "second_language_default.mkv": f"{TWO_SOUNDS} {FFV1} -c:a flac -disposition:a:1 default",
+    "second_video_default.mkv": f"{TWO_VIDEOS} -filter:v:1 hflip {FFV1} -c:a flac -disposition:v:1 default",
+    "two_programs.ts": f"-i source.mkv -map 0 -map 0 -filter:v:1 hflip {BFRAMES} -c:a aac {PROGRAMS}",
     "sound_first.mp4": f"-map 0:a -map 0:v {BFRAMES} -c:a aac",
     "sound_first.mkv": f"-map 0:a -map 0:v {FFV1} -c:a flac",
     "sound_first.ts": f"-map 0:a -map 0:v {BFRAMES} -c:a aac",
@@ -71,7 +74,7 @@ SOUNDS = {
     "cover.flac": f"{SONG} -c:a flac",
     "cover.m4a": f"{SONG} -c:a aac",
     "cover.aiff": f"{SONG} -c:a pcm_s16be -write_id3v2 1",
-    "cover.mka": "-vn -c:a flac -attach cover.jpg -metadata:s:t mimetype=image/jpeg -metadata:s:t filename=cover.jpg",
+    "cover.mka": f"-vn -c:a flac {ATTACHED}",
     "streamed.wav": streamed("-vn -c:a pcm_s16le -t 1.59", "wav"),
     "streamed_24.wav": streamed("-vn -c:a pcm_s24le -ac 1 -t 1.59", "wav"),
     "streamed.flac": streamed("-vn -c:a flac", "flac"),
@@ -82,14 +85,16 @@ SOUNDS = {
     "streamed.ogg": streamed("-vn -c:a libopus", "ogg"),
     "streamed.aac": streamed("-vn -c:a aac", "adts"),
     "streamed.mka": streamed("-vn -c:a flac", "matroska"),
-    "length_0.wav": patched("-vn -c:a pcm_s16le", lambda data: (put(b"RIFF", 0, bytes(4))(data), put(b"data", 0, bytes(4))(data))),
-    "length_7FFFF000.wav": patched("-vn -c:a pcm_s16le", lambda data: (put(b"RIFF", 0, b"\x24\xf0\xff\x7f")(data), put(b"data", 0, b"\0\xf0\xff\x7f")(data))),
-    "length_80000000.wav": patched("-vn -c:a pcm_s16le", lambda data: (put(b"RIFF", 0, b"\x24\0\0\x80")(data), put(b"data", 0, b"\0\0\0\x80")(data))),
+    "length_0.wav": patched("-vn -c:a pcm_s16le", lengths(bytes(4), bytes(4))),
+    "length_7FFFF000.wav": patched("-vn -c:a pcm_s16le", lengths(b"\x24\xf0\xff\x7f", b"\0\xf0\xff\x7f")),
+    "length_80000000.wav": patched("-vn -c:a pcm_s16le", lengths(b"\x24\0\0\x80", b"\0\0\0\x80")),
     "riff_length_0.wav": patched("-vn -c:a pcm_s16le", put(b"RIFF", 0, bytes(4))),
     "no_mask.wav": patched("-i six.wav -c:a pcm_s16le", put(b"fmt ", 4 + 20, bytes(4))),
     "tail.wav": patched("-vn -c:a pcm_s16le", lambda data: data + b"LIST\x08\0\0\0INFOabcd"),
     "tagged_end.mp3": patched("-vn -c:a libmp3lame", lambda data: data + b"TAG" + bytes(125)),
-    "leading_rubbish.mp3": patched("-vn -c:a libmp3lame -write_xing 0 -id3v2_version 0", lambda data: bytes(700) + data),
+    "leading_rubbish.mp3": patched(
+        "-vn -c:a libmp3lame -write_xing 0 -id3v2_version 0", lambda data: bytes(700) + data
+    ),
     "other_rate.aac": halves("-vn -c:a aac", "-vn -c:a aac -ar 16000"),
     "other_rate.mp3": halves("-vn -c:a libmp3lame", "-vn -c:a libmp3lame -ar 16000"),
     "other_channels.aac": halves("-vn -c:a aac -ac 1", "-vn -c:a aac -ac 2"),
@@ -120,5 +125,12 @@ CUT_SOUNDS = {
 
 def kinds() -> list[Kind]:
     """All of them."""
-    rows = [(SIDES, "v", ""), (BOTH, "va", ""), (PICTURES, "v", ""), (SOUNDS, "a", ""), (CUT, "va", "cut off"), (CUT_SOUNDS, "a", "cut off")]
+    rows = [
+        (SIDES, "v", ""),
+        (BOTH, "va", ""),
+        (PICTURES, "v", ""),
+        (SOUNDS, "a", ""),
+        (CUT, "va", "cut off"),
+        (CUT_SOUNDS, "a", "cut off"),
+    ]
     return [Kind(name, make, holds, refused=refused) for table, holds, refused in rows for name, make in table.items()]

@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = clusters.missing()
     if not missing or needs.asked():
         return
-    reason = f"no SLURM to start here, for want of {', '.join(missing)} (sudo make cluster-packages)"
+    reason = f"no SLURM to start here, for want of {', '.join(missing)} (sudo make test-packages)"
     for item in items:
         if "_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.skip(reason))
