@@ -49,12 +49,12 @@ WHOLE_ROUNDS = 3
 READING = {
     "find the face (MTCNN)": ("detector.py", "detect"),
     "decode H.264, two passes": ("media.py", "video_frames"),
-    "YUV to RGB": ("media.py", "to_rgb"),
+    "YUV to RGB": ("media.py", "rgb"),
     "crop": ("faces.py", "crop"),
     "crops to JPEG": ("image.py", "encode_jpeg"),
     "JPEG to pixels": ("image.py", "decode_jpeg"),
     "resize": ("image.py", "resize"),
-    "decode AAC": ("media.py", "read_sound"),
+    "decode AAC": ("hearing.py", "_beginning"),
     "filter bank": ("fbank.py", "fbank"),
 }
 """As `by_step` takes them."""

@@ -41,10 +41,10 @@ AGAIN = 4
 STEPS = {
     "find the face (MTCNN)": ("detector.py", "detect"),
     "decode H.264, two passes": ("media.py", "video_frames"),
-    "YUV to RGB": ("media.py", "to_rgb"),
+    "YUV to RGB": ("media.py", "rgb"),
     "crop and resize": ("faces.py", "crop"),
     "JPEG": ("image.py", "encode_jpeg"),
-    "decode AAC": ("media.py", "read_sound"),
+    "decode AAC": ("hearing.py", "_beginning"),
     "filter bank": ("fbank.py", "fbank"),
 }
 """As `by_step` takes them."""

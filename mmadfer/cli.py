@@ -34,9 +34,10 @@ CONFIG_OF = {
     "mafw_compound": "mafw_compound_224",
     "crema_d": "crema_d",
     "ravdess": "ravdess",
+    "dfew": "dfew_160",
 }
-"""Data set -> configuration that it is prepared with by default; others have dfew_160."""
-DEFAULTS = f"Default: the set's own, {', '.join(CONFIG_OF.values())}; dfew_160 for all others."
+"""Data set -> configuration that it is prepared with by default; one's own clips have own_160."""
+DEFAULTS = f"Default: the set's own, {', '.join(CONFIG_OF.values())}; own_160 for all others."
 
 
 @app.command()
@@ -66,7 +67,7 @@ def prepare(
         from mmadfer.data.preview import check_page
 
         check_page(preview, out)
-    config = config or CONFIG_OF.get(data_set, "dfew_160")
+    config = config or CONFIG_OF.get(data_set, "own_160")
     settings = configs.load(config, overrides or ())
     print(f"configuration {config}")
     table = sets.table(data_set, root, settings.data.folds, lists, prefix)

@@ -53,6 +53,12 @@ class PrepareConfig(Section):
     no_sound: Literal["leave_out", "silence"] = "leave_out"
     """What becomes of a clip without a sound track: left out, or kept with a filter bank of padding only (as the
     published program did). Both are told in the report."""
+    media: Literal["player", "published"] = "player"
+    """How media files are read. `player`: as a player shows them: pixels that are not square are stretched, sound lies
+    at its own time, with silence where there is none, and where the first channel carries nothing, the loudest is
+    heard. `published`: as the published program read them: pixels as they are stored, and all samples of the first
+    channel one after the other from the start on. What differs is told in a note. Windows have their sound at its own
+    time under both."""
     max_seconds: Annotated[float, Field(gt=0)] = 300
     """A longer clip is left out and named: an emotion clip lasts seconds, and a film would fill the memory."""
     detect_every: Positive = 5

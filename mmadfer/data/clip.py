@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmadfer.config import PrepareConfig
-from mmadfer.data import faces, frames, hearing, media, notes
+from mmadfer.data import container, faces, frames, hearing, notes
 from mmadfer.data.frames import Seen, Source
 from mmadfer.data.image import encode_jpeg, square
 from mmadfer.data.notes import Note
@@ -95,7 +95,7 @@ def read_clip(
         OSError: the disk fails.
     """
     path = Path(path) if isinstance(path, str) else path
-    with readable(path), media.remarked() as remarks:
+    with readable(path), container.remarked() as remarks:
         found = hearing.read(path, None if sound is None else Path(sound), settings, mute)
         if heard is not None:
             heard(found.rate)
@@ -139,10 +139,11 @@ def _read_pictures(
     order = _order(path, len(seen.times), settings)
     chosen = order if keep is None else [order[k] for k in keep(len(order))]
     wanted = set(chosen)
-    numbered = enumerate(frames.pictures(path, settings.max_seconds))
+    numbered = enumerate(frames.pictures(path, settings))
     made = dict(zip(sorted(wanted), cut((k, one) for k, one in numbered if k in wanted), strict=True))
     faceless = followed or notes.faceless(sum(k in missed for k in chosen), len(chosen))
-    return _Pictures([made[k] for k in chosen], seen.times[order], notes.damaged(seen.damaged), faceless)
+    told = (*seen.notes, *notes.damaged(seen.damaged))
+    return _Pictures([made[k] for k in chosen], seen.times[order], told, faceless)
 
 
 def _order(path: Source, count: int, settings: PrepareConfig) -> list[int]:
@@ -164,7 +165,7 @@ def text_order(names: Sequence[str]) -> list[int]:
 def whole(path: Source, settings: PrepareConfig) -> tuple[Seen, Cut]:
     """Frames as they are; the bytes of a folder's JPEG files are kept if all have the right size and coding."""
     size, quality = settings.face_size, settings.jpeg_quality
-    seen = Seen.of(frames.pictures(path, settings.max_seconds))
+    seen = Seen.of(frames.pictures(path, settings))
     if frames.is_folder(path) and all(image.is_jpeg(size) for image in frames.images(path, settings.max_seconds)):
         return seen, lambda some: (image.data() for _, image in some)
     return seen, lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
@@ -186,7 +187,7 @@ def union(path: Source, settings: PrepareConfig, device: str, missed: set[int]) 
                 x0, y0, x1, y1 = faces.union(boxes, *image.shape[:2])
                 yield encode_jpeg(square(image[y0:y1, x0:x1], settings.face_size), settings.jpeg_quality)
 
-    return Seen.of(frames.pictures(path, settings.max_seconds)), cut
+    return Seen.of(frames.pictures(path, settings)), cut
 
 
 def _tracked(path: Source, settings: PrepareConfig, device: str, blind: bool) -> tuple[Seen, tuple[Note, ...], Cut]:
@@ -214,7 +215,7 @@ def look(path: Source, settings: PrepareConfig, device: str) -> tuple[Seen, list
         them.
     """
     seen, indexes = Seen(), list[int]()
-    pictures = seen.passing(frames.pictures(path, settings.max_seconds))
+    pictures = seen.passing(frames.pictures(path, settings))
     with one_thread():
         found = list(faces.detect(_looked_at(pictures, settings.detect_every, indexes), device))
     return seen, indexes, found

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
-import av
 import numpy as np
 from PIL import Image, ImageOps
 
+from mmadfer.config import PrepareConfig
 from mmadfer.data import media
+from mmadfer.data.container import MOST_PIXELS
+from mmadfer.data.notes import Note
 from mmadfer.errors import ClipError
 from mmadfer.files import is_clutter
 
@@ -46,29 +48,12 @@ class Picture(Protocol):
     def damaged(self) -> bool:
         """Whether the decoder had to make up a part of it."""
 
+    @property
+    def told(self) -> Sequence[str]:
+        """What a person should know of all pictures of the clip, as far as they are read."""
+
     def rgb(self, longest: int | None = None) -> np.ndarray:
         """The upright picture, uint8 (H, W, 3), made smaller if its longer side has more than `longest` pixels."""
-
-
-@dataclass(frozen=True)
-class VideoFrame:
-    """A frame as FFmpeg decoded it."""
-
-    frame: av.VideoFrame
-
-    @property
-    def time(self) -> float:
-        """See `Picture`."""
-        return media.frame_time(self.frame)
-
-    @property
-    def damaged(self) -> bool:
-        """See `Picture`."""
-        return self.frame.is_corrupt
-
-    def rgb(self, longest: int | None = None) -> np.ndarray:
-        """See `Picture`."""
-        return media.to_rgb(self.frame, longest)
 
 
 @dataclass(frozen=True)
@@ -79,6 +64,7 @@ class ImageFile:
     time: float
     damaged: bool = False
     """Never: an image that is damaged is an error."""
+    told: Sequence[str] = ()
 
     def rgb(self, longest: int | None = None) -> np.ndarray:
         """See `Picture`; also an image in grey or with a palette.
@@ -129,6 +115,7 @@ class Pixels:
     time: float
     damaged: bool = False
     """Never: nothing decodes it here."""
+    told: Sequence[str] = ()
 
     def rgb(self, longest: int | None = None) -> np.ndarray:
         """See `Picture`."""
@@ -159,6 +146,7 @@ class Seen:
 
     def __init__(self) -> None:
         self._times, self._damaged = array("d"), bytearray()  # a film has a million
+        self._told: Sequence[str] = ()
 
     @classmethod
     def of(cls, pictures: Iterable[Picture]) -> "Seen":
@@ -173,6 +161,7 @@ class Seen:
         for picture in pictures:
             self._times.append(picture.time)
             self._damaged.append(picture.damaged)
+            self._told = picture.told
             yield picture
 
     @property
@@ -185,20 +174,26 @@ class Seen:
         """bool, as in `Picture`."""
         return np.array(self._damaged, bool)
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What a person should know of the pictures' file."""
+        return tuple(self._told)
 
-def pictures(path: Source, limit: float) -> Iterator[Picture]:
+
+def pictures(path: Source, settings: PrepareConfig) -> Iterator[Picture]:
     """All pictures of a video file, of a folder of images or in memory, in time.
 
     Raises:
-        ClipError: `unreadable`, `empty`, or `too long` (more than `limit` seconds).
+        ClipError: `unreadable`, `empty`, or `too long` (more than `settings.max_seconds`).
     """
     if isinstance(path, Decoded):
         for k, image in enumerate(path.images):
             yield Pixels(image, k / FPS)
     elif is_folder(path):
-        yield from images(path, limit)
+        yield from images(path, settings.max_seconds)
     else:
-        yield from map(VideoFrame, media.video_frames(path, limit))
+        pixels = "stored" if settings.media == "published" else "square"
+        yield from media.video_frames(path, settings.max_seconds, pixels)
 
 
 def images(folder: Path, limit: float) -> Sequence[ImageFile]:
@@ -246,7 +241,7 @@ def _image(name: Path, content: Path | io.BytesIO) -> Iterator[Any]:
     """An image whose pixels are not read yet; whatever is wrong with it names the file."""
     try:
         with Image.open(content, formats=FORMATS) as image:
-            if image.width * image.height > media.MOST_PIXELS:
+            if image.width * image.height > MOST_PIXELS:
                 raise ClipError(
                     f"{name} has {image.width} x {image.height} pixels, more than any video: make it smaller"
                 )

@@ -2,6 +2,8 @@
 
 import math
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +11,17 @@ import numpy as np
 
 from mmadfer.config import PrepareConfig
 from mmadfer.contract import span
-from mmadfer.data import frames, media
-from mmadfer.data.fbank import SILENCE, fbank
+from mmadfer.data import frames
+from mmadfer.data.fbank import SILENCE, fbank, lengths
 from mmadfer.data.frames import Decoded, Source
+from mmadfer.data.media import SoundTrack
 from mmadfer.errors import ClipError
+
+Told = tuple[str, ...]
+QUIET = 1e-3
+"""A channel whose peak is below this share of the loudest one's, -60 dB, carries no sound."""
+TOLD = 0.1
+"""Seconds without samples that are worth a note."""
 
 
 class Heard(NamedTuple):
@@ -23,6 +32,8 @@ class Heard(NamedTuple):
     rate: int
     silent: bool
     notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    """Length of the whole sound; 0 where there is none, or only a part was read."""
 
 
 def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> Heard:
@@ -31,8 +42,33 @@ def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig)
     Raises:
         ClipError: `no sound` or `sound rate`, as `fbank`.
     """
-    bands = _fbank(source, waveform, rate, settings)
-    return Heard(bands, waveform[0, : span(rate, settings.sound.frames)].copy(), rate, not np.any(waveform))
+    heard = waveform[:, : span(rate, settings.sound.frames)]
+    channel, told = _channel(heard, settings)
+    if channel:
+        heard = heard[[channel]]
+    with _named(source):
+        bands = fbank(heard, rate, settings.sound)
+    return Heard(bands, heard[0].copy(), rate, not np.any(heard[0]), told)
+
+
+def _channel(waveform: np.ndarray, settings: PrepareConfig) -> tuple[int, tuple[str, ...]]:
+    """The channel that is heard: the first, but for one that carries nothing where another does."""
+    peaks = np.abs(waveform).max(axis=1, initial=0)
+    loudest = int(np.argmax(peaks))
+    if peaks[0] >= QUIET * peaks[loudest]:
+        return 0, ()
+    words = f"the first of {len(peaks)} channels holds {'next to nothing' if peaks[0] else 'nothing but zeros'}"
+    if settings.media == "published":
+        return 0, (f"{words}, and is heard, as by the published program; the sound is on channel {loudest + 1}",)
+    return loudest, (f"{words}: channel {loudest + 1} is heard",)
+
+
+@contextmanager
+def _named(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except ClipError as error:
+        raise ClipError(f"{source}: {error}", error.reason) from error
 
 
 def unheard(error: ClipError, settings: PrepareConfig) -> Heard:
@@ -62,9 +98,43 @@ def read(path: Source, sound: Path | None, settings: PrepareConfig, mute: bool) 
         return silence(settings)
     try:
         source = source_of(path, sound)
-        return hear(source, *media.read_sound(source, settings.sound.rate, settings.max_seconds), settings)
+        track = SoundTrack(source, settings.sound.rate, settings.max_seconds, settings.media == "player")
+        waveform, rate, seconds = _beginning(source, track, settings)
+        found = hear(source, waveform, rate, settings)
     except ClipError as error:
         return unheard(error, settings)
+    told = (*track.told, *_gaps(track.gaps, settings.media), *found.notes)
+    return found._replace(notes=told, seconds=seconds)
+
+
+def _beginning(source: Path, track: SoundTrack, settings: PrepareConfig) -> tuple[np.ndarray, int, float]:
+    """What can be heard of a sound, float32 (channels, samples), its rate, and how many seconds the whole of it has.
+
+    The rest is gone through, since it may be damaged, and not kept: a minute of silence has few bytes in a file.
+    """
+    kept, there, rate, wanted = list[np.ndarray](), 0, 0, 0
+    for chunk in track:
+        if not rate:
+            rate = chunk.rate
+            with _named(source):
+                lengths(rate)  # a rate that cannot be heard is told before the rest is decoded
+            wanted = span(rate, settings.sound.frames)
+        if there < wanted:
+            kept.append(chunk.waveform[:, : wanted - there].copy())
+        there += chunk.waveform.shape[1]
+    return np.concatenate(kept, axis=1), rate, there / rate
+
+
+def _gaps(gaps: Iterable[tuple[float, float]], how: str, within: tuple[float, float] = (-math.inf, math.inf)) -> Told:
+    """What a person should know of stretches, from and to in seconds, that have no samples."""
+    parts = [(max(start, within[0]), min(end, within[1])) for start, end in gaps]
+    parts = [(start, end) for start, end in parts if end > start]
+    total = sum(end - start for start, end in parts)
+    if total < TOLD:
+        return ()
+    where = f"from {parts[0][0]:.1f} to {parts[0][1]:.1f} s" if len(parts) == 1 else f"in {len(parts)} places"
+    cure = "what follows is moved there, as by the published program" if how == "published" else "silence in its place"
+    return (f"no sound {where}, {total:.1f} s: {cure}",)
 
 
 def source_of(path: Source, sound: Path | None) -> Path:
@@ -88,29 +158,34 @@ def source_of(path: Source, sound: Path | None) -> Path:
     return sound
 
 
-def _fbank(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> np.ndarray:
-    try:
-        return fbank(waveform, rate, settings.sound)
-    except ClipError as error:
-        raise ClipError(f"{source}: {error}", error.reason) from error
-
-
 class Sounds:
-    """The sound of one video, read as far as the windows need it."""
+    """The sound of one video, read as far as the windows need it.
 
-    def __init__(self, path: Path, sound: Path | None, settings: PrepareConfig, mute: bool) -> None:
+    Args:
+        path: the video.
+        sound: the file with its sound, if that is not `path`.
+        settings: what is done to it.
+        mute: take silence for it.
+        placed: sound lies at its own time.
+    """
+
+    def __init__(self, path: Path, sound: Path | None, settings: PrepareConfig, mute: bool, placed: bool) -> None:
         self._settings, self.rate = settings, 0
         self._nothing = silence(settings) if mute else None
         self._held, self._at = list[np.ndarray](), 0
         """Pieces (channels, samples) from sample `at` on."""
         if not mute:
-            self._open(path, sound)
+            self._open(path, sound, placed)
 
-    def _open(self, path: Path, sound: Path | None) -> None:
+    def _open(self, path: Path, sound: Path | None, placed: bool) -> None:
         try:
             self._source = source_of(path, sound)
-            self._chunks = media.sound_chunks(self._source, self._settings.sound.rate)
+            self._track = SoundTrack(self._source, self._settings.sound.rate, placed=placed)
+            self._chunks = iter(self._track)
             first = next(self._chunks)
+            with _named(self._source):
+                lengths(first.rate)
+            self._span = span(first.rate, self._settings.sound.frames)
         except ClipError as error:
             self._nothing = unheard(error, self._settings)
             return
@@ -118,7 +193,8 @@ class Sounds:
         self.rate, self._start = first.rate, first.start
 
     def within(self, start: float, end: float) -> Heard:
-        """The sound from `start` to `end`, or silence where the settings take it for missing sound.
+        """What the model hears of the sound from `start` to `end`, or silence where the settings take it for missing
+        sound.
 
         Args:
             start: in seconds; -inf: where the sound starts.
@@ -129,28 +205,34 @@ class Sounds:
         """
         if self._nothing:
             return self._nothing
-        first, last = self._sample(start), self._sample(end)
-        self._forget(first)
-        self._read(last)
+        first = self._sample(start)
+        last = min(self._sample(end), first + self._span)
+        self._read(first, last)
         piece = np.concatenate(self._held, axis=1)[:, max(0, first - self._at) :][:, : last - first]
         try:
             if not piece.size:
                 raise ClipError("no sound in this part of the video", "no sound")
-            return hear(self._source, piece, self.rate, self._settings)
+            found = hear(self._source, piece, self.rate, self._settings)
         except ClipError as error:
             return unheard(error, self._settings)
+        return found._replace(notes=(*self._track.told, *self._told(start, end), *found.notes))
+
+    def _told(self, start: float, end: float) -> Told:
+        return _gaps(self._track.gaps, "player" if self._track.placed else "published", (start, end))
 
     def _sample(self, time: float) -> int:
         if math.isinf(time):
             return 0 if time < 0 else sys.maxsize
         return max(0, round((time - self._start) * self.rate))
 
-    def _forget(self, before: int) -> None:
-        while len(self._held) > 1 and self._at + self._held[0].shape[1] <= before:
-            self._at += self._held.pop(0).shape[1]
-
-    def _read(self, end: int) -> None:
+    def _read(self, first: int, last: int) -> None:
+        """Hold the samples from `first` to `last`, and no piece before them."""
         there = self._at + sum(piece.shape[1] for piece in self._held)
-        while there < end and (chunk := next(self._chunks, None)):
+        while True:
+            while len(self._held) > 1 and self._at + self._held[0].shape[1] <= first:
+                self._at += self._held.pop(0).shape[1]
+            chunk = next(self._chunks, None) if there < last else None
+            if chunk is None:
+                return
             self._held.append(chunk.waveform)
             there += chunk.waveform.shape[1]

@@ -1,103 +1,151 @@
-"""Frames and sound of a media file through PyAV; a file that is cut off is noticed, never used in part.
+"""Pictures and sound of a media file, as a player shows and plays them, or as the published program reads them.
 
-Needs nothing but FFmpeg's libraries, which PyAV brings. Times are seconds from the start of the container. Only
-containers of media are opened, and only this one file: a playlist under a video's name leads nowhere.
+A player turns and mirrors pictures as the file says, stretches pixels that are not square, and plays sound at its own
+time: where there is none, nothing is heard. The published program works on images and samples that a converter wrote:
+pixels as they are stored, and all samples one after the other.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import av
-import av.error
 import numpy as np
 
+from mmadfer.data.container import MOST_PIXELS, Decoded, check_length, decode, readable
 from mmadfer.errors import ClipError
 
-SHORTER = 0.05
-"""A file is cut off if this share of its duration, and `SHORTER_SECONDS`, are missing at the end."""
-SHORTER_SECONDS = 0.25
-MOST_PIXELS = 8192 * 4320
-"""Of a picture: 8K video, the largest in use. A damaged header can promise gigabytes."""
 MOST_FPS = 1000
 """A file with more pictures per second of the limit is too long, whatever its time stamps say."""
+USUAL_FPS = Fraction(25)
+"""Pictures per second of a stream that says neither times nor a rate."""
+SQUARE = Fraction(1, 100)
+"""Pixels whose sides differ by less than this share are square, but for rounding."""
+MOST_STRETCHED = 8
+"""Times that a pixel may be wider than high, or higher than wide; more is a damaged header."""
 RATES = (1000, 192_000)
 """Lowest and highest rate of sound in Hz; what is outside is a damaged header."""
 MOST_CHANNELS = 24
 """22.2 surround; more is a damaged header too."""
-CONTAINERS = (
-    "mov,matroska,webm,avi,flv,live_flv,wav,w64,mpeg,mpegvideo,mpegts,asf,ogg,mp3,aac,flac,aiff,au,caf,amr,ac3,eac3,"
-    "h264,hevc,av1,obu,ivf,m4v,mjpeg,dv,gif,nut,rm,mxf,swf,wtv,gxf,yuv4mpegpipe"
-)
-"""FFmpeg's demuxers for media; left out are those that read text as video or follow links to other files."""
+APART = 0.04
+"""Seconds by which time stamps of sound may be off, as those in milliseconds or of irregular packets are; it is a
+filter bank's four frames, and shorter than a picture's 25th of a second is long."""
+
+Pixels = Literal["square", "stored"]
 
 
-def read_frames(path: Path | str) -> Iterator[tuple[float, np.ndarray]]:
+@dataclass(frozen=True)
+class Frame:
+    """A picture of a video stream."""
+
+    frame: av.VideoFrame
+    time: float
+    """When it is shown, in seconds from the start of the file."""
+    pixel: Fraction
+    """Width of a pixel as a multiple of its height; 1 where it is left as it is stored."""
+    told: list[str]
+    """What a person should know of the file, as far as it is read; the same list for all of its frames."""
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the decoder had to make up a part of it."""
+        return self.frame.is_corrupt
+
+    def rgb(self, longest: int | None = None) -> np.ndarray:
+        """The picture as it is to be seen, uint8 RGB (H, W, 3): stretched, turned and mirrored.
+
+        It is made smaller if its longer side has more than `longest` pixels.
+        """
+        width, height = _stretched(self.frame.width, self.frame.height, self.pixel)
+        if longest and max(width, height) > longest:
+            scale = longest / max(width, height)
+            width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        image = self.frame.to_ndarray(format="rgb24", width=width, height=height)
+        return np.ascontiguousarray(_turned(image, self.frame.side_data.get("DISPLAYMATRIX")))
+
+
+def _stretched(width: int, height: int, pixel: Fraction) -> tuple[int, int]:
+    """Sides with square pixels; none is made shorter."""
+    return (round(width * pixel), height) if pixel >= 1 else (width, round(height / pixel))
+
+
+def _turned(image: np.ndarray, matrix: Any) -> np.ndarray:
+    """A picture as a display matrix (libavutil/display.h) says, by the nearest of the eight turns and mirrors."""
+    if matrix is None:
+        return image
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def read_frames(path: Path | str, pixels: Pixels = "square") -> Iterator[tuple[float, np.ndarray]]:
     """Decode all frames of the first video stream.
 
     Yields:
-        time in seconds, and the upright picture, uint8 RGB (H, W, 3).
+        time in seconds, and the picture as it is to be seen, uint8 RGB (H, W, 3).
 
     Raises:
         ClipError: `unreadable` (no such file, not a video, damaged, cut off) or `empty` (no picture in it).
     """
-    for frame in video_frames(path):
-        yield frame_time(frame), to_rgb(frame)
+    for frame in video_frames(path, pixels=pixels):
+        yield frame.time, frame.rgb()
 
 
-def video_frames(path: Path | str, limit: float | None = None) -> Iterator[av.VideoFrame]:
-    """Like `read_frames`, with pictures as the decoder made them; `to_rgb` converts those that are wanted.
+def video_frames(path: Path | str, limit: float | None = None, pixels: Pixels = "square") -> Iterator[Frame]:
+    """Like `read_frames`, with pictures that are converted when they are wanted.
+
+    Args:
+        path: of the file.
+        limit: seconds of pictures that are read at most.
+        pixels: `square` stretches pixels that are not; `stored` takes them as they are.
 
     Raises:
         ClipError: as `read_frames`; `too long` as soon as pictures lie more than `limit` seconds apart.
     """
-    count, first = 0, 0.0
-    for frame in _decode(Path(path), "video", limit):
-        first = first if count else frame_time(frame)
-        count += 1
-        _check_length(path, limit, max(frame_time(frame) - first, count / MOST_FPS))
-        yield frame
-    if not count:
+    first, told, pixel, known, unknown, number = 0.0, list[str](), Fraction(1), 0.0, 0, -1
+    for number, decoded in enumerate(decode(Path(path), "video", limit, told)):
+        known, unknown = (known, unknown + 1) if decoded.time is None else (decoded.time, 0)
+        time = known + unknown * _each(decoded) if unknown else known
+        if not number:
+            first, pixel = time, _pixel(decoded, pixels, told)
+            _tell_rate(decoded, told)
+        check_length(path, limit, max(time - first, (number + 1) / MOST_FPS))
+        yield Frame(decoded.frame, time, pixel, told)
+    if number < 0:
         raise ClipError(f"{path} has no pictures: give a video file", "empty")
 
 
-def frame_time(frame: av.VideoFrame) -> float:
-    """When the frame is shown, in seconds; frames without a time stamp are at 0."""
-    return float(frame.time or 0.0)
+def _each(decoded: Decoded) -> float:
+    """Seconds that a picture without a time stamp is shown."""
+    frame = decoded.frame
+    if frame.duration and frame.time_base:
+        return float(frame.duration * frame.time_base)
+    return float(1 / (decoded.stream.guessed_rate or USUAL_FPS))
 
 
-def to_rgb(frame: av.VideoFrame, longest: int | None = None) -> np.ndarray:
-    """The upright picture, uint8 RGB (H, W, 3), made smaller if its longer side has more than `longest` pixels."""
-    width, height = frame.width, frame.height
-    if longest and max(width, height) > longest:
-        scale = longest / max(width, height)
-        width, height = max(1, round(width * scale)), max(1, round(height * scale))
-    image = frame.to_ndarray(format="rgb24", width=width, height=height)
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))  # both count counter-clockwise
+def _tell_rate(decoded: Decoded, told: list[str]) -> None:
+    if decoded.time is None:
+        told.append(f"its pictures have no time stamps: taken as {1 / _each(decoded):.4g} in a second")
 
 
-def read_sound(
-    path: Path | str, rate: int | Literal["native"] = "native", limit: float | None = None
-) -> tuple[np.ndarray, int]:
-    """Decode the first sound stream, resampled by libswresample unless `rate` is `native`.
-
-    Returns:
-        waveform float32 (channels, samples) in [-1, 1], and its rate in Hz.
-
-    Raises:
-        ClipError: `no sound` (no sound stream, or nothing in it), `too long` (more than `limit` seconds) or
-            `unreadable`.
-    """
-    chunks, heard = list[np.ndarray](), 0
-    for chunk in sound_chunks(path, rate, limit):
-        chunks.append(chunk.waveform.T)
-        heard = chunk.rate
-    packed = np.concatenate(chunks)
-    chunks.clear()  # before the next copy is made
-    return np.ascontiguousarray(packed.T), heard
+def _pixel(decoded: Decoded, pixels: Pixels, told: list[str]) -> Fraction:
+    """Width by height of what becomes a pixel; what is unusual is told."""
+    pixel = Fraction(decoded.stream.sample_aspect_ratio or 1)
+    if pixel <= 0 or abs(pixel - 1) <= SQUARE:
+        return Fraction(1)
+    width, height = _stretched(decoded.frame.width, decoded.frame.height, pixel)
+    words = f"its pixels are {float(pixel):.3g} times as wide as high"
+    if not 1 <= MOST_STRETCHED * pixel <= MOST_STRETCHED**2 or width * height > MOST_PIXELS:
+        told.append(f"{words}, by its header, which cannot be: taken as square")
+    elif pixels == "stored":
+        told.append(f"{words}: left so, as the published program does; faces are squeezed")
+    else:
+        told.append(f"{words}: stretched to squares, as players do")
+        return pixel
+    return Fraction(1)
 
 
 class Sound(NamedTuple):
@@ -108,189 +156,143 @@ class Sound(NamedTuple):
     rate: int
     """In Hz."""
     start: float
-    """When the sound that it is a piece of starts, in seconds."""
+    """When the sound that it is a piece of starts, in seconds from the start of the file."""
 
 
-def sound_chunks(
+def read_sound(
     path: Path | str, rate: int | Literal["native"] = "native", limit: float | None = None
-) -> Iterator[Sound]:
-    """Like `read_sound`, piece by piece, so that a film's sound need not fit into the memory.
+) -> tuple[np.ndarray, int]:
+    """Decode the first sound stream, at its own time, resampled by libswresample unless `rate` is `native`.
+
+    Returns:
+        waveform float32 (channels, samples) in [-1, 1], and its rate in Hz.
 
     Raises:
-        ClipError: as `read_sound`; `no sound` comes before the first piece, the others may come behind some.
+        ClipError: `no sound` (no sound stream, or nothing in it), `too long` (more than `limit` seconds) or
+            `unreadable`.
     """
-    samples, kind, start, any_ = 0, (0, 0), 0.0, False
-    # packed samples are one plane; of 8 planes and more, PyAV 18 reads on behind the last one
-    resampler = av.AudioResampler(format="flt", rate=None if rate == "native" else rate)
-    with _readable(Path(path)):
-        for frame in chain(_decode(Path(path), "audio", limit), [None]):  # None: the end, which the resampler holds
-            if frame is not None:
-                kind, start = _same_sound(path, frame, kind), start if samples else float(frame.time or 0.0)
-                samples += frame.samples
-                _check_length(path, limit, samples / frame.sample_rate)
-            for part in resampler.resample(frame) if samples else ():
+    chunks, heard = list[np.ndarray](), 0
+    for chunk in SoundTrack(path, rate, limit):
+        chunks.append(chunk.waveform.T)
+        heard = chunk.rate
+    packed = np.concatenate(chunks)
+    chunks.clear()  # before the next copy is made
+    return np.ascontiguousarray(packed.T), heard
+
+
+class SoundTrack:
+    """The sound of a file, to be gone through once, piece by piece, so that a film's need not fit into the memory.
+
+    Args:
+        path: of the file.
+        rate: in Hz, or `native`.
+        limit: seconds that it may have.
+        placed: sound lies at its own time: where there is none, before it or in the middle, are zeros, and of two
+            pieces that lie over each other the first is heard. Otherwise all samples come one after the other.
+
+    Raises:
+        ClipError: as `read_sound`, when it is gone through; `no sound` comes before the first piece.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        rate: int | Literal["native"] = "native",
+        limit: float | None = None,
+        placed: bool = True,
+    ) -> None:
+        self.told = list[str]()
+        """What a person should know of the file, as far as it is read."""
+        self.gaps = list[tuple[float, float]]()
+        """Starts and ends, in seconds, of what has no samples, as far as it is read."""
+        self._path, self._rate, self._limit, self.placed = Path(path), rate, limit, placed
+        self._layout, self._kind, self._start = "", (0, 0), 0.0
+
+    def __iter__(self) -> Iterator[Sound]:
+        """Yields pieces that follow each other."""
+        any_ = False
+        with readable(self._path):
+            for waveform in self._resampled():
+                any_ = True
+                rate = self._kind[0] if self._rate == "native" else self._rate
+                yield Sound(waveform, rate, self._start)
+        if not any_:
+            raise ClipError(f"{self._path} has no sound: give a video with a sound track", "no sound")
+
+    def _resampled(self) -> Iterator[np.ndarray]:
+        """(channels, samples) at the rate that is wanted."""
+        if self._rate == "native":
+            yield from (packed.T for packed in self._in_time())
+            return
+        resampler, at = av.AudioResampler(format="flt", rate=self._rate), 0
+        for packed in self._in_time():
+            frame = av.AudioFrame.from_ndarray(packed.reshape(1, -1), format="flt", layout=self._layout)
+            frame.sample_rate, frame.pts, frame.time_base = self._kind[0], at, Fraction(1, self._kind[0])
+            at += len(packed)
+            yield from self._arrays(resampler.resample(frame))
+        if at:
+            yield from self._arrays(resampler.resample(None))  # what it holds
+
+    def _arrays(self, frames: list[av.AudioFrame]) -> Iterator[np.ndarray]:
+        for frame in frames:
+            if frame.samples:
+                yield frame.to_ndarray().reshape(-1, self._kind[1]).T
+
+    def _in_time(self) -> Iterator[np.ndarray]:
+        """Packed samples (samples, channels), each at its place."""
+        count, moved = 0, 0.0
+        """Samples up to now, and seconds by which they come too early, where they are not placed."""
+        for time, packed in self._packed():
+            rate = self._kind[0]
+            if not count and self.placed and time is not None and time <= APART:
+                self._start = time
+            now = self._start + count / rate + moved
+            late = 0.0 if time is None else time - now
+            if late > APART:
+                self.gaps.append((now, now + late))
+                check_length(self._path, self._limit, now + late)
+            for piece in self._fitted(packed, late) if self.placed else [packed]:
+                count += len(piece)
+                check_length(self._path, self._limit, count / rate)
+                yield piece
+            moved += late if not self.placed and abs(late) > APART else 0.0
+
+    def _fitted(self, packed: np.ndarray, late: float) -> Iterator[np.ndarray]:
+        """Silence and a piece that comes late, or the part of a piece that is not there yet."""
+        rate = self._kind[0]
+        if late > APART:
+            yield from self._silence(round(late * rate))
+        elif late < -APART:
+            packed = packed[round(-late * rate) :]
+        if len(packed):
+            yield packed
+
+    def _silence(self, samples: int) -> Iterator[np.ndarray]:
+        rate, channels = self._kind
+        for start in range(0, samples, rate):
+            yield np.zeros((min(rate, samples - start), channels), np.float32)
+
+    def _packed(self) -> Iterator[tuple[float | None, np.ndarray]]:
+        """As they are decoded: time, and samples (samples, channels)."""
+        # packed samples are one plane; of 8 planes and more, PyAV 18 reads on behind the last one
+        packer = av.AudioResampler(format="flt")
+        for decoded in decode(self._path, "audio", self._limit, self.told):
+            self._kind, self._layout = self._same(decoded.frame), decoded.frame.layout.name
+            for part in packer.resample(decoded.frame):
                 if part.samples:
-                    any_ = True
-                    packed = part.to_ndarray().reshape(-1, kind[1])
-                    yield Sound(packed.T, kind[0] if rate == "native" else rate, start)
-    if not any_:
-        raise ClipError(f"{path} has no sound: give a video with a sound track", "no sound")
+                    yield decoded.time, part.to_ndarray().reshape(-1, self._kind[1])
 
-
-def _same_sound(path: Path | str, frame: Any, before: tuple[int, int]) -> tuple[int, int]:
-    """Rate and number of channels, which stay what they were in a sound file."""
-    kind = (frame.sample_rate, frame.layout.nb_channels)
-    if not (RATES[0] <= kind[0] <= RATES[1] and 1 <= kind[1] <= MOST_CHANNELS):
-        raise ClipError(
-            f"{path} says that its sound has {kind[1]} channels at {kind[0]} Hz, but at most {MOST_CHANNELS} at "
-            f"{RATES[0]} to {RATES[1]} Hz can be: it is damaged; copy it again"
-        )
-    if before[0] and kind != before:
-        raise ClipError(
-            f"the sound of {path} changes from {before[1]} channels at {before[0]} Hz to {kind[1]} at {kind[0]} Hz: it "
-            "is damaged, or several recordings in one file; copy it again, or cut it"
-        )
-    return kind
-
-
-def _check_length(path: Path | str, limit: float | None, seconds: float) -> None:
-    if limit is not None and seconds > limit:
-        raise ClipError(
-            f"{path} is longer than {limit:g} s: cut it into clips, or raise prepare.max_seconds", "too long"
-        )
-
-
-def _decode(path: Path, kind: Literal["video", "audio"], limit: float | None) -> Iterator[Any]:
-    """The frames of the first stream of a kind; all packets are read, so that a missing end is seen."""
-    with _opened(path) as container:
-        _check_length(path, limit, (container.duration or 0) / av.time_base)
-        stream = next((stream for stream in container.streams if stream.type == kind), None)
-        if stream is not None:
-            _ready(path, stream.codec_context)
-        end, expected = 0.0, _duration(path, container)
-        for packet in container.demux():
-            end = max(end, _end(packet))
-            if packet.is_corrupt:
-                raise ClipError(f"{path} is damaged or cut off at {end:.1f} s: copy it again")
-            if packet.stream is stream:
-                yield from packet.decode()
-        if expected - end > max(SHORTER_SECONDS, SHORTER * expected):
-            raise ClipError(f"{path} is cut off: it ends after {end:.1f} of {expected:.1f} s; copy it again")
-
-
-def _ready(path: Path, decoder: Any) -> None:
-    if decoder is None:
-        raise ClipError(f"{path} has a codec that FFmpeg does not know: convert it to H.264 and AAC")
-    if isinstance(decoder, av.VideoCodecContext) and decoder.width * decoder.height > MOST_PIXELS:
-        raise ClipError(
-            f"{path} says that its pictures have {decoder.width} x {decoder.height} pixels, more than 8K video: it is "
-            "damaged, or to be made smaller"
-        )
-    decoder.thread_count = 1  # preparation runs one process per core
-    decoder.options = {"max_pixels": str(MOST_PIXELS)}
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "max_pixels": str(MOST_PIXELS)}
-    # the prefix keeps names such as 12:30.mp4 from being taken for a protocol
-    with _readable(path), av.open(f"file:{path}", options=options) as container:
-        yield container
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    if not path.is_file() or path.stat().st_size == 0:
-        what = "has zero bytes" if path.is_file() else "is not a file" if path.exists() else "does not exist"
-        raise ClipError(f"{path} {what}: give a video file")
-    before = _errors()
-    try:
-        yield
-    except PermissionError as error:
-        raise ClipError(f"{path} may not be read: mend its permissions") from error
-    except (av.error.FFmpegError, ValueError) as error:
-        # FFmpeg refuses to ask for more than 2 GiB; where these are to be had, it is the header that asks for too much
-        lies = isinstance(error, MemoryError) and _has_memory()
-        raise ClipError(
-            f"{path} cannot be decoded ({_reason(error, before)}): it is not a video, or damaged or cut off"
-        ) from (None if lies else error)
-
-
-def _has_memory() -> bool:
-    try:
-        return bool(np.empty(2**31, np.uint8).nbytes)  # reserved, not used
-    except MemoryError:
-        return False
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Have FFmpeg's own words in the messages meanwhile, and still none of them on the console.
-
-    Only for processes in which nothing else decodes: PyAV can hang where threads that decode have something to say.
-    """
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.PANIC)
-    try:
-        yield
-    finally:
-        av.logging.set_level(before)
-
-
-@contextmanager
-def remarked() -> Iterator[list[str]]:
-    """Yield a list that gets what FFmpeg found wrong with the files read meanwhile, for a `ClipError` or a note.
-
-    FFmpeg puts something in the place of pictures that it cannot decode; a clip without a face may be a damaged one.
-    """
-    before, remarks = _errors(), list[str]()
-    try:
-        yield remarks
-    except ClipError as error:
-        if error.reason == "unreadable" or not (said := _said(before)):
-            raise
-        raise ClipError(f"{error}; FFmpeg says that it is damaged: {said}", error.reason) from error
-    if said := _said(before):
-        remarks.append(f"damaged in places, FFmpeg says: {said}")
-
-
-def _reason(error: Exception, before: int) -> str:
-    """An error's name, and what FFmpeg said of it."""
-    said = _said(before)
-    if "whitelist" in said:
-        return "text, a list of other files, or anything else that holds no media"
-    reason = getattr(error, "strerror", None) or str(error)
-    return f"{reason}: {said}" if said else reason
-
-
-def _errors() -> int:
-    """Those that FFmpeg told of up to now; none unless `explained`."""
-    return int(av.logging.get_last_error()[0])
-
-
-def _said(before: int) -> str:
-    """FFmpeg's last words, if there are any since the errors that there were `before`."""
-    count, said = av.logging.get_last_error()
-    return said[2].strip() if said and count > before else ""
-
-
-def _end(packet: av.Packet) -> float:
-    """When the packet's content ends, in seconds; 0 for the empty packets that flush a decoder."""
-    if packet.pts is None or packet.time_base is None:
-        return 0.0
-    return float((packet.pts + (packet.duration or 0)) * Fraction(packet.time_base))
-
-
-def _duration(path: Path, container: Any) -> float:
-    """When the container says that it ends, in seconds; 0 if it does not say."""
-    if not len(container.streams):
-        raise ClipError(f"{path} holds neither pictures nor sound: it is not a video, or cut off")
-    if container.format.name == "avi" and _riff_size(path) > path.stat().st_size:
-        raise ClipError(f"{path} is cut off: it has {path.stat().st_size} of {_riff_size(path)} bytes; copy it again")
-    return ((container.start_time or 0) + (container.duration or 0)) / av.time_base if container.duration else 0.0
-
-
-def _riff_size(path: Path) -> int:
-    """Bytes of an AVI file by its own header; FFmpeg guesses a duration from the bytes that are there."""
-    with path.open("rb") as file:
-        return int.from_bytes(file.read(8)[4:], "little") + 8
+    def _same(self, frame: Any) -> tuple[int, int]:
+        """Rate and number of channels, which stay what they were in a sound file."""
+        kind, before = (frame.sample_rate, frame.layout.nb_channels), self._kind
+        if not (RATES[0] <= kind[0] <= RATES[1] and 1 <= kind[1] <= MOST_CHANNELS):
+            raise ClipError(
+                f"{self._path} says that its sound has {kind[1]} channels at {kind[0]} Hz, but at most {MOST_CHANNELS} "
+                f"at {RATES[0]} to {RATES[1]} Hz can be: it is damaged; copy it again"
+            )
+        if before[0] and kind != before:
+            raise ClipError(
+                f"the sound of {self._path} changes from {before[1]} channels at {before[0]} Hz to {kind[1]} at "
+                f"{kind[0]} Hz: it is damaged, or several recordings in one file; copy it again, or cut it"
+            )
+        return kind

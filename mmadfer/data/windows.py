@@ -129,12 +129,15 @@ def read_windows(
     longest = settings.max_seconds
     settings = settings.model_copy(update={"max_seconds": math.inf})
     with clips.readable(path):
-        sounds = Sounds(path, None if sound is None else Path(sound), settings, mute)
+        source = None if sound is None else Path(sound)
+        sounds = Sounds(path, source, settings, mute, placed=True)
         if heard is not None:
             heard(sounds.rate)
         reader = _Reader(path, settings, cropped, device, blind)
         spans = windows.spans(reader.times)
         whole = (-math.inf, spans[0][1] + longest) if len(spans) == 1 else None  # as `read_clip` hears it
+        if whole and settings.media == "published":
+            sounds = Sounds(path, source, settings, mute, placed=False)
         for plan in reader.cut(spans, keep):
             yield _window(plan, sounds, reader.missed, whole or plan.span)
 
@@ -173,7 +176,7 @@ class _Reader:
         else:
             seen, looked, self._found = clips.look(path, settings, device)
             self._looked = np.array(looked)
-        self._shown, self._damaged = seen.times, seen.damaged
+        self._shown, self._damaged, self._notes = seen.times, seen.damaged, seen.notes
         self.times = np.maximum.accumulate(self._shown)  # a time stamp that goes back is a fault
         self._names = [image.path.name for image in frames.images(path, math.inf)] if path.is_dir() else None
 
@@ -190,7 +193,7 @@ class _Reader:
 
     def _wanted(self, todo: deque[Span], open_: deque[_Plan], keep: Keep) -> Iterator[tuple[int, frames.Picture]]:
         """The pictures that windows want, which are opened as they begin."""
-        for k, picture in enumerate(frames.pictures(self.path, math.inf)):
+        for k, picture in enumerate(frames.pictures(self.path, self.settings)):
             while todo and self._first(todo[0][0]) <= k:
                 open_.append(self._plan(todo.popleft(), keep))
             if any(k in plan.frames for plan in open_):
@@ -226,7 +229,7 @@ class _Reader:
         order = self._order(first, last)
         chosen = [first + order[k] for k in keep(len(order))]
         times = self._shown[[first + k for k in order]]
-        told = notes.damaged(self._damaged[first:last])
+        told = (*self._notes, *notes.damaged(self._damaged[first:last]))
         if self._shared:
             return _Plan(span, times, chosen, notes=told)
         indexes, track = self._track(first, last)

@@ -162,12 +162,12 @@ def _mark(outcome: Outcome, now: str, found: Digest) -> Outcome:
 
 
 def _decode(task: Task) -> Outcome:
-    from mmadfer.data import media
+    from mmadfer.data import container
     from mmadfer.data.clip import read_clip
 
     source = task.source
     try:
-        with media.explained():
+        with container.explained():
             data = read_clip(
                 source.media, task.settings, sound=source.sound, cropped=source.cropped, device=task.device
             )

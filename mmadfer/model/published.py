@@ -174,7 +174,7 @@ def _infer(shapes: dict[str, tuple[int, ...]], where: str) -> tuple[ModelConfig,
 
 
 def _contract(model: MMADFER, classes: int) -> Contract:
-    settings = {"sound": SoundConfig(rate="native"), **PREPARED.get(classes, {})}
+    settings = {"media": "published", "sound": SoundConfig(rate="native"), **PREPARED.get(classes, {})}
     data_set, labels = LABELS.get(classes, ("unknown", tuple(f"class_{i}" for i in range(classes))))
     return Contract(
         labels=labels,

@@ -165,7 +165,7 @@ def _notes(video: Video, contract: Contract, clip: ClipData, seconds: float) -> 
     """What a person should know of a clip that is so long, of what the model makes use of."""
     yield from clip.notes
     if clip.silent and clip.rate:
-        yield "the sound is nothing but zeros"
+        yield "the sound that the model hears is nothing but zeros"
     if contract.modalities != "audio":
         yield from clip.faceless
         if contract.cropped and not video.cropped and contract.prepare.face_box != "union":

@@ -11,9 +11,9 @@ from PIL import Image
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data.clip import ClipData, read_clip
+from mmadfer.data.container import explained
 from mmadfer.data.fbank import SILENCE
 from mmadfer.data.image import decode_jpeg, encode_jpeg, square
-from mmadfer.data.media import explained
 from mmadfer.data.sampling import test_indexes as evenly
 from mmadfer.errors import ClipError
 

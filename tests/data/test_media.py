@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from make_media import FPS, RATE, grey, moving_face, portrait, rotate, tone, video, write_video
 
-from mmadfer.data.media import explained, read_frames, read_sound, remarked, video_frames
+from mmadfer.data.container import explained, remarked
+from mmadfer.data.media import read_frames, read_sound, video_frames
 from mmadfer.errors import ClipError
 from mmadfer.memory import lacks_memory
 

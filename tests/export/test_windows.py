@@ -132,22 +132,23 @@ def test_a_video_no_longer_than_a_window_is_predicted_as_a_whole(video: Path, or
 
 
 @pytest.mark.parametrize("longest", [1.0, float("inf")])
-def test_of_sound_without_end_no_more_is_read_than_of_a_clip(video: Path, tmp_path: Path, longest: float) -> None:
+def test_of_sound_without_end_no_more_is_read_than_is_heard(video: Path, tmp_path: Path, longest: float) -> None:
     sound = write_wav(tmp_path / "long.wav", tone(60))
     settings = EVERY_FRAME.model_copy(update={"max_seconds": longest})
-    read, chunks = 0, media.sound_chunks
+    read, pieces = 0, media.SoundTrack.__iter__
 
-    def counted(*arguments: object) -> Iterator[media.Sound]:
+    def counted(track: media.SoundTrack) -> Iterator[media.Sound]:
         nonlocal read
-        for chunk in chunks(*arguments):
-            read += chunk.waveform.shape[1]
-            yield chunk
+        for piece in pieces(track):
+            read += piece.waveform.shape[1]
+            yield piece
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(media, "sound_chunks", counted)
+        patch.setattr(media.SoundTrack, "__iter__", counted)
         (window,) = read_windows(video, settings, Windows(10, 1), keep=few, sound=sound, cropped=True)
     assert window.clip is not None
-    assert read / RATE == pytest.approx(min(window.end + longest, 60), abs=0.2)
+    heard = settings.sound.frames * 0.01
+    assert read / RATE == pytest.approx(min(window.end + longest, heard), abs=0.2)
 
 
 @pytest.fixture(scope="module")
