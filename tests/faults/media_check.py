@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+import av
 import media_reference as reference
 import numpy as np
 from media_kinds import Kind
-from media_places import ALIKE, places
+from media_places import ALIKE, lag_of, places
 
 from mmadfer.config import PrepareConfig
 from mmadfer.contract import span
@@ -22,7 +23,7 @@ WINDOWS = windows.Windows(0.5, 0.5)
 PIECES = ((0.0, 0.4), (0.31, 0.71), (0.7, 1.2), (1.1, 1.5))
 """Start and end of the windows of sound without pictures."""
 SECONDS = 0.001
-"""By which times may be off."""
+"""By which the sound of a window may lie beside its place."""
 PLACE = 0.05
 """Seconds by which sound may be out of place where it has gaps."""
 HIGHEST = 96000
@@ -40,27 +41,58 @@ class Both:
     pictures: reference.Pictures | None
     sound: reference.Sound | None
     frames: list[tuple[float, np.ndarray]]
+    heard: np.ndarray
+    """What `read_sound` gives, float32 (channels, samples); empty where there is none."""
+    rate: int
 
 
 def differences(kind: Kind, path: Path) -> list[str]:
     """What is read unlike, in words; none if all is as it should be."""
     if kind.refused:
         return list(_refused(kind, path))
-    pictures = reference.pictures(path) if "v" in kind.holds else None
-    sound = reference.sound(path, kind.joined) if "a" in kind.holds else None
+    start = _start(path)
+    pictures = _seen(kind, path, start) if "v" in kind.holds else None
+    sound = _heard(kind, path, start) if "a" in kind.holds else None
     try:
-        both = Both(kind, path, pictures, sound, list(media.read_frames(path)) if pictures else [])
+        read = media.read_sound(path) if sound else (np.zeros((0, 0), np.float32), 0)
+        both = Both(kind, path, pictures, sound, list(media.read_frames(path)) if pictures else [], *read)
         return [*_pictures(both), *_sound(both)] or [*_windows(both)]
     except ClipError as error:
         return [f"error: {error}"]
 
 
+def _start(path: Path) -> float:
+    """When the file starts by its own clock, as this FFmpeg counts: some count a codec's delay, some do not."""
+    with av.open(str(path)) as container:
+        return (container.start_time or 0) / av.time_base
+
+
+def _later(start: float, theirs: float) -> float:
+    """By how much later ffmpeg counts all times of a file."""
+    return start - theirs if 1e-4 < abs(start - theirs) < PLACE else 0.0
+
+
+def _seen(kind: Kind, path: Path, start: float) -> reference.Pictures:
+    found = reference.pictures(path)
+    later = _later(start, found.start)
+    if kind.alone:
+        times = reference.pictures(path, alone=True).times
+        later = times[0] - found.times[0]
+        found = found._replace(times=times)
+    return found._replace(times=found.times - later)
+
+
+def _heard(kind: Kind, path: Path, start: float) -> reference.Sound:
+    found = reference.sound(path, kind.joined, kind.alone)
+    later = round(_later(start, found.start) * found.rate)
+    return found._replace(waveform=found.waveform[:, max(0, later) :])
+
+
 def _refused(kind: Kind, path: Path) -> Iterator[str]:
-    for holds, read in (("v", media.read_frames), ("a", media.sound_chunks)):
+    for holds, read in (("v", media.read_frames), ("a", media.read_sound)):
         if holds in kind.holds:
             try:
-                for _ in read(path):
-                    pass
+                list(read(path))
                 yield f"{read.__name__} reads it without an error"
             except ClipError as error:
                 if kind.refused not in str(error):
@@ -80,17 +112,17 @@ def _pictures(both: Both) -> Iterator[str]:
     if both.pictures is None:
         yield from _nothing("empty", "pictures", lambda: next(media.read_frames(both.path)))
         return
-    times, images = both.pictures
+    times, images = both.pictures.times, both.pictures.images
     got = both.frames
     if len(got) != len(images):
         yield f"{len(got)} pictures, not {len(images)}"
-    again = [(picture.time, picture.rgb()) for picture in frames.pictures(both.path, 300)]
+    again = [(picture.time, picture.rgb()) for picture in frames.pictures(both.path, SETTINGS)]
     if any(a[0] != b[0] or not np.array_equal(a[1], b[1]) for a, b in zip_longest(got, again, fillvalue=(-1, None))):
         yield "read_frames and pictures differ"
     late = np.abs([time for time, _ in got[: len(times)]] - times[: len(got)])
     if not np.isfinite(times).all():
         yield "ffmpeg knows no times"
-    elif late.max() > SECONDS:
+    elif late.max() > both.kind.slack:
         yield f"picture {late.argmax()} at {got[late.argmax()][0]:.4f} s, not {times[late.argmax()]:.4f} s"
     off = [colours(image, wanted) for (_, image), wanted in zip(got, images, strict=False)]
     if max(off) > both.kind.colours:
@@ -111,24 +143,27 @@ def _sound(both: Both) -> Iterator[str]:
     if both.sound is None:
         yield from _nothing("no sound", "sound", lambda: media.read_sound(both.path))
         return
-    got, rate = media.read_sound(both.path)
-    if (rate, len(got)) != (both.sound.rate, len(both.sound.waveform)):
-        yield f"{len(got)} channels at {rate} Hz, not {len(both.sound.waveform)} at {both.sound.rate} Hz"
+    got = both.heard
+    if (both.rate, len(got)) != (both.sound.rate, len(both.sound.waveform)):
+        yield f"{len(got)} channels at {both.rate} Hz, not {len(both.sound.waveform)} at {both.sound.rate} Hz"
     else:
-        yield from unlike(got, both.sound.waveform, rate, both.kind)
+        yield from unlike(got, both.sound.waveform, both.rate, both.kind.lag, both.kind.joined)
 
 
-def unlike(got: np.ndarray, wanted: np.ndarray, rate: int, kind: Kind) -> Iterator[str]:
-    """How two sounds (channels, samples) differ."""
-    many = min(got.shape[1], wanted.shape[1])
-    if abs(got.shape[1] - wanted.shape[1]) > (PLACE * rate if kind.joined else 1):
+def unlike(got: np.ndarray, wanted: np.ndarray, rate: int, lag: float = 0.0, joined: bool = False) -> Iterator[str]:
+    """How two sounds (channels, samples) differ, of which one may lag behind as a whole; `joined`: or lie nearby."""
+    if abs(got.shape[1] - wanted.shape[1]) > (PLACE * rate if joined else 1 + lag * rate):
         yield f"{got.shape[1] / rate:.4f} s of sound, not {wanted.shape[1] / rate:.4f} s"
+    if lag and not joined:
+        by = lag_of(got, wanted, round(lag * rate))
+        got, wanted = got[:, max(0, by) :], wanted[:, max(0, -by) :]
+    many = min(got.shape[1], wanted.shape[1])
     off = np.abs(got[:, :many] - wanted[:, :many])
     if not off.size or off.max() <= ALIKE:
         return
-    near = PLACE if kind.joined else 0.0
+    near = PLACE if joined else 0.0
     moved = [f"{by:+.4f} s at {at:.1f} s" for at, by in places(got, wanted, rate, near) if abs(by) > near]
-    if moved or not kind.joined:
+    if moved or not joined:
         at = int(off.max(0).argmax()) / rate
         yield f"samples off by up to {off.max():.4f} (at {at:.4f} s); out of place: {', '.join(moved[:6])}"
 
@@ -154,24 +189,32 @@ def _windows(both: Both) -> Iterator[str]:
         if off and max(off) > both.kind.colours + JPEG:
             yield f"{name}: picture {int(np.argmax(off))} off by {max(off):.2f}"
         if len(spans) > 1:
-            yield from (f"{name}: {said}" for said in _heard(both, window.clip.waveform, (window.start, window.end)))
+            yield from (f"{name}: {said}" for said in _piece(both, window.clip.waveform, (window.start, window.end)))
 
 
 def _pieces(both: Both) -> Iterator[str]:
     if both.sound is None or both.sound.rate > HIGHEST:
         return
-    sounds = Sounds(both.path, None, SETTINGS, False)
+    sounds = Sounds(both.path, None, SETTINGS, mute=False, placed=True)
     for piece in PIECES:
         if piece[1] * both.sound.rate < both.sound.waveform.shape[1]:
             heard = sounds.within(*piece).waveform
-            yield from (f"{piece[0]} - {piece[1]} s: {said}" for said in _heard(both, heard, piece))
+            yield from (f"{piece[0]} - {piece[1]} s: {said}" for said in _piece(both, heard, piece))
 
 
-def _heard(both: Both, got: np.ndarray, piece: windows.Span) -> Iterator[str]:
-    """How the sound (samples,) of a window differs."""
+def _piece(both: Both, got: np.ndarray, piece: windows.Span) -> Iterator[str]:
+    """How the sound (samples,) of a window differs; where it is not exact, from what is read of the whole file."""
     if both.sound is None:
         return
-    start, end = (round(time * both.sound.rate) for time in piece)
-    wanted = both.sound.waveform[:1, start:end][:, : span(both.sound.rate, SETTINGS.sound.frames)]
+    start, end = (round(time * both.rate) for time in piece)
+    whole = both.heard if both.kind.joined else both.sound.waveform
+    wanted = whole[:, start:end][:, : span(both.rate, SETTINGS.sound.frames)]
+    wanted = wanted[[_channel(wanted)]]
     if np.any(wanted) or np.any(got):
-        yield from unlike(got[None], wanted, both.sound.rate, both.kind)
+        yield from unlike(got[None], wanted, both.rate, PLACE if both.kind.joined else max(both.kind.lag, SECONDS))
+
+
+def _channel(sound: np.ndarray) -> int:
+    """The channel that is heard: the first, or the loudest, if the first carries nothing."""
+    peaks = np.abs(sound).max(axis=1, initial=0)
+    return int(peaks.argmax()) if peaks[0] < peaks.max() / 1000 else 0

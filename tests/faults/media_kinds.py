@@ -22,6 +22,13 @@ class Kind:
     """Its sound has gaps or overlaps, whose edges need not be exact to a sample."""
     refused: str = ""
     """Words of the error that must come in the place of pictures and sound."""
+    alone: bool = False
+    """ffmpeg is to read its pictures and sound one at a time: together, it counts a jump of their clock twice."""
+    lag: float = 0.0
+    """Seconds by which its sound as a whole may be earlier or later: its time stamps are in milliseconds, or begin a
+    little after 0."""
+    slack: float = 0.001
+    """Seconds by which times of pictures may be off."""
     may_lack: bool = False
     """Whether it may be that it cannot be made: not every container takes everything."""
     wrong: str = ""

@@ -22,8 +22,16 @@ def places(got: np.ndarray, wanted: np.ndarray, rate: int, near: float) -> Itera
         near: seconds around a piece's own place that are looked at first.
 
     Yields:
-        its time, and by how much later `got` has it; infinite: it has something else there.
+        its time, and by how much later `got` has it; infinite: it has something else there, and next to it.
     """
+    before = 0.0
+    for start, place in _places(got, wanted, rate, near):
+        if not (near and np.isinf(place) and not np.isinf(before)):  # a splice, of which two makers have two
+            yield start, place
+        before = place
+
+
+def _places(got: np.ndarray, wanted: np.ndarray, rate: int, near: float) -> Iterator[tuple[float, float]]:
     size, reach = round(PIECE * rate), round(REACH * rate)
     for start in range(0, wanted.shape[1] - size + 1, size):
         begin = max(0, start - reach)
@@ -48,6 +56,16 @@ def _place(piece: np.ndarray, around: np.ndarray, expected: int, near: float) ->
     if there.size and there.max() >= min(SURE, score.max() - 0.1):  # of a piece with a splice none is whole
         best = first + int(there.argmax())
     return float(best - expected) if score[best] > LIKELY else float("inf")
+
+
+def lag_of(got: np.ndarray, wanted: np.ndarray, most: int) -> int:
+    """By how many samples, of `most`, `got` is later than `wanted` as a whole."""
+    size = min(got.shape[1], wanted.shape[1]) - 2 * most
+    channel = int(np.abs(wanted).sum(1).argmax())
+    piece = wanted[channel, most : most + size].astype(float)
+    if size <= 0 or not np.any(piece):
+        return 0
+    return int(_likeness(piece, got[channel, : size + 2 * most].astype(float)).argmax()) - most
 
 
 def _likeness(piece: np.ndarray, around: np.ndarray) -> np.ndarray:

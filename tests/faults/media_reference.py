@@ -18,6 +18,9 @@ PLACED = "aresample=async=1:first_pts=0"
 """Sound at its own times, from the start of the file on; filled or cut where they are off by more than 0.1 s."""
 CLOSELY = f"{PLACED}:min_hard_comp=0.02"
 
+ALL = ("-map", "0:V?", "-map", "0:a?", "-c", "copy", "-f", "null", "-")
+"""Have ffmpeg look at all streams: some containers' times count from the first of those that are asked for."""
+
 
 class Pictures(NamedTuple):
     """What is seen of a file."""
@@ -26,6 +29,8 @@ class Pictures(NamedTuple):
     """Seconds from the start of the file; NaN: unknown."""
     images: list[np.ndarray]
     """Upright, with square pixels, uint8 (H, W, 3)."""
+    start: float
+    """When the file starts by its own clock, in seconds; NaN: unknown."""
 
 
 class Sound(NamedTuple):
@@ -34,6 +39,8 @@ class Sound(NamedTuple):
     waveform: np.ndarray
     """float32 (channels, samples), sample 0 at the start of the file."""
     rate: int
+    start: float
+    """As in `Pictures`."""
 
 
 @cache
@@ -60,11 +67,16 @@ def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProc
     return result
 
 
-def pictures(path: Path) -> Pictures:
-    """The frames of the first video stream that is no attached picture."""
+def _start(result: subprocess.CompletedProcess[bytes]) -> float:
+    found = re.search(rb"Duration: .*, start: (\S+),", result.stderr)
+    return float(found[1]) if found else float("nan")
+
+
+def pictures(path: Path, alone: bool = False) -> Pictures:
+    """The frames of the first video stream that is no attached picture; `alone`: at times from its own start on."""
     result = run(
         *("-i", f"file:{path}", "-map", "0:V:0", "-vf", "showinfo", "-fps_mode", "passthrough", "-autoscale", "0"),
-        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-", *(() if alone else ALL)),
     )
     times, images, at = [], list[np.ndarray](), 0
     for time, *numbers in SHOWN.findall(result.stderr.decode(errors="replace")):
@@ -74,23 +86,24 @@ def pictures(path: Path) -> Pictures:
         images.append(square_pixels(image, Fraction(across, down or 1)))
         at += image.size
     assert at == len(result.stdout)
-    return Pictures(np.array(times), images)
+    return Pictures(np.array(times), images, _start(result))
 
 
 def square_pixels(image: np.ndarray, aspect: Fraction) -> np.ndarray:
-    """The picture, wider by its pixels' aspect; ratios within 1 % of 1, and unknown ones (0), are 1."""
+    """The picture, wider or higher by its pixels' aspect; ratios within 1 % of 1, and unknown ones (0), are 1."""
     if not aspect or abs(aspect - 1) <= 0.01:
         return image
-    size = round(image.shape[1] * aspect), image.shape[0]
+    size = round(image.shape[1] * max(aspect, 1)), round(image.shape[0] * max(1 / aspect, 1))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
-def sound(path: Path, closely: bool = False) -> Sound:
-    """The first sound stream."""
-    data = run(
+def sound(path: Path, closely: bool = False, alone: bool = False) -> Sound:
+    """The first sound stream; `closely`: gaps of 0.02 s and more are filled."""
+    result = run(
         *("-i", f"file:{path}", "-map", "0:a:0", "-af", CLOSELY if closely else PLACED),
-        *("-c:a", "pcm_f32le", "-bitexact", "-f", "wav", "-"),
-    ).stdout
+        *("-c:a", "pcm_f32le", "-bitexact", "-f", "wav", "-", *(() if alone else ALL)),
+    )
+    data = result.stdout
     channels, rate = struct.unpack_from("<HI", data, data.index(b"fmt ") + 10)
     samples = np.frombuffer(data, "<f4", offset=data.index(b"data") + 8)
-    return Sound(samples.reshape(-1, channels).T, rate)
+    return Sound(samples.reshape(-1, channels).T, rate, _start(result))

@@ -60,7 +60,6 @@ BOTH = {
     "streamed_length_0.avi": patched(f"{MJPEG} -c:a pcm_s16le", put(b"RIFF", 0, bytes(4))),
     "other_size.ts": halves(f"{BFRAMES} -c:a aac", f"-vf scale=192:128 {BFRAMES} -c:a aac"),
     "other_size.mpg": halves(f"{MPEG2} -c:a mp2", f"-vf scale=192:128 {MPEG2} -c:a mp2"),
-    "cut.wmv": cut("-c:v wmv2 -q:v 3 -c:a wmav2", 0.7),
     "cut.ts": cut(f"{BFRAMES} -c:a aac", 0.7),
     "cut_mpeg2.ts": cut(f"{MPEG2} -c:a mp2", 0.7),
 }
@@ -80,7 +79,6 @@ SOUNDS = {
     "streamed.flac": streamed("-vn -c:a flac", "flac"),
     "streamed.au": streamed("-vn -c:a pcm_s16be", "au"),
     "streamed.caf": streamed("-vn -c:a pcm_s16be", "caf"),
-    "streamed_rf64.wav": streamed("-vn -c:a pcm_s16le -rf64 always", "wav"),
     "streamed.mp3": streamed("-vn -c:a libmp3lame", "mp3"),
     "streamed.ogg": streamed("-vn -c:a libopus", "ogg"),
     "streamed.aac": streamed("-vn -c:a aac", "adts"),
@@ -95,11 +93,16 @@ SOUNDS = {
     "leading_rubbish.mp3": patched(
         "-vn -c:a libmp3lame -write_xing 0 -id3v2_version 0", lambda data: bytes(700) + data
     ),
+}
+LENGTHS = {"streamed_rf64.wav": streamed("-vn -c:a pcm_s16le -rf64 always", "wav")}
+"""Sounds of which no FFmpeg reads a sample."""
+OTHERS = {
     "other_rate.aac": halves("-vn -c:a aac", "-vn -c:a aac -ar 16000"),
     "other_rate.mp3": halves("-vn -c:a libmp3lame", "-vn -c:a libmp3lame -ar 16000"),
     "other_channels.aac": halves("-vn -c:a aac -ac 1", "-vn -c:a aac -ac 2"),
     "other_channels.mp3": halves("-vn -c:a libmp3lame -ac 1", "-vn -c:a libmp3lame -ac 2"),
 }
+"""Several recordings of other kinds in one file."""
 CUT = {
     "cut.mp4": cut(f"{BFRAMES} -c:a aac", 0.7),
     "cut_faststart.mp4": cut(f"{BFRAMES} -c:a aac -movflags faststart", 0.7),
@@ -111,6 +114,7 @@ CUT = {
     "cut.flv": cut(f"{BFRAMES} -c:a aac", 0.7),
 }
 CUT_SOUNDS = {
+    "cut.wmv": cut("-c:v wmv2 -q:v 3 -c:a wmav2", 0.7),  # says no length; its sound ends in half a packet
     "cut.wav": cut("-vn -c:a pcm_s16le", 0.7),
     "cut_rf64.wav": cut("-vn -c:a pcm_s16le -rf64 always", 0.7),
     "cut.w64": cut("-vn -c:a pcm_s16le", 0.7),
@@ -130,6 +134,8 @@ def kinds() -> list[Kind]:
         (BOTH, "va", ""),
         (PICTURES, "v", ""),
         (SOUNDS, "a", ""),
+        (LENGTHS, "a", "no sound"),
+        (OTHERS, "a", "changes from"),
         (CUT, "va", "cut off"),
         (CUT_SOUNDS, "a", "cut off"),
     ]
