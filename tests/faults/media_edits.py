@@ -11,7 +11,7 @@ import media_reference as reference
 from media_kinds import Maker, words
 
 Change = Callable[[str, float, Any], float | None]
-"""change(video or audio, time in seconds, packet) -> by how many seconds it is later, or None: it is left out."""
+"""change(video or audio, decoding time in seconds, packet) -> seconds by which it is later, or None: it is left out."""
 
 
 def base(sources: Path, path: Path, command: str, name: str = "base") -> Path:
@@ -34,7 +34,7 @@ def edited(command: str, change: Change, **options: str) -> Maker:
                 if packet.dts is None or packet.pts is None:
                     continue
                 time_base = Fraction(packet.time_base)
-                later = change(packet.stream.type, float(packet.pts * time_base), packet)
+                later = change(packet.stream.type, float(packet.dts * time_base), packet)
                 if later is not None:
                     packet.pts += round(later / time_base)
                     packet.dts += round(later / time_base)

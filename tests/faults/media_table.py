@@ -46,11 +46,11 @@ def kinds(everything: bool = False) -> list[Kind]:
 
 
 def _crossed() -> Iterator[Kind]:
+    common = {"may_lack": True, "colours": 3.0, **CODECS}
     for name, command in media_plain.BOTH.items():
         stem, _, ending = name.rpartition(".")
         for what, with_ in COMMANDS.items():
-            yield Kind(f"{stem}_{what}.{ending}", with_.format(command), may_lack=True, **CODECS)
-        yield Kind(
-            f"{stem}_gap.{ending}", edited(command, without("audio", 0.4, 0.9)), joined=True, may_lack=True, **CODECS
-        )
-        yield Kind(f"{stem}_paused.{ending}", edited(command, pause(0.8, 1.0)), joined=True, may_lack=True)
+            joined = any(name in names.split() and special.get("joined") for names, special in SPECIAL.items())
+            yield Kind(f"{stem}_{what}.{ending}", with_.format(command), joined=joined, **common)
+        yield Kind(f"{stem}_gap.{ending}", edited(command, without("audio", 0.4, 0.9)), joined=True, **common)
+        yield Kind(f"{stem}_paused.{ending}", edited(command, pause(0.8, 1.0)), joined=True, **common)
