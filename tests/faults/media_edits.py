@@ -44,6 +44,20 @@ def edited(command: str, change: Change, **options: str) -> Maker:
     return make
 
 
+def spoken(codec: str, rate: int) -> Maker:
+    """A codec of telephones, which PyAV's FFmpeg writes and not every ffmpeg."""
+
+    def make(sources: Path, path: Path) -> None:
+        wave = base(sources, path.with_suffix(".wav"), f"-i mono.wav -ar {rate} -c:a pcm_s16le")
+        with av.open(str(wave)) as source, av.open(str(path), "w") as target:
+            stream = target.add_stream(codec, rate=rate, layout="mono")
+            for frame in source.decode(audio=0):
+                target.mux(stream.encode(frame))
+            target.mux(stream.encode(None))
+
+    return make
+
+
 def copied(command: str, before: str) -> Maker:
     """A file whose packets ffmpeg copies, with what it is told in front of the input."""
 

@@ -1,6 +1,6 @@
 """The part of the matrix of media whose streams, pictures' sides or headers are odd."""
 
-from media_edits import cut, halves, lengths, matrix, patched, put, streamed, tags_first
+from media_edits import cut, halves, lengths, matrix, patched, put, spoken, streamed, tags_first
 from media_kinds import BFRAMES, FFV1, H264, MJPEG, MPEG2, VP8, Kind
 
 MATRICES = {"upright": (1, 0, 0, 1), "left": (0, -1, 1, 0), "over": (-1, 0, 0, -1), "right": (0, 1, -1, 0)}
@@ -76,6 +76,8 @@ SOUNDS = {
     "cover.mka": f"-vn -c:a flac {ATTACHED}",
     "streamed.wav": streamed("-vn -c:a pcm_s16le -t 1.59", "wav"),
     "streamed_24.wav": streamed("-vn -c:a pcm_s24le -ac 1 -t 1.59", "wav"),
+    "amr.amr": spoken("libopencore_amrnb", 8000),
+    "amr.3gp": spoken("libopencore_amrnb", 8000),
     "streamed.flac": streamed("-vn -c:a flac", "flac"),
     "streamed.au": streamed("-vn -c:a pcm_s16be", "au"),
     "streamed.caf": streamed("-vn -c:a pcm_s16be", "caf"),

@@ -44,11 +44,15 @@ def test_a_file_is_read_as_ffmpeg_reads_it(kind: Kind, sources: Path, tmp_path: 
 
 
 def test_what_is_unlike_is_seen() -> None:
-    sound, kind = np.stack([media_sources.chirp(0), media_sources.chirp(1)]), KINDS[0]
+    sound = np.stack([media_sources.chirp(0), media_sources.chirp(1)])
     later = np.pad(sound, ((0, 0), (480, 0)))
-    assert list(media_check.unlike(sound, sound, 48000, kind)) == []
-    assert "+0.0100 s at 0.3 s" in " ".join(media_check.unlike(later, sound, 48000, kind))
-    assert list(media_check.unlike(sound[::-1], sound, 48000, kind))
+    assert list(media_check.unlike(sound, sound, 48000)) == []
+    assert "+0.0100 s at 0.3 s" in " ".join(media_check.unlike(later, sound, 48000))
+    assert list(media_check.unlike(later, sound, 48000, lag=0.02)) == []
+    assert list(media_check.unlike(later, sound, 48000, joined=True)) == []
+    much = np.pad(sound, ((0, 0), (4800, 0)))[:, : sound.shape[1]]
+    assert "+0.1000 s at 0.3 s" in " ".join(media_check.unlike(much, sound, 48000, joined=True))
+    assert list(media_check.unlike(sound[::-1], sound, 48000))
     pictures = [media_sources.picture(k) for k in range(media_sources.COUNT)]
     for k, picture in enumerate(pictures):
         assert all(
