@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from mmadfer.console import Console
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.files import atomic
 from mmadfer.runtime.engines import logger

@@ -41,6 +41,7 @@ from mmadfer.export.to_onnx import CALIBRATED, to_onnx
 from mmadfer.files import write_json
 from mmadfer.runtime.device import parse
 from mmadfer.runtime.recogniser import Recogniser
+from mmadfer.terminal import say
 
 REPORT = "parity.json"
 """The name of a comparison's report, beside the models; one that a single model is delivered with has the model's."""
@@ -88,10 +89,10 @@ def export(
         report.unlink(missing_ok=True)  # at no time does one lie beside another model
         deliver(model, out)
         _write(comparison, report)
-    print(f"model   {out}\nparity  {report}, {report.with_suffix('.svg')}")
+    say(f"model   {out}\nparity  {report}, {report.with_suffix('.svg')}")
     if not comparison.passed:
         again = forms.proving(path, out, reference.contract.fold, data)
-        print(f"not proven: {out.name} did not run here. Where it runs: {again}")
+        say(f"not proven: {out.name} did not run here. Where it runs: {again}")
     return out
 
 
@@ -182,7 +183,7 @@ def main(path: Path, out: Path | None, **options: Any) -> None:
     comparison = parity(path, **options)
     show(comparison)
     _write(comparison, report)
-    print(f"report  {report}\npicture {report.with_suffix('.svg')}")
+    say(f"report  {report}\npicture {report.with_suffix('.svg')}")
     check(comparison)
 
 

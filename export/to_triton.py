@@ -29,6 +29,7 @@ from mmadfer.export.triton_configs import LABELS, Backend, Serving, configs, tex
 from mmadfer.files import check_place, sync
 from mmadfer.runtime import engines
 from mmadfer.runtime.triton import CONTRACT
+from mmadfer.terminal import say
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Of models: what is a folder on every system, and a word in every address."""
@@ -231,9 +232,9 @@ def export(source: Path, out: Path, **options: Any) -> Path:
         MmadferError: as `to_triton`.
     """
     written = to_triton(source, out, **options)
-    print(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
-    print(f"serve       {_command(written, source)}")
-    print(f"ask         python {written / 'client.py'} clip.mp4")
+    say(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
+    say(f"serve       {_command(written, source)}")
+    say(f"ask         python {written / 'client.py'} clip.mp4")
     return written
 
 

@@ -27,6 +27,7 @@ from mmadfer.runtime import engines, ports
 from mmadfer.runtime.cuda import call, gpu
 from mmadfer.runtime.device import parse
 from mmadfer.runtime.engines import SUFFIX, Gpu, Option, Sidecar, sidecar_path
+from mmadfer.terminal import say
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def export(source: Path, out: Path, **options: Any) -> Path:
     """
     written = to_engine(source, out, **options)
     sidecar = engines.read_sidecar(written)
-    print(
+    say(
         f"engine   {written}: {written.stat().st_size / 2**20:.1f} MiB, {sidecar.precision}, {sidecar.seconds} s, "
         f"{engines.FLAVOURS[sidecar.flavour].name} {sidecar.version}, {sidecar.gpu or engines.PORTABLE}\n"
         f"sidecar  {sidecar_path(written)}\nnot proven yet ({_proving(source, written, sidecar, options.get('data'))})"

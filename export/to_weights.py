@@ -14,6 +14,7 @@ from mmadfer.errors import WeightsError
 from mmadfer.export.to_onnx import carried, finished
 from mmadfer.model.build import save_weights
 from mmadfer.runtime.backends import promised
+from mmadfer.terminal import say
 
 SUFFIX = ".safetensors"
 
@@ -48,7 +49,7 @@ def export(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
         WeightsError: as `to_weights`.
     """
     written = to_weights(path, out, fold)
-    print(f"model   {written}: {written.stat().st_size / 2**20:.1f} MiB, encoders included")
+    say(f"model   {written}: {written.stat().st_size / 2**20:.1f} MiB, encoders included")
     return written
 
 

@@ -7,7 +7,6 @@ Shapes: B clips, N pictures, C classes.
 import io
 import json
 import struct
-import sys
 import tempfile
 import time
 import traceback
@@ -27,6 +26,7 @@ from mmadfer.runtime.apart import apart
 from mmadfer.runtime.backends import BACKENDS, choose
 from mmadfer.runtime.batches import Batches, finite
 from mmadfer.runtime.inputs import Inputs, Video, empty, read_parts, ready
+from mmadfer.terminal import say
 
 CONTRACT = "contract.json"
 """File in a model's version folder: its contract."""
@@ -83,7 +83,7 @@ def _answered(work: Callable[[Arrays], Arrays], request: Any) -> Any:
         code = triton.TritonError.INVALID_ARG if isinstance(error, DataError) else triton.TritonError.INTERNAL
         return triton.InferenceResponse(error=triton.TritonError(str(error), code))
     except Exception as error:  # for the log; the client learns no more than its kind
-        traceback.print_exc(file=sys.stderr)
+        say(traceback.format_exc(), err=True)
         kind = f"{type(error).__name__} in the server, whose log says more"
         return triton.InferenceResponse(error=triton.TritonError(kind, triton.TritonError.INTERNAL))
 
@@ -211,7 +211,7 @@ class Model(_Step):
             try:
                 return self._together([_arrays(request) for request in requests])
             except Exception as error:
-                print(f"{len(requests)} requests, now each alone: {type(error).__name__}: {error}", file=sys.stderr)
+                say(f"{len(requests)} requests, now each alone: {type(error).__name__}: {error}", err=True)
         return super().execute(requests)
 
     def _together(self, given: list[Arrays]) -> list[Any]:

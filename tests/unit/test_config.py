@@ -142,7 +142,7 @@ def test_keys_that_contradict_each_other_are_refused(overrides: list[str], words
 
 
 def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train: .*\(got \[0, 1, .*\.\.\.\)") as error:
+    with pytest.raises(ConfigError, match=r"train: .*\(got \[0, 1, .*\.\.\.\]\)") as error:
         load(write(tmp_path, f"name: x\ntrain: {list(range(500))}\n"))
     assert len(str(error.value)) < 300 + len(str(tmp_path))
 
