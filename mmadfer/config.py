@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 
 from mmadfer.errors import ConfigError
 from mmadfer.files import read_yaml
-from mmadfer.model.settings import EncoderConfig, LoraConfig, ModelConfig, TemporalConfig
-from mmadfer.section import Fraction, Positive, Section, validated
+from mmadfer.model.settings import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
+from mmadfer.section import Fraction, Positive, Section, Seed, validated
 
 __all__ = [
     "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision", "PrepareConfig",
@@ -31,9 +31,9 @@ class SoundConfig(Section):
 
     rate: Literal["native"] | Annotated[int, Field(ge=8000, le=96000)] = "native"
     """Sample rate in Hz, or `native`: the file's own rate, as the published weights need."""
-    frames: Positive = 512
+    frames: Fbank = 512
     """Filter-bank frames of 10 ms; shorter sound is padded, longer sound is cut."""
-    mels: Positive = 128
+    mels: Mels = 128
 
 
 class PrepareConfig(Section):
@@ -53,7 +53,7 @@ class PrepareConfig(Section):
     no_sound: Literal["leave_out", "silence"] = "leave_out"
     """What becomes of a clip without a sound track: left out, or kept with a filter bank of padding only (as the
     published program did). Both are told in the report."""
-    max_seconds: Annotated[float, Field(gt=0)] = 300
+    max_seconds: Annotated[float, Field(gt=0, le=86400)] = 300
     """A longer clip is left out and named: an emotion clip lasts seconds, and a film would fill the memory."""
     detect_every: Positive = 5
     """Faces are detected in every n-th frame; boxes in between are interpolated."""
@@ -70,12 +70,12 @@ class AugmentConfig(Section):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width by height of the random crop; swapped half of the time."""
     flip: Fraction = 0.5
-    spec_time: Annotated[int, Field(ge=0)] = 0
+    spec_time: Annotated[int, Field(ge=0, le=65536)] = 0
     """Filter-bank frames that one time mask hides at most; its length is drawn up to it (Park et al. 2019,
     "SpecAugment")."""
-    spec_mels: Annotated[int, Field(ge=0)] = 0
+    spec_mels: Annotated[int, Field(ge=0, le=1024)] = 0
     """The same for mel bands."""
-    mixup: Annotated[float, Field(ge=0)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Each clip is blended with another training clip, pictures, sound and labels, by a share drawn from
     Beta(mixup, mixup) (Zhang et al. 2018, "mixup"); 0: not."""
     drop_vision: Fraction = 0.0
@@ -104,7 +104,7 @@ class DataConfig(Section):
     """The prepared store (`mmadfer prepare`)."""
     labels: tuple[str, ...] | None = None
     """Class order by name; by default the store's own order."""
-    folds: Positive = 5
+    folds: Annotated[int, Field(gt=0, le=1000)] = 5
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
     augment: AugmentConfig = AugmentConfig()
@@ -119,9 +119,9 @@ class DataConfig(Section):
     """Index sets whose predictions are averaged at evaluation (section 4.2)."""
     test_flips: bool = False
     """Average the predictions of every clip and of its mirror image at evaluation."""
-    threads: Positive = 2
+    threads: Annotated[int, Field(gt=0, le=1024)] = 2
     """CPU threads for each rank that read, and as many that decode and resize."""
-    read_ahead: Positive = 2
+    read_ahead: Annotated[int, Field(gt=0, le=1024)] = 2
     """Batches that are read in advance; `mmadfer.data.loader` says what each takes of memory."""
 
 
@@ -150,7 +150,7 @@ class TrainConfig(Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of an exponential moving average of the trained weights, one step of it after each optimizer step; tests
     and checkpoints are of the average (Tarvainen and Valpola 2017, "Mean teachers"). 0: none."""
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
     precision: Precision = "fp32"
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile makes one program of each encoder layer with its fusion; `auto`: on a GPU that Triton

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
@@ -114,13 +113,7 @@ def contract_of(path: Path, metadata: dict[str, str]) -> Contract:
             f"{path} carries no mmadfer contract (metadata {contracts.KEY!r}), so its labels and preprocessing are "
             "unknown. Export it with `mmadfer export onnx`; tools that drop metadata make it useless."
         )
-    try:
-        return contracts.loads(metadata[contracts.KEY])
-    except ValidationError as error:
-        keys = ", ".join(sorted({str(item["loc"][0]) if item["loc"] else "all of it" for item in error.errors()}))
-        raise WeightsError(
-            f"{path} carries a contract that this version of mmadfer does not understand ({keys}): export it anew"
-        ) from error
+    return contracts.loads(metadata[contracts.KEY], path)
 
 
 def _ports(session: Any) -> dict[str, tuple[str, ports.Shape]]:

@@ -20,6 +20,7 @@ from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.data.frames import FPS, Decoded
 from mmadfer.errors import DataError, MmadferError
+from mmadfer.files import read_bytes
 from mmadfer.runtime import ports
 from mmadfer.runtime.answer import softmax
 from mmadfer.runtime.apart import apart
@@ -248,7 +249,7 @@ def _told(text: str, video: Video) -> str:
 
 
 def _contract(folder: Path) -> Contract:
-    return contracts.loads((folder / CONTRACT).read_text(encoding="utf-8"))
+    return contracts.loads(read_bytes(folder / CONTRACT), folder / CONTRACT)
 
 
 def _shaped(array: np.ndarray) -> np.ndarray:
