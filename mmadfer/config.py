@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from mmadfer.errors import ConfigError
 from mmadfer.files import read_yaml
 from mmadfer.model.settings import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
+from mmadfer.safe_yaml import SYNTAX, parse_yaml
 from mmadfer.section import Fraction, Positive, Section, Seed, validated
 
 __all__ = [
@@ -262,21 +263,27 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r} must read KEY=VALUE, for example --set train.lr=3e-4")
-    *parents, leaf = key.strip().split(".")
+    *parents, leaf = key.strip().split(".", 10)
     for name in parents:
-        child = tree.setdefault(name, {})
+        child = tree.get(name, {})
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override!r}: {name} is a value, not a section")
-        tree = child
-    tree[leaf] = value(text)
+        tree[name] = tree = dict(child)  # a copy, since an alias may stand for it elsewhere, too
+    tree[leaf] = value(text, f"--set {key}")
 
 
-def value(text: str) -> Any:
-    """What the right side of an override stands for."""
+def value(text: str, where: str) -> Any:
+    """What the right side of an override stands for; text that is no YAML is taken as it is.
+
+    Raises:
+        ConfigError: it is YAML that cannot be read; `where` is named.
+    """
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+        found = parse_yaml(text, where)
+    except ConfigError as error:
+        if isinstance(error.__cause__, SYNTAX):
+            return text
+        raise
     if isinstance(found, str):  # YAML 1.1 reads 3e-4 as a string
         try:
             return float(found)
