@@ -19,7 +19,6 @@ model on two cores of a CPU.
 """
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +41,7 @@ from mmadfer.files import write_json
 from mmadfer.runtime.device import parse
 from mmadfer.runtime.recogniser import Recogniser
 from mmadfer.terminal import say
+from mmadfer.workplace import workplace
 
 REPORT = "parity.json"
 """The name of a comparison's report, beside the models; one that a single model is delivered with has the model's."""
@@ -76,11 +76,10 @@ def export(
     picture.ready()
     out, data = Path(out), own_store(path) if data is None else data
     reference = Recogniser(path, "torch", fold)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if _calibrates(options.get("precision", "fp32"), reference.contract):
         options["data"] = data
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        model = to_onnx(path, Path(folder) / out.name, fold, **options)
+    with workplace(out) as folder:
+        model = to_onnx(path, folder / out.name, fold, **options)
         candidates, _ = forms.load([model], "cpu", [model])
         comparison = _parity(reference, candidates, data, fold, clips)
         show(comparison)

@@ -15,7 +15,6 @@ import re
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from mmadfer.files import check_place, sync
 from mmadfer.runtime import engines
 from mmadfer.runtime.triton import CONTRACT
 from mmadfer.terminal import say
+from mmadfer.workplace import workplace
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Of models: what is a folder on every system, and a word in every address."""
@@ -181,9 +181,8 @@ def _check_kernels(source: Path, contract: Contract, served: Serving) -> None:
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` if the block succeeds."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
-        folder = Path(place, "repository")
+    with workplace(out) as place:
+        folder = place / "repository"
         folder.mkdir()
         yield folder
         try:

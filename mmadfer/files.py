@@ -44,17 +44,25 @@ def atomic(path: Path | str) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # last: some writers put a private file of their own in its place
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        with naming(path):
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # last: some writers put a private file of their own in its place
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """In the block, an error of the system, as that of a full disk, names `path` if it names no file."""
+    try:
+        yield
     except OSError as error:
         if error.filename is None and error.errno is not None:  # one in words alone would lose them
             error.filename = str(path)
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_place(path: Path, *, folder: bool = False) -> None:

@@ -1,6 +1,9 @@
 """Models with weights: built new, hashed, saved and read back as safetensors."""
 
+import errno
 import hashlib
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +82,9 @@ def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: b
 
     The contract goes into the metadata with the hashes of what is written; an `encoder_hash` that it already holds is
     kept, because encoders do not change while training.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
     """
     contract = contract.model_copy(
         update={
@@ -89,7 +95,17 @@ def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: b
     tensors = {**model.trainable(), **(model.frozen() if frozen else {})}
     values = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in tensors.items()}
     with atomic(path) as temporary:
-        save_file(values, temporary, metadata={contracts.KEY: contract.dumps()})
+        _write(temporary, values, contract)
+
+
+def _write(path: Path, values: dict[str, Tensor], contract: Contract) -> None:
+    """Write the file; what the system says of it comes as OSError, not in words of the library."""
+    try:
+        save_file(values, path, metadata={contracts.KEY: contract.dumps()})
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
 
 
 def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
