@@ -36,6 +36,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 CLASSES = {"read": "Reader", "model": "Model", "label": "Namer"}
 """Step -> class of mmadfer.runtime.triton."""
 MODEL_PY = '"""Written by mmadfer."""\n\nfrom mmadfer.runtime.triton import {} as TritonPythonModel  # noqa: F401\n'
+LEAST = "26.03"
+"""Triton's first release without known ways in for those who may send it a request."""
+MENDED = "CVE-2025-23319, -23320, -23334, mended in 25.07; CVE-2026-24207, in 26.03"
+LOOPBACK = "--http-address=127.0.0.1 --grpc-address=127.0.0.1 --metrics-address=127.0.0.1"
+"""Triton listens to every network unless it is told otherwise, and asks nobody who they are."""
 CLIENT = Path(__file__).with_name("triton_client.py")
 MOST = 4096
 """Processes or copies; a larger number is a slip."""
@@ -233,12 +238,13 @@ def export(source: Path, out: Path, **options: Any) -> Path:
     written = to_triton(source, out, **options)
     say(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
     say(f"serve       {_command(written, source)}")
+    say(f"needs       Triton {LEAST} or later: others can take over earlier ones ({MENDED})")
     say(f"ask         python {written / 'client.py'} clip.mp4")
     return written
 
 
 def _command(written: Path, source: Path) -> str:
-    serve = f"tritonserver --model-repository={shlex.quote(str(written.absolute()))}"
+    serve = f"tritonserver --model-repository={shlex.quote(str(written.absolute()))} {LOOPBACK}"
     if source.suffix.lower() != engines.SUFFIX or not engines.read_sidecar(source).version_compatible:
         return serve
     plan = next(written.glob("*_model/1/model.plan"), None)

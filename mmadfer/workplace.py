@@ -35,7 +35,7 @@ def workplace(out: Path) -> Iterator[Path]:
             with naming(out):
                 yield folder
         except OSError as error:
-            if not str(error.filename).startswith(str(folder)):
+            if not any(str(name).startswith(str(folder)) for name in (error.filename, error.filename2)):
                 raise
             raise OSError(error.errno, error.strerror, str(out)) from error  # the folder is gone when that is read
         finally:

@@ -10,6 +10,7 @@ import struct
 import tempfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,10 +173,10 @@ class Reader(_Step):
             raise DataError(
                 f"{WORD} ended the process that read it ({error}): it is damaged, or wants more memory than is left"
             ) from error
-        with np.load(io.BytesIO(data)) as found:
-            if ERROR in found:
-                raise DataError(str(found[ERROR]))
-            return tuple(found[name] for name in ports.inputs(self._contract)), found[NOTES].tolist()
+        found = _unpacked(data)
+        if ERROR in found:
+            raise DataError(str(found[ERROR]))
+        return tuple(found[name] for name in ports.inputs(self._contract)), found[NOTES].tolist()
 
     def _found(self, video: Video) -> Arrays:
         """What is to be handed on of a clip."""
@@ -192,6 +193,15 @@ def _packed(arrays: Arrays) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]  # of numpy's own `allow_pickle`
     return file.getvalue()
+
+
+def _unpacked(data: bytes) -> Arrays:
+    """What `_packed` made in another process, which has read a stranger's file: nothing in it may swell, or be run."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if any(one.compress_type != zipfile.ZIP_STORED or one.file_size > len(data) for one in archive.infolist()):
+            raise DataError(f"{WORD} has come back otherwise than it was read: it is damaged, or wants to do damage")
+    with np.load(io.BytesIO(data), allow_pickle=False) as found:
+        return dict(found)
 
 
 class Model(_Step):

@@ -15,6 +15,7 @@ from mmadfer.contract import KEY, loads
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export import external, to_triton
 from mmadfer.export.to_onnx import to_onnx
+from mmadfer.export.to_triton import LOOPBACK
 from mmadfer.export.triton_configs import Serving, configs, text
 from mmadfer.files import sha256
 from mmadfer.runtime.backends import OrtBackend
@@ -159,8 +160,11 @@ def test_an_engine_of_tensorrt_rtx_is_computed_by_mmadfer(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("flavour", "command"),
     [
-        ("tensorrt", "tritonserver --model-repository={} --backend-config=tensorrt,version-compatible=true\n"),
-        ("rtx", "MMADFER_TRUST_ENGINES=1 tritonserver --model-repository={}\n"),
+        (
+            "tensorrt",
+            f"tritonserver --model-repository={{}} {LOOPBACK} --backend-config=tensorrt,version-compatible=true\n",
+        ),
+        ("rtx", f"MMADFER_TRUST_ENGINES=1 tritonserver --model-repository={{}} {LOOPBACK}\n"),
     ],
 )
 def test_program_code_in_an_engine_is_served_only_where_that_is_allowed(
@@ -291,7 +295,10 @@ def test_the_command_says_what_comes_next_or_what_is_wrong(
 ) -> None:
     command = ["export", "triton", str(onnx_file), "--out", str(tmp_path / "repo"), "--device", "cuda", "--delay", "20"]
     assert run(app, command) == 0
-    assert f"tritonserver --model-repository={tmp_path / 'repo'}\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"tritonserver --model-repository={tmp_path / 'repo'} {LOOPBACK}\n" in out
+    assert LOOPBACK.count("address=127.0.0.1") == 3
+    assert "needs       Triton 26.03 or later" in out
     found = config(tmp_path / "repo", "mmadfer_model")
     assert found.instance_group[0].kind == schema.ModelInstanceGroup.KIND_GPU
     assert found.dynamic_batching.max_queue_delay_microseconds == 20_000
