@@ -55,9 +55,9 @@ class PickledFile:
             if not lazy.storage.dtype.is_floating_point:
                 raise WeightsError(f"{self.path}: {name} holds {lazy.storage.dtype}: expected floating point")
         with self._refusing("this file"):
-            if sum(lazy.bytes for lazy in tensors.values()) > SHARED * self._size:
+            if sum(lazy.size for lazy in tensors.values()) > SHARED * self._size:
                 raise ValueError(f"its tensors are more than its {self._size} bytes hold")
-        values = {}
+        values = dict[str, torch.Tensor]()
         with self._format.opened() as fetch:
             for storage, group in _by_storage(tensors):
                 with self._refusing(group[0][0]):
@@ -107,7 +107,7 @@ class _Zip:
     def opened(self) -> Iterator[Fetch]:
         """Yield a function that reads storages."""
         with zipfile.ZipFile(self.path) as archive:
-            yield lambda storage: self._record(archive, f"{self.prefix}data/{storage.key}", storage.bytes)
+            yield lambda storage: self._record(archive, f"{self.prefix}data/{storage.key}", storage.size)
 
     @staticmethod
     def _record(archive: zipfile.ZipFile, name: str, size: int | None = None) -> bytes:
@@ -157,10 +157,10 @@ class _Stream:
 
     def _numbers(self, file: IO[bytes], storage: Storage) -> bytes:
         start, size = self.places[storage.key]
-        if storage.bytes > size:
-            raise EOFError(f"a storage of {storage.bytes} bytes, of which {size} are there")
+        if storage.size > size:
+            raise EOFError(f"a storage of {storage.size} bytes, of which {size} are there")
         file.seek(start)
-        return file.read(storage.bytes)
+        return file.read(storage.size)
 
 
 def _require_little(little: bool) -> None:

@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -51,8 +51,8 @@ class Storage:
     count: int
 
     @property
-    def bytes(self) -> int:
-        """Size in the file."""
+    def size(self) -> int:
+        """Bytes in the file."""
         return self.count * self.dtype.itemsize
 
 
@@ -66,8 +66,8 @@ class Lazy:
     stride: Numbers
 
     @property
-    def bytes(self) -> int:
-        """Size of its numbers in the file."""
+    def size(self) -> int:
+        """Bytes of its numbers in the file."""
         return prod(self.shape) * self.storage.dtype.itemsize
 
     def of(self, data: bytes) -> torch.Tensor:
@@ -131,7 +131,7 @@ def loaded(file: IO[bytes]) -> tuple[Any, dict[str, int]]:
         ValueError: it is damaged, larger than `MOST_BYTES`, or asks for something that weights do not need.
     """
     machine = _Machine()
-    for code, argument, _ in pickletools.genops(_Bounded(file)):
+    for code, argument, _ in pickletools.genops(cast(IO[bytes], _Bounded(file))):
         machine.step(code.name, argument)
     return machine.pop(), machine.item_sizes
 
@@ -243,6 +243,11 @@ class _Machine:
         elif not isinstance(target, Inert):
             raise PickleError(f"members of a {type(target).__name__}")
 
+    def freeze(self) -> None:
+        """A frozen set of the values since the last mark: of no use for weights, and its members would be hashed."""
+        self.marked()
+        self.push(Inert())
+
     def named(self, name: str) -> None:
         """What stands for a class or function of this module and name."""
         self.push(_KNOWN.get(name, Inert))
@@ -270,9 +275,10 @@ class _Machine:
 
     def refer(self, pid: Any) -> None:
         """A storage that the pickle refers to; views of storages (torch < 0.4) are refused."""
-        kind, dtype, key, _, count, *view = pid if isinstance(pid, tuple) and len(pid) in (5, 6) else [None] * 5
-        known = isinstance(dtype, torch.dtype) and type(key) is str and type(count) is int and count >= 0
-        if kind != "storage" or not known:
+        if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
+            raise PickleError("a reference to something else than a storage")
+        _, dtype, key, _, count, *view = pid
+        if not isinstance(dtype, torch.dtype) or type(key) is not str or type(count) is not int or count < 0:
             raise PickleError("a reference to something else than a storage")
         if view not in ([], [None]):
             raise PickleError("a view of a storage, of a very old torch")
@@ -320,7 +326,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], object]] = {
     "APPEND": lambda machine, _: machine.add(machine.last(1)),
     "APPENDS": lambda machine, _: machine.add(machine.marked()),
     "ADDITEMS": lambda machine, _: machine.add(machine.marked()),
-    "FROZENSET": lambda machine, _: (machine.marked(), machine.push(Inert())),
+    "FROZENSET": lambda machine, _: machine.freeze(),
     "GLOBAL": lambda machine, name: machine.named(name),
     "STACK_GLOBAL": lambda machine, _: machine.named_by(*machine.last(2)),
     "REDUCE": lambda machine, _: machine.call(*machine.last(2)),
