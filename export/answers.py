@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from rich.progress import track
 
+from mmadfer.console import Console
 from mmadfer.contract import Contract
 from mmadfer.data.agreement import check_store
 from mmadfer.data.store import Store
@@ -115,7 +116,7 @@ def _clips(
 ) -> Iterator[tuple[_Seen, Arrays]]:
     """Read the clips and ask PyTorch; those that cannot be read go to `unread`, so that they do not cost the others."""
     contracts = [candidate.contract for candidate in candidates]
-    for name in track(ids, "From file to label", transient=True):
+    for name in track(ids, "From file to label", console=Console(), transient=True):
         try:
             arrays = reading.read(store, name, reference.contract, contracts)
         except DataError as error:

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from mmadfer.console import Console
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.files import atomic
+from mmadfer.files import atomic, read_bytes
 from mmadfer.runtime.engines import logger
 
+TIMINGS = 1 << 30
+"""Bytes of a timing cache."""
 Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 """Input -> its smallest, usual and largest shape."""
 
@@ -124,7 +126,7 @@ def _configure(trt: Any, config: Any, options: Options) -> None:
 def _read_cache(config: Any, path: Path | None) -> Any:
     if path is None:
         return None
-    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    cache = config.create_timing_cache(read_bytes(path, TIMINGS) if path.exists() else b"")
     if cache is None or not config.set_timing_cache(cache, False):
         raise ConfigError(f"{path} is no timing cache of this GPU and version of TensorRT: delete it, or name another")
     return cache

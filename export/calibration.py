@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
+from mmadfer.console import Console
 from mmadfer.contract import Contract
 from mmadfer.data.agreement import check_store
 from mmadfer.data.store import Store
@@ -36,7 +37,7 @@ class Clips:
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """The arrays of one clip after the other, by input name."""
         with Store(self.store) as store:
-            for name in track(self.ids, "Calibration", transient=True):
+            for name in track(self.ids, "Calibration", console=Console(), transient=True):
                 yield dict(zip(INPUTS, from_record(store.read(name), self.contract), strict=True))
 
 

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from mmadfer.runtime.device import parse as parse_device
 from mmadfer.runtime.engines import read_sidecar
 from mmadfer.runtime.ort import NO_KERNELS
 from mmadfer.runtime.recogniser import Recogniser
+from mmadfer.workplace import scratch
 
 NAMES = {"ort": "onnxruntime", "trt": "tensorrt"}
 """Short names of backends."""
@@ -205,8 +205,8 @@ def _graph(path: Path, device: str) -> Candidate:
     except WeightsError as error:
         if NO_KERNELS not in str(error) or _contract(path).arithmetic != "bf16":
             raise
-    with tempfile.TemporaryDirectory() as folder:
-        wide = Path(folder) / path.name
+    with scratch("widened") as folder:
+        wide = folder / path.name
         need("onnx", extra="export").save(widened(graphs.read(path, weights=True)), wide)
         return Candidate(path, Recogniser(wide, device=device), WIDENED, simulated=True)
 

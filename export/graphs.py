@@ -10,7 +10,7 @@ from typing import Any
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
 from mmadfer.optional import need
-from mmadfer.runtime import ports
+from mmadfer.runtime import onnx_file, ports
 from mmadfer.runtime.ort import contract_of
 
 
@@ -18,13 +18,12 @@ def read(path: Path, weights: bool = False) -> Any:
     """An ONNX file as an `onnx.ModelProto`; weights that lie in a file beside it only if they are asked for.
 
     Raises:
-        WeightsError: no such file, or no whole ONNX model.
+        WeightsError: as `mmadfer.runtime.onnx_file.facts`.
     """
     onnx = need("onnx", extra="export")
+    onnx_file.facts(path)
     try:
         return onnx.load(path, load_external_data=weights)
-    except OSError as error:
-        raise WeightsError(f"no model at {path} ({error.strerror}); `mmadfer export onnx` writes one") from error
     except Exception as error:  # protobuf has several, in private modules
         raise WeightsError(f"{path} is not a whole ONNX model: export it anew") from error
 

@@ -19,7 +19,6 @@ model on two cores of a CPU.
 """
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +40,8 @@ from mmadfer.export.to_onnx import CALIBRATED, to_onnx
 from mmadfer.files import write_json
 from mmadfer.runtime.device import parse
 from mmadfer.runtime.recogniser import Recogniser
+from mmadfer.terminal import say
+from mmadfer.workplace import workplace
 
 REPORT = "parity.json"
 """The name of a comparison's report, beside the models; one that a single model is delivered with has the model's."""
@@ -75,11 +76,10 @@ def export(
     picture.ready()
     out, data = Path(out), own_store(path) if data is None else data
     reference = Recogniser(path, "torch", fold)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if _calibrates(options.get("precision", "fp32"), reference.contract):
         options["data"] = data
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        model = to_onnx(path, Path(folder) / out.name, fold, **options)
+    with workplace(out) as folder:
+        model = to_onnx(path, folder / out.name, fold, **options)
         candidates, _ = forms.load([model], "cpu", [model])
         comparison = _parity(reference, candidates, data, fold, clips)
         show(comparison)
@@ -88,10 +88,10 @@ def export(
         report.unlink(missing_ok=True)  # at no time does one lie beside another model
         deliver(model, out)
         _write(comparison, report)
-    print(f"model   {out}\nparity  {report}, {report.with_suffix('.svg')}")
+    say(f"model   {out}\nparity  {report}, {report.with_suffix('.svg')}")
     if not comparison.passed:
         again = forms.proving(path, out, reference.contract.fold, data)
-        print(f"not proven: {out.name} did not run here. Where it runs: {again}")
+        say(f"not proven: {out.name} did not run here. Where it runs: {again}")
     return out
 
 
@@ -182,7 +182,7 @@ def main(path: Path, out: Path | None, **options: Any) -> None:
     comparison = parity(path, **options)
     show(comparison)
     _write(comparison, report)
-    print(f"report  {report}\npicture {report.with_suffix('.svg')}")
+    say(f"report  {report}\npicture {report.with_suffix('.svg')}")
     check(comparison)
 
 

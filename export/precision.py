@@ -6,15 +6,14 @@ bits: the rounded weights alone move the logits of a trained model by 7e-2.
 """
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmadfer.export import calibration, graphs
 from mmadfer.optional import need
+from mmadfer.workplace import scratch
 
 HALVES = ("fp16", "bf16")
 LARGEST = 512.0
@@ -63,10 +62,10 @@ def _exceeds(node: Any, peaks: Mapping[str, float]) -> bool:
 
 def _cast(proto: Any, kind: str, kept: list[str]) -> Any:
     onnx = need("onnx", extra="export")
-    with tempfile.TemporaryDirectory() as folder, graphs.quiet():
+    with scratch("autocast") as folder, graphs.quiet():
         from modelopt.onnx.autocast import convert_to_mixed_precision
 
-        path = Path(folder) / "model.onnx"
+        path = folder / "model.onnx"
         onnx.save(proto, path)
         cast = convert_to_mixed_precision(
             str(path),

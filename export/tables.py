@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from mmadfer.console import Console
 from mmadfer.export.comparison import Comparison
 
 NOT_A_NUMBER = "not finite"

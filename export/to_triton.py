@@ -15,7 +15,6 @@ import re
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,12 +28,19 @@ from mmadfer.export.triton_configs import LABELS, Backend, Serving, configs, tex
 from mmadfer.files import check_place, sync
 from mmadfer.runtime import engines
 from mmadfer.runtime.triton import CONTRACT
+from mmadfer.terminal import say
+from mmadfer.workplace import workplace
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Of models: what is a folder on every system, and a word in every address."""
 CLASSES = {"read": "Reader", "model": "Model", "label": "Namer"}
 """Step -> class of mmadfer.runtime.triton."""
 MODEL_PY = '"""Written by mmadfer."""\n\nfrom mmadfer.runtime.triton import {} as TritonPythonModel  # noqa: F401\n'
+LEAST = "26.03"
+"""Triton's first release without known ways in for those who may send it a request."""
+MENDED = "CVE-2025-23319, -23320, -23334, mended in 25.07; CVE-2026-24207, in 26.03"
+LOOPBACK = "--http-address=127.0.0.1 --grpc-address=127.0.0.1 --metrics-address=127.0.0.1"
+"""Triton listens to every network unless it is told otherwise, and asks nobody who they are."""
 CLIENT = Path(__file__).with_name("triton_client.py")
 MOST = 4096
 """Processes or copies; a larger number is a slip."""
@@ -180,9 +186,8 @@ def _check_kernels(source: Path, contract: Contract, served: Serving) -> None:
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` if the block succeeds."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
-        folder = Path(place, "repository")
+    with workplace(out) as place:
+        folder = place / "repository"
         folder.mkdir()
         yield folder
         try:
@@ -231,14 +236,15 @@ def export(source: Path, out: Path, **options: Any) -> Path:
         MmadferError: as `to_triton`.
     """
     written = to_triton(source, out, **options)
-    print(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
-    print(f"serve       {_command(written, source)}")
-    print(f"ask         python {written / 'client.py'} clip.mp4")
+    say(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
+    say(f"serve       {_command(written, source)}")
+    say(f"needs       Triton {LEAST} or later: others can take over earlier ones ({MENDED})")
+    say(f"ask         python {written / 'client.py'} clip.mp4")
     return written
 
 
 def _command(written: Path, source: Path) -> str:
-    serve = f"tritonserver --model-repository={shlex.quote(str(written.absolute()))}"
+    serve = f"tritonserver --model-repository={shlex.quote(str(written.absolute()))} {LOOPBACK}"
     if source.suffix.lower() != engines.SUFFIX or not engines.read_sidecar(source).version_compatible:
         return serve
     plan = next(written.glob("*_model/1/model.plan"), None)

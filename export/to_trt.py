@@ -6,8 +6,8 @@ and what the engine was built from, by and for; without it the engine is of no u
 """
 
 import hashlib
+import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +22,13 @@ from mmadfer.export import external
 from mmadfer.export.builder import Options, Shapes, build
 from mmadfer.export.forms import proving
 from mmadfer.export.graphs import read_contract
-from mmadfer.files import atomic, check_place, sha256
+from mmadfer.files import atomic, check_place, sha256, sync
 from mmadfer.runtime import engines, ports
 from mmadfer.runtime.cuda import call, gpu
 from mmadfer.runtime.device import parse
 from mmadfer.runtime.engines import SUFFIX, Gpu, Option, Sidecar, sidecar_path
+from mmadfer.terminal import say
+from mmadfer.workplace import workplace
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,13 @@ def _built(name: str, trt: Any, onnx: Path, graph: Graph, options: Options) -> t
 
 
 def _deliver(out: Path, engine: Any, sidecar: Sidecar) -> None:
-    with atomic(sidecar_path(out)) as told, atomic(out) as temporary:  # the engine is put in place first
-        temporary.write_bytes(engine)
-        told.write_text(sidecar.dumps(), encoding="utf-8")
+    with workplace(out) as folder:
+        with atomic(folder / "sidecar") as told, atomic(folder / "engine") as temporary:
+            temporary.write_bytes(engine)
+            told.write_text(sidecar.dumps(), encoding="utf-8")
+        os.replace(folder / "engine", out)  # the engine is put in place first
+        os.replace(folder / "sidecar", sidecar_path(out))
+        sync(out.parent)
 
 
 def _capabilities(trt: Any) -> tuple[tuple[int, int], ...]:
@@ -180,8 +186,8 @@ def _onnx(source: Path, out: Path, graph: Graph) -> Iterator[Path]:
         return
     from mmadfer.export.to_onnx import to_onnx
 
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        yield to_onnx(source, Path(folder) / "model.onnx", **graph.given())
+    with workplace(out) as folder:
+        yield to_onnx(source, folder / "model.onnx", **graph.given())
 
 
 def _check_graph(source: Path, graph: Graph) -> None:
@@ -216,7 +222,7 @@ def export(source: Path, out: Path, **options: Any) -> Path:
     """
     written = to_engine(source, out, **options)
     sidecar = engines.read_sidecar(written)
-    print(
+    say(
         f"engine   {written}: {written.stat().st_size / 2**20:.1f} MiB, {sidecar.precision}, {sidecar.seconds} s, "
         f"{engines.FLAVOURS[sidecar.flavour].name} {sidecar.version}, {sidecar.gpu or engines.PORTABLE}\n"
         f"sidecar  {sidecar_path(written)}\nnot proven yet ({_proving(source, written, sidecar, options.get('data'))})"

@@ -4,6 +4,7 @@ Checkpoints of a run hold the trained part and the paths of the encoders' files.
 loads on any machine: `mmadfer.load`, `mmadfer predict`, `mmadfer evaluate`, `mmadfer export onnx`.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,11 @@ import typer
 
 from mmadfer.errors import WeightsError
 from mmadfer.export.to_onnx import carried, finished
+from mmadfer.files import check_place, sync
 from mmadfer.model.build import save_weights
 from mmadfer.runtime.backends import promised
+from mmadfer.terminal import say
+from mmadfer.workplace import workplace
 
 SUFFIX = ".safetensors"
 
@@ -36,8 +40,11 @@ def to_weights(path: Path | str, out: Path | str, fold: int | None = None) -> Pa
     if out.suffix != SUFFIX:
         raise WeightsError(f"{out} must end in {SUFFIX}: by this mmadfer knows the file when it loads it")
     model = finished(path, fold)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(out, model, carried(model, promised(model.contract, path)), frozen=True)
+    check_place(out)
+    with workplace(out) as folder:
+        save_weights(folder / out.name, model, carried(model, promised(model.contract, path)), frozen=True)
+        os.replace(folder / out.name, out)
+        sync(out.parent)
     return out
 
 
@@ -48,7 +55,7 @@ def export(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
         WeightsError: as `to_weights`.
     """
     written = to_weights(path, out, fold)
-    print(f"model   {written}: {written.stat().st_size / 2**20:.1f} MiB, encoders included")
+    say(f"model   {written}: {written.stat().st_size / 2**20:.1f} MiB, encoders included")
     return written
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -65,10 +65,18 @@ def attempt(path: Path, *asked: Any) -> dict[str, Any]:
 def show(answer: dict[str, Any]) -> None:
     """One line for a person."""
     if "error" in answer:
-        print(f"{answer['video']}: {answer['error']}", file=sys.stderr)
+        print(harmless(f"{answer['video']}: {answer['error']}", sys.stderr), file=sys.stderr)
         return
     shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["probabilities"].items())
-    print(f"{answer['video']}: {answer['label']} ({shares})" + (f"; {answer['notes']}" if answer["notes"] else ""))
+    told = f"{answer['video']}: {answer['label']} ({shares})" + (f"; {answer['notes']}" if answer["notes"] else "")
+    print(harmless(told, sys.stdout))
+
+
+def harmless(text: str, stream: TextIO) -> str:
+    """Words of files and servers: what does something to a terminal, or is not among its signs, is escaped."""
+    encoding = stream.encoding or "utf-8"
+    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return plain.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def above_zero(kind: type, most: int) -> Callable[[str], Any]:

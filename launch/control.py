@@ -14,6 +14,7 @@ from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import guard, options, plan, record, slurm, sweep_control, sweep_file, task
 from mmadfer.owner import Owner
+from mmadfer.terminal import say
 
 LEAVE = 60.0
 """Seconds that a stopped local launch has to end its folds, which save."""
@@ -31,7 +32,7 @@ def status(
     of: Any = sweep_status if sweep_file.is_sweep(run) else states
     found = of.status(run)
     if as_json:
-        print(json.dumps(found.to_dict(), indent=2))
+        say(json.dumps(found.to_dict(), indent=2))
     else:
         of.show(found)
 
@@ -54,9 +55,7 @@ def cancel(run: Run) -> None:
     slurm.cancel(*folds)
     _tell(run, [*folds, *followers])
     if plain := {name.partition("_")[0] for name in folds if not left or name not in left.jobs.values()}:
-        print(
-            f"Of sbatch's own arrays only what trains is known here: scancel {' '.join(sorted(plain))} ends all of it"
-        )
+        say(f"Of sbatch's own arrays only what trains is known here: scancel {' '.join(sorted(plain))} ends all of it")
 
 
 def resume(
@@ -114,13 +113,13 @@ def _cancel_here(run: Path, left: record.Record, launcher: Owner) -> None:
         _nothing_to_end(run)
         return
     os.kill(launcher.pid, signal.SIGTERM)
-    print(f"process {launcher.pid} ends its folds; they save first", flush=True)
+    say(f"process {launcher.pid} ends its folds; they save first")
     end = time.monotonic() + LEAVE
     while left.launching:
         if time.monotonic() > end:
             raise RunError(f"process {launcher.pid} has not ended within {LEAVE:.0f} s: look at {run / 'jobs'}")
         time.sleep(0.1)
-    print(f"ended; to go on:\n  {_resume(run)}")
+    say(f"ended; to go on:\n  {_resume(run)}")
 
 
 def _opened(run: Path) -> Path:
@@ -131,7 +130,7 @@ def _opened(run: Path) -> Path:
 
 def _tell(run: Path, ended: list[str]) -> None:
     if ended:
-        print(f"SLURM ends {', '.join(ended)}; folds that run save, and go on with\n  {_resume(run)}")
+        say(f"SLURM ends {', '.join(ended)}; folds that run save, and go on with\n  {_resume(run)}")
     else:
         _nothing_to_end(run)
 
@@ -140,7 +139,7 @@ def _nothing_to_end(run: Path) -> None:
     who = guard.holders(run)
     if who:
         raise RunError(f"{run} was not started by `mmadfer launch`: {'; '.join(who)}; end it there")
-    print(f"nothing of {run} is running or queued")
+    say(f"nothing of {run} is running or queued")
 
 
 def _resume(run: Path) -> str:

@@ -5,7 +5,6 @@ also after an interrupt. A launcher that is killed leaves both: `.estimate-*`, a
 """
 
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +12,15 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from mmadfer import run as runs
+from mmadfer.console import Console
 from mmadfer.errors import RunError
 from mmadfer.launch import extrapolate, follow, on_local, on_slurm, plan, slurm, snapshot
 from mmadfer.launch.job import MeasureJob
 from mmadfer.launch.task import Launch, stoppable
+from mmadfer.terminal import say
 from mmadfer.train import measured
 from mmadfer.train.measured import Measured
 
@@ -177,20 +177,20 @@ def _remove(folder: Path) -> None:
         if not folder.exists():
             return
         time.sleep(ASK[0])
-    print(f"note: {folder} could not be removed as a whole: delete it", file=sys.stderr)
+    say(f"note: {folder} could not be removed as a whole: delete it", err=True)
 
 
 @contextmanager
 def _waiting() -> Iterator[Say]:
     """Says what is being waited for (stderr): on a terminal in one line with a sign of life, else a line for each."""
     console, told = Console(stderr=True), [""]
-    with console.status("") if console.is_terminal else nullcontext() as status:
+    with console.status("", spinner="line") if console.is_terminal else nullcontext() as status:
 
-        def say(text: str) -> None:
+        def tell(text: str) -> None:
             if status:
                 status.update(escape(text))
             elif text != told[-1]:
-                print(text, file=sys.stderr, flush=True)
+                say(text, err=True)
                 told.append(text)
 
-        yield say
+        yield tell

@@ -6,6 +6,7 @@ from pathlib import Path
 from mmadfer import run as runs
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.files import sha256
+from mmadfer.terminal import say
 from mmadfer.train import state
 
 CLIPS = 100
@@ -28,7 +29,7 @@ def export_run(run: Path, clips: int = CLIPS) -> list[int]:
     if not ready:
         raise RunError(f"no fold of {run} is finished: there is nothing to export yet")
     for fold in sorted(set(folds) - set(ready)):
-        print(f"fold {fold} is not finished: left out")
+        say(f"fold {fold} is not finished: left out")
     failed = {fold: reason for fold in ready if (reason := _export(run, fold, store, clips))}
     if failed:
         lines = "\n".join(f"  fold {fold}: {reason}" for fold, reason in failed.items())
@@ -52,7 +53,7 @@ def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
 
     model, _ = _places(run, fold)
     if _current(run, fold, clips):
-        print(f"fold {fold}: {model} is there")
+        say(f"fold {fold}: {model} is there")
         return None
     try:
         parity.export(run, model, store, fold, clips, precision=ARITHMETIC)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from mmadfer import run as runs
+from mmadfer.console import Console
 
 STYLES = {"queued": "dim", "running": "cyan", "finished": "green", "failed": "bold red"}
 
@@ -130,7 +130,7 @@ class Follower:
 
     def table(self) -> Table:
         """The folds as they stand."""
-        table = Table(title=f"{self.run.name}", title_justify="left")
+        table = Table(title=escape(self.run.name), title_justify="left")
         for heading in ("fold", "state", "epoch", "step", "loss", "UAR", "WAR", "time"):
             table.add_column(heading, justify="left" if heading == "state" else "right")
         for view in self.views.values():
@@ -139,7 +139,7 @@ class Follower:
                 str(view.fold),
                 f"[{STYLES[view.state]}]{view.state}",
                 f"{view.done}/{view.epochs}",
-                str(get("step", "")),
+                escape(str(get("step", ""))),
                 _number(get("loss"), "{:.4f}"),
                 _number(get("uar"), "{:.2%}"),
                 _number(get("war"), "{:.2%}"),
@@ -148,7 +148,7 @@ class Follower:
         return table
 
     def _line(self, fold: int, text: str) -> None:
-        self.console.print(f"fold {fold}  {text}", highlight=False, soft_wrap=True)
+        self.console.print(f"fold {fold}  {text}", highlight=False, soft_wrap=True, markup=False)
 
 
 def epoch_line(event: dict[str, Any], epochs: int) -> str:

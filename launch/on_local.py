@@ -15,6 +15,7 @@ from mmadfer.files import no_link
 from mmadfer.launch import follow
 from mmadfer.launch.job import RankJob
 from mmadfer.optional import need
+from mmadfer.terminal import say
 
 POLL = 0.5
 """Seconds between two looks at the folds."""
@@ -143,6 +144,6 @@ def train_here(folds: LocalFolds, show: follow.Follower) -> list[int]:
                     return sorted(told)
                 time.sleep(POLL)
     except BaseException:
-        print(f"Stopping: the folds have {SAVE} s to save; ctrl-C again ends them at once.", flush=True)
+        say(f"Stopping: the folds have {SAVE} s to save; ctrl-C again ends them at once.")
         folds.cancel()
         raise

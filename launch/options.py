@@ -10,6 +10,7 @@ import typer
 from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import task
+from mmadfer.terminal import say
 
 SLURM = "SLURM"
 """Name of the help panel."""
@@ -62,10 +63,10 @@ def carry_out(wanted: task.Launch, dry_run: bool, estimate: bool = False) -> Non
     if estimate:
         from mmadfer.launch.estimate import estimate as measure
 
-        print(measure(wanted))
+        say(measure(wanted))
     elif dry_run:
         from mmadfer.launch.dry_run import describe
 
-        print(describe(wanted))
+        say(describe(wanted))
     elif code := task.start(wanted):
         raise typer.Exit(code)

@@ -7,11 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mmadfer import run as runs
+from mmadfer.console import Console
 from mmadfer.errors import RunError
 from mmadfer.launch import exports, follow, guard, record, slurm
 from mmadfer.launch.asked import Told

@@ -28,6 +28,7 @@ from mmadfer.launch.record import Record
 from mmadfer.launch.sweep_file import FILE, Table
 from mmadfer.lock import NAME, lock
 from mmadfer.owner import this_process
+from mmadfer.terminal import say
 
 INTERRUPTED = 130
 
@@ -181,10 +182,10 @@ def _on_slurm(sweep: Sweep) -> int:
             made = _submit(sweep)
     if not made.jobs:
         return _report(sweep)
-    print(f"sweep {sweep.folder}")
-    print("".join(f"  {job}: SLURM job {number}\n" for job, number in made.jobs.items()), end="")
-    print(f"Logs are in {sweep.folder / 'jobs'}. To follow, end, and go on with it, or with one of its rows:")
-    print("".join(f"  {task.command(word, sweep.folder)}\n" for word in ("status", "cancel", "resume")), end="")
+    say(f"sweep {sweep.folder}")
+    say("".join(f"  {job}: SLURM job {number}\n" for job, number in made.jobs.items()), end="")
+    say(f"Logs are in {sweep.folder / 'jobs'}. To follow, end, and go on with it, or with one of its rows:")
+    say("".join(f"  {task.command(word, sweep.folder)}\n" for word in ("status", "cancel", "resume")), end="")
     return 0
 
 
@@ -222,20 +223,20 @@ def _here(sweep: Sweep) -> int:
         sweep.record().write(sweep.folder)
     codes = [0]
     for row, one in sweep.rows.items():
-        print(f"row {row}", flush=True)
+        say(f"row {row}")
         try:
             codes.append(task.here(one))
         except MmadferError as error:
-            print(f"row {row}: {error}", flush=True)
+            say(f"row {row}: {error}")
             codes.append(1)
         if codes[-1] == INTERRUPTED:
-            print(f"To go on with all rows:\n  {task.command('resume', sweep.folder)}")
+            say(f"To go on with all rows:\n  {task.command('resume', sweep.folder)}")
             return INTERRUPTED
     return max(_report(sweep), *codes)
 
 
 def _report(sweep: Sweep) -> int:
-    print(sweep_report.write(sweep.folder))
+    say(sweep_report.write(sweep.folder))
     return 0
 
 

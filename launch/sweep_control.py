@@ -10,6 +10,7 @@ from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import on_slurm, options, record, slurm, snapshot, sweep_file, task
 from mmadfer.launch.sweep import Sweep, left_in, plan_sweep, start
+from mmadfer.terminal import say
 
 
 def sweep(
@@ -52,7 +53,7 @@ def sweep(
 def carry_out(wanted: Sweep, dry_run: bool) -> None:
     """Start a sweep, or show what it would do; raises as `sweep.start`."""
     if dry_run:
-        print(describe(wanted))
+        say(describe(wanted))
     elif code := start(wanted):
         raise typer.Exit(code)
 

@@ -178,7 +178,7 @@ def read(file: Path, overrides: Sequence[str] = (), instead: str | None = None) 
 
 def _override(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
-    return key.strip(), configs.value(value)
+    return key.strip(), configs.value(value, f"the value of {key.strip()}")
 
 
 def _config(where: str, base: Path, overrides: list[str]) -> Config:

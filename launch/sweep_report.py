@@ -5,12 +5,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console
-
 from mmadfer import run as runs
+from mmadfer.console import Console
 from mmadfer.errors import MmadferError
 from mmadfer.files import write_json, write_text
 from mmadfer.launch import sweep_file, sweep_seeds
+from mmadfer.terminal import say
 
 KEPT = ("complete", "folds_expected", "folds_used", "mean", "std", "problems")
 """Of a row's report.json."""
@@ -24,7 +24,7 @@ class SweepReport:
 
     def __call__(self) -> None:
         """Write DIR/report and each row's."""
-        print(write(Path(self.folder)))
+        say(write(Path(self.folder)))
 
     def checkpoint(self) -> Any:
         """What submitit queues again: this same job."""

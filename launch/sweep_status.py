@@ -6,10 +6,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mmadfer.console import Console
 from mmadfer.launch import status as states
 from mmadfer.launch import sweep_file, task
 from mmadfer.launch.sweep import left_in

@@ -18,6 +18,7 @@ from mmadfer.launch import guard, plan, record, slurm, snapshot
 from mmadfer.launch.job import FoldJob
 from mmadfer.lock import lock
 from mmadfer.owner import this_process
+from mmadfer.terminal import say
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def keep_code(run: Path) -> Path:
     code = snapshot.take(run)
     changed = snapshot.changed(run) if kept else []
     if changed:
-        print(f"note: {len(changed)} files of the code have changed since the run began ({changed[0]}, ...).")
-        print(f"The run goes on with its own copy; remove {code} to use the present code.")
+        say(f"note: {len(changed)} files of the code have changed since the run began ({changed[0]}, ...).")
+        say(f"The run goes on with its own copy; remove {code} to use the present code.")
     return code
 
 
@@ -91,7 +92,7 @@ def here(task: Launch) -> int:
     with _claimed(task):
         task.record().write(task.run)
     resources = task.resources
-    print(f"run {task.run}\n  from elsewhere: {command('status', task.run)}", flush=True)
+    say(f"run {task.run}\n  from elsewhere: {command('status', task.run)}")
     limits = {"parallel": resources.parallel, "minutes": resources.minutes}
     folds = on_local.LocalFolds(task.run, task.jobs(), task.environment, **limits)
     show = follow.Follower(task.run, task.todo(), task.config.train.epochs)
@@ -99,10 +100,10 @@ def here(task: Launch) -> int:
         with stoppable():
             failed = on_local.train_here(folds, show)
     except KeyboardInterrupt:
-        print(f"\nStopped. To go on from the last checkpoints:\n  {command('resume', task.run)}")
+        say(f"\nStopped. To go on from the last checkpoints:\n  {command('resume', task.run)}")
         return 130
     if failed:
-        print(f"Failed: fold {join(failed)}. When the cause is mended, go on with:\n  {command('resume', task.run)}")
+        say(f"Failed: fold {join(failed)}. When the cause is mended, go on with:\n  {command('resume', task.run)}")
     if len(failed) == len(task.folds):
         return 1
     report(task.run)
@@ -137,11 +138,11 @@ def _on_slurm(task: Launch) -> int:
             else:
                 report(run)
                 made = on_slurm.submit_export(run, name, task.resources, task.environment, made)
-    print(f"run {run}")
+    say(f"run {run}")
     for job, number in made.jobs.items():
-        print(f"  {job}: SLURM job {number}")
-    print(f"Logs are in {run / 'jobs'}. To follow, end, and go on with it:")
-    print("".join(f"  {command(word, run)}\n" for word in ("status", "cancel", "resume")), end="")
+        say(f"  {job}: SLURM job {number}")
+    say(f"Logs are in {run / 'jobs'}. To follow, end, and go on with it:")
+    say("".join(f"  {command(word, run)}\n" for word in ("status", "cancel", "resume")), end="")
     return 0
 
 

@@ -3,6 +3,7 @@
 Only the wiring is here; each command calls the module that does the work, and imports it when it is used.
 """
 
+import io
 import os
 import sys
 import warnings
@@ -11,7 +12,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from mmadfer import terminal
 from mmadfer.errors import ConfigError, MmadferError, RunError
+from mmadfer.terminal import say
 
 app = typer.Typer(
     help="Audio-visual emotion recognition: from a data set to an engine.",
@@ -69,7 +72,7 @@ def prepare(
         check_page(preview, out)
     config = config or CONFIG_OF.get(data_set, "own_160")
     settings = configs.load(config, overrides or ())
-    print(f"configuration {config}")
+    say(f"configuration {config}")
     table = sets.table(data_set, root, settings.data.folds, lists, prefix)
     print_summary(run(table, out, settings.prepare, jobs, device))
     if preview:
@@ -197,7 +200,7 @@ def report(
 
         if beside:
             raise RunError("--beside compares runs: leave it out with --table")
-        print(tables.table(table, folders), end="")
+        say(tables.table(table, folders), end="")
         return
     if len(folders) != 1:
         raise RunError(f"{len(folders)} run directories: give one (others with --beside), or --table N with a sweep's")
@@ -258,33 +261,30 @@ _add_groups()
 
 def run(application: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run a typer application; user errors become one plain message and their exit code."""
+    terminal.take_all_signs()
     try:
         code = application(arguments, standalone_mode=False)
     except MmadferError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", err=True)
         return error.exit_code
     except OSError as error:  # a full disk, a missing right: the message names the file
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", err=True)
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped", file=sys.stderr)
+        say("stopped", err=True)
         return 130
     except Exception as error:
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
             raise
-        error.show()  # a wrong option, told by the option parser
+        error.show(words := io.StringIO())  # a wrong option, told by the option parser
+        say(words.getvalue(), err=True, end="")
         return int(error.exit_code)
     return code if isinstance(code, int) else 0
 
 
-def _plain(message: Warning | str, *_: object, **__: object) -> str:
-    """A warning in words for users, who have no use for the line of the program that gives it."""
-    return f"warning: {message}\n"
-
-
 def main() -> None:
     """Entry point of the `mmadfer` command."""
-    warnings.formatwarning = _plain
+    warnings.formatwarning, sys.excepthook = terminal.warning, terminal.fault
     sys.exit(run(app))
 
 

@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 
 from mmadfer.errors import ConfigError
 from mmadfer.files import read_yaml
-from mmadfer.model.settings import EncoderConfig, LoraConfig, ModelConfig, TemporalConfig
-from mmadfer.section import Fraction, Positive, Section, validated
+from mmadfer.model.settings import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
+from mmadfer.safe_yaml import SYNTAX, parse_yaml
+from mmadfer.section import Fraction, Positive, Section, Seed, validated
 
 __all__ = [
     "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision", "PrepareConfig",
@@ -31,9 +32,9 @@ class SoundConfig(Section):
 
     rate: Literal["native"] | Annotated[int, Field(ge=8000, le=96000)] = "native"
     """Sample rate in Hz, or `native`: the file's own rate, as the published weights need."""
-    frames: Positive = 512
+    frames: Fbank = 512
     """Filter-bank frames of 10 ms; shorter sound is padded, longer sound is cut."""
-    mels: Positive = 128
+    mels: Mels = 128
 
 
 class PrepareConfig(Section):
@@ -59,7 +60,7 @@ class PrepareConfig(Section):
     heard. `published`: as the published program read them: pixels as they are stored, and all samples of the first
     channel one after the other from the start on. What differs is told in a note. Windows have their sound at its own
     time under both."""
-    max_seconds: Annotated[float, Field(gt=0)] = 300
+    max_seconds: Annotated[float, Field(gt=0, le=86400)] = 300
     """A longer clip is left out and named: an emotion clip lasts seconds, and a film would fill the memory."""
     detect_every: Positive = 5
     """Faces are detected in every n-th frame; boxes in between are interpolated."""
@@ -76,12 +77,12 @@ class AugmentConfig(Section):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width by height of the random crop; swapped half of the time."""
     flip: Fraction = 0.5
-    spec_time: Annotated[int, Field(ge=0)] = 0
+    spec_time: Annotated[int, Field(ge=0, le=65536)] = 0
     """Filter-bank frames that one time mask hides at most; its length is drawn up to it (Park et al. 2019,
     "SpecAugment")."""
-    spec_mels: Annotated[int, Field(ge=0)] = 0
+    spec_mels: Annotated[int, Field(ge=0, le=1024)] = 0
     """The same for mel bands."""
-    mixup: Annotated[float, Field(ge=0)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Each clip is blended with another training clip, pictures, sound and labels, by a share drawn from
     Beta(mixup, mixup) (Zhang et al. 2018, "mixup"); 0: not."""
     drop_vision: Fraction = 0.0
@@ -110,7 +111,7 @@ class DataConfig(Section):
     """The prepared store (`mmadfer prepare`)."""
     labels: tuple[str, ...] | None = None
     """Class order by name; by default the store's own order."""
-    folds: Positive = 5
+    folds: Annotated[int, Field(gt=0, le=1000)] = 5
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
     augment: AugmentConfig = AugmentConfig()
@@ -125,9 +126,9 @@ class DataConfig(Section):
     """Index sets whose predictions are averaged at evaluation (section 4.2)."""
     test_flips: bool = False
     """Average the predictions of every clip and of its mirror image at evaluation."""
-    threads: Positive = 2
+    threads: Annotated[int, Field(gt=0, le=1024)] = 2
     """CPU threads for each rank that read, and as many that decode and resize."""
-    read_ahead: Positive = 2
+    read_ahead: Annotated[int, Field(gt=0, le=1024)] = 2
     """Batches that are read in advance; `mmadfer.data.loader` says what each takes of memory."""
 
 
@@ -156,7 +157,7 @@ class TrainConfig(Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of an exponential moving average of the trained weights, one step of it after each optimizer step; tests
     and checkpoints are of the average (Tarvainen and Valpola 2017, "Mean teachers"). 0: none."""
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
     precision: Precision = "fp32"
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile makes one program of each encoder layer with its fusion; `auto`: on a GPU that Triton
@@ -268,21 +269,27 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r} must read KEY=VALUE, for example --set train.lr=3e-4")
-    *parents, leaf = key.strip().split(".")
+    *parents, leaf = key.strip().split(".", 10)
     for name in parents:
-        child = tree.setdefault(name, {})
+        child = tree.get(name, {})
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override!r}: {name} is a value, not a section")
-        tree = child
-    tree[leaf] = value(text)
+        tree[name] = tree = dict(child)  # a copy, since an alias may stand for it elsewhere, too
+    tree[leaf] = value(text, f"--set {key}")
 
 
-def value(text: str) -> Any:
-    """What the right side of an override stands for."""
+def value(text: str, where: str) -> Any:
+    """What the right side of an override stands for; text that is no YAML is taken as it is.
+
+    Raises:
+        ConfigError: it is YAML that cannot be read; `where` is named.
+    """
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+        found = parse_yaml(text, where)
+    except ConfigError as error:
+        if isinstance(error.__cause__, SYNTAX):
+            return text
+        raise
     if isinstance(found, str):  # YAML 1.1 reads 3e-4 as a string
         try:
             return float(found)

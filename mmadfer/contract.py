@@ -2,19 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mmadfer.config import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
-from mmadfer.errors import ConfigError
+from mmadfer.errors import ConfigError, FileError, WeightsError
+from mmadfer.files import parse_json
 from mmadfer.model.settings import Modality
-from mmadfer.section import Line, Section
+from mmadfer.section import Fraction, Line, Positive, Section, validated
 
+LONGEST = 1 << 20
+"""Bytes of a contract; most have some thousand."""
+Hertz = Annotated[int, Field(ge=1, le=10_000_000)]
 KEY = "mmadfer.contract"
 """Name of the metadata entry that holds the contract (safetensors, ONNX)."""
 
-Batch = tuple[int, int, int]
+Count = Annotated[int, Field(ge=1, le=65536)]
+Batch = tuple[Count, Count, Count]
 """Fewest, usual and most clips at once."""
 BATCH: Batch = (1, 8, 32)
 """Where nothing else is said."""
@@ -28,49 +34,49 @@ UNKNOWN_LICENCE = "see the model card of its weights"
 class Contract(Section):
     """The promises of a model file: labels in order, input sizes, preprocessing and origin."""
 
-    labels: tuple[Line, ...]
+    labels: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100_000)]
     model: ModelConfig
     prepare: PrepareConfig
     data_set: Line
     modalities: Literal["both", "vision", "audio"] = "both"
     """What it was trained on: `vision` is fed silence, `audio` black frames."""
-    sound_rates: tuple[int, ...] = ()
+    sound_rates: tuple[Hertz, ...] = ()
     """Rates in Hz, rising, at which the sound of its store's clips was heard; empty where they are not known. Under
     `prepare.sound.rate: native`, the model knows no other."""
     cropped: bool = False
     """Most of its store's frames were taken as the data set's owners had cropped them; else mmadfer found the faces."""
-    store: str = ""
+    store: Line = ""
     """Fingerprint of the store that it was trained on; empty where it is not known."""
-    fold: int | None = None
+    fold: Positive | None = None
     """The test fold: the model has seen the clips of all others."""
-    epoch: int | None = None
+    epoch: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Finished epochs."""
-    epochs: int | None = None
+    epochs: Positive | None = None
     """Epochs that training was to have."""
     precision: Precision = "fp32"
     """Arithmetic of training and of `metrics`; that of an exported graph is `arithmetic`."""
     input: Literal["fbank", "waveform"] = "fbank"
     """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank."""
-    waveform_rate: int | None = None
+    waveform_rate: Hertz | None = None
     """Samples per second of the input `waveform`: the graph takes no other. None where the input is `fbank`."""
     arithmetic: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
     """What an exported graph computes in where it can; its inputs and outputs are the same for all."""
     batch: Batch | None = None
     """Of an exported graph; None where any number will do."""
-    priors: tuple[float, ...] = ()
+    priors: tuple[Fraction, ...] = ()
     """Share of each label among the training clips, as often as training takes them: equal ones under `data.sampler:
     balanced`; empty where it is not known. What logits are adjusted by (`mmadfer.adjust`)."""
     missing: tuple[Modality, ...] = ()
     """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[Line, float] = Field(default_factory=dict)
     """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch. With
     `data.validation`, `validation_uar` and `validation_war` on those clips, and `uar` and `war` of the last epoch only.
     """
-    encoder_hash: str = ""
+    encoder_hash: Line = ""
     """SHA-256 over the frozen encoder tensors."""
-    weights_hash: str = ""
+    weights_hash: Line = ""
     """SHA-256 over the trainable tensors."""
-    licences: dict[str, str] = LICENCES
+    licences: dict[Line, Line] = LICENCES
     """Of the code, and of the encoders' weights where they come from a file."""
     version: Line = ""
     """The mmadfer version that wrote it."""
@@ -82,6 +88,14 @@ class Contract(Section):
             raise ValueError(f"labels name {', '.join(map(repr, twice))} twice")
         if len(self.priors) not in (0, len(self.labels)):
             raise ValueError(f"there are {len(self.labels)} labels, but {len(self.priors)} priors")
+        return self
+
+    @model_validator(mode="after")
+    def _heard_and_fed_agree(self) -> Self:
+        if (self.input == "waveform") != (self.waveform_rate is not None):
+            raise ValueError(f"input {self.input} does not go with waveform_rate {self.waveform_rate}")
+        if self.batch is not None and list(self.batch) != sorted(self.batch):
+            raise ValueError(f"batch {list(self.batch)} does not rise")
         return self
 
     @property
@@ -134,9 +148,22 @@ def licences(model: ModelConfig) -> dict[str, str]:
     return found
 
 
-def loads(text: str) -> Contract:
-    """Read what `Contract.dumps` wrote."""
-    return Contract.model_validate_json(text)
+def loads(text: str | bytes, where: Path | str = "it") -> Contract:
+    """Read what `Contract.dumps` wrote; `where` is named in errors.
+
+    Raises:
+        WeightsError: it is damaged, breaks a rule, or is of a version that is not understood.
+    """
+    data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    try:
+        if len(data) > LONGEST:
+            raise FileError(f"a contract of {len(data)} bytes is longer than any")
+        return validated(Contract, parse_json(data, where), f"the contract of {where}")
+    except (ConfigError, FileError) as error:
+        raise WeightsError(
+            f"{where} carries a contract that this version of mmadfer does not understand, so its labels and "
+            f"preprocessing are unknown: export it anew, or give another file\n{error}"
+        ) from error
 
 
 def describe(contract: Contract) -> dict[str, Any]:

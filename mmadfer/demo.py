@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 import mmadfer
+from mmadfer.console import Console
 from mmadfer.files import write_text
+from mmadfer.terminal import say
 
 FOLDER = Path("build/demo")
 CONTROLS = {"vision only": "vision", "sound only": "audio"}
@@ -101,7 +102,7 @@ def fingerprint() -> str:
 def _forget_other_code(print_: str) -> None:
     marks = [mark.read_text() for mark in FOLDER.glob(".done-*")]
     if any(mark != print_ for mark in marks):
-        print(f"The code has changed since {FOLDER} was made: starting anew.")
+        say(f"The code has changed since {FOLDER} was made: starting anew.")
         shutil.rmtree(FOLDER)
 
 

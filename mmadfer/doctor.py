@@ -5,10 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
+from mmadfer.console import Console
 from mmadfer.errors import DataError
+from mmadfer.terminal import say
 
 if TYPE_CHECKING:
     from mmadfer.data.store import Store
@@ -79,7 +80,7 @@ def store(path: Path, media: bool = False) -> None:
         wrong.append(f"the media files of {len(changed)} of {len(opened)} clips are not what they were ({how})")
     if wrong:
         raise DataError(f"{path}: {'; '.join(wrong)}")
-    print(f"{path}: {len(opened)} clips, all checksums hold{', and their media files are unchanged' if media else ''}")
+    say(f"{path}: {len(opened)} clips, all checksums hold{', and their media files are unchanged' if media else ''}")
 
 
 def _changed(opened: "Store") -> dict[str, str]:

@@ -18,13 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
 from pydantic_core import from_json
 
 from mmadfer.errors import ConfigError, FileError
+from mmadfer.safe_yaml import parse_yaml
 
 MOST_BYTES = 64 << 20
 """Of a small file (JSON, YAML, a list): the largest that is read unless a caller says otherwise."""
+MOST_YAML = 1 << 20
+"""Of a YAML file, which persons write."""
 _HUGE = re.compile(rb"[0-9][eE]\+?0*[1-9][0-9]{2}|[0-9]{300}")
 """What a number looks like that may be read as infinity."""
 
@@ -42,17 +44,25 @@ def atomic(path: Path | str) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # last: some writers put a private file of their own in its place
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        with naming(path):
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # last: some writers put a private file of their own in its place
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """In the block, an error of the system, as that of a full disk, names `path` if it names no file."""
+    try:
+        yield
     except OSError as error:
         if error.filename is None and error.errno is not None:  # one in words alone would lose them
             error.filename = str(path)
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_place(path: Path, *, folder: bool = False) -> None:
@@ -200,32 +210,18 @@ def parse_json(data: bytes | str, where: Path | str) -> Any:
     return found
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses what YAML forbids and its loader takes: a key that is there twice, of which the first would be lost."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the base class, but for keys that are there twice."""
-        seen = set[str]()
-        for key, _ in node.value:
-            if (name := str(key.value)) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{name!r} is there twice", key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """The `key: value` lines of a YAML file; nothing in it is executed.
 
     Raises:
-        ConfigError: it cannot be read, is not YAML, holds something else, or a key twice.
+        ConfigError: it cannot be read, is not YAML, holds something else, or a key twice, or takes too much to show.
     """
     try:
-        # as safe_load: the loader is a safe one
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
+        tree = parse_yaml(read_text(path, MOST_YAML), path) or {}
+    except FileError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): give a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold `key: value` lines, not a {type(tree).__name__}")
     return tree

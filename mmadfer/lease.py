@@ -28,7 +28,6 @@ alone. What is not fenced is TensorBoard's own file of each process: late points
 import json
 import os
 import re
-import sys
 import tempfile
 import threading
 import time
@@ -40,6 +39,7 @@ from pathlib import Path
 from mmadfer.files import atomic
 from mmadfer.lock import QUIET, BusyError
 from mmadfer.owner import UNKNOWN, Owner, this_process
+from mmadfer.terminal import say
 
 BEAT = 10.0
 """Seconds between beats."""
@@ -175,11 +175,7 @@ def _wait(folder: Path, me: Owner, wait: float, stop: Callable[[], bool]) -> Hel
             raise BusyError(f"{folder} is being trained by another process: wait for it, or end it first ({who})")
         if waited >= QUIET and not told:
             told = True
-            print(
-                f"{folder} is being trained by another process: waiting up to {wait:.0f} s ({who})",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"{folder} is being trained by another process: waiting up to {wait:.0f} s ({who})", err=True)
         time.sleep(min(PAUSE, max(wait - waited, 0.01)))
 
 

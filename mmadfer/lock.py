@@ -1,7 +1,6 @@
 """A folder kept for one process; the system lets go of it whatever becomes of the process."""
 
 import fcntl
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import IO
 
 from mmadfer.errors import RunError
 from mmadfer.files import open_lock
+from mmadfer.terminal import say
 
 NAME = ".lock"
 WAIT = 60.0
@@ -33,7 +33,7 @@ def lock(folder: Path, what: str = "used", wait: float = WAIT) -> Iterator[None]
     folder.mkdir(parents=True, exist_ok=True)
     with open_lock(folder / NAME) as file:
         if not taken(file, folder, min(wait, QUIET)):
-            print(f"{folder} is being {what} by another process: waiting up to {wait:.0f} s", file=sys.stderr)
+            say(f"{folder} is being {what} by another process: waiting up to {wait:.0f} s", err=True)
             if not taken(file, folder, wait - QUIET):
                 raise BusyError(f"{folder} is being {what} by another process: wait for it, or end it first")
         yield
@@ -51,5 +51,5 @@ def taken(file: IO[str], folder: Path, seconds: float) -> bool:
                 return False
             time.sleep(0.1)
         except OSError as error:  # a file system without locks
-            print(f"{folder} cannot be locked ({error.strerror}): keep other processes out of it", file=sys.stderr)
+            say(f"{folder} cannot be locked ({error.strerror}): keep other processes out of it", err=True)
             return True

@@ -1,35 +1,28 @@
 """Values that come from a file, checked: every error names the key, the rule and the value."""
 
-import unicodedata
+import reprlib
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mmadfer.errors import ConfigError
+from mmadfer.terminal import one_line, shown
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=1_000_000)]
+"""A count; no use is known for a larger one, which would ask for all time or memory."""
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 LONG = 100
 """Characters of a value that a message shows."""
+_REPR = reprlib.Repr()  # which looks at no more than it shows: aliases make a value without end out of a few lines
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 3, *[2 * LONG] * 3
 
 
 class Section(BaseModel):
     """A part of a configuration: unknown keys are errors, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
-
-
-TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-"""Signs that show what comes after them in another order than it is in."""
-
-
-def one_line(text: str) -> bool:
-    """Whether a text can be shown as it is, on a line of its own: no control characters, no line breaks."""
-    return not any(
-        unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(sign) in TURNING
-        for sign in text
-    )
 
 
 def _checked(text: str) -> str:
@@ -59,7 +52,7 @@ def validated(kind: type[S], tree: dict[str, Any], where: str) -> S:
 def _explain(error: ValidationError, where: str, kind: type[Section]) -> str:
     lines = [f"{where} breaks {error.error_count()} rule(s):"]
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "(top)"
+        key = ".".join(_word(part) for part in item["loc"]) or "(top)"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = f"unknown key; known here: {', '.join(_keys(kind, item['loc'][:-1]))}"
@@ -69,9 +62,13 @@ def _explain(error: ValidationError, where: str, kind: type[Section]) -> str:
     return "\n".join(lines)
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def _word(part: int | str) -> str:
+    text = shown(str(part))
     return text if len(text) <= LONG else f"{text[:LONG]}..."
+
+
+def _short(value: Any) -> str:
+    return _word(_REPR.repr(value))
 
 
 def _keys(kind: type[Section], parents: tuple[int | str, ...]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from time import monotonic
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from mmadfer.console import Console
 
 EVERY = 30.0
 """Seconds between two plain lines, which a log can take for days."""

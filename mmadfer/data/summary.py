@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from mmadfer.console import Console
 from mmadfer.data.agreement import sound_rates
 from mmadfer.data.sets import Table
 from mmadfer.data.store import Clip
@@ -216,7 +216,7 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
         console.print(f"note: {escape(note)}", soft_wrap=True)
     for warning in summary.warnings:
         console.print(f"[bold red]WARNING[/]: {escape(warning)}", soft_wrap=True)
-    console.print(f"store  {summary.out}\nreport {summary.report}", highlight=False, soft_wrap=True)
+    console.print(f"store  {summary.out}\nreport {summary.report}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _size(summary: Summary) -> str:

@@ -1,10 +1,15 @@
 """Models with weights: built new, hashed, saved and read back as safetensors."""
 
+import errno
 import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,6 +18,7 @@ from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
 from mmadfer.files import atomic
+from mmadfer.memory import first_line
 from mmadfer.model.encoder_files import load_encoder
 from mmadfer.model.fit import explain
 from mmadfer.model.init import draw_encoder, draw_trainable
@@ -22,6 +28,9 @@ from mmadfer.model.settings import EncoderConfig, ModelConfig
 SELF_CONTAINED = (
     "write one file with everything where it was trained: `mmadfer export weights RUN --fold K --out model.safetensors`"
 )
+
+DRAWN = 1 << 29
+"""Numbers of an encoder that a file has drawn at random: more than a ViT-L has."""
 
 
 def build(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
@@ -73,6 +82,9 @@ def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: b
 
     The contract goes into the metadata with the hashes of what is written; an `encoder_hash` that it already holds is
     kept, because encoders do not change while training.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
     """
     contract = contract.model_copy(
         update={
@@ -83,7 +95,17 @@ def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: b
     tensors = {**model.trainable(), **(model.frozen() if frozen else {})}
     values = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in tensors.items()}
     with atomic(path) as temporary:
-        save_file(values, temporary, metadata={contracts.KEY: contract.dumps()})
+        _write(temporary, values, contract)
+
+
+def _write(path: Path, values: dict[str, Tensor], contract: Contract) -> None:
+    """Write the file; what the system says of it comes as OSError, not in words of the library."""
+    try:
+        save_file(values, path, metadata={contracts.KEY: contract.dumps()})
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
 
 
 def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
@@ -93,14 +115,16 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
         WeightsError: no such file, not one of ours, damaged, or its encoders cannot be had or are other ones.
     """
     path = Path(path)
-    contract, tensors = _read(path)
-    model = empty(contract.model, len(contract.labels))
-    _compare(path, model, tensors)
-    included = set(model.frozen()) <= set(tensors)
+    contract, shapes = _described(path)
+    model = planned(path, contract.model, len(contract.labels))
+    _compare(path, model, shapes)
+    included = set(model.frozen()) <= set(shapes)
+    if not included:
+        _check_origins(path, model)
+    tensors = _tensors(path)
     if included:
         model.load_state_dict(tensors, assign=True)
     else:
-        _check_origins(path, contract.model)
         model.to_empty(device="cpu")
         for name in model.encoders:
             _fill_encoder(model, name)
@@ -108,26 +132,52 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
     return _verified(path, model, contract, included), contract
 
 
-def _read(path: Path) -> tuple[Contract, dict[str, Tensor]]:
+def planned(path: Path | str, config: ModelConfig, classes: int) -> MMADFER:
+    """The model of the sizes that a file names, as names and shapes, without memory for weights.
+
+    Raises:
+        WeightsError: there is no such model.
+    """
+    try:
+        return empty(config, classes)
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # of torch, for sizes that cannot be
+        raise WeightsError(f"{path} names sizes that no model has ({first_line(error)}): get it again") from error
+
+
+def _described(path: Path) -> tuple[Contract, dict[str, tuple[int, ...]]]:
+    """The contract, and the shapes of the tensors."""
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(contracts.KEY)
+        if text is None:
+            raise WeightsError(f"{path} has no {contracts.KEY} in its metadata: it was not written by mmadfer")
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        odd = [name for name, one in slices.items() if one.get_dtype() != "F32"]
+        if odd:
+            raise WeightsError(
+                f"{path}: {odd[0]} is {slices[odd[0]].get_dtype()}: expected F32; use another checkpoint"
+            )
+        return contracts.loads(text, path), {name: tuple(one.get_shape()) for name, one in slices.items()}
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise WeightsError(f"no weights at {path}: give a run directory, a .safetensors or a published .pth")
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(contracts.KEY)
-            if text is None:
-                raise WeightsError(f"{path} has no {contracts.KEY} in its metadata: it was not written by mmadfer")
-            return contracts.loads(text), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}): use another checkpoint") from error
-    except ValidationError as error:
-        raise WeightsError(
-            f"{path}: its contract cannot be read, perhaps by another mmadfer version: {error}"
-        ) from error
 
 
-def _compare(path: Path, model: MMADFER, tensors: dict[str, Tensor]) -> None:
-    wanted = {**model.trainable(), **(model.frozen() if set(tensors) & set(model.frozen()) else {})}
-    explain(str(path), {k: tuple(v.shape) for k, v in wanted.items()}, {k: tuple(v.shape) for k, v in tensors.items()})
+def _compare(path: Path, model: MMADFER, shapes: dict[str, tuple[int, ...]]) -> None:
+    wanted = {**model.trainable(), **(model.frozen() if set(shapes) & set(model.frozen()) else {})}
+    explain(str(path), {k: tuple(v.shape) for k, v in wanted.items()}, shapes)
 
 
 def _verified(path: Path, model: MMADFER, contract: Contract, included: bool) -> MMADFER:
@@ -143,14 +193,22 @@ def _verified(path: Path, model: MMADFER, contract: Contract, included: bool) ->
     return model
 
 
-def _check_origins(path: Path, config: ModelConfig) -> None:
-    files = (getattr(config, name).weights for name in config.modalities)
-    missing = [str(file) for file in files if file is not None and not file.is_file()]
+def _check_origins(path: Path, model: MMADFER) -> None:
+    """Whether the encoders can be had again, before there is memory for them."""
+    files = {name: getattr(model.config, name).weights for name in model.encoders}
+    missing = [str(file) for file in files.values() if file is not None and not file.is_file()]
     if missing:
         raise WeightsError(
             f"{path} holds the trained part only, and there is no weights file at {' and '.join(missing)} for its "
             f"encoders: put the files of the training there, or {SELF_CONTAINED}"
         )
+    for name, encoder in model.encoders.items():
+        count, file = sum(p.numel() for p in encoder.parameters()), files[name]
+        if count > (DRAWN if file is None else file.stat().st_size):
+            raise WeightsError(
+                f"{path} asks for a {name} encoder of {count} numbers, more than {file or 'one drawn at random'} may "
+                "have: get it again"
+            )
 
 
 def _origins(config: ModelConfig) -> str:

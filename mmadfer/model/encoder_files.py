@@ -173,4 +173,4 @@ def hint(tree: Any) -> str:
     """What a file holds that is not what was looked for."""
     if isinstance(tree, dict) and "model" in tree:
         return "an encoder file belongs in model.vision.weights or model.audio.weights"
-    return f"it holds {', '.join(map(repr, list(tree)[:5]))}" if isinstance(tree, dict) else "it holds no dict"
+    return f"it holds {', '.join(f'{key!r:.80}' for key in list(tree)[:5])}" if isinstance(tree, dict) else "no dict"

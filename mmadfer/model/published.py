@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig
 from mmadfer.contract import ENCODER_LICENCES, LICENCES, Contract
 from mmadfer.errors import WeightsError
+from mmadfer.model.build import planned
 from mmadfer.model.encoder_files import ENCODER, hint, named
 from mmadfer.model.fit import explain
-from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.pickled import Lazy, PickledFile
 
 LABELS = {
@@ -114,9 +113,9 @@ def load_fold(path: Path | str) -> MMADFER:
     shapes = {our_name(theirs) or theirs: lazy.shape for theirs, lazy in tensors.items()}
     try:
         config, classes = _infer(shapes, str(path))
-    except ValidationError as error:
+    except (ArithmeticError, ValueError) as error:  # sizes of 0, and those that break a rule
         raise WeightsError(f"{path} has the shapes of no MMA-DFER model: {error}") from error
-    model = empty(config, classes)
+    model = planned(path, config, classes)
     wanted = {published_name(name) or name: tuple(p.shape) for name, p in model.named_parameters()}
     explain(str(path), wanted, {theirs: lazy.shape for theirs, lazy in tensors.items()})
     model.load_state_dict(

@@ -5,11 +5,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mmadfer.section import Line, Positive, Section
+from mmadfer.section import Line, Section, Seed
 
 Modality = Literal["vision", "audio"]
 Pixels = Literal["unit", "imagenet", "half", "clip"]
 """How pixels are scaled; `mmadfer.model.pixels` has the numbers."""
+
+
+Width = Annotated[int, Field(gt=0, le=16384)]
+Depth = Annotated[int, Field(gt=0, le=256)]
+Heads = Annotated[int, Field(gt=0, le=256)]
+Tokens = Annotated[int, Field(ge=0, le=1024)]
+Side = Annotated[int, Field(gt=0, le=4096)]
+Frames = Annotated[int, Field(gt=0, le=1024)]
+Fbank = Annotated[int, Field(gt=0, le=65536)]
+Mels = Annotated[int, Field(gt=0, le=1024)]
+"""The bounds are far beyond any model: they keep a file of strangers from asking for all time or memory."""
 
 
 class EncoderConfig(Section):
@@ -18,14 +29,14 @@ class EncoderConfig(Section):
     timm: Line | None = None
     """Name of a timm VisionTransformer to take in the place of MAE-Face's or AudioMAE's; the sizes below must be its
     own (an error names them)."""
-    width: Positive = 768
-    depth: Positive = 12
-    heads: Positive = 12
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    patch: Positive = 16
+    width: Width = 768
+    depth: Depth = 12
+    heads: Heads = 12
+    mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
+    patch: Side = 16
     weights: Path | None = None
     """MAE-Face or AudioMAE file, or of the timm model; without one the encoder is drawn at random from `seed`."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "EncoderConfig":
@@ -40,9 +51,9 @@ class LoraConfig(Section):
     """Low-rank updates of the frozen encoders' linear layers (Hu et al. 2022, "LoRA"); rank 8 and alpha 32 in
     CLAIP-Emo. Exports hold them merged into the layers."""
 
-    rank: Annotated[int, Field(ge=0)] = 0
+    rank: Annotated[int, Field(ge=0, le=4096)] = 0
     """Of the updates of q, k, v, out, fc1 and fc2 in every block of both encoders; 0: none."""
-    alpha: Annotated[float, Field(gt=0)] = 32.0
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 32.0
     """Updates are scaled by alpha / rank."""
 
 
@@ -51,23 +62,23 @@ class TemporalConfig(Section):
 
     kind: Literal["transformer", "mean"] = "transformer"
     """`mean`: the average over frames, as the paper's ablations without the transformer (section 4.6)."""
-    width: Positive = 512
+    width: Width = 512
     """Of the joint adaptation too, which precedes both kinds."""
-    depth: Positive = 1
-    heads: Positive = 8
-    head_width: Positive = 64
-    mlp_width: Positive = 1024
+    depth: Depth = 1
+    heads: Heads = 8
+    head_width: Annotated[int, Field(gt=0, le=1024)] = 64
+    mlp_width: Annotated[int, Field(gt=0, le=65536)] = 1024
 
 
 class ModelConfig(Section):
     """MMA-DFER's sizes and variants."""
 
-    image_size: Positive = 160
+    image_size: Side = 160
     pixels: Pixels = "unit"
     """How pixels in [0, 1] enter the vision encoder: as they are, which the published weights need, or less a mean and
     by a deviation of each colour: ImageNet's (MAE-Face was trained with them), 1/2 and 1/2, or CLIP's."""
-    frames: Positive = 16
-    fbank: tuple[Positive, Positive] = (512, 128)
+    frames: Frames = 16
+    fbank: tuple[Fbank, Mels] = (512, 128)
     """Filter-bank frames and mel bands that the audio encoder sees; the same as in `prepare.sound`."""
     branches: Literal["both", "vision", "audio"] = "both"
     """`vision`, `audio`: that frozen encoder alone, the mean over frames, and a classifier, which is all that learns
@@ -77,14 +88,14 @@ class ModelConfig(Section):
     lora: LoraConfig = LoraConfig()
     fusion: Literal["bottleneck", "none", "add", "mult", "mult_concat"] = "bottleneck"
     """What joins the encoders after each layer (sections 3.3 and 4.5); `mmadfer.model.fusion` says how each works."""
-    latent: Positive = 128
+    latent: Width = 128
     """Width of the fusion bottleneck (section 3.3), and of the attention in `mult` and `mult_concat`."""
-    adapters: Annotated[int, Field(ge=0, multiple_of=4)] = 0
+    adapters: Annotated[int, Field(ge=0, le=16384, multiple_of=4)] = 0
     """Width of the intermediate temporal adapters in every bottleneck (section 4.4); 0: none."""
-    prompts: Annotated[int, Field(ge=0)] = 6
-    progressive: Annotated[int, Field(ge=0)] = 2
+    prompts: Tokens = 6
+    progressive: Tokens = 2
     """How often prompts are updated on the way (section 3.2)."""
-    progressive_tokens: Positive | None = None
+    progressive_tokens: Annotated[int, Field(gt=0, le=1024)] | None = None
     """How many prompts each update moves, going round all of them; by default prompts / progressive."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1
     temporal: TemporalConfig = TemporalConfig()

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
+from mmadfer.console import Console
 from mmadfer.files import write_json, write_text
 from mmadfer.report.summary import Report, summarise
 
@@ -27,5 +26,5 @@ def report(run: Path, beside: Mapping[str, Path], console: Console | None = None
     write_json(made.run / "report" / "report.json", made.to_dict())
     write_text(made.run / "report" / "report.html", page.render(made))
     terminal.show(made, console)
-    console.print(f"report {made.run / 'report' / 'report.html'}", soft_wrap=True, highlight=False)
+    console.print(f"report {made.run / 'report' / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
     return made

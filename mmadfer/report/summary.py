@@ -11,7 +11,7 @@ import numpy as np
 from mmadfer import contract, metrics
 from mmadfer import run as runs
 from mmadfer.config import Config
-from mmadfer.errors import RunError
+from mmadfer.errors import RunError, WeightsError
 from mmadfer.report.folds import FoldResult, read
 
 RESULT = "last epoch, on the test fold"
@@ -234,5 +234,5 @@ def _contract(checkpoint: Path | None) -> contract.Contract | None:
     try:
         with safe_open(checkpoint / "weights.safetensors", framework="numpy") as file:
             return contract.loads((file.metadata() or {})[contract.KEY])
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, ValueError, WeightsError):
         return None

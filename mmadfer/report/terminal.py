@@ -1,11 +1,11 @@
 """The report for a terminal."""
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from mmadfer.console import Console
 from mmadfer.report.folds import FoldResult
 from mmadfer.report.summary import RESULT, SPREAD, Report
 

@@ -2,11 +2,11 @@
 
 from statistics import fmean
 
-from rich.console import Console
 from rich.table import Table
 
 from mmadfer.bootstrap import Estimate, mcnemar
 from mmadfer.compare import ONE_SEED, P_VALUE, SCORES, SEVERAL, Comparison, Side
+from mmadfer.console import Console
 from mmadfer.report.terminal import percent, spread
 
 

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from mmadfer.terminal import say
+
 CHUNK = 2**20
 PDEATHSIG = 1
 """`PR_SET_PDEATHSIG` of Linux's prctl(2)."""
@@ -70,8 +72,7 @@ def _work(work: Callable[[], bytes], writing: int, parent: int) -> NoReturn:
             pipe.write(work())
         code = 0
     except BaseException:
-        traceback.print_exc(file=sys.stderr)
-        sys.stderr.flush()
+        say(traceback.format_exc(), err=True)
     finally:
         os._exit(code)  # what the first process has to tidy up at its end is not for its copy
 

@@ -1,7 +1,6 @@
 """`mmadfer predict`: videos on the command line, a table, and JSON or CSV on request."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -15,6 +14,7 @@ from mmadfer.runtime.answer import Failure, Prediction
 from mmadfer.runtime.files import videos
 from mmadfer.runtime.recogniser import Found, Recogniser
 from mmadfer.runtime.results import WRITERS, check_names, print_predictions, unfinished
+from mmadfer.terminal import say
 
 EVERY = 60.0
 """Seconds after which what is there is written."""
@@ -120,7 +120,7 @@ def _collect(found: Found, count: int, out: _Out) -> Results:
                     kept = monotonic()
         out.write(results)
     except BaseException:
-        print(f"not finished: {len(results)} of {count} videos are predicted{_kept(results, out)}", file=sys.stderr)
+        say(f"not finished: {len(results)} of {count} videos are predicted{_kept(results, out)}", err=True)
         raise
     finally:
         print_predictions(results)

@@ -6,22 +6,25 @@ an engine of another machine is a number, and the way out is always to build ane
 
 import hashlib
 import os
+import re
 import shlex
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, model_validator
 
-from mmadfer.contract import Contract
-from mmadfer.errors import MissingDependencyError, WeightsError
-from mmadfer.files import sha256, write_text
+from mmadfer.contract import Batch, Contract
+from mmadfer.errors import ConfigError, FileError, MissingDependencyError, WeightsError
+from mmadfer.files import read_object, sha256, write_text
 from mmadfer.optional import install, need
 from mmadfer.runtime.device import Device
-from mmadfer.section import Line, Section
+from mmadfer.section import Line, Positive, Section, validated
 
 SUFFIX = ".engine"
+LARGEST = 1 << 20
+"""Bytes of a sidecar."""
 PORTABLE = "any GPU that TensorRT-RTX knows"
 Option = Literal["--fold", "--precision", "--data", "--workspace", "--tf32"]
 """What the command that builds an engine anew takes besides what the sidecar says anyway."""
@@ -45,11 +48,17 @@ FLAVOURS = {
 are built anywhere, and finished on the GPU that loads them."""
 
 
+Part = Annotated[int, Field(ge=0, le=1000)]
+Capability = tuple[Part, Part]
+Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z.+_-]{1,64}$")]
+Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
+
 class Gpu(NamedTuple):
     """A GPU's name, and its compute capability, such as (9, 0)."""
 
     name: Line
-    capability: tuple[int, int]
+    capability: Capability
 
     def __str__(self) -> str:
         return f"{self.name} (compute capability {self.capability[0]}.{self.capability[1]})"
@@ -58,30 +67,36 @@ class Gpu(NamedTuple):
 class Sidecar(Section):
     """What an engine is: who built it for which GPU out of which graph, and the contract that it carries on."""
 
-    flavour: str
+    flavour: Line
     """A key of `FLAVOURS`."""
-    version: Line
+    version: Version
     """TensorRT's, in full: the next one cannot read the engine, unless it is version-compatible."""
     gpu: Gpu | None = None
     """Where it was built; None for TensorRT-RTX, whose engines are not bound to one."""
-    capabilities: tuple[tuple[int, int], ...] = ()
+    capabilities: tuple[Capability, ...] = ()
     """Compute capabilities that TensorRT-RTX names as those of its engines; later ones run them, too."""
     precision: Line
     """Arithmetic of the graph that it was built from; engines are strongly typed, so it is the engine's, too."""
-    batch: tuple[int, int, int]
+    batch: Batch
     """Fewest, usual and most clips at once."""
     version_compatible: bool
     hardware_compatible: bool
     source: Line = ""
     """The model that it was built from, seen from the engine's folder; empty where that is not known."""
-    options: dict[Option, bool | int | Line] = Field(default_factory=dict)
+    options: dict[Option, bool | Positive | Line] = Field(default_factory=dict)
     """How else it was built, as on the command line; `--data` is seen from the engine's folder, too."""
-    onnx_sha256: str
+    onnx_sha256: Hash
     """Of the ONNX graph."""
-    engine_sha256: str
-    seconds: float
+    engine_sha256: Hash
+    seconds: Annotated[float, Field(ge=0)]
     """That building took."""
     contract: Contract
+
+    @model_validator(mode="after")
+    def _batch_rises(self) -> Self:
+        if list(self.batch) != sorted(self.batch):
+            raise ValueError(f"batch {list(self.batch)} does not rise")
+        return self
 
     def dumps(self) -> str:
         """JSON, for a person too."""
@@ -108,16 +123,15 @@ def read_sidecar(engine: Path) -> Sidecar:
         raise WeightsError(f"no engine at {engine}; `mmadfer export engine MODEL --out {engine}` writes one")
     path = sidecar_path(engine)
     try:
-        return Sidecar.model_validate_json(path.read_bytes())
+        return validated(Sidecar, read_object(path, LARGEST), "it")
     except OSError as error:
         raise WeightsError(
             f"{engine} has no readable {path.name} beside it ({error.strerror}), so its labels and preprocessing are "
             f"unknown: copy both files, or build it anew with `mmadfer export engine MODEL --out {engine}`"
         ) from error
-    except ValidationError as error:
-        keys = ", ".join(sorted({".".join(map(str, item["loc"][:2])) or "all of it" for item in error.errors()}))
+    except (ConfigError, FileError) as error:
         raise WeightsError(
-            f"{path} is not what this version of mmadfer writes beside an engine ({keys}): build the engine anew with "
+            f"{path} is not what this version of mmadfer writes beside an engine: {error}\nBuild the engine anew with "
             f"`mmadfer export engine MODEL --out {engine}`"
         ) from error
 
@@ -273,7 +287,7 @@ def check_files(engine: Path, sidecar: Sidecar, data: bytes | None = None) -> No
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if re.fullmatch("[0-9]{1,9}", part))
 
 
 def logger(trt: Any) -> Any:

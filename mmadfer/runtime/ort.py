@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError, MmadferError, WeightsError
 from mmadfer.memory import enough, first_line
 from mmadfer.optional import need
-from mmadfer.runtime import ports
+from mmadfer.runtime import onnx_file, ports
 from mmadfer.runtime.device import Device, parse
-from mmadfer.runtime.providers import PROVIDERS, advice, metadata, preload, providers
+from mmadfer.runtime.providers import PROVIDERS, advice, preload, providers
 
 TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
 
@@ -34,8 +33,8 @@ class OrtBackend:
 
     def __init__(self, path: Path, device: str | None = None, fold: int | None = None) -> None:
         self.device = parse(device, tuple(PROVIDERS))
-        self.session = _session(path, self.device)
-        self.contract = contract_of(path, self.session.get_modelmeta().custom_metadata_map)
+        self.contract = contract_of(path, onnx_file.facts(path).metadata)
+        self.session = _session(path, self.device, self.contract)
         self.input = self.contract.input
         ports.check_ports(path, self.contract, _ports(self.session))
 
@@ -46,15 +45,12 @@ class OrtBackend:
         return logits
 
 
-def _session(path: Path, device: Device) -> Any:
-    if not path.is_file():
-        raise WeightsError(f"no model at {path}; `mmadfer export onnx` writes one")
+def _session(path: Path, device: Device, contract: Contract) -> Any:
     ort = need("onnxruntime", extra="serve")
     best = PROVIDERS[device.kind][0]
     if best not in ort.get_available_providers():
         raise MissingDependencyError(advice(device))
     missing = preload(ort, device)
-    contract = contract_of(path, metadata(path)) if device.kind == "tensorrt" else None
     given = providers(path, device, contract)
     try:
         with warnings.catch_warnings(action="ignore"), enough(path, device):  # about the provider; below is more
@@ -117,13 +113,7 @@ def contract_of(path: Path, metadata: dict[str, str]) -> Contract:
             f"{path} carries no mmadfer contract (metadata {contracts.KEY!r}), so its labels and preprocessing are "
             "unknown. Export it with `mmadfer export onnx`; tools that drop metadata make it useless."
         )
-    try:
-        return contracts.loads(metadata[contracts.KEY])
-    except ValidationError as error:
-        keys = ", ".join(sorted({str(item["loc"][0]) if item["loc"] else "all of it" for item in error.errors()}))
-        raise WeightsError(
-            f"{path} carries a contract that this version of mmadfer does not understand ({keys}): export it anew"
-        ) from error
+    return contracts.loads(metadata[contracts.KEY], path)
 
 
 def _ports(session: Any) -> dict[str, tuple[str, ports.Shape]]:

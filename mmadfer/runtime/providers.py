@@ -2,11 +2,11 @@
 
 import io
 import os
-from collections.abc import Iterator
+import stat
 from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError
@@ -22,15 +22,9 @@ PROVIDERS = {
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
 """Device -> ONNX Runtime's providers, the best first, which must be there; what it cannot do is left to the next."""
-METADATA = 14
-"""Number of the field of an ONNX file that holds its metadata: entries with a key (1) and a value (2)."""
-LARGEST = 1 << 24
-"""Bytes of metadata that are read; a damaged file may promise any number."""
-DIGITS = 10
-"""Bytes of the longest number, which has 64 bits; a damaged file may go on."""
 
 
-def providers(path: Path, device: Device, contract: Contract | None) -> list[tuple[str, dict[str, Any]]]:
+def providers(path: Path, device: Device, contract: Contract) -> list[tuple[str, dict[str, Any]]]:
     """The providers for a model on a device, the best first, with their settings.
 
     TF32, with which products of float32 keep 10 of their 23 digits, is off. TensorRT's provider has no setting for it
@@ -46,7 +40,7 @@ def providers(path: Path, device: Device, contract: Contract | None) -> list[tup
     """
     number = {"device_id": device.index}
     settings: dict[str, dict[str, Any]] = {"CUDAExecutionProvider": number | {"use_tf32": "0"}}
-    if contract is not None:
+    if device.kind == "tensorrt":
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         settings["TensorrtExecutionProvider"] = number | _cache(path) | _profile(contract) | _types(contract)
     return [(name, settings.get(name, {})) for name in PROVIDERS[device.kind]]
@@ -65,11 +59,14 @@ def _cache(path: Path) -> dict[str, Any]:
     folder = home / "mmadfer" / "tensorrt" / sha256(path)[:16]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # who writes there has their engine run
+        known = folder.lstat()
     except OSError as error:
         raise MissingDependencyError(
             f"{folder}, where TensorRT's engines are to be kept, cannot be made ({error.strerror}): set XDG_CACHE_HOME "
             "to a folder in which you may write"
         ) from error
+    if not stat.S_ISDIR(known.st_mode) or known.st_uid != os.geteuid() or known.st_mode & 0o022:
+        raise MissingDependencyError(f"{folder}, where TensorRT's engines are kept, is not yours alone: remove it")
     return {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
 
 
@@ -121,44 +118,3 @@ def advice(device: Device, missing: str = "") -> str:
         f"a machine with a GPU, `pip uninstall onnxruntime` and then {install('gpu')}"
         f"{also if device.kind == 'tensorrt' else ''}"
     )
-
-
-def metadata(path: Path) -> dict[str, str]:
-    """The metadata of an ONNX file, read past the graph, which may be large; none where the file is damaged."""
-    with path.open("rb") as file:
-        entries = [dict(_fields(io.BytesIO(entry))) for number, entry in _fields(file, METADATA) if number == METADATA]
-    return {entry.get(1, b"").decode(errors="replace"): entry.get(2, b"").decode(errors="replace") for entry in entries}
-
-
-def _fields(file: BinaryIO, wanted: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """Numbers and contents of a message's fields that have a length (https://protobuf.dev/programming-guides/encoding).
-
-    It ends where the message is damaged.
-
-    Args:
-        file: the message.
-        wanted: number of the only field that is read; by default all are.
-    """
-    end = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    while (tag := _number(file)) is not None:
-        number, kind = tag >> 3, tag & 7
-        size = _number(file) if kind in (0, 2) else {1: 8, 5: 4}.get(kind)
-        if size is None or (kind and size > end - file.tell()):
-            return
-        if kind == 2 and number == (wanted or number) and size <= LARGEST:
-            yield number, file.read(size)
-        elif kind:
-            file.seek(size, io.SEEK_CUR)
-
-
-def _number(file: BinaryIO) -> int | None:
-    """Seven bits in each byte, the lowest first; the highest bit says that more follow. None if cut off or too long."""
-    value = 0
-    for k in range(DIGITS):
-        if not (byte := file.read(1)):
-            return None
-        value |= (byte[0] & 127) << 7 * k
-        if byte[0] < 128:
-            return value
-    return None

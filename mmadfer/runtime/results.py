@@ -7,14 +7,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mmadfer.console import Console
 from mmadfer.errors import ConfigError
 from mmadfer.files import check_place, write_text
 from mmadfer.files import write_json as write
 from mmadfer.runtime.answer import Failure, Prediction
+from mmadfer.terminal import shown
 
 BAR = 10  # characters of a full bar
 MODEL = {"file": "model", "fold": "fold", "weights_hash": "weights_hash"}
@@ -32,10 +33,10 @@ def print_predictions(results: Sequence[Prediction | Failure], console: Console 
         console.print(_table(predictions))
     for result in results:
         if isinstance(result, Failure):
-            console.print(f"[red]{escape(_shown(str(result.error)))}", soft_wrap=True, highlight=False)
+            console.print(f"[red]{escape(shown(str(result.error)))}", soft_wrap=True, highlight=False)
         else:
             for note in result.notes:
-                told = f"{_shown(result.video)}: {note}"
+                told = f"{shown(result.video)}: {shown(note)}"
                 console.print(f"[yellow]{escape(told)}", soft_wrap=True, highlight=False)
 
 
@@ -44,7 +45,7 @@ def _table(predictions: Sequence[Prediction]) -> Table:
     table = Table("video", "label", "probabilities", *(["windows"] if windows else []))
     for prediction in predictions:
         bars = "\n".join(_bar(label, share, prediction) for label, share in prediction.probabilities.items())
-        row = [escape(_shown(prediction.video)), f"[bold]{escape(prediction.label)}", bars]
+        row = [escape(shown(prediction.video)), f"[bold]{escape(prediction.label)}", bars]
         table.add_row(*row, *(["\n".join(_stretches(prediction.segments))] if windows else []))
     return table
 

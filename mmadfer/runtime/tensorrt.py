@@ -10,6 +10,7 @@ import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.errors import DataError, WeightsError
+from mmadfer.files import read_bytes
 from mmadfer.memory import first_line, lacks_memory, no_room
 from mmadfer.runtime import cuda, engines, ports
 from mmadfer.runtime.cuda import Buffer, CudaError, call, captured
@@ -62,7 +63,7 @@ def _checked(path: Path, where: Device) -> tuple[Sidecar, Any, bytes]:
     sidecar = engines.read_sidecar(path)
     _, trt = engines.flavour(sidecar.flavour)
     engines.check_version(path, sidecar, trt.__version__)
-    data = path.read_bytes()
+    data = read_bytes(path, path.stat().st_size)
     engines.check_files(path, sidecar, data)
     engines.check_gpu(path, sidecar, cuda.gpu(where.index), where)
     return sidecar, trt, data

@@ -7,10 +7,10 @@ Shapes: B clips, N pictures, C classes.
 import io
 import json
 import struct
-import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.data.frames import FPS, Decoded
 from mmadfer.errors import DataError, MmadferError
+from mmadfer.files import read_bytes
 from mmadfer.runtime import ports
 from mmadfer.runtime.answer import softmax
 from mmadfer.runtime.apart import apart
 from mmadfer.runtime.backends import BACKENDS, choose
 from mmadfer.runtime.batches import Batches, finite
 from mmadfer.runtime.inputs import Inputs, Video, empty, read_parts, ready
+from mmadfer.terminal import say
 
 CONTRACT = "contract.json"
 """File in a model's version folder: its contract."""
@@ -83,7 +85,7 @@ def _answered(work: Callable[[Arrays], Arrays], request: Any) -> Any:
         code = triton.TritonError.INVALID_ARG if isinstance(error, DataError) else triton.TritonError.INTERNAL
         return triton.InferenceResponse(error=triton.TritonError(str(error), code))
     except Exception as error:  # for the log; the client learns no more than its kind
-        traceback.print_exc(file=sys.stderr)
+        say(traceback.format_exc(), err=True)
         kind = f"{type(error).__name__} in the server, whose log says more"
         return triton.InferenceResponse(error=triton.TritonError(kind, triton.TritonError.INTERNAL))
 
@@ -171,10 +173,10 @@ class Reader(_Step):
             raise DataError(
                 f"{WORD} ended the process that read it ({error}): it is damaged, or wants more memory than is left"
             ) from error
-        with np.load(io.BytesIO(data)) as found:
-            if ERROR in found:
-                raise DataError(str(found[ERROR]))
-            return tuple(found[name] for name in ports.inputs(self._contract)), found[NOTES].tolist()
+        found = _unpacked(data)
+        if ERROR in found:
+            raise DataError(str(found[ERROR]))
+        return tuple(found[name] for name in ports.inputs(self._contract)), found[NOTES].tolist()
 
     def _found(self, video: Video) -> Arrays:
         """What is to be handed on of a clip."""
@@ -191,6 +193,15 @@ def _packed(arrays: Arrays) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]  # of numpy's own `allow_pickle`
     return file.getvalue()
+
+
+def _unpacked(data: bytes) -> Arrays:
+    """What `_packed` made in another process, which has read a stranger's file: nothing in it may swell, or be run."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if any(one.compress_type != zipfile.ZIP_STORED or one.file_size > len(data) for one in archive.infolist()):
+            raise DataError(f"{WORD} has come back otherwise than it was read: it is damaged, or wants to do damage")
+    with np.load(io.BytesIO(data), allow_pickle=False) as found:
+        return dict(found)
 
 
 class Model(_Step):
@@ -211,7 +222,7 @@ class Model(_Step):
             try:
                 return self._together([_arrays(request) for request in requests])
             except Exception as error:
-                print(f"{len(requests)} requests, now each alone: {type(error).__name__}: {error}", file=sys.stderr)
+                say(f"{len(requests)} requests, now each alone: {type(error).__name__}: {error}", err=True)
         return super().execute(requests)
 
     def _together(self, given: list[Arrays]) -> list[Any]:
@@ -248,7 +259,7 @@ def _told(text: str, video: Video) -> str:
 
 
 def _contract(folder: Path) -> Contract:
-    return contracts.loads((folder / CONTRACT).read_text(encoding="utf-8"))
+    return contracts.loads(read_bytes(folder / CONTRACT), folder / CONTRACT)
 
 
 def _shaped(array: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from mmadfer.files import write_text
 from mmadfer.model.arithmetic import apply, autocast
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.section import validated
+from mmadfer.terminal import say
 from mmadfer.train.ranks import Ranks
 
 Forward = Callable[[Batch], Tensor]
@@ -178,7 +178,7 @@ def evaluate_path(
     priors = _priors(contract, store, fold) if adjust else ()
     _warn_of_other_folds(contract, store)
     if told := other_crops(contract, store):
-        print(f"WARNING: {told}", file=sys.stderr)
+        say(f"WARNING: {told}", err=True)
     predictions = tested(model, store, fold, clips, flips)
     if adjust:
         predictions = predictions.adjusted(priors, adjust)
@@ -214,19 +214,21 @@ def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> N
     try:
         apply(model, precision, device)
     except ConfigError as error:
-        print(f"WARNING: trained with fp8, tested with bf16: {error}", file=sys.stderr)
+        say(f"WARNING: trained with fp8, tested with bf16: {error}", err=True)
         apply(model, "bf16", device)
 
 
 def print_result(predictions: Predictions, adjust: float = 0.0) -> None:
     """UAR, WAR and the recall of every class, for a person; `adjust` as for `evaluate_path`."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from mmadfer.console import Console
 
     scores, table = predictions.scores(), Table("label", "clips", "recall")
     counts = predictions.confusion.sum(1)
     for name, clips, recall in zip(predictions.names, counts, metrics.recalls(predictions.confusion), strict=True):
-        table.add_row(name, str(clips), f"{recall:.1%}" if clips else "-")
+        table.add_row(escape(name), str(clips), f"{recall:.1%}" if clips else "-")
     console = Console()
     console.print(table)
     console.print(f"{len(predictions.ids)} clips  UAR {scores['uar']:.2%}  WAR {scores['war']:.2%}", highlight=False)
@@ -262,8 +264,8 @@ def _priors(contract: Contract, store: Store, fold: int) -> tuple[float, ...]:
 def _warn_of_other_folds(contract: Contract, store: Store) -> None:
     now = store.header.fingerprint
     if contract.store and now and contract.store != now and contract.data_set == store.data_set:
-        print(
+        say(
             f"WARNING: {store.path} was prepared anew since this model was trained (fingerprint {now[:12]}, then "
             f"{contract.store[:12]}); its folds may differ, and the model may have seen these clips.",
-            file=sys.stderr,
+            err=True,
         )

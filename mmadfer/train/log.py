@@ -18,6 +18,7 @@ from typing import Any
 from mmadfer.files import no_link
 from mmadfer.lease import Held
 from mmadfer.optional import need
+from mmadfer.terminal import say
 from mmadfer.train.disk import writing
 
 BREATH = 30.0
@@ -41,7 +42,7 @@ class Log:
         self, folder: Path, held: Held, main: bool, prefix: str, echo: Callable[[str], None] | None = None
     ) -> None:
         self._folder, self._held, self._main, self._prefix = Path(folder), held, main, prefix
-        self._echo = echo or (lambda text: print(text, flush=True))
+        self._echo = echo or say
         self._board: Any = None
 
     def open(self, total: int) -> None:

@@ -24,6 +24,7 @@ from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError
 from mmadfer.lease import Held
 from mmadfer.model.build import build, encoder_hash
+from mmadfer.terminal import say
 from mmadfer.train.alone import alone
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine, learning_rate
@@ -63,7 +64,7 @@ def train(
     with stop_on_signals() if stop is None else nullcontext(stop) as asked, connected() as ranks:
         if resume and (done := finished(fold, folder, ranks)):
             if profile and ranks.main:
-                print(f"fold {fold}  no trace: the fold is finished, and no step is left to record", flush=True)
+                say(f"fold {fold}  no trace: the fold is finished, and no step is left to record")
             return done
         with alone(folder, resume, ranks, asked) as held:
             if resume and (done := finished(fold, folder, ranks)):  # by the process that had the fold until now

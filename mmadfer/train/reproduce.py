@@ -167,12 +167,12 @@ def first_fold(data_set: str, size: int, clips: int, fold: int) -> Score | None:
 
 def print_reproduced(found: Reproduced) -> None:
     """Our numbers, and those of the paper and of the checkpoint below them."""
-    from rich.console import Console
+    from mmadfer.console import Console
 
     print_result(found.predictions)
     console = Console()
     for line in lines(found):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def lines(found: Reproduced) -> list[str]:

@@ -1,12 +1,13 @@
 """A signal asks; the training loop answers at the end of the step, when all ranks can save together."""
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from mmadfer.terminal import say
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
@@ -24,7 +25,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()
         if number == signal.SIGINT:
-            print("stopping after this step; ctrl-C again stops at once", file=sys.stderr, flush=True)
+            say("stopping after this step; ctrl-C again stops at once", err=True)
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     if threading.current_thread() is threading.main_thread():

@@ -2,12 +2,10 @@
 
 import os
 import re
-import time
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
-import onnx
 import onnxruntime
 import pytest
 from export_setup import CONTRACT
@@ -80,36 +78,6 @@ def test_no_place_for_engines_is_told(tmp_path: Path, home: Path) -> None:
     home.touch()  # a file
     with pytest.raises(MissingDependencyError, match=r"cannot be made \(Not a directory\): set XDG_CACHE_HOME"):
         providers.providers(tmp_path / "a.onnx", parse("tensorrt"), BATCH)
-
-
-def test_metadata_is_read_past_the_graph(onnx_file: Path, tmp_path: Path) -> None:
-    model = onnx.load(onnx_file)
-    wanted = {entry.key: entry.value for entry in model.metadata_props}
-    assert len(wanted) > 1
-    assert providers.metadata(onnx_file) == wanted
-    data = onnx_file.read_bytes()
-    for count in (0, 1, 7, len(data) // 2, len(data) - 3):
-        (tmp_path / "cut.onnx").write_bytes(data[:count])
-        assert providers.metadata(tmp_path / "cut.onnx").keys() <= {"", *wanted}
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\x72\xff\xff\xff\xff\xff\xff\x7f" + bytes(range(256)),
-        b"\x0a" + b"\xff" * 9 + b"\x01",  # 2^64 - 1 bytes
-        b"\x3a" + b"\xff" * 12 + b"\x01",  # a number of more than 64 bits
-        b"\x08",
-        b"\x09\x00",
-        b"\x0f",
-        b"\xff" * 3_000_000,
-    ],
-)
-def test_damaged_metadata_is_none(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "noise.onnx").write_bytes(data)
-    start = time.process_time()
-    assert providers.metadata(tmp_path / "noise.onnx") == {}
-    assert time.process_time() - start < 1
 
 
 def test_missing_libraries_are_told_in_the_error_alone(capfd: pytest.CaptureFixture[str]) -> None:

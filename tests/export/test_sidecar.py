@@ -1,6 +1,7 @@
 """What the file beside an engine says, what it may not say, and the commands and advice that come of it."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,53 @@ def test_the_command_that_builds_anew_is_right_from_anywhere(
         ("options", {"--data": "a\rb"}),
         ("gpu", ["NVIDIA\u202eH200", [9, 0]]),
         ("capabilities", [[9]]),
+        ("capabilities", [[9, 10**9]]),
+        ("version", "1.\u00b2"),
+        ("version", "1" * 5000),
+        ("version", "1.0 --flavour"),
+        ("batch", [1, 8, 10**9]),
+        ("batch", [0, 1, 1]),
+        ("options", {"--workspace": 10**40}),
+        ("onnx_sha256", "\x1b]0;a\x07"),
+        ("seconds", -1),
+        ("contract", {"labels": []}),
     ],
 )
 def test_a_sidecar_says_nothing_that_it_should_not(engine: Path, key: str, value: object) -> None:
     facts = json.loads(sidecar_path(engine).read_text())
     sidecar_path(engine).write_text(json.dumps({**facts, key: value}))
-    with pytest.raises(WeightsError, match=rf"not what this version of mmadfer writes beside an engine \({key}"):
+    with pytest.raises(WeightsError, match=rf"(?s)not what this version of mmadfer writes beside an engine.*\n  {key}"):
         read_sidecar(engine)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no valid JSON"),
+        ("[1]", "must hold a JSON object"),
+        ("[" * 100_000, "holds no valid JSON"),
+        ('{"seconds": 1e999}', "holds no valid JSON"),
+        (" " * (engines.LARGEST + 1), "is larger than"),
+    ],
+)
+def test_what_is_no_sidecar_is_refused(engine: Path, text: str, words: str) -> None:
+    sidecar_path(engine).write_text(text)
+    with pytest.raises(WeightsError, match=rf"(?s)not what this version of mmadfer writes beside an engine.*{words}"):
+        read_sidecar(engine)
+
+
+def test_a_pipe_in_the_place_of_a_sidecar_is_refused(engine: Path) -> None:
+    sidecar_path(engine).unlink()
+    os.mkfifo(sidecar_path(engine))
+    with pytest.raises(WeightsError, match="must be a regular file"):
+        read_sidecar(engine)
+
+
+@pytest.mark.parametrize("version", ["1.0rc1", "dev", "1.99999999999999999999", "1.0.post1+cu13"])
+def test_odd_versions_are_of_other_builders(engine: Path, version: str) -> None:
+    sidecar = change(engine, version=version)
+    with pytest.raises(WeightsError, match=rf"was built by TensorRT-RTX {re.escape(version)}; here is 1\.7\.2"):
+        engines.check_version(engine, sidecar, "1.7.2")
 
 
 def test_a_source_is_never_taken_for_an_option(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

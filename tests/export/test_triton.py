@@ -1,5 +1,6 @@
 """The model repository's files, and what is refused; test_triton_server.py serves them."""
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from needs import needed
 
 from mmadfer.cli import app, run
 from mmadfer.contract import KEY, loads
-from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.errors import ConfigError, DataError, WeightsError
 from mmadfer.export import external, to_triton
 from mmadfer.export.to_onnx import to_onnx
+from mmadfer.export.to_triton import LOOPBACK
 from mmadfer.export.triton_configs import Serving, configs, text
 from mmadfer.files import sha256
+from mmadfer.runtime import triton
 from mmadfer.runtime.backends import OrtBackend
 from mmadfer.runtime.engines import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
@@ -159,8 +162,11 @@ def test_an_engine_of_tensorrt_rtx_is_computed_by_mmadfer(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("flavour", "command"),
     [
-        ("tensorrt", "tritonserver --model-repository={} --backend-config=tensorrt,version-compatible=true\n"),
-        ("rtx", "MMADFER_TRUST_ENGINES=1 tritonserver --model-repository={}\n"),
+        (
+            "tensorrt",
+            f"tritonserver --model-repository={{}} {LOOPBACK} --backend-config=tensorrt,version-compatible=true\n",
+        ),
+        ("rtx", f"MMADFER_TRUST_ENGINES=1 tritonserver --model-repository={{}} {LOOPBACK}\n"),
     ],
 )
 def test_program_code_in_an_engine_is_served_only_where_that_is_allowed(
@@ -291,9 +297,35 @@ def test_the_command_says_what_comes_next_or_what_is_wrong(
 ) -> None:
     command = ["export", "triton", str(onnx_file), "--out", str(tmp_path / "repo"), "--device", "cuda", "--delay", "20"]
     assert run(app, command) == 0
-    assert f"tritonserver --model-repository={tmp_path / 'repo'}\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"tritonserver --model-repository={tmp_path / 'repo'} {LOOPBACK}\n" in out
+    assert LOOPBACK.count("address=127.0.0.1") == 3
+    assert "needs       Triton 26.03 or later" in out
     found = config(tmp_path / "repo", "mmadfer_model")
     assert found.instance_group[0].kind == schema.ModelInstanceGroup.KIND_GPU
     assert found.dynamic_batching.max_queue_delay_microseconds == 20_000
     assert run(app, command) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_the_client_says_what_a_server_says_harmlessly(encoding: str) -> None:
+    needed("tritonclient.grpc")
+    from mmadfer.export.triton_client import harmless
+
+    text = harmless("\x1b]0;a\x07\u202e笑\udcff\nb.mp4: glad é", io.TextIOWrapper(io.BytesIO(), encoding))
+    sign, accent = ("笑" if encoding == "utf-8" else "\\u7b11"), ("\\xe9" if encoding == "ascii" else "é")
+    assert text == rf"\x1b]0;a\x07\u202e{sign}\udcff\nb.mp4: glad {accent}"
+
+
+def test_what_a_reader_hands_on_is_not_swollen() -> None:
+    arrays = {"frames": np.zeros((1, 4), np.uint8), "notes": np.array(["a"])}
+    assert triton._unpacked(triton._packed(arrays))["notes"].tolist() == ["a"]
+    file = io.BytesIO()
+    np.savez_compressed(file, frames=np.zeros(1 << 20, np.uint8))
+    with pytest.raises(DataError, match="has come back otherwise"):
+        triton._unpacked(file.getvalue())
+    file = io.BytesIO()
+    np.savez(file, frames=np.array([{}], object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        triton._unpacked(file.getvalue())

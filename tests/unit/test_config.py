@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from pydantic import ValidationError
 
 from mmadfer.config import CONFIGS, Config, load, parse
 from mmadfer.errors import ConfigError
+from mmadfer.files import read_yaml
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))  # the tables in ablations are sweeps, which other tests load
 
@@ -142,7 +144,7 @@ def test_keys_that_contradict_each_other_are_refused(overrides: list[str], words
 
 
 def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train: .*\(got \[0, 1, .*\.\.\.\)") as error:
+    with pytest.raises(ConfigError, match=r"train: .*\(got \[0, 1, .*\.\.\.\]\)") as error:
         load(write(tmp_path, f"name: x\ntrain: {list(range(500))}\n"))
     assert len(str(error.value)) < 300 + len(str(tmp_path))
 
@@ -189,3 +191,100 @@ def test_plain_yaml_comes_out() -> None:
     assert isinstance(tree, dict)
     assert parse(tree, where="here") == load("mafw_224")
     assert set(tree) == set(Config.model_fields)
+
+
+def _laughs(levels: int) -> str:
+    """Each key's value is the one before, nine times."""
+    lines, before = ["name: x", "train:", "  k0: &k0 [x, x, x, x, x, x, x, x, x]"], "k0"
+    for key in (f"k{n}" for n in range(1, levels)):
+        lines.append(f"  {key}: &{key} [{', '.join([f'*{before}'] * 9)}]")
+        before = key
+    return "\n".join(lines) + "\n"
+
+
+ODD_YAML = {
+    "a date that is none": "name: x\ntrain: {lr: 2020-99-99}\n",
+    "int": "name: x\ntrain: {lr: !!int abc}\n",
+    "float": "name: x\ntrain: {lr: !!float abc}\n",
+    "bool": "name: x\ntrain: {lr: !!bool abc}\n",
+    "timestamp": "name: x\ntrain: {lr: !!timestamp abc}\n",
+    "binary": "name: x\ntrain: {lr: !!binary é}\n",
+    "map of a word": "name: x\ntrain: !!map foo\n",
+    "set of a word": "name: x\ntrain: !!set foo\n",
+    "omap of a word": "name: x\ntrain: !!omap foo\n",
+    "an unknown tag": "name: x\ntrain: !!python/object/apply:os.system [true]\n",
+    "brackets": "name: x\ntrain: " + "[" * 3000 + "]" * 3000 + "\n",
+    "braces": "name: x\ntrain: " + "{a: " * 3000 + "}" * 3000 + "\n",
+    "open brackets": "name: x\ntrain: " + "[" * 300_000,
+    "blocks": "name: x\n" + "".join(" " * k + "a:\n" for k in range(300)),
+    "5,000 digits": "name: x\ntrain: {lr: " + "1" * 5000 + "}\n",
+    "hexadecimal digits": "name: x\ntrain: {lr: 0x" + "f" * 50_000 + "}\n",
+    "base 60": "name: x\ntrain: {lr: 1" + ":01" * 200_000 + "}\n",
+    "base 60, a fraction": "name: x\ntrain: {lr: 1" + ":01" * 200_000 + ".5}\n",
+    "ten times nine aliases": _laughs(10),
+    "merged aliases": "name: x\nb0: &b0 {a: 1, b: 2}\n" + "".join(
+        f"b{k + 1}: &b{k + 1} {{x: *b{k}, y: *b{k}, <<: *b{k}}}\n" for k in range(40)
+    ),
+    "an alias in itself": "name: x\ntrain: &a [*a]\n",
+    "an alias of a key in itself": "name: x\ntrain: &a {lr: *a}\n",
+    "an alias of nothing": "name: x\ntrain: *a\n",
+    "a list as a key": "name: x\n? [a, b]\n: 1\n",
+    "aliases in keys": "name: x\na: &a [x, x]\n? {? [*a, *a]: 1}\n: 2\n",
+    "a key twice": "name: x\nname: y\n",
+    "two documents": "name: x\n---\nname: y\n",
+    "many values": "name: x\ntrain: [" + "1," * 30_000 + "]\n",
+    "a control character": "name: x\x07\n",
+    "larger than any": "name: x\n" + "#" * (1 << 20),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD_YAML.values(), ids=ODD_YAML.keys())
+def test_yaml_that_its_reader_falls_over_is_refused(tmp_path: Path, text: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(ConfigError, match=r"mine\.yaml is not valid YAML") as caught:
+        load(write(tmp_path, text))
+    assert time.process_time() - begun < 10
+    assert len(str(caught.value)) < 1000 + len(str(tmp_path))
+
+
+def test_yaml_that_is_no_text_or_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"name: \xff\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml is not valid YAML: .* is not UTF-8"):
+        load(tmp_path / "mine.yaml")
+    with pytest.raises(ConfigError, match="must be a regular file"):
+        read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["2020-99-99", "!!int abc", "!!timestamp x", "&a [*a]", "9" * 5000, "{a: 1, a: 2}", "*a", "[" * 50]
+)
+def test_values_that_yaml_cannot_make_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--set train\.lr is not valid YAML"):
+        load("demo", [f"train.lr={text}"])
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "[" * 50 + "]" * 50])
+def test_values_without_end_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.lr"):
+        load("demo", [f"train.lr={text}"])
+
+
+def test_text_that_is_no_yaml_is_taken_as_it_is() -> None:
+    assert load("demo", ["data.store=a: b: [c"]).data.store == Path("a: b: [c")
+    with pytest.raises(ConfigError, match="breaks 1 rule"):
+        load("demo", [f"{'a.' * 30_000}b=1"])
+
+
+def test_an_override_changes_one_of_two_aliases(tmp_path: Path) -> None:
+    text = "name: x\nmodel:\n  vision: &e {width: 64, heads: 1}\n  audio: *e\n"
+    model = load(write(tmp_path, text), ["model.vision.heads=2"]).model
+    assert (model.vision.heads, model.audio.heads, model.audio.width) == (2, 1, 64)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["train.epochs", "train.batch_size", "train.seed", "data.folds", "data.threads", "prepare.detect_every"],
+)
+def test_settings_ask_for_nothing_absurd(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}: Input should be less than"):
+        load("demo", [f"{key}={10**30}"])

@@ -287,7 +287,12 @@ def test_longer_sound_at_16_khz_is_promised() -> None:
     config = model_of(fbank=(1024, 128))
     sound = SoundConfig(rate=16000, frames=1024)
     contract = Contract(
-        labels=LABELS, model=config, prepare={"sound": sound.model_dump()}, data_set="test", waveform_rate=16000
+        labels=LABELS,
+        model=config,
+        prepare={"sound": sound.model_dump()},
+        data_set="test",
+        input="waveform",
+        waveform_rate=16000,
     )
     assert contract.samples == 400 + 1023 * 160
 

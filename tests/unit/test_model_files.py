@@ -1,5 +1,7 @@
 """Our own weight files: what is saved comes back, and what is wrong is named."""
 
+import resource
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import mmadfer
 from mmadfer.errors import WeightsError
+from mmadfer.model import build as build_module
 from mmadfer.model.build import build, encoder_hash, load_weights, save_weights, weights_hash
 from mmadfer.model.load import load
 from mmadfer.model.mma_dfer import MMADFER
@@ -143,3 +146,41 @@ def test_model_of_other_classes_is_refused(run: Path) -> None:
     with pytest.raises(WeightsError, match=r"7 classes \(happy, .*but here are 2 \(yes, no\)"):
         load(run, labels=("yes", "no"))
     assert load(run, labels=LABELS).contract is not None
+
+
+def _promising(path: Path, model: MMADFER, frozen: bool, **sizes: int) -> Path:
+    """The model's tensors, and a contract of another vision encoder."""
+    config = TINY.model_copy(update={"vision": TINY.vision.model_copy(update=sizes)})
+    save_weights(path, model, contract(config), frozen=frozen)
+    return path
+
+
+@pytest.mark.parametrize("sizes", [{"depth": 256}, {"width": 16384}, {"mlp_ratio": 16.0, "width": 16384}, {"patch": 1}])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_contract_asks_for_no_more_than_the_file_holds(
+    tmp_path: Path, model: MMADFER, frozen: bool, sizes: dict[str, int]
+) -> None:
+    path, begun = _promising(tmp_path / "m.safetensors", model, frozen, **sizes), time.process_time()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=r"does not fit the model|than one drawn at random|another hash"):
+        load_weights(path)
+    assert time.process_time() - begun < 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 << 10  # of kB
+
+
+def test_encoders_that_a_file_has_drawn_have_a_bound(
+    tmp_path: Path, model: MMADFER, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_weights(path := tmp_path / "m.safetensors", model, contract(), frozen=False)
+    monkeypatch.setattr(build_module, "DRAWN", 1000)
+    with pytest.raises(WeightsError, match=r"asks for a vision encoder of \d+ numbers, more than one drawn at random"):
+        load_weights(path)
+
+
+def test_weights_of_another_type_are_refused(tmp_path: Path, model: MMADFER) -> None:
+    save_weights(path := tmp_path / "m.safetensors", model, contract(), frozen=True)
+    with safe_open(path, "pt") as file:
+        values, facts = {name: file.get_tensor(name).to(torch.int8) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(values, path, facts)
+    with pytest.raises(WeightsError, match="is I8: expected F32"):
+        load_weights(path)

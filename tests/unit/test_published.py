@@ -18,6 +18,7 @@ from mmadfer.config import ModelConfig, PrepareConfig, load
 from mmadfer.data.agreement import check_store, other_crops
 from mmadfer.data.store import Clip, Header, Record, Store, write
 from mmadfer.errors import WeightsError
+from mmadfer.model import pickled
 from mmadfer.model.build import build, encoder_hash, weights_hash
 from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.published import DEAD, our_name, published_name
@@ -45,8 +46,9 @@ def test_fold_loads(tmp_path: Path, model: MMADFER, legacy: bool) -> None:
     assert (promise.encoder_hash, promise.weights_hash) == (encoder_hash(model), weights_hash(model))
 
 
-def test_full_size_fold_loads(tmp_path: Path) -> None:
-    """The published names and shapes; one number in the file stands for a whole tensor."""
+def test_full_size_fold_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published names and shapes; one number in the file stands for a whole tensor, which else is refused."""
+    monkeypatch.setattr(pickled, "SHARED", 1e6)
     shapes: dict[str, list[int]] = json.loads(LAYOUT.read_text())
     state = {
         f"module.{name}": torch.full((1,), i / 1000).expand(shape) for i, (name, shape) in enumerate(shapes.items())

@@ -4,8 +4,10 @@ import builtins
 import io
 import os
 import pickle
+import resource
 import struct
 import subprocess
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +20,11 @@ from published_setup import save_fold, state_dict, stream_of, zip_of
 
 import mmadfer
 from mmadfer.errors import WeightsError
-from mmadfer.model.build import build
+from mmadfer.model import unpickled
+from mmadfer.model.build import build, weights_hash
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.pickled import Inert, PickledFile
+from mmadfer.model.pickled import Inert, Lazy, PickledFile
+from mmadfer.model.unpickled import Storage
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +204,105 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
         archive.writestr("archive/constants.pkl", pickle.dumps(()))
     with pytest.raises(WeightsError, match="a zip archive of another kind"):
         mmadfer.load(tmp_path / "script.pt")
+
+
+PAIRS = b"".join(b"0h" + bytes([k]) + b"h" + bytes([k]) + b"\x86q" + bytes([k + 1]) for k in range(60))
+BOMBS = {
+    "a large memo number": b"}r" + struct.pack("<I", (1 << 27) - 1) + b"(K\x00K\x00t.",
+    "the largest memo number": b"}r" + struct.pack("<I", (1 << 32) - 1) + b"(K\x00K\x00t.",
+    "a key of pairs": b"}K\x01\x85q\0" + PAIRS + b"K\x01s.",
+    "a key of pairs, in one go": b"}(K\x01\x85q\0" + PAIRS + b"K\x01u.",
+    "a key of pairs, in an ordered dict": _global("collections", "OrderedDict")
+    + b"]K\x01\x85q\0" + PAIRS + b"K\x01\x86a\x85R.",
+    "a set of pairs": b"\x8f(K\x01\x85q\0" + PAIRS + b"\x90}.",
+    "a number of 100 kB": b"\x8b" + struct.pack("<I", 100_000) + b"\x7f" * 100_000 + b".",
+    "a number of 4 GB": b"\x8b" + struct.pack("<i", 2**31 - 1) + b".",
+    "a number of 100,000 digits": b"L" + b"9" * 100_000 + b"L\n.",
+    "a text of 2^40": b"\x8d" + struct.pack("<Q", 1 << 40) + b".",
+    "bytes of 2^62": b"\x8e" + struct.pack("<Q", 1 << 62) + b".",
+    "bytes to change of 2^40": b"\x96" + struct.pack("<Q", 1 << 40) + b".",
+    "a frame of 2^60": b"\x95" + struct.pack("<Q", 1 << 60) + b"]K\x05a.",
+    "a list in itself": b"]q\0h\0a.",
+    "nested lists": b"]" * 100_000 + b"a" * 99_999 + b".",
+    "nested tuples": b")" + b"\x85" * 100_000 + b".",
+    "many copies": b"]" + b"2" * 100_000 + b".",
+    "too many operations": b"0".join([b"N"] * 600_000) + b".",
+    "a dict of a long list, again and again": _global("collections", "OrderedDict") + b"q\0(" + b"N" * 1000 + b"tq\1"
+    + b"0h\0(h\1t" * 10 + b".",
+    "nothing on the stack": b"0.",
+    "no mark": b"t.",
+    "over a mark": b"N(0.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", [zip_of, stream_of])
+@pytest.mark.parametrize("program", BOMBS.values(), ids=BOMBS.keys())
+def test_small_pickles_take_little(tmp_path: Path, program: bytes, wrap: Callable[[Path, bytes], Path]) -> None:
+    path = wrap(tmp_path / "bomb.pth", b"\x80\x04" + program)
+    begun, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=r"bomb\.pth"):
+        mmadfer.load(path)
+    assert time.process_time() - begun < 30
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10  # of kB
+
+
+def test_a_pickle_of_more_than_64_mib_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpickled, "MOST_BYTES", 1000)
+    for wrap in (zip_of, stream_of):
+        with pytest.raises(WeightsError, match=r"more than 1000 bytes|cannot be read"):
+            mmadfer.load(wrap(tmp_path / "a.pth", b"\x80\x02X" + struct.pack("<I", 2000) + bytes(2000) + b"."))
+
+
+def test_tensors_are_no_more_than_the_file_holds(tmp_path: Path) -> None:
+    """One number seen as many; and one storage seen by many tensors."""
+    wide = _tensor_file(tmp_path / "a.pth", (1 << 20, 1 << 20), (0, 0), 1, bytes(4))
+    lazy = PickledFile(wide).tree["state_dict"]
+    for tensors in (lazy, {f"{k}": _tensor(4) for k in range(5000)}):
+        with pytest.raises(WeightsError, match=r"its tensors are more than its .* bytes hold"):
+            PickledFile(wide).read(tensors)
+    several = _tensor_file(tmp_path / "b.pth", (4,), (1,), 4, bytes(16))
+    assert set(PickledFile(several).read({f"{k}": _tensor(4) for k in range(3)})) == {"0", "1", "2"}
+
+
+def _tensor(count: int) -> Lazy:
+    return Lazy(Storage(torch.float32, "0", count), 0, (count,), (1,))
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride"), [((1,) * 17, (1,) * 17), ((1 << 63,), (0,)), ((0, 1 << 64), (1, 1)), ((True,), (1,))]
+)
+def test_shapes_that_torch_does_not_have(tmp_path: Path, shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
+    with pytest.raises(WeightsError, match="not described by a storage and sizes"):
+        PickledFile(_tensor_file(tmp_path / "a.pth", shape, stride, 4, bytes(16)))
+
+
+@pytest.mark.parametrize("name", ["data.pkl", "byteorder"])
+def test_records_that_swell_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "swollen.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for other, data in (("data.pkl", b"}."), ("byteorder", b"little")):
+            swollen = other == name
+            archive.writestr(f"archive/{other}", bytes(100 << 20) if swollen else data, None if swollen else 0)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        mmadfer.load(path)
+
+
+def test_an_archive_of_too_many_records_is_refused(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "many.pth", b"}.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist *= 200_000
+        archive._didModify = True  # type: ignore[attr-defined]
+    begun = time.process_time()
+    with pytest.raises(WeightsError, match="more records than weights have"):
+        mmadfer.load(path)
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
+def test_every_protocol_is_read(tmp_path: Path, model: MMADFER, protocol: int) -> None:
+    path = tmp_path / "fold.pth"
+    state = state_dict(model)
+    tree = {"state_dict": state, "seen": {1, 2}, "frozen": frozenset("ab"), "bytes": b"\xff", "none": None}
+    for legacy in (False, True):
+        torch.save(tree, path, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+        assert weights_hash(mmadfer.load(path)) == weights_hash(model)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmadfer.data.store import check_id
 from mmadfer.errors import DataError
-from mmadfer.section import one_line
+from mmadfer.terminal import one_line
 
 
 @dataclass(frozen=True)
