@@ -32,6 +32,9 @@ Constraint = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
 Estimate = Annotated[
     bool, typer.Option("--estimate", help="Measure a few steps, tell what the folds would take, and start none.")
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust-code", help="Run the run's own copy of the code, though it is not the installed code.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show everything, make and submit nothing.")]
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from mmadfer import run as runs
 from mmadfer.errors import MmadferError
 from mmadfer.files import write_json, write_text
-from mmadfer.launch import sweep_file, sweep_seeds
+from mmadfer.launch import snapshot, sweep_file, sweep_seeds
 
 KEPT = ("complete", "folds_expected", "folds_used", "mean", "std", "problems")
 """Of a row's report.json."""
@@ -24,6 +24,7 @@ class SweepReport:
 
     def __call__(self) -> None:
         """Write DIR/report and each row's."""
+        snapshot.verify(Path(self.folder))
         print(write(Path(self.folder)))
 
     def checkpoint(self) -> Any:

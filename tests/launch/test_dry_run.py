@@ -16,6 +16,7 @@ code         N files, copied to RUN/code
 folds        1, 2 (2 at a time, local)
 environment  PYTHONPATH=RUN/code
 environment  PYTHONSAFEPATH=1
+environment  PYTHONDONTWRITEBYTECODE=1
 job          fold 1: 1 rank(s), GPUs none, 3 CPU thread(s) per rank
 job          fold 2: 1 rank(s), GPUs none, 3 CPU thread(s) per rank
 report       when all folds have ended
@@ -29,6 +30,7 @@ code         N files, copied to RUN/code
 folds        1, 2 (1 at a time, slurm)
 environment  PYTHONPATH=RUN/code
 environment  PYTHONSAFEPATH=1
+environment  PYTHONDONTWRITEBYTECODE=1
 job          fold 1: 4 rank(s), GPUs 4, 3 CPU thread(s) per rank
 job          fold 2: 4 rank(s), GPUs 4, 3 CPU thread(s) per rank
 report       when all folds have ended
@@ -58,6 +60,7 @@ report       when all folds have ended
 # setup
 export PYTHONPATH=RUN/code
 export PYTHONSAFEPATH=1
+export PYTHONDONTWRITEBYTECODE=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
@@ -88,6 +91,7 @@ srun --unbuffered --output RUN/jobs/%A_%a_%t_log.out --error RUN/jobs/%A_%a_%t_l
 # setup
 export PYTHONPATH=RUN/code
 export PYTHONSAFEPATH=1
+export PYTHONDONTWRITEBYTECODE=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
