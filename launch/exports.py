@@ -1,11 +1,10 @@
 """Every finished fold of a run as ONNX: RUN/export/fold-K.onnx, and its proof of parity in fold-K.parity.json."""
 
-import json
 from pathlib import Path
 
 from mmadfer import run as runs
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.files import sha256
+from mmadfer.files import read_object, sha256
 from mmadfer.train import state
 
 CLIPS = 100
@@ -65,7 +64,7 @@ def _current(run: Path, fold: int, clips: int) -> bool:
     """Whether the export is whole, of the fold's last weights, in the run's arithmetic, and proven on enough clips."""
     model, proof = _places(run, fold)
     try:
-        proven = json.loads(proof.read_text(encoding="utf-8"))
+        proven = read_object(proof)
         form, checkpoint = proven["forms"][0], runs.latest_checkpoint(runs.fold_dir(run, fold))
         return (
             proven["passed"] is True
@@ -75,5 +74,5 @@ def _current(run: Path, fold: int, clips: int) -> bool:
             and proven["reference"]["weights_hash"] == state.read(checkpoint).weights_hash
             and form["sha256"] == sha256(model)
         )
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, MmadferError, LookupError, TypeError):
         return False

@@ -2,7 +2,6 @@
 
 import io
 import os
-import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +57,9 @@ def read_pickle(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error}): use another checkpoint") from error
+    except Exception as error:  # what is no pickle of ours can end in any of them
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"{found[1]}, which could run code" if found else "more than tensors and plain values, or is damaged"
         raise WeightsError(

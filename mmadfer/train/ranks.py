@@ -119,7 +119,7 @@ def connected() -> Iterator[Ranks]:
     try:
         yield ranks
     except RuntimeError as error:
-        if not _is_lost_peer(error):
+        if not is_lost_peer(error):
             raise
         raise TrainingError(
             f"rank {ranks.rank} has lost another rank ({str(error).splitlines()[0]}); that rank's log "
@@ -154,5 +154,6 @@ def _device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def _is_lost_peer(error: RuntimeError) -> bool:
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether an error of torch's says that another rank is gone."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
