@@ -13,7 +13,7 @@ from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
 from mmadfer.files import atomic
-from mmadfer.model.encoder_files import load_encoder
+from mmadfer.model.encoder_files import check_finite, load_encoder
 from mmadfer.model.fit import explain
 from mmadfer.model.init import draw_encoder, draw_trainable
 from mmadfer.model.mma_dfer import MMADFER, empty
@@ -96,6 +96,8 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
     contract, tensors = _read(path)
     model = empty(contract.model, len(contract.labels))
     _compare(path, model, tensors)
+    for name, value in tensors.items():
+        check_finite(path, name, value)
     included = set(model.frozen()) <= set(tensors)
     if included:
         model.load_state_dict(tensors, assign=True)
