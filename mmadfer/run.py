@@ -7,7 +7,6 @@ RUN/jobs/                              the launcher's job files and logs
 RUN/report/                            report.html, report.json
 """
 
-import json
 import os
 import re
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 import mmadfer
 from mmadfer import config as configs
-from mmadfer import slurm
+from mmadfer import run_files, slurm
 from mmadfer.config import Config
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.files import write_json, write_text
@@ -72,21 +71,28 @@ def published(checkpoints: Path) -> list[Path]:
 
 
 def result(folder: Path) -> dict[str, Any] | None:
-    """`result.json` of a fold directory whose training is finished, or None."""
+    """`result.json` of a fold directory whose training is finished, or None; one that is damaged is none."""
     try:
-        found = json.loads((Path(folder) / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = run_files.read(run_files.Ended, Path(folder) / "result.json")
+    except (OSError, MmadferError):
         return None
-    return found if isinstance(found, dict) and found.get("finished") is True else None
+    return found if found["finished"] else None
+
+
+def scored(folder: Path) -> dict[str, Any] | None:
+    """The same, if it has `epoch`, `epochs`, `uar` and `war`, as that of every training, or None."""
+    found = result(folder)
+    return found if found and None not in map(found.get, ("epoch", "epochs", "uar", "war")) else None
 
 
 def failure(folder: Path) -> dict[str, Any] | None:
     """What `mark_failed` left in a fold directory, or None."""
     try:
-        found = json.loads((Path(folder) / "failed.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return run_files.read(run_files.Failure, Path(folder) / "failed.json")
+    except MmadferError as error:
+        return {"reason": f"why is not known: {error}", "plain": False, "log": None}
+    except OSError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def mark_failed(folder: Path, error: Exception | str, log: Path | None) -> None:
@@ -172,12 +178,17 @@ def read(folder: Path) -> Run:
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """`run.json`, or what little is known without it."""
+    """`run.json`, or what little is known without it.
+
+    Raises:
+        RunError: it is there, and damaged.
+    """
     try:
-        found = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    return found if isinstance(found, dict) else {"name": Path(folder).name}
+        return run_files.read(run_files.Origin, Path(folder) / "run.json")
+    except MmadferError as error:
+        raise RunError(f"{error}\nWithout that file the run goes on, and no origin is told: remove it") from error
+    except OSError:
+        return {"name": Path(folder).name}
 
 
 def absolute(config: Config) -> Config:
