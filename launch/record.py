@@ -79,8 +79,8 @@ def read(run: Path) -> Record | None:
         return None
     except (OSError, FileError, ValidationError) as error:
         raise RunError(
-            f"{run / PLACE} cannot be read ({_short(error)}), so nobody knows which jobs of this run still run: end them "
-            "with squeue and scancel, or by their processes, and delete the file"
+            f"{run / PLACE} cannot be read ({_short(error)}), so nobody knows which jobs of this run still run: end "
+            "them with squeue and scancel, or by their processes, and delete the file"
         ) from error
 
 

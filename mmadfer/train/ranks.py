@@ -21,6 +21,7 @@ from mmadfer.errors import MmadferError, RunError, TrainingError
 from mmadfer.lease import Held, LostError
 from mmadfer.origin import processor
 from mmadfer.train.disk import writing
+from mmadfer.train.meeting import meet
 
 NEEDED = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 PATIENCE = timedelta(minutes=15)
@@ -141,7 +142,8 @@ def _join() -> Ranks:
     if world == 1:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     else:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        store = meet(rank, world, PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     return Ranks(rank, world, device)
 
 
