@@ -10,6 +10,7 @@ import typer
 from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import task
+from mmadfer.section import one_line
 
 SLURM = "SLURM"
 """Name of the help panel."""
@@ -45,9 +46,23 @@ def place(run: Path | None, name: str) -> Path:
         RunError: jobs could not import from there.
     """
     found = (run or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
-    if os.pathsep in str(found):  # it would part the jobs' PYTHONPATH, and they would import other code
-        raise RunError(f"{found}: a run's path must not have {os.pathsep!r} in it: choose another --run")
+    check_path(found)
     return found
+
+
+def check_path(run: Path) -> None:
+    """Refuse a run directory in which jobs would not keep to it.
+
+    Raises:
+        RunError: its path parts PYTHONPATH, or has what SLURM or submitit put a job's number in place of.
+    """
+    if wrong := {os.pathsep, "%", "\\"} & {*str(run)}:
+        raise RunError(
+            f"{run}: a run's path must not have {wrong.pop()!r} in it, for its jobs would go elsewhere: choose another "
+            "--run"
+        )
+    if not one_line(str(run)):
+        raise RunError(f"{str(run)!r}: a run's path must be one line of plain text: choose another --run")
 
 
 def carry_out(wanted: task.Launch, dry_run: bool, estimate: bool = False) -> None:
@@ -61,7 +76,8 @@ def carry_out(wanted: task.Launch, dry_run: bool, estimate: bool = False) -> Non
         raise RunError(
             "--estimate measures a new run in a job of its own: leave out --resume, and --dry-run, which starts no job"
         )
-    runs.check_files(wanted.config)
+    check_path(wanted.run)
+    runs.check_files(wanted.config, wanted.todo())
     if estimate:
         from mmadfer.launch.estimate import estimate as measure
 

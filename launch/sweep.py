@@ -98,8 +98,9 @@ def check_code(sweep: Sweep) -> None:
 
 def _of_row(row: str, config: Config, folds: str | None) -> list[int]:
     try:
-        runs.check_files(config)
-        return plan.parse_folds(folds, config)
+        chosen = plan.parse_folds(folds, config)
+        runs.check_files(config, chosen)
+        return chosen
     except (ConfigError, DataError, RunError) as error:
         raise type(error)(f"row {row}: {error}") from error
 
@@ -114,7 +115,7 @@ def start(sweep: Sweep) -> int:
     if slurmed:
         from mmadfer.launch import on_slurm
 
-        on_slurm.refuse_without_slurm(sweep.folder)
+        on_slurm.refuse_without_slurm()
         _refuse_more(sum(len(one.todo()) for one in sweep.rows.values()))
     _refuse_live(sweep)
     _refuse_full(sweep)

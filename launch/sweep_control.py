@@ -51,6 +51,7 @@ def sweep(
 
 def carry_out(wanted: Sweep, dry_run: bool) -> None:
     """Start a sweep, or show what it would do; raises as `sweep.start`."""
+    options.check_path(wanted.folder)
     if dry_run:
         print(describe(wanted))
     elif code := start(wanted):

@@ -66,7 +66,7 @@ def start(task: Launch) -> int:
     if slurmed:
         from mmadfer.launch import on_slurm
 
-        on_slurm.refuse_without_slurm(task.run)
+        on_slurm.refuse_without_slurm()
     guard.refuse_live(task.run)
     _prepare(task)
     return _on_slurm(task) if slurmed else here(task)

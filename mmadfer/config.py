@@ -104,7 +104,7 @@ class DataConfig(Section):
     """The prepared store (`mmadfer prepare`)."""
     labels: tuple[str, ...] | None = None
     """Class order by name; by default the store's own order."""
-    folds: Positive = 5
+    folds: Annotated[int, Field(gt=0, le=1000)] = 5
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
     augment: AugmentConfig = AugmentConfig()

@@ -10,6 +10,7 @@ RUN/report/                            report.html, report.json
 import os
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from mmadfer import config as configs
 from mmadfer import run_files, slurm
 from mmadfer.config import Config
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.files import write_json, write_text
+from mmadfer.files import own_folder, write_json, write_text
 from mmadfer.lease import holder, is_trace
 from mmadfer.lock import NAME, lock
 from mmadfer.origin import origin
@@ -76,7 +77,7 @@ def result(folder: Path) -> dict[str, Any] | None:
         found = run_files.read(run_files.Ended, Path(folder) / "result.json")
     except (OSError, MmadferError):
         return None
-    return found if found["finished"] else None
+    return found if found.get("finished") else None
 
 
 def scored(folder: Path) -> dict[str, Any] | None:
@@ -157,8 +158,7 @@ def open_fold(folder: Path, config: Config, fold: int, resume: bool = False) -> 
     if not (resume or follower) and begun(place):
         raise RunError(f"fold {fold} has been begun in {place}: choose another --run, or go on with --resume")
     _enter(folder, absolute(config), resume and not follower)
-    place.mkdir(exist_ok=True)
-    return place
+    return own_folder(place)
 
 
 def read(folder: Path) -> Run:
@@ -216,11 +216,12 @@ def is_free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in FREE)
 
 
-def check_files(config: Config) -> None:
-    """Refuse, before anything is made, a training that could not begin.
+def check_files(config: Config, folds: Iterable[int] = ()) -> None:
+    """Refuse, before anything is made, a training of these folds that could not begin.
 
     Raises:
-        ConfigError: no store is given, a file is not there, or the store has other folds or sound.
+        ConfigError: no store is given, a file is not there, or the store has other folds, labels or sound, or too few
+            clips.
         DataError: the store is damaged, or another file.
     """
     if config.data.store is None:
@@ -234,10 +235,12 @@ def check_files(config: Config) -> None:
         if path is not None and not path.exists():
             raise ConfigError(f"{key}: {path} does not exist")
     from mmadfer.data.agreement import check_config
+    from mmadfer.data.split import check_training
     from mmadfer.data.store import Store
 
     with Store(config.data.store) as store:
         check_config(config, store)
+        check_training(config, store, [fold for fold in folds if fold in store.folds])
 
 
 def now() -> str:
@@ -284,15 +287,21 @@ def _note(folder: Path, resume: bool, changed: dict[str, tuple[Any, Any]]) -> No
 
 
 def _changed(old: Config, new: Config, folder: Path) -> dict[str, tuple[Any, Any]]:
-    """The keys that differ, all of them FREE."""
+    """The keys that differ, all of them FREE, unless nothing in the run has been trained by the old ones."""
     changed = differences(old, new)
     bound = {key: values for key, values in changed.items() if not is_free(key)}
-    if bound:
+    if bound and _trained(folder):
         lines = "\n".join(f"  {key}: {was!r} in the run, {wanted!r} now" for key, (was, wanted) in bound.items())
         raise RunError(
             f"{folder} was made for another configuration; mend these keys or choose another --run:\n{lines}"
         )
     return changed
+
+
+def _trained(run: Path) -> bool:
+    """Whether any fold is finished, has a checkpoint, or is being trained now."""
+    places = (fold_dir(run, fold) for fold in folds(run))
+    return any((place / "result.json").exists() or latest_checkpoint(place) or holder(place) for place in places)
 
 
 def refuse_file(folder: Path) -> None:

@@ -69,8 +69,8 @@ class Validation(Scores):
 class Ended(_Known):
     """result.json; the numbers of a measurement are others."""
 
-    finished: bool
-    fold: Count
+    finished: bool = False
+    fold: Count | None = None
     epoch: Count | None = None
     epochs: Count | None = None
     uar: Fraction | None = None

@@ -18,8 +18,9 @@ from mmadfer.config import Config
 from mmadfer.contract import Contract, left_out, licences, told, used
 from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
 from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, batches, steps_per_epoch, training_clips, validation_clips
+from mmadfer.data.loader import Loader, batches
 from mmadfer.data.samplers import Pick
+from mmadfer.data.split import steps_per_epoch, training_clips, validation_clips
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError, TrainingError
 from mmadfer.lease import Held
