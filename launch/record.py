@@ -9,7 +9,7 @@ logs                       where the job files and logs are, if not in RUN/jobs:
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -33,7 +33,7 @@ class Record:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
-    cluster: Literal["local", "slurm"]
+    cluster: Annotated[str, Field(pattern="^(local|slurm)$")]
     folds: list[Size]
     options: dict[str, Any]
     """Keys and kinds of `_Options`."""

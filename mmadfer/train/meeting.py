@@ -11,6 +11,7 @@ from datetime import timedelta
 from ipaddress import ip_address
 
 import torch.distributed as dist
+from torch._C._distributed_c10d import Store, TCPStore
 
 from mmadfer.errors import RunError, TrainingError
 
@@ -20,7 +21,7 @@ OWN = ("lo", "lo0")
 """Names of the interface that leads back to this machine."""
 
 
-def meet(rank: int, world: int, patience: timedelta) -> dist.Store | None:
+def meet(rank: int, world: int, patience: timedelta) -> Store | None:
     """The store of all ranks, once all are there; None where torchrun's agent has one.
 
     Args:
@@ -58,12 +59,10 @@ def is_own(address: str) -> bool:
         return address == "localhost"
 
 
-def _store(address: str, port: int, rank: int, world: int) -> dist.TCPStore:
+def _store(address: str, port: int, rank: int, world: int) -> TCPStore:
     first = rank == 0
     listening = listen(address, port).detach() if first else None
-    return dist.TCPStore(
-        address, port, world, first, timeout=COMING, wait_for_workers=False, master_listen_fd=listening
-    )
+    return TCPStore(address, port, world, first, timeout=COMING, wait_for_workers=False, master_listen_fd=listening)
 
 
 def listen(address: str, port: int) -> socket.socket:
@@ -96,7 +95,7 @@ def _bound(family: int, place: tuple[object, ...]) -> socket.socket:
     return made
 
 
-def _wait(store: dist.TCPStore, world: int) -> None:
+def _wait(store: TCPStore, world: int) -> None:
     try:
         store.wait([f"here {rank}" for rank in range(world)], COMING)
     except dist.DistStoreError as error:
