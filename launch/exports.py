@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmadfer import run as runs
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.files import read_object, sha256
+from mmadfer.files import own_folder, read_object, sha256
 from mmadfer.train import state
 
 CLIPS = 100
@@ -54,6 +54,7 @@ def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
         print(f"fold {fold}: {model} is there")
         return None
     try:
+        own_folder(run / "export")
         parity.export(run, model, store, fold, clips, precision=ARITHMETIC)
     except (MmadferError, OSError) as error:
         return str(error)

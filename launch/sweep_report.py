@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mmadfer import run as runs
 from mmadfer.errors import MmadferError
-from mmadfer.files import write_json, write_text
+from mmadfer.files import own_folder, write_json, write_text
 from mmadfer.launch import snapshot, sweep_file, sweep_seeds
 
 KEPT = ("complete", "folds_expected", "folds_used", "mean", "std", "problems")
@@ -45,6 +45,7 @@ def write(folder: Path) -> str:
     found = {"sweep": str(folder), "name": table.name, "base": table.base, "made": runs.now()}
     told = {row: {"keys": table.rows[row], **numbers} for row, numbers in rows.items()}
     seeds = sweep_seeds.together(table, rows)
+    own_folder(folder / "report")
     write_json(folder / "report" / "sweep.json", {**found, "rows": told, **({"seeds": seeds} if seeds else {})})
     text = _page(table, rows, [*sweep_seeds.page(seeds), *_validation(table, rows)])
     write_text(folder / "report" / "sweep.md", text)

@@ -99,9 +99,9 @@ def failure(folder: Path) -> dict[str, Any] | None:
 def mark_failed(folder: Path, error: Exception | str, log: Path | None) -> None:
     """Leave word for the report that the fold's job ended before its time; `plain` where the user can mend it.
 
-    Where another process trains the fold by now, it is not failed, and nothing is written.
+    Where another process trains the fold by now, it is not failed, and nothing is written; nor where it is a link.
     """
-    if Path(folder).is_dir() and holder(folder):
+    if Path(folder).is_symlink() or (Path(folder).is_dir() and holder(folder)):
         return
     plain = isinstance(error, MmadferError)
     reason = str(error) if plain or isinstance(error, str) else f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,7 @@ def read_pickle(path: Path) -> Any:
     from deepspeed.utils.tensor_fragment import fragment_address
 
     try:
+        _refuse_packed(path)
         with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -65,3 +67,15 @@ def read_pickle(path: Path) -> Any:
         raise WeightsError(
             f"{path} was refused: it holds {what}. Nothing in it was run; use a checkpoint of your own"
         ) from error
+
+
+def _refuse_packed(path: Path) -> None:
+    """torch writes its archives as they are; of one that is packed, a few kilobytes could become gigabytes.
+
+    Raises:
+        ValueError: an entry is packed.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is packed")

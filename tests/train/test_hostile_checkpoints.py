@@ -143,9 +143,9 @@ def test_a_state_that_cannot_be_is_moved_aside(half: Path, name: str) -> None:
     assert state.damage(checkpoint)
 
 
-def _archive(data: bytes) -> bytes:
+def _archive(data: bytes, how: int = zipfile.ZIP_STORED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as made:
+    with zipfile.ZipFile(file, "w", how) as made:
         for name, part in (("data.pkl", data), ("byteorder", b"little"), ("version", b"3\n")):
             made.writestr(f"archive/{name}", part)
     return file.getvalue()
@@ -157,6 +157,7 @@ PICKLES = {
     "an empty dict": _archive(b"\x80\x02}."),
     "a dict of other things": _archive(pickle.dumps({"module": 3, "optimizer": "x"}, 2)),
     "None": _archive(b"\x80\x02N."),
+    "packed": _archive(pickle.dumps({"module": {}}, 2), zipfile.ZIP_DEFLATED),
     "a text": _archive(pickle.dumps("x", 2)),
     "a list": _archive(pickle.dumps([1], 2)),
     "cut": _archive(b"\x80\x02"),
