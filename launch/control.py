@@ -74,6 +74,7 @@ def resume(
     qos: options.Qos = None,
     constraint: options.Constraint = None,
     export: Annotated[bool | None, typer.Option("--export/--no-export", help=options.EXPORT)] = None,
+    trust_code: options.Trust = False,
     dry_run: options.DryRun = False,
 ) -> None:
     """Go on with the unfinished folds of a run, as it was launched; options given here replace those of the launch."""
@@ -87,13 +88,14 @@ def resume(
     wanted["nodes"] = wanted["nodes"] or 1
     cluster = cluster or (left.cluster if left else None)
     if sweep_file.is_sweep(run):
-        sweep_control.resume(run, overrides or [], folds, export, dry_run, cluster=cluster, **wanted)
+        how = {"trust": trust_code, "cluster": cluster}
+        sweep_control.resume(run, overrides or [], folds, export, dry_run, **how, **wanted)
         return
     settings = runs.absolute(configs.load(run / "config.yaml", overrides or ()))
     chosen = plan.parse_folds(folds, settings) if folds or not left else left.folds
     resources = plan.resources(settings, chosen, cluster, **wanted)
     exporting = bool(kept.get("export")) if export is None else export
-    options.carry_out(task.Launch(run, settings, chosen, resources, resume=True, export=exporting), dry_run)
+    options.carry_out(task.Launch(run, settings, chosen, resources, True, exporting, trust_code), dry_run)
 
 
 def _kept(left: record.Record | None, cluster: str | None, *, other_folds: bool, other_size: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from mmadfer.launch.task import Launch, join
 
 def describe(task: Launch) -> str:
     """What a dry run prints: the run, the code, the jobs and their environment, and on SLURM the sbatch files."""
+    snapshot.check(task.run, task.trust)
     resources, todo = task.resources, task.todo()
     done = sorted(set(task.folds) - set(todo))
     lines = [

@@ -46,7 +46,7 @@ def estimate(task: Launch) -> str:
         RunError: SLURM does not take the job, or the measurement fails; says why.
     """
     if task.resources.cluster == "slurm":
-        on_slurm.refuse_without_slurm(task.run)
+        on_slurm.refuse_without_slurm()
     with stoppable(), _beside(task.run) as folder:
         found = _measure(task, folder)
         free = shutil.disk_usage(folder).free

@@ -1,11 +1,10 @@
 """Every finished fold of a run as ONNX: RUN/export/fold-K.onnx, and its proof of parity in fold-K.parity.json."""
 
-import json
 from pathlib import Path
 
 from mmadfer import run as runs
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.files import sha256
+from mmadfer.files import own_folder, read_object, sha256
 from mmadfer.terminal import say
 from mmadfer.train import state
 
@@ -56,6 +55,7 @@ def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
         say(f"fold {fold}: {model} is there")
         return None
     try:
+        own_folder(run / "export")
         parity.export(run, model, store, fold, clips, precision=ARITHMETIC)
     except (MmadferError, OSError) as error:
         return str(error)
@@ -66,7 +66,7 @@ def _current(run: Path, fold: int, clips: int) -> bool:
     """Whether the export is whole, of the fold's last weights, in the run's arithmetic, and proven on enough clips."""
     model, proof = _places(run, fold)
     try:
-        proven = json.loads(proof.read_text(encoding="utf-8"))
+        proven = read_object(proof)
         form, checkpoint = proven["forms"][0], runs.latest_checkpoint(runs.fold_dir(run, fold))
         return (
             proven["passed"] is True
@@ -76,5 +76,5 @@ def _current(run: Path, fold: int, clips: int) -> bool:
             and proven["reference"]["weights_hash"] == state.read(checkpoint).weights_hash
             and form["sha256"] == sha256(model)
         )
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, MmadferError, LookupError, TypeError):
         return False

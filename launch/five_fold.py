@@ -37,6 +37,7 @@ def launch(
     estimate: options.Estimate = False,
     dry_run: options.DryRun = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished folds of --run.")] = False,
+    trust_code: options.Trust = False,
 ) -> None:
     """Train the folds as an array of jobs, then report on them.
 
@@ -48,7 +49,7 @@ def launch(
     wanted = {"gpus": gpus, "nodes": nodes or 1, "cpus": cpus, "parallel": parallel, "time": time}
     where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
     resources = plan.resources(settings, chosen, cluster, **wanted, **where)
-    task = Launch(_place(run, settings, resume), settings, chosen, resources, resume, export)
+    task = Launch(_place(run, settings, resume), settings, chosen, resources, resume, export, trust_code)
     options.carry_out(task, dry_run, estimate)
 
 

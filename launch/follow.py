@@ -3,7 +3,6 @@
 A table on a terminal; elsewhere one line for each finished epoch.
 """
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmadfer import run as runs
+from mmadfer import run_files
 from mmadfer.console import Console
+from mmadfer.errors import FileError
+from mmadfer.files import no_link
 
 STYLES = {"queued": "dim", "running": "cyan", "finished": "green", "failed": "bold red"}
 
@@ -30,24 +32,16 @@ class Tail:
     def read(self) -> list[dict[str, Any]]:
         """New events; a line that is still being written waits, and one that is torn is passed over."""
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=no_link) as file:
                 if file.seek(0, 2) < self._offset:  # the file was begun anew
                     self._offset = 0
                 file.seek(self._offset)
-                data = file.read()
+                data = file.read(run_files.LOG)
         except FileNotFoundError:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [event for event in map(_parse, whole.splitlines()) if event]
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) else None
+        return list(run_files.events(whole))
 
 
 @dataclass
@@ -79,9 +73,9 @@ class FoldView:
         for event in self.tail.read():
             self.latest.update({key: value for key, value in event.items() if value is not None})
             self.resumes += event.get("event") == "resume"
-            if event.get("event") == "epoch" and int(event.get("epoch", 0)) > self.done:
+            if event["event"] == "epoch" and (event.get("epoch") or 0) > self.done:
                 finished.append(event)
-                self.done = int(event["epoch"])
+                self.done = event["epoch"]
         return finished
 
     @property
@@ -170,12 +164,18 @@ def last_lines(paths: Iterable[Path], count: int = 15) -> tuple[str, Path | None
     paths = list(paths)
     for path in paths:
         try:
-            text = path.read_bytes()[-65536:].decode("utf-8", errors="replace").strip()
-        except OSError:
+            text = _end(path).decode("utf-8", errors="replace").strip()
+        except (OSError, FileError):
             continue
         if text:
             return "\n".join(text.splitlines()[-count:]), path
     return "", next((path for path in paths if path.exists()), None)
+
+
+def _end(path: Path, most: int = 65536) -> bytes:
+    with open(path, "rb", opener=no_link) as file:
+        file.seek(max(0, file.seek(0, 2) - most))
+        return file.read(most)
 
 
 def _number(value: Any, form: str) -> str:

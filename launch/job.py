@@ -20,6 +20,7 @@ from typing import Any
 
 from mmadfer import run as runs
 from mmadfer.errors import RunError
+from mmadfer.launch import snapshot
 from mmadfer.lease import LostError
 from mmadfer.lock import BusyError
 from mmadfer.slurm import port_of
@@ -81,6 +82,7 @@ class FoldJob(RankJob):
     def _train(self, folder: Path, log: Path, first: bool) -> None:
         stop = Stop()
         try:
+            snapshot.verify(Path(self.run))
             from mmadfer.train.loop import train
 
             config = runs.read(Path(self.run)).config
@@ -109,6 +111,7 @@ class MeasureJob(RankJob):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit does not listen to it
         signal.signal(_before_the_end(), signal.SIG_IGN)
         try:
+            snapshot.verify(Path(self.run))
             from mmadfer.train.measure import measure
 
             measure(runs.read(Path(self.run)).config, self.fold, self.folds, folder)
@@ -126,6 +129,7 @@ class ReportJob:
 
     def __call__(self) -> None:
         """Write RUN/report."""
+        snapshot.verify(Path(self.run))
         from mmadfer.report import report
 
         report(Path(self.run), {})
@@ -146,6 +150,7 @@ class ExportJob:
 
     def __call__(self) -> None:
         """Write RUN/export."""
+        snapshot.verify(Path(self.run))
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         from mmadfer.launch.exports import export_run
 

@@ -10,6 +10,7 @@ import typer
 from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import task
+from mmadfer.section import one_line
 from mmadfer.terminal import say
 
 SLURM = "SLURM"
@@ -33,6 +34,9 @@ Constraint = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
 Estimate = Annotated[
     bool, typer.Option("--estimate", help="Measure a few steps, tell what the folds would take, and start none.")
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust-code", help="Run the run's own copy of the code, though it is not the installed code.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show everything, make and submit nothing.")]
 
 
@@ -43,9 +47,23 @@ def place(run: Path | None, name: str) -> Path:
         RunError: jobs could not import from there.
     """
     found = (run or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
-    if os.pathsep in str(found):  # it would part the jobs' PYTHONPATH, and they would import other code
-        raise RunError(f"{found}: a run's path must not have {os.pathsep!r} in it: choose another --run")
+    check_path(found)
     return found
+
+
+def check_path(run: Path) -> None:
+    """Refuse a run directory in which jobs would not keep to it.
+
+    Raises:
+        RunError: its path parts PYTHONPATH, or has what SLURM or submitit put a job's number in place of.
+    """
+    if wrong := {os.pathsep, "%", "\\"} & {*str(run)}:
+        raise RunError(
+            f"{run}: a run's path must not have {wrong.pop()!r} in it, for its jobs would go elsewhere: choose another "
+            "--run"
+        )
+    if not one_line(str(run)):
+        raise RunError(f"{str(run)!r}: a run's path must be one line of plain text: choose another --run")
 
 
 def carry_out(wanted: task.Launch, dry_run: bool, estimate: bool = False) -> None:
@@ -59,7 +77,8 @@ def carry_out(wanted: task.Launch, dry_run: bool, estimate: bool = False) -> Non
         raise RunError(
             "--estimate measures a new run in a job of its own: leave out --resume, and --dry-run, which starts no job"
         )
-    runs.check_files(wanted.config)
+    check_path(wanted.run)
+    runs.check_files(wanted.config, wanted.todo())
     if estimate:
         from mmadfer.launch.estimate import estimate as measure
 

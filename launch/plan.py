@@ -13,6 +13,7 @@ from mmadfer.config import Config
 from mmadfer.errors import RunError
 from mmadfer.launch import slurm
 from mmadfer.launch.job import FoldJob
+from mmadfer.section import one_line
 
 SIGNAL_DELAY = 120
 """Seconds between the signal and the end of the time limit: one step and one checkpoint."""
@@ -149,8 +150,15 @@ def resources(config: Config, folds: list[int], cluster: str | None, **wanted: A
     parallel = min(len(folds), wanted["parallel"] or fitting)
     cpus = wanted["cpus"] or (max(1, cores() // parallel) if cluster == "local" else 4 * max(gpus, nodes))
     minutes = parse_time(wanted["time"]) if wanted["time"] else (30 * 24 * 60 if cluster == "local" else 24 * 60)
-    where = {key: wanted[key] for key in ("partition", "account", "qos", "constraint")}
+    where = {key: _word(key, wanted[key]) for key in ("partition", "account", "qos", "constraint")}
     return Resources(cluster, gpus, nodes, cpus, parallel, minutes, **where)
+
+
+def _word(key: str, value: str | None) -> str | None:
+    """What becomes one line of an sbatch file."""
+    if value is not None and not (value.strip() and one_line(value)):
+        raise RunError(f"--{key} {value!r}: it must be one line, and not empty")
+    return value
 
 
 def _fits_here(gpus: int, nodes: int, here: list[str]) -> None:

@@ -9,11 +9,19 @@ logs                       where the job files and logs are, if not in RUN/jobs:
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from mmadfer.errors import RunError
-from mmadfer.files import write_json
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from mmadfer.errors import FileError, RunError
+from mmadfer.files import read_object, write_json
 from mmadfer.owner import Owner
+from mmadfer.section import Line, Section
+
+Size = Annotated[int, Field(ge=1, le=10**6)]
+Name = Annotated[str, Field(pattern=r"^(fold \d{1,6}|report|export|array)$")]
+Number = Annotated[str, Field(pattern=r"^\d{1,12}(_\d{1,9})?$")]
+"""SLURM's, of a job or an element of an array."""
 
 PLACE = Path("jobs", "launch.json")
 """In the run directory."""
@@ -23,10 +31,13 @@ PLACE = Path("jobs", "launch.json")
 class Record:
     """One launch."""
 
-    cluster: str
-    folds: list[int]
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    cluster: Annotated[str, Field(pattern="^(local|slurm)$")]
+    folds: list[Size]
     options: dict[str, Any]
-    jobs: dict[str, str] = field(default_factory=dict)
+    """Keys and kinds of `_Options`."""
+    jobs: dict[Name, Number] = field(default_factory=dict)
     launcher: Owner | None = None
     logs: str = ""
 
@@ -61,13 +72,41 @@ def read(run: Path) -> Record | None:
         RunError: there is one, but it cannot be read: jobs that it names may still run.
     """
     try:
-        found = json.loads((run / PLACE).read_text(encoding="utf-8"))
-        launcher = found.pop("launcher", None)
-        return Record(**found, launcher=Owner(**launcher) if launcher else None)
+        found = _RECORD.validate_json(json.dumps(read_object(run / PLACE)))
+        _Options.model_validate(found.options)
+        return found
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, FileError, ValidationError) as error:
         raise RunError(
-            f"{run / PLACE} cannot be read ({error}), so nobody knows which jobs of this run still run: end them with "
-            "squeue and scancel, or by their processes, and delete the file"
+            f"{run / PLACE} cannot be read ({_short(error)}), so nobody knows which jobs of this run still run: end "
+            "them with squeue and scancel, or by their processes, and delete the file"
         ) from error
+
+
+def _short(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])):.80}: {first['msg']:.80}"
+
+
+class _Options(Section):
+    """What `plan.resources` is asked for, as plain values, and what follows the folds."""
+
+    model_config = ConfigDict(strict=True)
+
+    gpus: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    nodes: Size | None = None
+    cpus: Size | None = None
+    parallel: Size | None = None
+    time: Line | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
+    export: bool = False
+    folds: Line | None = None
+
+
+_RECORD = TypeAdapter(Record)

@@ -150,7 +150,7 @@ def _on_disk(run: Path, fold: int, epochs: int) -> FoldStatus:
     get = view.latest.get
     one = FoldStatus(fold, "not begun", epoch=view.done, epochs=epochs, restarts=view.resumes)
     one = replace(one, uar=get("uar"), war=get("war"))
-    if result := runs.result(folder):
+    if result := runs.scored(folder):
         return replace(one, state="finished", epoch=result["epoch"], uar=result["uar"], war=result["war"])
     if view.done and get("seconds"):
         one = replace(one, left=float(get("seconds", 0)) * (epochs - view.done))
@@ -187,7 +187,7 @@ def _with_words(run: Path, logs: Path, one: FoldStatus) -> FoldStatus:
         return one
     told = runs.failure(runs.fold_dir(run, one.fold))
     if told:
-        return replace(one, words=str(told.get("reason")), log=told.get("log"))
+        return replace(one, words=told["reason"], log=told.get("log"))
     words, log = _last_words(logs, one.job) if one.job else ("", None)
     return replace(one, words=words, log=str(log) if log else None)
 

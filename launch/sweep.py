@@ -21,7 +21,7 @@ import yaml
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
-from mmadfer.files import write_text
+from mmadfer.files import own_folder, write_text
 from mmadfer.launch import asked, guard, plan, slurm, snapshot, sweep_report, task
 from mmadfer.launch import record as records
 from mmadfer.launch.record import Record
@@ -45,6 +45,8 @@ class Sweep:
     folds: str | None = None
     """As in `--folds`."""
     resume: bool = False
+    trust: bool = False
+    """As of `Launch`."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -67,6 +69,7 @@ def plan_sweep(
     cluster: str | None,
     *,
     resume: bool = False,
+    trust: bool = False,
     **wanted: Any,
 ) -> Sweep:
     """A sweep of these rows; `wanted` are the options of `plan.resources`.
@@ -82,14 +85,23 @@ def plan_sweep(
     rows = {}
     for row, config in settings.items():
         own = replace(whole, parallel=min(whole.parallel, len(chosen[row])))
-        rows[row] = task.Launch(folder / row, config, chosen[row], own, resume)
-    return Sweep(folder, table, rows, whole, folds, resume)
+        rows[row] = task.Launch(folder / row, config, chosen[row], own, resume, trust=trust)
+    return Sweep(folder, table, rows, whole, folds, resume, trust)
+
+
+def check_code(sweep: Sweep) -> None:
+    """Check all copies of the code: the sweep's, and of rows that have another; raises as `snapshot.check`."""
+    own = sweep.folder / "code"
+    others = (one.run for one in sweep.rows.values() if (one.run / "code").resolve() != own.resolve())
+    for run in (sweep.folder, *others):
+        task.told_of_code(run, sweep.trust)
 
 
 def _of_row(row: str, config: Config, folds: str | None) -> list[int]:
     try:
-        runs.check_files(config)
-        return plan.parse_folds(folds, config)
+        chosen = plan.parse_folds(folds, config)
+        runs.check_files(config, chosen)
+        return chosen
     except (ConfigError, DataError, RunError) as error:
         raise type(error)(f"row {row}: {error}") from error
 
@@ -104,7 +116,7 @@ def start(sweep: Sweep) -> int:
     if slurmed:
         from mmadfer.launch import on_slurm
 
-        on_slurm.refuse_without_slurm(sweep.folder)
+        on_slurm.refuse_without_slurm()
         _refuse_more(sum(len(one.todo()) for one in sweep.rows.values()))
     _refuse_live(sweep)
     _refuse_full(sweep)
@@ -156,7 +168,8 @@ def _prepare(sweep: Sweep) -> None:
     """Make the sweep, or note in its rows that it goes on; of launches that come together, one makes it."""
     with lock(sweep.folder, "made"):
         _refuse_full(sweep)
-        code = task.keep_code(sweep.folder)
+        check_code(sweep)
+        code = snapshot.take(sweep.folder)
         for one in sweep.rows.values():
             runs.create(one.run, one.config, sweep.resume)
             snapshot.share(code, one.run)
@@ -168,9 +181,13 @@ def _prepare(sweep: Sweep) -> None:
 def _claimed(sweep: Sweep) -> Iterator[tuple[dict[Path, Record], asked.Once]]:
     """As a launch claims its run: the sweep, and all its rows, that no launch of one row comes between."""
     with ExitStack() as stack:
-        for place in (sweep.folder, *(one.run for one in sweep.rows.values())):
-            stack.enter_context(lock(place / "jobs", "launched"))
-        yield _refuse_live(sweep)
+        folders = [place / "jobs" for place in (sweep.folder, *(one.run for one in sweep.rows.values()))]
+        for jobs in folders:
+            stack.enter_context(lock(own_folder(jobs), "launched"))
+        found = _refuse_live(sweep)
+        for jobs in folders:
+            task.clear_jobs(jobs)
+        yield found
 
 
 def _on_slurm(sweep: Sweep) -> int:

@@ -9,7 +9,7 @@ from mmadfer import config as configs
 from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import on_slurm, options, record, slurm, snapshot, sweep_file, task
-from mmadfer.launch.sweep import Sweep, left_in, plan_sweep, start
+from mmadfer.launch.sweep import Sweep, check_code, left_in, plan_sweep, start
 from mmadfer.terminal import say
 
 
@@ -52,6 +52,7 @@ def sweep(
 
 def carry_out(wanted: Sweep, dry_run: bool) -> None:
     """Start a sweep, or show what it would do; raises as `sweep.start`."""
+    options.check_path(wanted.folder)
     if dry_run:
         say(describe(wanted))
     elif code := start(wanted):
@@ -60,6 +61,7 @@ def carry_out(wanted: Sweep, dry_run: bool) -> None:
 
 def describe(wanted: Sweep) -> str:
     """What a dry run prints: the rows and their folds, what each fold gets, and on SLURM the sbatch files."""
+    check_code(wanted)
     resources, environment = wanted.resources, wanted.environment
     count = sum(len(one.todo()) for one in wanted.rows.values())
     ranks = resources.ranks_per_node * resources.nodes

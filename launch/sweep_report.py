@@ -8,8 +8,8 @@ from typing import Any
 from mmadfer import run as runs
 from mmadfer.console import Console
 from mmadfer.errors import MmadferError
-from mmadfer.files import write_json, write_text
-from mmadfer.launch import sweep_file, sweep_seeds
+from mmadfer.files import own_folder, write_json, write_text
+from mmadfer.launch import snapshot, sweep_file, sweep_seeds
 from mmadfer.terminal import say
 
 KEPT = ("complete", "folds_expected", "folds_used", "mean", "std", "problems")
@@ -24,6 +24,7 @@ class SweepReport:
 
     def __call__(self) -> None:
         """Write DIR/report and each row's."""
+        snapshot.verify(Path(self.folder))
         say(write(Path(self.folder)))
 
     def checkpoint(self) -> Any:
@@ -44,6 +45,7 @@ def write(folder: Path) -> str:
     found = {"sweep": str(folder), "name": table.name, "base": table.base, "made": runs.now()}
     told = {row: {"keys": table.rows[row], **numbers} for row, numbers in rows.items()}
     seeds = sweep_seeds.together(table, rows)
+    own_folder(folder / "report")
     write_json(folder / "report" / "sweep.json", {**found, "rows": told, **({"seeds": seeds} if seeds else {})})
     text = _page(table, rows, [*sweep_seeds.page(seeds), *_validation(table, rows)])
     write_text(folder / "report" / "sweep.md", text)

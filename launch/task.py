@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.errors import RunError
+from mmadfer.files import own_folder
 from mmadfer.launch import guard, plan, record, slurm, snapshot
 from mmadfer.launch.job import FoldJob
 from mmadfer.lock import lock
@@ -31,6 +33,8 @@ class Launch:
     resources: plan.Resources
     resume: bool
     export: bool = False
+    trust: bool = False
+    """Whether the run's copy of the code may be another than the installed code."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -63,26 +67,23 @@ def start(task: Launch) -> int:
     if slurmed:
         from mmadfer.launch import on_slurm
 
-        on_slurm.refuse_without_slurm(task.run)
+        on_slurm.refuse_without_slurm()
     guard.refuse_live(task.run)
     _prepare(task)
     return _on_slurm(task) if slurmed else here(task)
 
 
 def _prepare(task: Launch) -> None:
+    told_of_code(task.run, task.trust)
     runs.create(task.run, task.config, task.resume)
-    keep_code(task.run)
+    snapshot.take(task.run)
 
 
-def keep_code(run: Path) -> Path:
-    """The run's copy of the code, made now, or kept: then it is said where the present code is another."""
-    kept = (run / "code").is_dir()
-    code = snapshot.take(run)
-    changed = snapshot.changed(run) if kept else []
-    if changed:
-        say(f"note: {len(changed)} files of the code have changed since the run began ({changed[0]}, ...).")
-        say(f"The run goes on with its own copy; remove {code} to use the present code.")
-    return code
+def told_of_code(run: Path, trust: bool) -> None:
+    """Check the run's copy of the code, and say where the user has it run though it is another; raises as `check`."""
+    if changed := snapshot.check(run, trust):
+        say(f"note: {run / 'code'} differs from the installed code in {len(changed)} files ({changed[0]}, ...).")
+        say("The run goes on with this copy; remove it to use the installed code.")
 
 
 def here(task: Launch) -> int:
@@ -149,9 +150,26 @@ def _on_slurm(task: Launch) -> int:
 @contextmanager
 def _claimed(task: Launch) -> Iterator[record.Record | None]:
     """Of launches that come together, one at a time looks whether the run is live, and leaves its own record."""
-    with lock(task.run / "jobs", "launched"):
+    with lock(own_folder(task.run / "jobs"), "launched"):
         guard.refuse_live(task.run)
+        clear_jobs(task.run / "jobs")
         yield record.read(task.run)
+
+
+def clear_jobs(folder: Path) -> None:
+    """Make a folder of jobs safe to start jobs in, of which none is live: they open files there by guessable names.
+
+    Pickles go: a new job with the number of an old one could load them.
+
+    Raises:
+        RunError: something in it is neither a file nor a folder.
+    """
+    for path in folder.iterdir():
+        kind = path.lstat().st_mode
+        if path.name[0] != "." and not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # submitit keeps links itself
+            raise RunError(f"{path} is a link or no regular file, and a job may write to it: remove it")
+        if path.suffix == ".pkl":
+            path.unlink()
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def train(
     from mmadfer.train.loop import train as start
 
     settings = runs.absolute(configs.load(config, overrides or ()))
-    runs.check_files(settings)
+    runs.check_files(settings, [fold])
     folder = runs.open_fold(run or Path("runs") / settings.name, settings, fold, resume)
     result = start(settings, fold, folder, resume=resume, profile=profile)
     if not result.finished:

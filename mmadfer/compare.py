@@ -13,8 +13,8 @@ from mmadfer import metrics
 from mmadfer import run as runs
 from mmadfer.bootstrap import Estimate, Paired, differences, estimate, mcnemar
 from mmadfer.config import Config
-from mmadfer.errors import RunError
-from mmadfer.files import write_json
+from mmadfer.errors import FileError, RunError
+from mmadfer.files import read_text, write_json
 from mmadfer.report.folds import FoldResult
 from mmadfer.report.folds import read as read_fold
 
@@ -231,12 +231,13 @@ def _predictions(path: Path, result: FoldResult) -> dict[str, tuple[str, str]]:
         RunError: the file is missing, damaged, or of another result.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file, strict=True))
-    except (OSError, ValueError, csv.Error) as error:
+        rows = list(csv.reader(read_text(path).splitlines(keepends=True), strict=True))
+    except (OSError, FileError, csv.Error) as error:
         raise RunError(f"{path} cannot be read ({error}); {_AGAIN}") from error
     if not rows or rows[0][:3] != ["id", "label", "predicted"] or any(len(row) != len(rows[0]) for row in rows):
         raise RunError(f"{path} is not a table of id, label, predicted and so on; {_AGAIN}")
+    if odd := [row[0] for row in rows[1:] if not all(map(_is_share, row[3:]))]:
+        raise RunError(f"{path} has probabilities that are no numbers from 0 to 1, of {', '.join(odd[:3])}; {_AGAIN}")
     found = {row[0]: (row[1], row[2]) for row in rows[1:]}
     if unknown := {name for pair in found.values() for name in pair} - {*result.labels}:
         raise RunError(f"{path} has labels that its result does not know: {', '.join(sorted(unknown))}; {_AGAIN}")
@@ -247,6 +248,13 @@ def _predictions(path: Path, result: FoldResult) -> dict[str, tuple[str, str]]:
 
 
 _AGAIN = "train the fold again"
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def _agreed(a: Side, b: Side) -> tuple[str, ...]:

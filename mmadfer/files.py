@@ -46,7 +46,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         with naming(path):
             yield temporary
-            temporary.chmod(0o666 & ~_umask())  # last: some writers put a private file of their own in its place
+            temporary.chmod(0o666 & ~umask())  # last: some writers put a private file of their own in its place
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
@@ -90,7 +90,8 @@ def temporaries(path: Path) -> list[Path]:
     return list(path.parent.glob(f".{glob.escape(path.name)}.{'[a-z0-9_]' * 8}.tmp"))  # as `mkstemp` names them
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The rights that new files of this process lack."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -143,6 +144,21 @@ def open_lock(path: Path) -> IO[str]:
         OSError: it cannot be opened.
     """
     return open(path, "a", encoding="utf-8", opener=no_link)
+
+
+def own_folder(path: Path) -> Path:
+    """Make a folder that a run writes and deletes in, or take the one that is there.
+
+    Raises:
+        FileError: it is a link: who hands over a run could have files deleted that lie elsewhere.
+        OSError: it cannot be made.
+    """
+    if path.is_symlink():
+        raise FileError(
+            f"{path} is a link, but a run's own folders must lie in it: remove the link, or move what it leads to there"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _only_regular(handle: int, path: Path | str) -> int:

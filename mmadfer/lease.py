@@ -36,9 +36,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmadfer.files import atomic
+from mmadfer.files import atomic, no_link
 from mmadfer.lock import QUIET, BusyError
-from mmadfer.owner import UNKNOWN, Owner, this_process
+from mmadfer.owner import UNKNOWN, Owner, parse, this_process
 from mmadfer.terminal import say
 
 BEAT = 10.0
@@ -49,6 +49,8 @@ WAIT = STALE + BEAT
 """Seconds to wait for an owner: what is dead shows by then."""
 PAUSE = 0.5
 """Seconds between two looks."""
+MOST = 1 << 16
+"""Bytes of a lease."""
 FILE = re.compile(r"\.lease-(\d+)(\.free)?")
 
 
@@ -219,11 +221,10 @@ def _newest(folder: Path) -> _Found | None:
     if path is None:
         return None
     try:
-        owner = Owner(**json.loads(path.read_text(encoding="utf-8")))
+        with open(path, "rb", opener=no_link) as file:
+            owner = parse(file.read(MOST))
     except FileNotFoundError:  # given back, or taken over, while it was being looked at
         return _newest(folder)
-    except (ValueError, TypeError):
-        owner = None
     return _Found(number, path, path.suffix == ".free", owner)
 
 
@@ -244,7 +245,7 @@ def _age(path: Path) -> float:
     """Seconds since the beat, by the clock of the file system alone; 0 where the lease has just gone."""
     now = _now(path.parent)
     try:
-        with open(path, "rb") as file:  # opening asks the file server
+        with open(path, "rb", opener=no_link) as file:  # opening asks the file server
             return now - os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         return 0.0

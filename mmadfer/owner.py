@@ -4,12 +4,17 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from uuid import uuid4
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 
 @dataclass(frozen=True)
 class Owner:
     """Who trains a fold."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     token: str
     """Of this one time that the fold was taken."""
@@ -50,6 +55,17 @@ class Owner:
 
 UNKNOWN = Owner(token="", cluster="", job="", restart=0, host="", boot="", pid=0, born="", started="")
 """An owner that has not said yet who it is."""
+
+
+def parse(text: str | bytes) -> Owner | None:
+    """An owner from JSON text; None where it is none, or is not written whole yet."""
+    try:
+        return _OWNER.validate_json(text)
+    except ValidationError:
+        return None
+
+
+_OWNER = TypeAdapter(Owner)
 
 
 def this_process() -> Owner:

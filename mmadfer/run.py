@@ -7,10 +7,10 @@ RUN/jobs/                              the launcher's job files and logs
 RUN/report/                            report.html, report.json
 """
 
-import json
 import os
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +18,10 @@ from typing import Any
 
 import mmadfer
 from mmadfer import config as configs
-from mmadfer import slurm
+from mmadfer import run_files, slurm
 from mmadfer.config import Config
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.files import write_json, write_text
+from mmadfer.files import own_folder, write_json, write_text
 from mmadfer.lease import holder, is_trace
 from mmadfer.lock import NAME, lock
 from mmadfer.origin import origin
@@ -72,29 +72,36 @@ def published(checkpoints: Path) -> list[Path]:
 
 
 def result(folder: Path) -> dict[str, Any] | None:
-    """`result.json` of a fold directory whose training is finished, or None."""
+    """`result.json` of a fold directory whose training is finished, or None; one that is damaged is none."""
     try:
-        found = json.loads((Path(folder) / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = run_files.read(run_files.Ended, Path(folder) / "result.json")
+    except (OSError, MmadferError):
         return None
-    return found if isinstance(found, dict) and found.get("finished") is True else None
+    return found if found.get("finished") else None
+
+
+def scored(folder: Path) -> dict[str, Any] | None:
+    """The same, if it has `epoch`, `epochs`, `uar` and `war`, as that of every training, or None."""
+    found = result(folder)
+    return found if found and None not in map(found.get, ("epoch", "epochs", "uar", "war")) else None
 
 
 def failure(folder: Path) -> dict[str, Any] | None:
     """What `mark_failed` left in a fold directory, or None."""
     try:
-        found = json.loads((Path(folder) / "failed.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return run_files.read(run_files.Failure, Path(folder) / "failed.json")
+    except MmadferError as error:
+        return {"reason": f"why is not known: {error}", "plain": False, "log": None}
+    except OSError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def mark_failed(folder: Path, error: Exception | str, log: Path | None) -> None:
     """Leave word for the report that the fold's job ended before its time; `plain` where the user can mend it.
 
-    Where another process trains the fold by now, it is not failed, and nothing is written.
+    Where another process trains the fold by now, it is not failed, and nothing is written; nor where it is a link.
     """
-    if Path(folder).is_dir() and holder(folder):
+    if Path(folder).is_symlink() or (Path(folder).is_dir() and holder(folder)):
         return
     plain = isinstance(error, MmadferError)
     reason = str(error) if plain or isinstance(error, str) else f"{type(error).__name__}: {error}"
@@ -151,8 +158,7 @@ def open_fold(folder: Path, config: Config, fold: int, resume: bool = False) -> 
     if not (resume or follower) and begun(place):
         raise RunError(f"fold {fold} has been begun in {place}: choose another --run, or go on with --resume")
     _enter(folder, absolute(config), resume and not follower)
-    place.mkdir(exist_ok=True)
-    return place
+    return own_folder(place)
 
 
 def read(folder: Path) -> Run:
@@ -172,12 +178,17 @@ def read(folder: Path) -> Run:
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """`run.json`, or what little is known without it."""
+    """`run.json`, or what little is known without it.
+
+    Raises:
+        RunError: it is there, and damaged.
+    """
     try:
-        found = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    return found if isinstance(found, dict) else {"name": Path(folder).name}
+        return run_files.read(run_files.Origin, Path(folder) / "run.json")
+    except MmadferError as error:
+        raise RunError(f"{error}\nWithout that file the run goes on, and no origin is told: remove it") from error
+    except OSError:
+        return {"name": Path(folder).name}
 
 
 def absolute(config: Config) -> Config:
@@ -205,11 +216,12 @@ def is_free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in FREE)
 
 
-def check_files(config: Config) -> None:
-    """Refuse, before anything is made, a training that could not begin.
+def check_files(config: Config, folds: Iterable[int] = ()) -> None:
+    """Refuse, before anything is made, a training of these folds that could not begin.
 
     Raises:
-        ConfigError: no store is given, a file is not there, or the store has other folds or sound.
+        ConfigError: no store is given, a file is not there, or the store has other folds, labels or sound, or too few
+            clips.
         DataError: the store is damaged, or another file.
     """
     if config.data.store is None:
@@ -223,10 +235,12 @@ def check_files(config: Config) -> None:
         if path is not None and not path.exists():
             raise ConfigError(f"{key}: {path} does not exist")
     from mmadfer.data.agreement import check_config
+    from mmadfer.data.split import check_training
     from mmadfer.data.store import Store
 
     with Store(config.data.store) as store:
         check_config(config, store)
+        check_training(config, store, [fold for fold in folds if fold in store.folds])
 
 
 def now() -> str:
@@ -273,15 +287,21 @@ def _note(folder: Path, resume: bool, changed: dict[str, tuple[Any, Any]]) -> No
 
 
 def _changed(old: Config, new: Config, folder: Path) -> dict[str, tuple[Any, Any]]:
-    """The keys that differ, all of them FREE."""
+    """The keys that differ, all of them FREE, unless nothing in the run has been trained by the old ones."""
     changed = differences(old, new)
     bound = {key: values for key, values in changed.items() if not is_free(key)}
-    if bound:
+    if bound and _trained(folder):
         lines = "\n".join(f"  {key}: {was!r} in the run, {wanted!r} now" for key, (was, wanted) in bound.items())
         raise RunError(
             f"{folder} was made for another configuration; mend these keys or choose another --run:\n{lines}"
         )
     return changed
+
+
+def _trained(run: Path) -> bool:
+    """Whether any fold is finished, has a checkpoint, or is being trained now."""
+    places = (fold_dir(run, fold) for fold in folds(run))
+    return any((place / "result.json").exists() or latest_checkpoint(place) or holder(place) for place in places)
 
 
 def refuse_file(folder: Path) -> None:

@@ -31,55 +31,17 @@ from mmadfer.config import Config
 from mmadfer.data.batch import Batch
 from mmadfer.data.decoder import Decoder, Frames
 from mmadfer.data.fbank import SILENCE
-from mmadfer.data.folds import hold_out
 from mmadfer.data.mixup import mixed, paired, seconds
 from mmadfer.data.samplers import SAMPLERS, Pick
 from mmadfer.data.sampling import Draw, draw, test_draw
 from mmadfer.data.specaugment import masked
-from mmadfer.data.store import Clip, Record, Store
+from mmadfer.data.split import check_labels, steps_per_epoch, training_clips
+from mmadfer.data.store import Record, Store
 from mmadfer.errors import ConfigError, DataError
 
 T = TypeVar("T")
 How = Callable[[Pick], Draw]
 Read = tuple[Draw, Record]
-
-
-def training_clips(config: Config, store: Store, fold: int) -> list[Clip]:
-    """What is trained on where `fold` is the test fold: the other folds' clips, but those kept for validation.
-
-    Raises as `validation_clips`.
-    """
-    kept = {*store.fold(fold), *validation_clips(config, store, fold)}
-    return [clip for clip in store.clips.values() if clip.id not in kept]
-
-
-def validation_clips(config: Config, store: Store, fold: int) -> list[str]:
-    """Ids of the clips of other folds than `fold` that `data.validation` keeps from training, sorted; none for 0.
-
-    Raises:
-        DataError: the store has no such fold.
-        ConfigError: `data.validation` takes all clips of a label, or none.
-    """
-    test, share = set(store.fold(fold)), config.data.validation
-    rest = [clip for clip in store.clips.values() if clip.id not in test]
-    labels, subjects = {clip.id: clip.label for clip in rest}, {clip.id: clip.subject for clip in rest}
-    return sorted(hold_out(labels, share, subjects)) if share else []
-
-
-def steps_per_epoch(config: Config, store: Store, fold: int) -> int:
-    """Optimizer steps in an epoch of this fold; the last incomplete batch is dropped.
-
-    Raises:
-        ConfigError: the training clips of the fold do not fill one batch.
-        DataError: the store has no such fold.
-    """
-    clips = len(training_clips(config, store, fold))
-    if clips < config.train.batch_size:
-        raise ConfigError(
-            f"fold {fold} of {store.path} leaves {clips} training clips, which do not fill one batch: "
-            f"set train.batch_size to {clips} or less (it is {config.train.batch_size})"
-        )
-    return clips // config.train.batch_size
 
 
 def batches(
@@ -137,7 +99,7 @@ class Loader:
     ) -> None:
         self.store, self.config, self.labels = store, config, tuple(labels)
         self.device = torch.device(device if isinstance(device, str) else f"cuda:{device}")
-        _check_labels(store, self.labels)
+        check_labels(store, self.labels)
         self._decoder = Decoder(config.model.image_size, config.data.threads, self.device)
         self._readers = ThreadPoolExecutor(config.data.threads, thread_name_prefix="reader")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoder")
@@ -277,14 +239,3 @@ def _ahead(items: Iterable[T], n: int) -> Iterator[T]:
         if len(queue) > n:
             yield queue.popleft()
     yield from queue
-
-
-def _check_labels(store: Store, labels: tuple[str, ...]) -> None:
-    unknown = sorted({clip.label for clip in store.clips.values()} - set(labels))
-    if len(set(labels)) < len(labels):
-        raise ConfigError(f"data.labels names a class twice: {', '.join(labels)}")
-    if unknown:
-        raise ConfigError(
-            f"{store.path} has clips labelled {', '.join(unknown)}, which data.labels does not name "
-            f"(it has {', '.join(labels)}): add them, or prepare a store without these clips"
-        )

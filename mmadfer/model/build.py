@@ -19,7 +19,7 @@ from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
 from mmadfer.files import atomic
 from mmadfer.memory import first_line
-from mmadfer.model.encoder_files import load_encoder
+from mmadfer.model.encoder_files import check_finite, load_encoder
 from mmadfer.model.fit import explain
 from mmadfer.model.init import draw_encoder, draw_trainable
 from mmadfer.model.mma_dfer import MMADFER, empty
@@ -122,6 +122,8 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
     if not included:
         _check_origins(path, model)
     tensors = _tensors(path)
+    for name, value in tensors.items():
+        check_finite(path, name, value)
     if included:
         model.load_state_dict(tensors, assign=True)
     else:

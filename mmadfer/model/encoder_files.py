@@ -57,10 +57,21 @@ def load_encoder(model: MMADFER, name: str, path: Path | str) -> None:
     kind = config.timm or ("MAE-Face" if name == "vision" else "AudioMAE")
     explain(f"{path} (wanted: {kind}, for the {name} encoder)", wanted, found)
     for theirs, value in file.read().items():
+        check_finite(path, theirs, value)
         if theirs == POSITIONS:
             set_positions(encoder, resize_positions(value, grid, encoder.grid))
         else:
             parameters[theirs].data.copy_(value.sum(1, keepdim=True) if summed and theirs == PATCH else value)
+
+
+def check_finite(path: Path | str, name: str, value: Tensor) -> None:
+    """Raise a WeightsError where a tensor of a file holds a number that is not finite: every answer would be none."""
+    if not value.isfinite().all():
+        count = int((~value.isfinite()).sum())
+        raise WeightsError(
+            f"{path}: {name} holds {count} number(s) that are not finite (NaN or infinity): the file is damaged, or "
+            "its training went wrong; get another one"
+        )
 
 
 def _file_name(ours: str, config: EncoderConfig, encoder: Encoder) -> str | None:

@@ -8,7 +8,7 @@ from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, SoundConfi
 from mmadfer.contract import ENCODER_LICENCES, LICENCES, Contract
 from mmadfer.errors import WeightsError
 from mmadfer.model.build import planned
-from mmadfer.model.encoder_files import ENCODER, hint, named
+from mmadfer.model.encoder_files import ENCODER, check_finite, hint, named
 from mmadfer.model.fit import explain
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.pickled import Lazy, PickledFile
@@ -118,9 +118,10 @@ def load_fold(path: Path | str) -> MMADFER:
     model = planned(path, config, classes)
     wanted = {published_name(name) or name: tuple(p.shape) for name, p in model.named_parameters()}
     explain(str(path), wanted, {theirs: lazy.shape for theirs, lazy in tensors.items()})
-    model.load_state_dict(
-        {our_name(theirs) or theirs: value for theirs, value in file.read(tensors).items()}, assign=True
-    )
+    values = file.read(tensors)
+    for theirs, value in values.items():
+        check_finite(path, theirs, value)
+    model.load_state_dict({our_name(theirs) or theirs: value for theirs, value in values.items()}, assign=True)
     model.contract = _contract(model, classes)
     return model
 

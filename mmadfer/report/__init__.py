@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmadfer.console import Console
-from mmadfer.files import write_json, write_text
+from mmadfer.files import own_folder, write_json, write_text
 from mmadfer.report.summary import Report, summarise
 
 __all__ = ["Report", "report"]
@@ -23,6 +23,7 @@ def report(run: Path, beside: Mapping[str, Path], console: Console | None = None
 
     console = console or Console()
     made = summarise(Path(run), beside)
+    own_folder(made.run / "report")
     write_json(made.run / "report" / "report.json", made.to_dict())
     write_text(made.run / "report" / "report.html", page.render(made))
     terminal.show(made, console)

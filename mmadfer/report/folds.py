@@ -1,14 +1,14 @@
 """One fold of a run, read from its directory and checked; nothing is believed that does not add up."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmadfer import metrics
+from mmadfer import metrics, run_files
 from mmadfer import run as runs
+from mmadfer.errors import MmadferError
 
 USABLE = "finished"
 TOLERANCE = 1e-6
@@ -74,7 +74,9 @@ def read(run: Path, fold: int, epochs: int) -> FoldResult:
     if not (folder / "result.json").is_file():
         return _unfinished(folder, fold, seen, epochs, curves)
     try:
-        return _finished(json.loads((folder / "result.json").read_text(encoding="utf-8")), fold, epochs, curves)
+        return _finished(run_files.read(run_files.Ended, folder / "result.json"), fold, epochs, curves)
+    except MmadferError as error:
+        return FoldResult(fold, "damaged", str(error), epoch=seen, epochs=epochs, curves=curves)
     except (OSError, ValueError, TypeError, KeyError) as error:
         what = f"result.json lacks {error}" if isinstance(error, KeyError) else f"result.json: {error}"
         return FoldResult(fold, "damaged", what, epoch=seen, epochs=epochs, curves=curves)
@@ -82,17 +84,12 @@ def read(run: Path, fold: int, epochs: int) -> FoldResult:
 
 def epoch_events(path: Path) -> tuple[dict[str, Any], ...]:
     """The epoch events of a metrics file; a resumed run may have written one twice, and the later one counts."""
-    if not path.is_file():
-        return ()
-    found: dict[int, dict[str, Any]] = {}
-    for line in path.read_bytes().splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:  # torn by a crash
-            continue
-        if isinstance(event, dict) and event.get("event") == "epoch" and isinstance(event.get("epoch"), int):
-            found[event["epoch"]] = event
+    found = {event["epoch"]: event for event in run_files.read_events(path) if _is_epoch(event)}
     return tuple(found[epoch] for epoch in sorted(found))
+
+
+def _is_epoch(event: dict[str, Any]) -> bool:
+    return bool(event["event"] == "epoch" and event.get("epoch"))
 
 
 def _unfinished(folder: Path, fold: int, seen: int, epochs: int, curves: tuple[dict[str, Any], ...]) -> FoldResult:
@@ -110,7 +107,7 @@ def _finished(found: dict[str, Any], fold: int, epochs: int, curves: tuple[dict[
     if found.get("finished") is not True or epoch < wanted:
         note = f"{epoch} of {wanted} epochs are done"
         return FoldResult(fold, "unfinished", note, epoch=epoch, epochs=wanted, curves=curves)
-    labels = tuple(str(label) for label in found["labels"])
+    labels = tuple(found["labels"])
     confusion = _matrix(found["confusion"], len(labels))
     uar, war = float(found["uar"]), float(found["war"])
     for name, stated, counted in (("uar", uar, metrics.uar(confusion)), ("war", war, metrics.war(confusion))):

@@ -229,7 +229,7 @@ def _origin(run: Path, folds: Iterable[FoldResult]) -> dict[str, Any]:
 def _contract(checkpoint: Path | None) -> contract.Contract | None:
     from safetensors import SafetensorError, safe_open
 
-    if checkpoint is None:
+    if checkpoint is None or not (checkpoint / "weights.safetensors").is_file():
         return None
     try:
         with safe_open(checkpoint / "weights.safetensors", framework="numpy") as file:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmadfer import run as runs
 from mmadfer.errors import RunError
+from mmadfer.files import own_folder
 from mmadfer.lease import Held, lease
 from mmadfer.train.disk import writing
 from mmadfer.train.ranks import Ranks, together
@@ -47,4 +48,4 @@ def _open(folder: Path, resume: bool) -> None:
     if not resume and runs.begun(folder):
         raise RunError(f"{folder} has been begun: go on with --resume, or choose another run directory")
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        own_folder(folder)

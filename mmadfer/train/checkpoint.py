@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mmadfer import run as runs
 from mmadfer.contract import Contract
 from mmadfer.errors import MmadferError, RunError, WeightsError
-from mmadfer.files import sync
+from mmadfer.files import own_folder, sync
 from mmadfer.lease import Held
 from mmadfer.model.build import save_weights, weights_hash
 from mmadfer.train import state as states
@@ -137,16 +137,19 @@ class Checkpoints:
 
     def _clean(self) -> None:
         """Take from an earlier start, which may still live, the means to publish; finish or undo what it began."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(self.folder)
         for path in list(self.folder.glob("step-*.tmp")):
             gone, final = self._temporary(path), self.folder / path.name.partition(".")[0]
             with suppress(FileNotFoundError):  # it has just been published
                 os.rename(path, gone)
-            if (gone / OLD).exists() and not final.exists():
+            if gone.is_symlink():  # not ours
+                gone.unlink()
+            elif (gone / OLD).exists() and not final.exists():
                 os.rename(gone / OLD, final)
             shutil.rmtree(gone, ignore_errors=True)  # ranks of the earlier start may still write into it
         for path in runs.published(self.folder):
-            shutil.rmtree(path / OLD, ignore_errors=True)
+            if not path.is_symlink():
+                shutil.rmtree(path / OLD, ignore_errors=True)
 
     def _set_aside(self, path: Path) -> None:
         gone, damaged = self._take_away(path), path.with_suffix(".damaged")

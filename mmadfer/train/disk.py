@@ -2,8 +2,8 @@
 
 import io
 import os
-import pickle
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,11 +56,26 @@ def read_pickle(path: Path) -> Any:
     from deepspeed.utils.tensor_fragment import fragment_address
 
     try:
+        _refuse_packed(path)
         with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error}): use another checkpoint") from error
+    except Exception as error:  # what is no pickle of ours can end in any of them
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"{found[1]}, which could run code" if found else "more than tensors and plain values, or is damaged"
         raise WeightsError(
             f"{path} was refused: it holds {what}. Nothing in it was run; use a checkpoint of your own"
         ) from error
+
+
+def _refuse_packed(path: Path) -> None:
+    """torch writes its archives as they are; of one that is packed, a few kilobytes could become gigabytes.
+
+    Raises:
+        ValueError: an entry is packed.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is packed")

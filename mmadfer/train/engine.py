@@ -16,14 +16,14 @@ from torch.profiler import record_function
 
 from mmadfer.config import TrainConfig
 from mmadfer.data.batch import Batch, preprocess
-from mmadfer.errors import TrainingError
+from mmadfer.errors import MmadferError, TrainingError, WeightsError
 from mmadfer.model.arithmetic import apply, autocast, compiles, loss_scale, products
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.optional import need
 from mmadfer.train.average import Average
 from mmadfer.train.disk import read_pickle, write_pickle
 from mmadfer.train.guards import GradientNorm, Report
-from mmadfer.train.ranks import Ranks
+from mmadfer.train.ranks import Ranks, is_lost_peer
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
@@ -153,13 +153,17 @@ class Engine:
         """Read what `save` wrote, and the average from the safetensors file of `whole`.
 
         Raises:
-            WeightsError: a file holds anything but tensors and plain values; nothing in it is executed.
+            WeightsError: a file holds anything but tensors and plain values, or not what `save` wrote; nothing in it is
+                executed.
         """
-        self._engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=False)
-        for group in self._optimizer.param_groups:
-            group.update(self._how)  # the file's own, of before there was a fused optimizer, would hold
-        if self._average is not None:
-            self._average.load(weights)
+        groups = self._optimizer.param_groups
+        own = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+        with _refusing(folder):
+            self._engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=False)
+            if self._average is not None:
+                self._average.load(weights)
+        for group, settings in zip(self._optimizer.param_groups, own, strict=True):
+            group.update(settings)  # the configuration's, not the file's
 
     def close(self) -> None:
         """Give DeepSpeed's memory back; the process group must still be there."""
@@ -185,6 +189,22 @@ class Engine:
                 "DeepSpeed has moved the weights by a gradient that is not finite, so they are lost; checkpoints are "
                 "whole. Start a new run with train.zero_stage=0, where mmadfer itself skips such a step"
             )
+
+
+@contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """A file that is no checkpoint's can end in any error of DeepSpeed's; ranks that were lost are told elsewhere."""
+    try:
+        yield
+    except MmadferError:
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and is_lost_peer(error):
+            raise
+        raise WeightsError(
+            f"{folder} was refused: it holds no state of this training ({type(error).__name__}: {str(error)[:200]}). "
+            "Use a checkpoint of your own"
+        ) from error
 
 
 def _deterministic() -> None:

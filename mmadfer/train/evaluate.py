@@ -27,6 +27,8 @@ from mmadfer.section import validated
 from mmadfer.terminal import say
 from mmadfer.train.ranks import Ranks
 
+SHOWN = 5
+"""Clips that a message names."""
 Forward = Callable[[Batch], Tensor]
 
 
@@ -135,10 +137,24 @@ def run_test(
             if stop is not None and ranks.any(stop()):
                 return None
         sets.append(torch.cat(rows)[:rounds])
-    mine = sets[0] if len(sets) == 1 else torch.stack(sets).softmax(-1).mean(0).log()
+    every = torch.stack(sets)
+    mine = sets[0] if len(sets) == 1 else every.softmax(-1).mean(0).log()
+    mine = mine.masked_fill(~every.isfinite().all(0).all(1, keepdim=True), torch.nan)
     everyone = ranks.gather_tensor(mine).transpose(0, 1).flatten(0, 1)[: len(ids)].cpu()
+    _refuse_no_numbers(ids, everyone)
     truth = [loader.labels.index(loader.store.clips[clip].label) for clip in ids]
     return Predictions(list(ids), np.array(truth, np.int64), everyone.numpy(), loader.labels)
+
+
+def _refuse_no_numbers(ids: Sequence[str], logits: Tensor) -> None:
+    """Raise a WeightsError that names clips where rows of `logits` hold NaN: no class is the largest of these."""
+    if odd := [clip for clip, lost in zip(ids, logits.isnan().any(1).tolist(), strict=True) if lost]:
+        more = f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else ""
+        raise WeightsError(
+            f"the model's answers to {len(odd)} of {len(ids)} clips are no finite numbers ({', '.join(odd[:SHOWN])}"
+            f"{more}), so nothing can be counted. Where it is all clips, look for such a number in the encoder files "
+            "or the trained weights; where it is some, in the store (`mmadfer doctor STORE`)"
+        )
 
 
 def evaluate_path(

@@ -111,6 +111,6 @@ class Strikes:
             raise TrainingError(
                 f"{LIMIT} steps in a row had a loss or a gradient that is not finite, the last one step {step} "
                 f"({outcome.explain()}). The weights were not touched by them. Check the store "
-                "(`mmadfer doctor STORE`), lower train.lr or set train.precision=fp32; "
-                "metrics.jsonl names the clips of the skipped steps"
+                "(`mmadfer doctor STORE`), lower train.lr or set train.precision=fp32, in another --run where this one "
+                "has checkpoints; metrics.jsonl names the clips of the skipped steps"
             )

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmadfer.files import no_link
+from mmadfer.files import no_link, own_folder, read_bytes
 from mmadfer.lease import Held
 from mmadfer.optional import need
 from mmadfer.terminal import say
@@ -24,6 +24,8 @@ from mmadfer.train.disk import writing
 BREATH = 30.0
 """Seconds between lines on the terminal within an epoch."""
 
+LONGEST = 1 << 30
+"""Bytes of a log that is gone on with."""
 CURVES = ("loss", "lr", "norm", "uar", "war", "validation_uar", "validation_war", "clips_per_second")
 
 
@@ -57,7 +59,8 @@ class Log:
         with writing(self._folder):
             self._renew("metrics.jsonl", lambda line: _keep(line, total))
             self._renew("log.txt", lambda line: True)
-            self._board = board.SummaryWriter(str(self._folder / "tensorboard"), purge_step=total + 1, flush_secs=30)
+            place = str(own_folder(self._folder / "tensorboard"))
+            self._board = board.SummaryWriter(place, purge_step=total + 1, flush_secs=30)
 
     def event(self, kind: str, **values: Any) -> None:
         """One line of metrics.jsonl, and its curves in TensorBoard; what is not finite becomes null."""
@@ -94,7 +97,7 @@ class Log:
     def _renew(self, name: str, keep: Callable[[str], bool]) -> None:
         path = self._folder / name
         if path.exists():
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = read_bytes(path, LONGEST).decode("utf-8", errors="replace").splitlines()
             self._held.write_text(path, "".join(f"{line}\n" for line in lines if keep(line)))
 
 

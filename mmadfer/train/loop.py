@@ -18,10 +18,11 @@ from mmadfer.config import Config
 from mmadfer.contract import Contract, left_out, licences, told, used
 from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
 from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, batches, steps_per_epoch, training_clips, validation_clips
+from mmadfer.data.loader import Loader, batches
 from mmadfer.data.samplers import Pick
+from mmadfer.data.split import steps_per_epoch, training_clips, validation_clips
 from mmadfer.data.store import Store
-from mmadfer.errors import ConfigError
+from mmadfer.errors import ConfigError, TrainingError
 from mmadfer.lease import Held
 from mmadfer.model.build import build, encoder_hash
 from mmadfer.terminal import say
@@ -198,6 +199,12 @@ class Trainer:
 
     def _test(self) -> bool:
         """The epoch's test and checkpoint; False where the ranks were asked to stop, and have saved."""
+        if not self.at.losses:
+            raise TrainingError(
+                f"all {self.at.step} steps of epoch {self.at.epoch + 1} were skipped, for no loss or gradient was "
+                "finite: nothing was learnt. Check the encoder files and the store (`mmadfer doctor STORE`); "
+                "metrics.jsonl names the clips"
+            )
         scores = dict[str, float]()
         for kind, ids in self._tested():
             self.predictions = run_test(self.engine.logits, self.loader, ids, self.ranks, self.stop)
@@ -218,7 +225,7 @@ class Trainer:
 
     def _score(self, scores: dict[str, float]) -> None:
         at = self.at
-        loss = at.loss / at.losses if at.losses else float("nan")
+        loss = at.loss / at.losses
         lr, text = learning_rate(self.config.train, at.epoch), self._epoch()
         at.end_epoch(scores)
         seconds, speed = self.pace.seconds, self.pace.speed * self.config.train.batch_size

@@ -18,7 +18,8 @@ from mmadfer import memory
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.data.batch import Batch
-from mmadfer.data.loader import batches, steps_per_epoch, validation_clips
+from mmadfer.data.loader import batches
+from mmadfer.data.split import steps_per_epoch, validation_clips
 from mmadfer.data.store import Store
 from mmadfer.lease import Held
 from mmadfer.model.mma_dfer import empty

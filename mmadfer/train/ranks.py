@@ -21,6 +21,7 @@ from mmadfer.errors import MmadferError, RunError, TrainingError
 from mmadfer.lease import Held, LostError
 from mmadfer.origin import processor
 from mmadfer.train.disk import writing
+from mmadfer.train.meeting import meet
 
 NEEDED = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 PATIENCE = timedelta(minutes=15)
@@ -119,7 +120,7 @@ def connected() -> Iterator[Ranks]:
     try:
         yield ranks
     except RuntimeError as error:
-        if not _is_lost_peer(error):
+        if not is_lost_peer(error):
             raise
         raise TrainingError(
             f"rank {ranks.rank} has lost another rank ({str(error).splitlines()[0]}); that rank's log "
@@ -141,7 +142,8 @@ def _join() -> Ranks:
     if world == 1:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     else:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        store = meet(rank, world, PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     return Ranks(rank, world, device)
 
 
@@ -154,5 +156,6 @@ def _device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def _is_lost_peer(error: RuntimeError) -> bool:
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether an error of torch's says that another rank is gone."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)

@@ -26,7 +26,7 @@ class Result:
 
 def finished(fold: int, folder: Path, ranks: Ranks) -> Result | None:
     """The result that is there; all ranks learn it from rank 0, for file systems may show it to them later."""
-    found = runs.result(folder) if ranks.main else None
+    found = runs.scored(folder) if ranks.main else None
     numbers = [float(found[key]) for key in ("epoch", "epochs", "uar", "war")] if found else [-1.0] * 4
     epoch, epochs, uar, war = ranks.gather(numbers)[0]
     return Result(fold, folder, True, int(epoch), int(epochs), uar, war) if epoch >= 0 else None

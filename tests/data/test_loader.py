@@ -13,7 +13,8 @@ from mmadfer.data import sampling
 from mmadfer.data.batch import preprocess
 from mmadfer.data.fbank import SILENCE
 from mmadfer.data.image import decode_jpeg, resize
-from mmadfer.data.loader import Loader, batches, steps_per_epoch
+from mmadfer.data.loader import Loader, batches
+from mmadfer.data.split import steps_per_epoch
 from mmadfer.data.store import Header, Record, Store, write
 from mmadfer.errors import ConfigError, DataError
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from mmadfer.config import Config
 from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, batches, steps_per_epoch
+from mmadfer.data.loader import Loader, batches
+from mmadfer.data.split import steps_per_epoch
 from mmadfer.data.store import Header, Record, Store, write
 from mmadfer.train.evaluate import Predictions, run_test
 from mmadfer.train.ranks import Ranks

@@ -16,6 +16,7 @@ code         N files, copied to RUN/code
 folds        1, 2 (2 at a time, local)
 environment  PYTHONPATH=RUN/code
 environment  PYTHONSAFEPATH=1
+environment  PYTHONDONTWRITEBYTECODE=1
 job          fold 1: 1 rank(s), GPUs none, 3 CPU thread(s) per rank
 job          fold 2: 1 rank(s), GPUs none, 3 CPU thread(s) per rank
 report       when all folds have ended
@@ -29,6 +30,7 @@ code         N files, copied to RUN/code
 folds        1, 2 (1 at a time, slurm)
 environment  PYTHONPATH=RUN/code
 environment  PYTHONSAFEPATH=1
+environment  PYTHONDONTWRITEBYTECODE=1
 job          fold 1: 4 rank(s), GPUs 4, 3 CPU thread(s) per rank
 job          fold 2: 4 rank(s), GPUs 4, 3 CPU thread(s) per rank
 report       when all folds have ended
@@ -58,6 +60,7 @@ report       when all folds have ended
 # setup
 export PYTHONPATH=RUN/code
 export PYTHONSAFEPATH=1
+export PYTHONDONTWRITEBYTECODE=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
@@ -88,6 +91,7 @@ srun --unbuffered --output RUN/jobs/%A_%a_%t_log.out --error RUN/jobs/%A_%a_%t_l
 # setup
 export PYTHONPATH=RUN/code
 export PYTHONSAFEPATH=1
+export PYTHONDONTWRITEBYTECODE=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
@@ -157,6 +161,15 @@ def test_on_one_machine_folds_go_round_the_gpus(five: Path, tmp_path: Path, monk
         (("--set", "data.store=nowhere.store"), ConfigError, r"data\.store: .*nowhere.store does not exist"),
         (("--set", "data.store=null"), ConfigError, "mmadfer prepare"),
         (("--set", "train.lr=fast"), ConfigError, r"train\.lr"),
+        (("--set", "train.batch_size=13"), ConfigError, "set train.batch_size to 12 or less"),
+        (("--set", "data.labels=[glad]"), ConfigError, "labelled sad, which data.labels does not name"),
+        (("--set", "data.folds=1000000000"), ConfigError, r"data\.folds: .*less than or equal to 1000"),
+        (("--partition", "a\n#SBATCH --uid=0"), RunError, r"--partition 'a\\n#SBATCH.*one line"),
+        (("--account", "a\x1b[2J"), RunError, "--account .*one line"),
+        (("--qos", ""), RunError, "--qos '': .*not empty"),
+        (("--run", "runs/%j", "--cluster", "local"), RunError, "must not have '%' in it"),
+        (("--run", "a\\b", "--cluster", "local"), RunError, "must not have .* in it"),
+        (("--run", "a\nb"), RunError, "one line of plain text"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_made(

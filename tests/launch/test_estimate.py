@@ -167,25 +167,17 @@ def test_an_estimate_here_leaves_nothing_behind(config: Path, tmp_path: Path) ->
 
 
 @linux
-@pytest.mark.parametrize(
-    ("key", "reason"),
-    [
-        ("train.batch_size=100", "leaves 12 training clips, which do not fill one batch"),
-        ("train.seed=2", "3 steps in a row had a loss or a gradient that is not finite"),
-    ],
-)
-def test_a_measurement_that_fails_says_why(config: Path, store: Path, tmp_path: Path, key: str, reason: str) -> None:
+def test_a_measurement_that_fails_says_why(config: Path, store: Path, tmp_path: Path) -> None:
     deaf, silence = tmp_path / "deaf.store", np.full((512, 128), np.nan, np.float32)
     with Store(store) as whole:
         clips = [(clip, replace(whole.read(name), fbank=silence)) for name, clip in whole.clips.items()]
         write(deaf, Header("tiny", whole.labels, PrepareConfig(face_size=32)), clips)
     before = sorted(tmp_path.iterdir())
-    given = ("--set", f"data.store={deaf}", "--set", key)
-    begun = start(config, tmp_path / "run", "--estimate", *given)
+    begun = start(config, tmp_path / "run", "--estimate", "--set", f"data.store={deaf}")
     text, _ = begun.communicate(timeout=120)
     assert begun.returncode == 2, text
     assert "error: the measurement has ended (failed): " in text
-    assert reason in text
+    assert "3 steps in a row had a loss or a gradient that is not finite" in text
     assert "Traceback" not in text
     assert sorted(tmp_path.iterdir()) == before
 

@@ -1,7 +1,5 @@
 import pickle
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +8,6 @@ import pytest
 from mmadfer import config as configs
 from mmadfer import run as runs
 from mmadfer.launch import job as jobs
-from mmadfer.launch import snapshot
 from mmadfer.launch.job import FoldJob, Stop
 from mmadfer.lease import lease
 from mmadfer.lock import BusyError
@@ -111,29 +108,3 @@ class Told(Stop):
     def __init__(self) -> None:
         super().__init__()
         signal.raise_signal(signal.SIGUSR2)
-
-
-def test_jobs_import_the_copy_of_the_code(tmp_path: Path) -> None:
-    code = snapshot.take(tmp_path)
-    assert snapshot.changed(tmp_path) == []
-    marked = code / "mmadfer" / "launch" / "__init__.py"
-    marked.write_text(marked.read_text() + "MARK = 1\n")
-    assert snapshot.changed(tmp_path) == ["mmadfer/launch/__init__.py"]
-    assert snapshot.take(tmp_path) == code  # kept: the run began with it
-    assert snapshot.changed(tmp_path)
-    names = "mmadfer, mmadfer.launch, mmadfer.export, mmadfer.config"
-    program = f"import {names}; print(mmadfer.launch.MARK, *(m.__file__ for m in ({names})))"
-    for where in (tmp_path, Path(__file__).parents[2]):  # from the source tree too
-        (tmp_path / "program.py").write_text(program)
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env=snapshot.environment(tmp_path),
-            cwd=where,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        mark, *files = done.stdout.split()
-        assert mark == "1"
-        assert all(Path(file).is_relative_to(code) for file in files)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

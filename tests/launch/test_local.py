@@ -69,7 +69,7 @@ def test_two_folds_train_report_and_are_not_trained_again(config: Path, tmp_path
     text, _ = again.communicate(timeout=60)
     assert again.returncode == 0
     assert "running" not in text
-    assert len(list((run / "jobs").glob("*_submitted.pkl"))) == 2
+    assert len(list((run / "jobs").glob("*_0_log.out"))) == 2
 
 
 def test_train_waits_for_its_fold_and_makes_paths_absolute(config: Path, store: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ CASES = {
 
 
 def written(case: str, run: Path, folds: int = 5) -> dict[str, str]:
-    environment = {"PYTHONPATH": str(run / "code"), "PYTHONSAFEPATH": "1"}
+    environment = {"PYTHONPATH": str(run / "code"), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     resources = plan.Resources(**CASES[case])
     found = on_slurm.texts(run, "dfew", folds, resources, environment, export=True)
     return {name: text.replace(shlex.quote(sys.executable), "PYTHON") for name, text in found.items()}

@@ -37,6 +37,7 @@ folds        6 in all (4 at a time, slurm)
 each fold    1 rank(s), 0 GPU(s), 1 CPU thread(s) per rank
 environment  PYTHONPATH=RUN/code
 environment  PYTHONSAFEPATH=1
+environment  PYTHONDONTWRITEBYTECODE=1
 report       when all folds have ended: each row's, and one line for each row
 
 --- sbatch: folds

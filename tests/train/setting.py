@@ -1,12 +1,13 @@
 """A tiny store, a tiny model, and ways to train it."""
 
+import hashlib
 import io
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mmadfer import contract as contracts
 from mmadfer.config import Config, PrepareConfig, parse
 from mmadfer.contract import Contract
 from mmadfer.data.store import Clip, Header, Record, write
+from mmadfer.files import sha256
 
 LABELS = ("glad", "sad", "calm")
 CLIPS = 24
@@ -95,6 +97,18 @@ class StopAt:
 def checkpoints(folder: Path) -> list[Path]:
     """Published checkpoints, the oldest first."""
     return sorted(path for path in (folder / "checkpoints").glob("step-*") if not path.suffix)
+
+
+def seal(checkpoint: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a checkpoint's state.json, and give it the marks of the files as they are now: it lies, and is whole."""
+    tree = json.loads((checkpoint / "state.json").read_text())
+    del tree["sha256"]
+    for name in tree["files"]:
+        path = checkpoint / name
+        tree["files"][name] = {"size": path.stat().st_size, "sha256": sha256(path)}
+    change(tree)
+    digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+    (checkpoint / "state.json").write_text(json.dumps({**tree, "sha256": digest}))
 
 
 def weights(folder: Path) -> bytes:

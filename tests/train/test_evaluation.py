@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from setting import LABELS, checkpoints, make_config, promises
+from setting import LABELS, checkpoints, make_config, make_store, promises
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))
@@ -181,3 +181,19 @@ def test_where_predictions_go_is_looked_at_before_the_test(
 ) -> None:
     assert run(app, ["evaluate", *words, "--data", "nosuch.store", "--out", str(tmp_path)]) == 2
     assert f"{tmp_path} cannot be written (Is a directory)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [{}, {"test_clips": 2, "test_flips": True}], ids=["one look", "four looks"])
+def test_answers_that_are_no_numbers_are_an_error_that_names_clips(
+    tmp_path: Path, straight: Path, more: dict[str, object]
+) -> None:
+    """Clips c00 and c01 of the test fold have sound of NaN."""
+    store = make_store(tmp_path / "spoilt.store", spoilt=["c00", "c01"])
+    says = r"answers to 2 of 12 clips are no finite numbers \(c00, c01\)"
+    with pytest.raises(WeightsError, match=says):
+        train(changed(make_config(store), **more), 1, tmp_path / "fold-1")
+    assert not (tmp_path / "fold-1" / "result.json").exists()
+    looks = {"clips": 2, "flips": True} if more else {}
+    with pytest.raises(WeightsError, match=says):
+        evaluate_path(straight, store, out=tmp_path / "answers.csv", **looks)
+    assert not (tmp_path / "answers.csv").exists()

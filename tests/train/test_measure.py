@@ -14,7 +14,8 @@ from torch import Tensor
 from mmadfer import memory
 from mmadfer.config import Config
 from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, steps_per_epoch
+from mmadfer.data.loader import Loader
+from mmadfer.data.split import steps_per_epoch
 from mmadfer.data.store import Store
 from mmadfer.launch import extrapolate
 from mmadfer.model.build import build

@@ -81,6 +81,14 @@ def test_three_such_steps_in_a_row_end_training(tmp_path: Path) -> None:
     assert not checkpoints(tmp_path / "fold")
 
 
+def test_an_epoch_of_which_no_step_counts_is_no_result(tmp_path: Path) -> None:
+    """An epoch is one step, and three in a row are never seen."""
+    store = make_store(tmp_path / "spoilt.store", spoilt=["c03"])
+    with pytest.raises(TrainingError, match=r"all 1 steps of epoch 1 were skipped.*nothing was learnt"):
+        train(make_config(store, batch_size=12), 1, tmp_path / "fold")
+    assert not (tmp_path / "fold" / "result.json").exists()
+
+
 def test_bfloat16_trains(store: Path, straight: Path, tmp_path: Path) -> None:
     assert train(make_config(store, precision="bf16"), 1, tmp_path / "fold").finished
     losses = [[event["loss"] for event in events(folder, "step")] for folder in (straight, tmp_path / "fold")]

@@ -15,8 +15,9 @@ from mmadfer.config import Config
 from mmadfer.contract import describe
 from mmadfer.data.batch import Batch
 from mmadfer.data.folds import hold_out
-from mmadfer.data.loader import Loader, batches, steps_per_epoch, training_clips, validation_clips
+from mmadfer.data.loader import Loader, batches
 from mmadfer.data.samplers import Pick
+from mmadfer.data.split import steps_per_epoch, training_clips, validation_clips
 from mmadfer.data.store import Store
 from mmadfer.errors import ConfigError
 from mmadfer.launch import extrapolate, follow

@@ -326,6 +326,7 @@ SPOILT = [
     (text(b"id,label,predicted\nx,glad\n"), "is not a table"),
     (text(b"id,label,predicted\nx,glad,grim\n"), "labels that its result does not know: grim"),
     (text(b"id,label,predicted\nx,glad,glad\n"), "does not give the confusion matrix"),
+    (text(b"id,label,predicted,p_glad\nx,glad,glad,nan\n"), "probabilities that are no numbers from 0 to 1, of x"),
     (text(b"id,label,predicted\n\xff\xfe"), "cannot be read"),
     (text(b'id,label,predicted\n"x,glad,glad'), "cannot be read"),
     (lambda run: (run / "fold-1" / "predictions.csv").unlink(), "cannot be read"),

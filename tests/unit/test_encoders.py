@@ -17,7 +17,7 @@ from mmadfer.contract import Contract, licences
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.model.arithmetic import apply, autocast
 from mmadfer.model.build import build, encoder_hash, save_weights
-from mmadfer.model.encoder_files import resize_positions
+from mmadfer.model.encoder_files import load_encoder, resize_positions
 from mmadfer.model.layer import layer
 from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.pixels import scaled
@@ -328,3 +328,14 @@ def test_unit_pixels_pass_as_they_are() -> None:
     other = open_gates(build(model_of(progressive=2, pixels="imagenet"), 7))
     assert other.state_dict().keys() == model.state_dict().keys()
     assert not torch.allclose(other(floats, clips()[1]), model(floats, clips()[1]), atol=1e-4)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_a_file_with_a_number_that_is_none_is_refused_by_file_and_tensor(tmp_path: Path, odd: float) -> None:
+    made = timm_model("test_vit")
+    with torch.no_grad():
+        made.blocks[3].mlp.fc1.bias[5] = odd
+    path = file_of(made, tmp_path / "vision.safetensors")
+    says = r"vision\.safetensors: blocks\.3\.mlp\.fc1\.bias holds 1 number\(s\) that are not finite"
+    with pytest.raises(WeightsError, match=says):
+        load_encoder(empty(model_of(vision=SMALL, audio=SMALL), 7).to_empty(device="cpu"), "vision", path)

@@ -193,3 +193,10 @@ def test_fold_as_encoder_is_refused(tmp_path: Path, model: MMADFER) -> None:
     path = save_fold(tmp_path / "fold.pth", state_dict(model))
     with pytest.raises(WeightsError, match=r"has no `model`: expected an encoder file of .*; it holds 'epoch'"):
         build(with_encoder("vision", path), classes=7)
+
+
+def test_a_fold_with_a_number_that_is_none_is_refused_by_file_and_tensor(tmp_path: Path) -> None:
+    state = state_dict(build(TINY, classes=7))
+    state["module.our_classifier.bias"][2] = float("nan")
+    with pytest.raises(WeightsError, match=r"fold\.pth: our_classifier\.bias holds 1 number\(s\) that are not finite"):
+        mmadfer.load(save_fold(tmp_path / "fold.pth", state))

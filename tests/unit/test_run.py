@@ -10,6 +10,7 @@ from mmadfer import config as configs
 from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.errors import RunError
+from mmadfer.lease import lease
 from mmadfer.lock import lock
 
 
@@ -52,12 +53,25 @@ def test_resume_names_the_keys_that_differ(tmp_path: Path) -> None:
     runs.create(tmp_path / "run", settings())
     with pytest.raises(RunError, match=r"--resume"):
         runs.create(tmp_path / "run", settings())
+    (tmp_path / "run" / "fold-2" / "checkpoints" / "step-00000001").mkdir(parents=True)
     with pytest.raises(RunError, match=r"train\.lr: 0\.0001 in the run, 0\.5 now") as caught:
         runs.create(tmp_path / "run", settings("train.lr=0.5", "model.vision.depth=6", "model.audio.depth=6"), True)
     assert "model.vision.depth: 12 in the run, 6 now" in str(caught.value)
     assert "weight_decay" not in str(caught.value)
     runs.create(tmp_path / "run", settings(), resume=True)
     assert len(runs.about(tmp_path / "run")["resumed"]) == 1
+
+
+def test_a_run_in_which_nothing_was_trained_takes_another_configuration(tmp_path: Path) -> None:
+    run = runs.create(tmp_path / "run", settings()).path
+    fold = runs.open_fold(run, settings("train.batch_size=4"), 1)
+    assert runs.read(run).config.train.batch_size == 4
+    assert runs.about(run)["changed"][0]["keys"] == {"train.batch_size": [8, 4]}
+    with lease(fold), pytest.raises(RunError, match="another configuration"):  # it is just being trained
+        runs.open_fold(run, settings("train.batch_size=2"), 2)
+    (fold / "result.json").write_text("{")
+    with pytest.raises(RunError, match="another configuration"):
+        runs.open_fold(run, settings("train.batch_size=2"), 2)
 
 
 def test_resume_begins_where_there_is_nothing(tmp_path: Path) -> None:
@@ -77,6 +91,7 @@ def test_folds_are_opened_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert runs.open_fold(run, settings(), 1, resume=True) == first
     with pytest.raises(RunError, match="folds 1 to 5"):
         runs.open_fold(run, settings(), 6)
+    (first / "checkpoints" / "step-00000001").mkdir(parents=True)
     with pytest.raises(RunError, match="another configuration"):
         runs.open_fold(run, settings("train.seed=2"), 3)
     monkeypatch.setenv("RANK", "1")  # rank 0 has made it a moment ago
