@@ -8,7 +8,6 @@ from PIL import Image, UnidentifiedImageError
 
 from mmadfer.errors import DataError
 
-
 LARGEST = 4096
 """Longer side in pixels of a stored frame that is decoded; preparation makes none of more than 1024."""
 

@@ -31,6 +31,15 @@ def test_a_folder_of_links_alone(tmp_path: Path) -> None:
     assert names(tmp_path, tmp_path / "data") == ["data/c.mp4", "data/cam1/a.mp4", "data/cam2/b.mp4"]
 
 
+def test_folders_of_images_behind_links_are_clips(tmp_path: Path) -> None:
+    layouts.touch(tmp_path, "far/1/1.jpg", "far/1/2.jpg", "data/2/1.png")
+    (tmp_path / "data/1").symlink_to("../far/1")
+    (tmp_path / "data/2/up").symlink_to("..")
+    (tmp_path / "start").symlink_to("data")
+    with pytest.warns(UserWarning, match="2/up .another name of"):
+        assert names(tmp_path, tmp_path / "start") == ["start/1", "start/2"]
+
+
 def test_a_folder_is_searched_under_its_real_name_and_once(tmp_path: Path) -> None:
     layouts.touch(tmp_path, "data/z/deep/a.mp4", "other/b.mp4")
     for name, target in {"a": "z", "b": "z/deep", "c": "../other", "d": "../other", "z/e": "../../other"}.items():
