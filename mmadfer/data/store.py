@@ -293,6 +293,8 @@ def _open(path: Path) -> int:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "")
+        if path.exists() and not path.is_file():  # a named pipe would be waited for
+            raise OSError(errno.EINVAL, "")
         return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
         reason = os.strerror(error.errno or 0)

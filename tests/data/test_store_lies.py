@@ -1,6 +1,7 @@
 """Stores whose index or directory says what cannot be: a plain word, whoever opens them, and no memory for it."""
 
 import json
+import os
 import resource
 import struct
 import subprocess
@@ -133,6 +134,12 @@ def answer(made: Path) -> str:
 )
 def test_a_lie_is_named(path: Path, lie: Change, words: str) -> None:
     refused(again(path, lie), words)
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.store")
+    with pytest.raises(DataError, match=r"no store at .*pipe"):
+        Store(tmp_path / "pipe.store")
 
 
 def test_packed_members_are_refused(path: Path) -> None:
