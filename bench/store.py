@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from common import machine, table
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config import PrepareConfig, SoundConfig
 from mmadfer.data import prepare as preparation
 from mmadfer.data.record import Clip, Record, encode
 from mmadfer.data.sets import Source, Table
@@ -37,7 +37,6 @@ from mmadfer.data.workers import Outcome, Task, look
 FRAMES, SMALL, REAL = 65, (1_500, 64), (12_000, 512)
 """Frames of a clip; bytes of a frame and rows of a filter bank, in the growing stores and in the real one."""
 READS, REPEATS = 400, 3
-SETTINGS = PrepareConfig()
 LABELS = ("glad", "sad")
 
 
@@ -88,9 +87,10 @@ def make(folder: Path, clips: int, size: int, rows: int) -> dict[str, float]:
     """Make the store `folder`/out.store of so many clips, and time each step."""
     out, sources = folder / "out.store", list(_sources(folder / "media", clips))
     made, partial = Table("bench", LABELS, sources), folder / "out.store.partial"
-    header = Header(made.name, LABELS, SETTINGS, made.root)
+    settings = PrepareConfig(sound=SoundConfig(frames=rows))
+    header = Header(made.name, LABELS, settings, made.root)
     partial.mkdir()
-    parts = preparation._parts(preparation._tasks(made, SETTINGS, "cpu"), partial)
+    parts = preparation._parts(preparation._tasks(made, settings, "cpu"), partial)
     noise = Noise(size, rows)
     steps: dict[str, Callable[[], Any]] = {
         "write": lambda: [
@@ -98,7 +98,7 @@ def make(folder: Path, clips: int, size: int, rows: int) -> dict[str, float]:
         ],
         "restart": lambda: preparation._unfinished(parts, header),
         "join": lambda: preparation._assemble(parts, out, header),
-        "again": lambda: preparation.prepare(made, out, SETTINGS),
+        "again": lambda: preparation.prepare(made, out, settings),
     }
     found = {f"{name}, s per 1000 clips": _seconds(step) * 1000 / clips for name, step in steps.items()}
     with Store(out) as store:

@@ -17,6 +17,7 @@ from mmadfer.errors import FileError, RunError
 from mmadfer.files import read_text, write_json
 from mmadfer.report.folds import FoldResult
 from mmadfer.report.folds import read as read_fold
+from mmadfer.sheet import plain
 
 SCORES = ("uar", "war")
 IDLE = (
@@ -238,7 +239,7 @@ def _predictions(path: Path, result: FoldResult) -> dict[str, tuple[str, str]]:
         raise RunError(f"{path} is not a table of id, label, predicted and so on; {_AGAIN}")
     if odd := [row[0] for row in rows[1:] if not all(map(_is_share, row[3:]))]:
         raise RunError(f"{path} has probabilities that are no numbers from 0 to 1, of {', '.join(odd[:3])}; {_AGAIN}")
-    found = {row[0]: (row[1], row[2]) for row in rows[1:]}
+    found = {plain(row[0]): (plain(row[1]), plain(row[2])) for row in rows[1:]}
     if unknown := {name for pair in found.values() for name in pair} - {*result.labels}:
         raise RunError(f"{path} has labels that its result does not know: {', '.join(sorted(unknown))}; {_AGAIN}")
     truth, predicted = ([result.labels.index(pair[k]) for pair in found.values()] for k in (0, 1))

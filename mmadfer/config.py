@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from mmadfer.data.names import one_form
 from mmadfer.errors import ConfigError
 from mmadfer.files import read_yaml
 from mmadfer.model.settings import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
@@ -109,7 +110,7 @@ class DataConfig(Section):
 
     store: Path | None = None
     """The prepared store (`mmadfer prepare`)."""
-    labels: tuple[str, ...] | None = None
+    labels: tuple[Annotated[str, AfterValidator(one_form)], ...] | None = None
     """Class order by name; by default the store's own order."""
     folds: Annotated[int, Field(gt=0, le=1000)] = 5
     modalities: Literal["both", "vision", "audio"] = "both"

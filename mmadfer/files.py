@@ -249,6 +249,13 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+CLUTTER = frozenset({
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin", "recycler",
+    "system volume information", "@eadir", "@recycle", "#recycle", "#snapshot", "lost+found",
+})  # fmt: skip
+"""Files and folders, in lower case, that Windows, macOS and network storages leave among others."""
+
+
 def is_clutter(name: str) -> bool:
-    """Whether a file is hidden, or one that file managers leave in folders: no part of a data set."""
-    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
+    """Whether a file or folder is hidden, or one that systems leave among others: no part of a data set."""
+    return name.startswith(".") or name.lower() in CLUTTER

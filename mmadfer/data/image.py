@@ -8,6 +8,9 @@ from PIL import Image, UnidentifiedImageError
 
 from mmadfer.errors import DataError
 
+LARGEST = 4096
+"""Longer side in pixels of a stored frame that is decoded; preparation makes none of more than 1024."""
+
 
 def resize(frames: Sequence[np.ndarray], size: int) -> np.ndarray:
     """Resize whole frames with bilinear filtering, antialiased.
@@ -39,9 +42,12 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     """The RGB image in a JPEG file's bytes; uint8 (H, W, 3).
 
     Raises:
-        DataError: the bytes are no image, or cut off.
+        DataError: the bytes are no image, cut off, or far larger than a face.
     """
     try:
-        return np.asarray(Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        image = Image.open(io.BytesIO(data), formats=["JPEG"])
+        if max(image.size) > LARGEST:
+            raise DataError(f"a stored frame is {image.width} x {image.height} pixels, which no face is")
+        return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise DataError(f"a stored frame is not a readable JPEG ({error}); run `mmadfer prepare` again") from error

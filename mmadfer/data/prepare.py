@@ -27,6 +27,7 @@ from time import monotonic
 from typing import IO, Any
 
 from mmadfer.config import PrepareConfig
+from mmadfer.data.beside import files_of, read_stamps, write_beside, write_stamps
 from mmadfer.data.faces import detector
 from mmadfer.data.progress import Meter
 from mmadfer.data.sets import Table
@@ -35,7 +36,7 @@ from mmadfer.data.store import Clip, Header, Store, write, writing
 from mmadfer.data.summary import Summary, print_summary, report_of, summarise, write_report
 from mmadfer.data.workers import Outcome, Task, outcomes
 from mmadfer.errors import DataError
-from mmadfer.files import open_lock, temporaries, write_json
+from mmadfer.files import open_lock, temporaries
 from mmadfer.lock import taken
 
 __all__ = ["Summary", "prepare", "print_summary"]
@@ -75,9 +76,11 @@ def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 
         if not out.exists():  # or another process has finished it since
             parts = _parts(tasks, partial)
             _prepare_parts(parts, header, jobs)
-            clips, left_out = _assemble(parts, out, header)
+            clips, left_out, stamps = _assemble(parts, out, header)
             summary = summarise(out, table, clips, left_out, monotonic() - begin)
-            write_report(summary)
+            if clips:
+                _remove(parts)  # now, as the disk may be full
+            write_beside(summary, stamps)
             shutil.rmtree(partial, ignore_errors=True)  # another process may look at the lock in it, and find the store
             return _not_empty(summary)
     return _already(out, table, tasks, header)
@@ -149,7 +152,7 @@ def _moved(out: Path, was: Path, now: Path) -> tuple[str, ...]:
 def _check_files(out: Path, files: Mapping[str, Files], were: Mapping[str, Digest]) -> None:
     """Compare the clips' files with what they were, and note their dates where these alone have changed."""
     with Meter("looking at media files", len(files), goes_on=False) as meter:
-        before = _stamps(out)
+        before = read_stamps(out)
         changed, now = compare(files, were, before, meter.step)
     if changed:
         first = ", ".join(f"{name} {how}" for name, how in list(changed.items())[:5])
@@ -158,21 +161,7 @@ def _check_files(out: Path, files: Mapping[str, Files], were: Mapping[str, Diges
             "put them back, or delete it and prepare again, or choose another --out"
         )
     if now != before:
-        with suppress(OSError):  # a disk that is only for reading
-            write_json(_sidecar(out), now)
-
-
-def _sidecar(out: Path) -> Path:
-    return out.with_name(out.name + ".files.json")
-
-
-def _stamps(out: Path) -> dict[str, str]:
-    """Clip id -> stamp of its files when they were last known to be the same; without one they are read again."""
-    try:
-        found = json.loads(_sidecar(out).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        write_stamps(out, now)
 
 
 def _partial(out: Path) -> Path:
@@ -193,7 +182,7 @@ def _locked(partial: Path) -> Iterator[None]:
     with _lock_file(partial) as lock:
         if not taken(lock, partial, 0):
             raise DataError(f"another process is preparing {out}: wait for it, or end it")
-        beside = (left for path in (out, _sidecar(out), report_of(out)) for left in temporaries(path))
+        beside = (left for path in (out, files_of(out), report_of(out)) for left in temporaries(path))
         for left in (*partial.glob(".*.tmp"), *beside):
             left.unlink(missing_ok=True)
         yield
@@ -202,6 +191,8 @@ def _locked(partial: Path) -> Iterator[None]:
 def _lock_file(partial: Path, tries: int = 9) -> IO[str]:
     try:
         partial.mkdir(parents=True, exist_ok=True)
+        if partial.is_symlink():  # what lies in it may be somebody else's, and is written and deleted there
+            raise DataError(f"{partial} is a link, but must be a folder of this program: remove it")
         return open_lock(partial / "lock")
     except (FileNotFoundError, FileExistsError):  # a process that has finished is just removing the folder
         if not tries:
@@ -268,8 +259,14 @@ def _is_finished(path: Path, tasks: list[Task], header: Header) -> bool:
         return False
 
 
-def _assemble(parts: Mapping[Path, list[Task]], out: Path, header: Header) -> tuple[list[Clip], dict[str, str]]:
-    """Join the parts, one after the other; without any clip no store is written."""
+def _assemble(
+    parts: Mapping[Path, list[Task]], out: Path, header: Header
+) -> tuple[list[Clip], dict[str, str], dict[str, str]]:
+    """Join the parts, one after the other; without any clip no store is written.
+
+    Returns:
+        the clips, id -> why it is left out, and id -> stamp of its files.
+    """
     clips, digests, stamps = list[Clip](), dict[str, Digest](), dict[str, str]()
     left_out, left_out_files = dict[str, str](), dict[str, tuple[int, str]]()
     for path in parts:
@@ -283,8 +280,12 @@ def _assemble(parts: Mapping[Path, list[Task]], out: Path, header: Header) -> tu
         print_ = _fingerprint(header, (task for tasks in parts.values() for task in tasks), digests)
         about = replace(header, fingerprint=print_, left_out=left_out, left_out_files=left_out_files)
         write(out, about, _records(parts))
-        write_json(_sidecar(out), stamps)
-    return clips, left_out
+    return clips, left_out, stamps
+
+
+def _remove(parts: Iterable[Path]) -> None:
+    for path in parts:
+        path.unlink(missing_ok=True)
 
 
 def _records(parts: Iterable[Path]) -> Iterator[tuple[Clip, bytes]]:

@@ -74,9 +74,9 @@ def check_id(clip: str) -> str:
 
 def check_ids(clips: Iterable[str]) -> None:
     """As `check_id`, of many: the error has the first five that cannot be stored."""
-    odd = [clip for clip in clips if not _is_storable(clip)]
+    odd = [clip for clip in clips if not is_storable(clip)]
     if odd:
-        named = ", ".join(map(repr, odd[:5])) + (", …" if len(odd) > 5 else "")
+        named = ", ".join(f"{clip!r:.220}" for clip in odd[:5]) + (", …" if len(odd) > 5 else "")
         raise DataError(
             f"{'clip id' if len(odd) == 1 else f'{len(odd)} clip ids,'} {named} cannot be stored: use at most 200 "
             "printable characters, without a backslash, a leading or trailing '/', '.' or '..'. Rename the "
@@ -84,7 +84,8 @@ def check_ids(clips: Iterable[str]) -> None:
         )
 
 
-def _is_storable(clip: str) -> bool:
+def is_storable(clip: str) -> bool:
+    """Whether an id can name a member of an archive on any system."""
     named = all(part not in ("", ".", "..") for part in clip.split("/"))
     return clip.isprintable() and "\\" not in clip and len(clip) <= 200 and named
 
@@ -127,7 +128,7 @@ def read_head(data: bytes, size: int) -> Head:
 
     head, offsets = begin + described["jpeg"]["data_offsets"][0], tensor("offsets", np.int64)
     crcs = tensor("crcs", np.int64)
-    if head + offsets[-1] != size or np.any(np.diff(offsets) < 0) or len(crcs) + 1 != len(offsets):
+    if offsets[0] != 0 or head + offsets[-1] != size or np.any(np.diff(offsets) < 0) or len(crcs) + 1 != len(offsets):
         raise ValueError("its frames are not where its head says")
     return Head(head, offsets.tolist(), crcs.tolist(), tensor("fbank", np.float32))
 

@@ -25,6 +25,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmadfer.data import index as indexes
 from mmadfer.data.index import Header, Place
 from mmadfer.data.record import Clip, Head, Record, check_id, checked, decode, encode, read_head, runs
@@ -35,8 +37,10 @@ from mmadfer.files import atomic
 __all__ = ["Clip", "Header", "Record", "Store", "check_id", "write", "writing"]
 
 INDEX = "index.json"
+LONG = 400
+"""Characters of what is wrong that are shown, as it may be text of a stranger."""
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-ODD = (ValueError, LookupError, TypeError, RuntimeError, OSError, EOFError)
+ODD = (ValueError, LookupError, TypeError, RuntimeError, OSError, EOFError, OverflowError)
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, *ODD)
 """What `zipfile` and our own parsing raise on bytes that are not what they should be."""
 
@@ -114,11 +118,15 @@ class Store:
         self.path = Path(path).absolute()
         self._file = _open(self.path)
         try:
-            index, members = self._directory()
+            length = os.fstat(self._file).st_size
+            index, members = self._directory(length)
             self.header = indexes.header(index, self.path.parent)
-            heads = {row["id"]: row.pop("head") for row in index["clips"]}
-            self.clips = {row["id"]: indexes.clip(row) for row in index["clips"]}
-            self._places = {name: indexes.place(members[_member(name).filename], *heads[name]) for name in self.clips}
+            heads = [row.pop("head") for row in index["clips"]]
+            self.clips = indexes.clips(index["clips"], self.header.labels)
+            self._places = {
+                name: indexes.place(members[_member(name).filename], clip, head, length)
+                for (name, clip), head in zip(self.clips.items(), heads, strict=True)
+            }
         except DAMAGE as error:
             self.close()
             raise DataError(_not_a_store(self.path, error)) from error
@@ -127,8 +135,9 @@ class Store:
         self.size = (self.prepare.face_size, self.prepare.face_size)
         self.folds = tuple(sorted({clip.fold for clip in self.clips.values()}))
 
-    def _directory(self) -> tuple[dict[str, Any], dict[str, zipfile.ZipInfo]]:
+    def _directory(self, length: int) -> tuple[dict[str, Any], dict[str, zipfile.ZipInfo]]:
         with os.fdopen(os.dup(self._file), "rb") as file, zipfile.ZipFile(file) as archive:
+            indexes.check_stored(archive.getinfo(INDEX), length)
             index = json.loads(archive.read(INDEX))
             indexes.check_version(index, self.path)
             return index, archive.NameToInfo
@@ -186,8 +195,11 @@ class Store:
         place = self._place(clip)
         with self._whole_record(clip):
             if frames is None:
-                return decode(self._bytes(place.start, place.size, place.crc))
+                record = decode(self._bytes(place.start, place.size, place.crc))
+                self._check_shape(clip, len(record.jpegs), record.fbank)
+                return record
             head = read_head(self._bytes(place.start, place.head, place.head_crc), place.size)
+            self._check_shape(clip, len(head.crcs), head.fbank)
         if any(not 0 <= k < len(head.crcs) for k in frames):
             raise IndexError(f"clip {clip!r} has {len(head.crcs)} frames, and was asked for {list(frames)}")
         with self._whole_record(clip):
@@ -232,6 +244,12 @@ class Store:
                 "Copy the store again from where it is whole, or delete it and run `mmadfer prepare` again."
             ) from error
 
+    def _check_shape(self, clip: str, frames: int, fbank: np.ndarray) -> None:
+        """Refuse a record that is another than the index says; raises ValueError."""
+        said, bands = self.clips[clip].frames, (self.prepare.sound.frames, self.prepare.sound.mels)
+        if frames != said or fbank.shape != bands:
+            raise ValueError(f"it has {frames} frames and {fbank.shape} filter bank, the index says {said} and {bands}")
+
     def _bytes(self, start: int, size: int, crc: int) -> bytes:
         return checked(self._read(size, start), crc)
 
@@ -257,23 +275,26 @@ class Store:
         """Whether any way of reading it would give what was written."""
         place, member = self._places[clip], _member(clip)
         member.CRC, member.file_size, member.compress_size = place.crc, place.size, place.size
-        local = member.FileHeader(zip64=False)
         try:
+            local = member.FileHeader(zip64=False)
             data = self.raw(clip)
             head = read_head(data, len(data))
+            self._check_shape(clip, len(head.crcs), head.fbank)
             checked(data[: place.head], place.head_crc)
             for (a, b), crc in zip(pairwise(head.offsets), head.crcs, strict=True):
                 checked(data[head.size + a : head.size + b], crc)
             named = self._read(len(local), place.start - len(local)) == local
         except (DataError, *DAMAGE):
             return False
-        return named and len(head.crcs) == self.clips[clip].frames and head.size == place.head
+        return named and head.size == place.head
 
 
 def _open(path: Path) -> int:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "")
+        if path.exists() and not path.is_file():  # a named pipe would be waited for
+            raise OSError(errno.EINVAL, "")
         return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
         reason = os.strerror(error.errno or 0)
@@ -282,7 +303,7 @@ def _open(path: Path) -> int:
 
 def _not_a_store(path: Path, error: Exception) -> str:
     return (
-        f"{path} is not a whole mmadfer store ({error}): it is another file, or cut off or damaged. "
+        f"{path} is not a whole mmadfer store ({str(error)[:LONG]}): it is another file, or cut off or damaged. "
         "Copy it again from where it is whole, or delete it and run `mmadfer prepare` again."
     )
 

@@ -1,7 +1,8 @@
 """What preparation did: counts and left-out clips, as a table for a person and JSON for a program."""
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.table import Table as Grid
 
 from mmadfer.console import Console
 from mmadfer.data.agreement import sound_rates
+from mmadfer.data.folders import some
 from mmadfer.data.sets import Table
 from mmadfer.data.store import Clip
 from mmadfer.files import write_json
@@ -48,7 +50,7 @@ class Summary:
     silent: list[str]
     """Ids of clips whose sound is nothing but zeros; they are kept."""
     remarks: dict[str, str]
-    """Id -> what else is to be known of a clip that is kept, such as damage in places."""
+    """Id -> what else is to be known of a clip that is kept, such as damage in places, or why it has no sound."""
     silenced: list[str]
     """Ids of clips that have no sound, and are kept with silence in its place (`prepare.no_sound`)."""
     rates: dict[int, int]
@@ -102,7 +104,7 @@ def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str
         left,
         (duplicates := _duplicates(clips)),
         [clip.id for clip in clips if clip.silent and clip.rate],
-        {clip.id: clip.note for clip in clips if clip.note and clip.rate},
+        {clip.id: clip.note for clip in clips if clip.note},
         [clip.id for clip in clips if clip.silent and not clip.rate],
         rates,
         [*_warnings(table, kept, folds, duplicates), *_mixed(rates)],
@@ -207,8 +209,11 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
         console.print(f"the same file: {escape(', '.join(ids))}", soft_wrap=True)
     if summary.silent:
         console.print(f"kept, but all zeros as sound: {escape(', '.join(summary.silent[:SHOWN]))}", soft_wrap=True)
-    for name, remark in list(summary.remarks.items())[:SHOWN]:
-        console.print(f"kept: {escape(name)}, {escape(remark)}", soft_wrap=True)
+    kinds = _kinds(summary.remarks)
+    for remark, names in [*kinds.items()][:SHOWN]:
+        console.print(f"kept, {len(names)} of {summary.kept}: {escape(remark)} ({escape(some(names))})", soft_wrap=True)
+    if len(kinds) > SHOWN:
+        console.print(f"… and {len(kinds) - SHOWN} more remarks, all in the report")
     if summary.silenced:
         shown = escape(", ".join(summary.silenced[:SHOWN]))
         console.print(f"kept with silence, having no sound: {len(summary.silenced)} clips: {shown}", soft_wrap=True)
@@ -217,6 +222,16 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     for warning in summary.warnings:
         console.print(f"[bold red]WARNING[/]: {escape(warning)}", soft_wrap=True)
     console.print(f"store  {summary.out}\nreport {summary.report}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _kinds(remarks: Mapping[str, str]) -> dict[str, list[str]]:
+    """Remark -> clips; those that differ in their numbers alone are one, with the numbers of the first."""
+    clips, first = defaultdict[str, list[str]](list), dict[str, str]()
+    for name, told in remarks.items():
+        for remark in told.split("; "):
+            kind = re.sub(r"[0-9]+", "#", remark)
+            clips[first.setdefault(kind, remark)].append(name)
+    return clips
 
 
 def _size(summary: Summary) -> str:

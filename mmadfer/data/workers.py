@@ -188,7 +188,7 @@ def _decode(task: Task) -> Outcome:
         source.subject,
         silent=data.silent,
         sound=task.sound,
-        note="; ".join(map(str, data.notes)),
+        note="; ".join(map(str, (*data.notes, *data.faceless))),
         rate=data.rate,
         cropped=source.cropped,
     )

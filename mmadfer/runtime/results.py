@@ -1,7 +1,5 @@
 """Predictions for a person (a table) and for a program (JSON, CSV)."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +13,7 @@ from mmadfer.errors import ConfigError
 from mmadfer.files import check_place, write_text
 from mmadfer.files import write_json as write
 from mmadfer.runtime.answer import Failure, Prediction
+from mmadfer.sheet import cell, to_csv
 from mmadfer.terminal import shown
 
 BAR = 10  # characters of a full bar
@@ -77,12 +76,9 @@ def write_csv(path: Path | str, results: Sequence[Prediction | Failure], labels:
     There is one row per video, or per window; one that lacks a face or sound says so as its error. The last three say
     which model it was, so that rows of several can be put together.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     shares = [f"p_{label}" for label in labels]
-    writer.writerow(["video", "start", "end", "label", *shares, "error", "notes", *MODEL.values()])
-    writer.writerows(row for result in results for row in _rows(result, labels))
-    write_text(path, text.getvalue())
+    header = ["video", "start", "end", "label", *shares, "error", "notes", *MODEL.values()]
+    write_text(path, to_csv([header, *(row for result in results for row in _rows(result, labels))]))
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str]], None]] = {
@@ -115,22 +111,16 @@ def unfinished(path: Path) -> Path:
 def _rows(result: Prediction | Failure, labels: Sequence[str]) -> Iterator[list[str]]:
     if isinstance(result, Failure):
         none = [""] * len(labels)
-        yield [_cell(result.video, "./"), "", "", "", *none, _cell(str(result.error)), "", *("" for _ in MODEL)]
+        yield [cell(result.video, "./"), "", "", "", *none, cell(str(result.error)), "", *("" for _ in MODEL)]
         return
-    model = [_cell(str(result.model.get(key) or "")) for key in MODEL]
+    model = [cell(str(result.model.get(key) or "")) for key in MODEL]
     for one in result.segments:
         shares = [f"{one['probabilities'][label]:.6f}" if one["label"] else "" for label in labels]
-        notes = _cell("; ".join(one["notes"]))
-        place = [_cell(result.video, "./"), f"{one['start']:.3f}", f"{one['end']:.3f}", _cell(one["label"] or "")]
+        notes = cell("; ".join(one["notes"]))
+        place = [cell(result.video, "./"), f"{one['start']:.3f}", f"{one['end']:.3f}", cell(one["label"] or "")]
         yield [*place, *shares, *(("", notes) if one["label"] else (notes, "")), *model]
 
 
 def _shown(text: str) -> str:
     """Text in UTF-8, whatever bytes a file name has."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _cell(text: str, guard: str = "'") -> str:
-    """Text that a spreadsheet does not take for a formula."""
-    text = _shown(text)
-    return guard + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,7 +1,5 @@
 """Testing: logits of every clip of a fold, as published; over several ranks, each takes its share."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from mmadfer.files import write_text
 from mmadfer.model.arithmetic import apply, autocast
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.section import validated
+from mmadfer.sheet import cell, to_csv
 from mmadfer.terminal import say
 from mmadfer.train.ranks import Ranks
 
@@ -72,12 +71,14 @@ class Predictions:
 
     def csv(self) -> str:
         """One line a clip: id, label, predicted, and p_<label> for each class."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["id", "label", "predicted", *(f"p_{name}" for name in self.names)])
-        for clip, truth, guess, row in zip(self.ids, self.labels, self.predicted, self.probabilities, strict=True):
-            table.writerow([clip, self.names[truth], self.names[guess], *(f"{p:.6f}" for p in row)])
-        return text.getvalue()
+        names = [cell(name) for name in self.names]
+        rows = zip(self.ids, self.labels, self.predicted, self.probabilities, strict=True)
+        return to_csv(
+            [
+                ["id", "label", "predicted", *(f"p_{name}" for name in self.names)],
+                *([cell(clip), names[k], names[guess], *(f"{p:.6f}" for p in row)] for clip, k, guess, row in rows),
+            ]
+        )
 
 
 def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str], ids: Sequence[str]) -> Predictions:

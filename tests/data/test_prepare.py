@@ -24,8 +24,8 @@ from mmadfer.data import prepare as preparation
 from mmadfer.data.clip import read_clip
 from mmadfer.data.prepare import prepare
 from mmadfer.data.sets import Source, Table
-from mmadfer.data.store import Store
-from mmadfer.data.summary import print_summary
+from mmadfer.data.store import Clip, Store
+from mmadfer.data.summary import print_summary, summarise
 from mmadfer.data.workers import Task, outcomes, prepare_clip
 from mmadfer.errors import DataError
 from mmadfer.memory import lacks_memory
@@ -293,4 +293,22 @@ def test_a_kept_clip_that_is_damaged_in_places_is_in_the_report(
     assert list(summary.remarks) == ["sad/2"]
     assert "damaged in places" in json.loads(summary.report.read_text())["remarks"]["sad/2"]
     print_summary(summary)
-    assert re.search(r"kept: sad/2, \d+ of 10 pictures damaged; damaged in places, FFmpeg", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"kept, 1 of 4: \d+ of 10 pictures damaged \(sad/2\)", said)
+    assert re.search(r"kept, 1 of 4: damaged in places, FFmpeg says: .*\(sad/2\)", said)
+
+
+def test_what_is_to_be_known_of_kept_clips_is_told_by_its_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "the face was found in {} of 9 frames looked at"
+    clips = [Clip(f"{k}", "glad", 1, f"{k}.mp4", 1, note=note.format(k), silent=k == 3) for k in range(1, 4)]
+    clips.append(replace(clips[0], id="4", note=f"{clips[0].note}; the sound is late", rate=16000))
+    table = Table("a", ("glad",), [Source(clip.id, tmp_path / clip.media, "glad", 1) for clip in clips])
+    (tmp_path / "a.store").touch()
+    summary = summarise(tmp_path / "a.store", table, clips, {}, 1.0)
+    assert summary.remarks == {clip.id: clip.note for clip in clips}  # with sound and without
+    print_summary(summary)
+    said = capsys.readouterr().out
+    assert "kept, 4 of 4: the face was found in 1 of 9 frames looked at (1, 2, 3, …)" in said
+    assert "kept, 1 of 4: the sound is late (4)" in said

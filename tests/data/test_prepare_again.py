@@ -12,6 +12,7 @@ from mmadfer.config import PrepareConfig
 from mmadfer.data import prepare as preparation
 from mmadfer.data.prepare import prepare
 from mmadfer.data.sets import Source, Table
+from mmadfer.data.store import Store
 from mmadfer.data.workers import Task
 from mmadfer.errors import DataError
 
@@ -95,6 +96,31 @@ def test_a_store_without_a_report_on_a_disk_that_takes_none(table: Table, tmp_pa
         left.unlink()
     assert prepare(table, out, SETTINGS).already
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_report_that_cannot_be_written_is_told_as_that(table: Table, tmp_path: Path) -> None:
+    out = tmp_path / ("s" * 235)  # as above
+    with pytest.raises(DataError, match=r"report\.json could not be written: .*; the store .*sss is whole"):
+        prepare(table, out, SETTINGS)
+    with Store(out) as store:
+        assert store.verify() == []
+    assert prepare(table, out, SETTINGS).already
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_of_parts_that_is_a_link_is_left_alone(table: Table, tmp_path: Path) -> None:
+    other = tmp_path / "others"
+    other.mkdir()
+    (other / ".notes.tmp").write_text("not ours")
+    out = tmp_path / "out.store"
+    preparation._partial(out).symlink_to(other)
+    with pytest.raises(DataError, match=r"out\.store\.partial is a link, but must be a folder"):
+        prepare(table, out, SETTINGS)
+    assert [path.name for path in other.iterdir()] == [".notes.tmp"]
+    prepare(table, tmp_path / "b.store", SETTINGS)
+    preparation._partial(tmp_path / "b.store").symlink_to(other)
+    assert prepare(table, tmp_path / "b.store", SETTINGS).already
+    assert [path.name for path in other.iterdir()] == [".notes.tmp"]
 
 
 def test_media_that_were_moved_alone_are_told(table: Table, tmp_path: Path) -> None:

@@ -184,6 +184,13 @@ def rewrite(made: SimpleNamespace, **changes: object) -> None:
     write(made.store, replace(header, root=made.root / "media"), [(clip, record)])
 
 
+def test_what_is_to_be_known_of_a_clip_is_on_the_page(copy: SimpleNamespace) -> None:
+    rewrite(copy, note="the sound has <gaps>; another face is there")
+    words = show(copy).words
+    assert "the sound has <gaps>; another face is there" in words
+    assert "1 of them with a remark" in words
+
+
 def test_sound_in_a_file_of_its_own(copy: SimpleNamespace) -> None:
     frames = copy.root / "media/frames"
     frames.mkdir()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config import PrepareConfig, SoundConfig
 from mmadfer.data import prepare as preparation
 from mmadfer.data.prepare import prepare
 from mmadfer.data.record import Clip, Record, encode
@@ -22,7 +22,8 @@ from mmadfer.data.sets import Source, Table
 from mmadfer.data.store import Header, Store, write
 from mmadfer.data.workers import Outcome, Task, look
 
-SETTINGS, LABELS, FRAMES = PrepareConfig(), ("glad", "sad"), 5
+SETTINGS = PrepareConfig(sound=SoundConfig(frames=2, mels=4))
+LABELS, FRAMES = ("glad", "sad"), 5
 
 
 def content(number: int) -> Record:
@@ -57,14 +58,14 @@ with ThreadPoolExecutor(4) as threads:
 
 
 def test_processes_and_threads_read_at_random(tmp_path: Path) -> None:
-    write(tmp_path / "a.store", Header("a", LABELS), ((clip(k), content(k)) for k in range(200)))
+    write(tmp_path / "a.store", Header("a", LABELS, SETTINGS), ((clip(k), content(k)) for k in range(200)))
     command = [sys.executable, "-c", READ_AT_RANDOM, str(Path(__file__).parent), str(tmp_path / "a.store")]
     readers = [subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True) for k in range(4)]
     assert [reader.communicate(timeout=60)[0].strip() for reader in readers] == ["400"] * 4
 
 
 def test_a_fork_reads_what_was_open_before(tmp_path: Path) -> None:
-    write(tmp_path / "a.store", Header("a", LABELS), ((clip(k), content(k)) for k in range(50)))
+    write(tmp_path / "a.store", Header("a", LABELS, SETTINGS), ((clip(k), content(k)) for k in range(50)))
     store, children = Store(tmp_path / "a.store"), list[int]()
     for seed in range(4):
         if not (child := os.fork()):
@@ -142,7 +143,7 @@ def test_five_times_the_clips_take_no_more_than_five_times_as_long(
 
 
 def test_the_index_is_small_and_has_a_line_for_each_clip(tmp_path: Path) -> None:
-    write(tmp_path / "a.store", Header("a", LABELS), ((clip(k), content(k)) for k in range(500)))
+    write(tmp_path / "a.store", Header("a", LABELS, SETTINGS), ((clip(k), content(k)) for k in range(500)))
     data = (tmp_path / "a.store").read_bytes()
     index = data[data.rindex(b'{\n "format"') : data.rindex(b"]}\n") + 2]
     assert len(json.loads(index)["clips"]) == 500

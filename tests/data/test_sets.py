@@ -152,7 +152,7 @@ SET = "Train & Test Set/single/no_caption/"
         (change(TEST + "set_3.csv", "262,3", "262,8"), r"set_3.csv, line 2: '262,8' is not .*from 1 to 7"),
         (change(TEST + "set_3.csv", "262,3", "x,3"), "set_3.csv, line 2: 'x,3' is not"),
         (lambda root: (root / TEST / "set_4.csv").unlink(), "1 of 5 lists are missing: .*set_4.csv"),
-        (lambda root: (root / TEST / "set_4.csv").write_bytes(b"\xff\xfe"), "set_4.csv is not a readable list"),
+        (lambda root: (root / TEST / "set_4.csv").write_bytes(b"\xff\xfa"), "set_4.csv, line 1 is not UTF-8 text"),
     ],
 )
 def test_dfew_lists_that_contradict(tmp_path: Path, mend: Mend, message: str) -> None:

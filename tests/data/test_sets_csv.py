@@ -131,7 +131,7 @@ def test_shared_sound_and_labels_that_look_alike_are_noted(tmp_path: Path) -> No
     [
         ([], "line 1 is '';"),
         (["clips/1.mp4,sad"], "line 1 is 'clips/1.mp4,sad'; expected a header with path,label"),
-        (["path;label", "clips/1.mp4;sad"], "line 1 is 'path;label'; .*separated by commas"),
+        (["path|label", "clips/1.mp4|sad"], r"line 1 is 'path\|label'; .*separated by commas"),
         (["path,label,folds"], "line 1 is 'path,label,folds'"),
         (["path,label,label"], "each once"),
         (["path,label"], "0 clips of 0 labels"),
@@ -165,6 +165,6 @@ def test_files_that_are_not_one_csv(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has 2 CSV files: a.csv, b.CSV"):
         table("csv", tmp_path)
     (tmp_path / "a.csv").write_bytes("path,label\nf\xfcr.mp4,sad\n".encode("latin-1"))
-    for name in ("a.csv", "none.csv"):
-        with pytest.raises(DataError, match=f"{name} cannot be read .*must be a CSV file in UTF-8"):
+    for name, words in (("a.csv", "a.csv, line 2 is not UTF-8 text .*Excel"), ("none.csv", "none.csv is not a read")):
+        with pytest.raises(DataError, match=f"{words}.*must be a CSV file with a header"):
             table("csv", tmp_path / name)

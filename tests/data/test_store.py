@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config import PrepareConfig, SoundConfig
 from mmadfer.data.record import read_head
 from mmadfer.data.store import Clip, Header, Record, Store, check_id, write
 from mmadfer.errors import DataError
@@ -234,7 +234,8 @@ def test_any_reader_of_safetensors_reads_a_record(path: Path) -> None:
 def test_every_damaged_byte_is_noticed_by_who_uses_it_and_by_verify(tmp_path: Path) -> None:
     """One clip, one flipped byte in turn all over the record: beside its ZIP header, in its head and in each frame."""
     small = Record(record(0).jpegs, np.ones((4, 2), np.float32))
-    write(tmp_path / "a.store", HEADER, [(clip(0), small)])
+    tiny = PrepareConfig(face_size=64, sound=SoundConfig(frames=4, mels=2))
+    write(tmp_path / "a.store", replace(HEADER, prepare=tiny), [(clip(0), small)])
     whole = (tmp_path / "a.store").read_bytes()
     with Store(tmp_path / "a.store") as store:
         place, name = store._places[clip(0).id], clip(0).id

@@ -59,6 +59,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         (" train.seed = 7", ("train", "seed"), 7),
         ("data.augment.area=[0.5, 1]", ("data", "augment", "area"), (0.5, 1.0)),
         ("data.labels=[a, b]", ("data", "labels"), ("a", "b")),
+        ("data.labels=[de\u0301c\u0327u, b]", ("data", "labels"), ("d\u00e9\u00e7u", "b")),
         ("data.store=/x/a=b.store", ("data", "store"), Path("/x/a=b.store")),
         ("data.store=null", ("data", "store"), None),
         ("prepare.sound.rate=16000", ("prepare", "sound", "rate"), 16000),

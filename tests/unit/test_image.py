@@ -70,3 +70,15 @@ def test_a_deployment_needs_no_torch_and_no_dali_for_frames() -> None:
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_frame_that_is_no_face_by_its_size_is_refused_before_it_is_decoded() -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (5000, 8)).save(buffer, "JPEG")
+    with pytest.raises(DataError, match="5000 x 8 pixels"):
+        decode_jpeg(buffer.getvalue())
+    large = bytearray(buffer.getvalue())
+    at = large.index(b"\xff\xc0") + 5  # height and width in the frame header
+    large[at : at + 4] = b"\xff\xff\xff\xff"
+    with pytest.raises(DataError, match="a stored frame is"):
+        decode_jpeg(bytes(large))

@@ -47,7 +47,7 @@ def page(store: Store, looks: list[Look], seed: int) -> str:
 
 
 def _head(store: Store, looks: list[Look], seed: int) -> str:
-    bad = sum(bool(look.damage or look.sound or remarks(look)) for look in looks)
+    bad = sum(bool(_troubles(look)) for look in looks)
     told = f'<p class="bad">{bad} of them with a remark in this colour.</p>' if bad else ""
     what = f"Contact sheet of {store.path}: {len(looks)} of {len(store)} clips, seed {seed}. {date.today()}."
     return f'<header><h1>{text(store.data_set)}</h1><p class="dim">{text(what)}</p><p>{KEY}</p>{told}</header>\n'
@@ -172,7 +172,7 @@ def _face(number: int, jpeg: bytes) -> str:
 
 
 def _troubles(look: Look) -> list[str]:
-    return [words for words in (look.damage, look.sound, *remarks(look)) if words]
+    return [words for words in (look.damage, look.clip.note, look.sound, *remarks(look)) if words]
 
 
 def _about(look: Look) -> str:

@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 from mmadfer.data import folds as fold
+from mmadfer.data.folders import Folders, some
 from mmadfer.data.sets import Source, Table, layout
 from mmadfer.errors import DataError
+from mmadfer.files import is_clutter
 
 CODES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 """Emotion in the names -> label; names as in CREMA-D's read-me."""
@@ -29,7 +31,7 @@ def table(root: Path, folds: int = 5) -> Table:
     sounds = videos.with_name("AudioWAV")
     if not sounds.is_dir():
         raise DataError(f"{videos.parent} has no folder 'AudioWAV' beside VideoFlash; expected {LAYOUT}")
-    folders = layout.Folders()
+    folders = Folders()
     named, others = _named(folders, {videos: ".flv", sounds: ".wav"})
     media = {clip: videos / f"{clip}.flv" for clip in sorted(named)}
     gone = layout.missing([*media.values()], folders, LAYOUT)
@@ -46,7 +48,7 @@ def table(root: Path, folds: int = 5) -> Table:
     return Table("crema_d", LABELS, clips, notes, unheard)
 
 
-def _named(folders: layout.Folders, endings: dict[Path, str]) -> tuple[dict[str, re.Match[str]], tuple[str, ...]]:
+def _named(folders: Folders, endings: dict[Path, str]) -> tuple[dict[str, re.Match[str]], tuple[str, ...]]:
     """The clips that have a file in either folder, and a note on other files."""
     named, others = dict[str, re.Match[str]](), list[str]()
     for folder, ending in endings.items():
@@ -54,11 +56,11 @@ def _named(folders: layout.Folders, endings: dict[Path, str]) -> tuple[dict[str,
             stem, match = name.removesuffix(ending), NAME.fullmatch(name.removesuffix(ending))
             if match and stem != name:
                 named[stem] = match
-            else:
+            elif not is_clutter(name):
                 others.append(name)
     if not named:
         raise DataError(f"{' and '.join(map(str, endings))} have no clip of CREMA-D; expected {LAYOUT}")
-    return named, (f"{len(others)} other files were passed over: {layout.some(others)}",) if others else ()
+    return named, (f"{len(others)} other files were passed over: {some(others)}",) if others else ()
 
 
 def _check_content(films: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mmadfer.data.folders import Folders, Known, entries
 from mmadfer.data.sets import Table, layout, official
 from mmadfer.data.sets.official import Found, Official
 from mmadfer.errors import DataError
@@ -39,7 +40,7 @@ def _parse(line: str) -> tuple[str, str] | None:
     return f"{int(stem):05d}", LABELS[int(label) - 1]
 
 
-def _found(home: Path, ids: list[str], folders: layout.Folders) -> Found:
+def _found(home: Path, ids: list[str], folders: Folders) -> Found:
     films = _films(home)
     frames = layout.locate(home, "Clip/clip_224x224", "Clip/clip_224x224_16f")
     if frames is None:
@@ -56,9 +57,9 @@ def _found(home: Path, ids: list[str], folders: layout.Folders) -> Found:
 def _films(home: Path) -> dict[int, Path]:
     """Number -> film."""
     original = layout.locate(home, "Clip/original")
-    parts = [Path(part.path) for part in layout.scan(original)] if original else []
+    parts = Known(original).inside(entries(original)) if original else []
     films = dict[int, Path]()
-    for film in (Path(entry.path) for part in parts for entry in layout.scan(part)):
+    for film in (Path(entry.path) for part in parts for entry in entries(part)):
         if film.suffix == ".mp4" and film.stem.isdecimal() and films.setdefault(int(film.stem), film) != film:
             raise DataError(f"{films[int(film.stem)]} and {film} are films of one number; remove the wrong one")
     return films

@@ -5,11 +5,11 @@ from os import DirEntry
 from pathlib import Path
 
 from mmadfer.data import folds as fold
+from mmadfer.data.folders import Known, entries, is_folder, kinds, leads_nowhere, some
+from mmadfer.data.names import FILMS, alike, is_empty, is_film, one_form
 from mmadfer.data.record import check_ids
 from mmadfer.data.sets import Source, Table, layout
-from mmadfer.data.sets.layout import FILMS
 from mmadfer.errors import DataError
-from mmadfer.files import is_clutter
 
 LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(FILMS[1:])}"
 
@@ -17,58 +17,70 @@ LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(FILMS[1
 def table(root: Path, folds: int = 5) -> Table:
     """The clips of a folder; ids are `<label>/<clip>`, with the ending where that is not unique.
 
-    Hidden files are passed over; other files, and clips in deeper folders, are counted in the table's notes.
+    Links are followed, but each real folder is one label. Hidden files are passed over; what else is no clip, and clips
+    in deeper folders, are told in the table's notes.
 
     Raises:
-        DataError: no such folder, no clips, a single label, or fewer clips than folds.
+        DataError: no such folder, no clips, a single label, two clips of one name, or fewer clips than folds.
     """
-    files = [file for label in _folders(root) for file in _entries(Path(label.path))]
-    media = [Path(file.path) for file in files if _is_film(file)]
-    labels = tuple(sorted({path.parent.name for path in media}))
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; expected a folder of {LAYOUT}")
+    known = Known(root)
+    files = [file for label in known.inside(entries(root)) for file in entries(label)]
+    media = [Path(file.path) for file in files if is_film(file.name)]
+    labels = tuple(sorted({*map(_label, media)}))
     if len(labels) < 2:
         raise DataError(f"{root} has {_found(root, labels, len(files), len(media))}; expected {LAYOUT}")
     ids = dict(zip(layout.ids(root, media), media, strict=True))
     check_ids(ids)
-    fold_of = fold.assign({clip: path.parent.name for clip, path in ids.items()}, folds)
-    clips = [Source(clip, path, path.parent.name, fold_of[clip]) for clip, path in sorted(ids.items())]
-    return Table(root.name or "folder", labels, clips, _notes(root, files, media, folds))
+    fold_of = fold.assign({clip: _label(path) for clip, path in ids.items()}, folds)
+    clips = [Source(clip, path, _label(path), fold_of[clip]) for clip, path in sorted(ids.items())]
+    notes = (*_passed(root, known), *_notes(root, files, media, folds))
+    return Table(root.name or "folder", labels, clips, notes, _warnings(labels))
 
 
-def _folders(root: Path) -> list[DirEntry[str]]:
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder; expected a folder of {LAYOUT}")
-    return [entry for entry in _entries(root) if layout.is_folder(entry)]
-
-
-def _entries(folder: Path) -> list[DirEntry[str]]:
-    return [entry for entry in layout.scan(folder) if not is_clutter(entry.name)]
-
-
-def _is_film(file: DirEntry[str]) -> bool:
-    return Path(file.name).suffix.lower() in FILMS
+def _label(film: Path) -> str:
+    return one_form(film.parent.name)
 
 
 def _found(root: Path, labels: tuple[str, ...], files: int, media: int) -> str:
     if media:
         return f"a single label, {labels[0]!r}, with {media} clips"
-    loose = sum(map(_is_film, _entries(root)))
-    if loose:
+    top = entries(root)
+    if loose := sum(is_film(entry.name) for entry in top):
         return f"{loose} clips outside of label folders"
-    return f"no clips: {len(_folders(root))} folders, with {files} files that are not video" if files else "no clips"
+    folders = sum(map(is_folder, top))
+    return f"no clips: {folders} folders, with {files} files that are not video" if files else "no clips"
 
 
 def _notes(root: Path, files: list[DirEntry[str]], media: list[Path], folds: int) -> tuple[str, ...]:
-    labels = sorted({path.parent.name for path in media})
-    notes, folders = [*layout.label_notes(labels)], [file for file in files if layout.is_folder(file)]
-    others = [Path(file.name) for file in files if not _is_film(file) and not layout.is_folder(file)]
-    kinds = Counter(path.suffix.lower() or path.name for path in others)
-    if kinds:
-        told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        notes.append(f"{kinds.total()} files under {root} are not video and were passed over: {told}")
+    labels = sorted({*map(_label, media)})
+    notes, rest = [*alike(labels, "labels")], [file for file in files if not is_film(file.name)]
+    folders, others = [one for one in rest if is_folder(one)], [one.name for one in rest if not is_folder(one)]
+    if others:
+        notes.append(f"{len(others)} files under {root} are not video and were passed over: {kinds(others)}")
     if folders:
         deeper = [Path(folder.path).relative_to(root).as_posix() for folder in folders]
-        notes.append(f"{len(deeper)} folders below the labels were passed over: {layout.some(deeper)}")
-    few = [label for label, count in Counter(path.parent.name for path in media).items() if count < folds]
+        notes.append(f"{len(deeper)} folders below the labels were passed over: {some(deeper)}")
+    few = [label for label, count in Counter(map(_label, media)).items() if count < folds]
     if few:
         notes.append(f"fewer clips than folds, so some folds have none of them: {', '.join(few)}")
     return tuple(notes)
+
+
+def _passed(root: Path, known: Known) -> tuple[str, ...]:
+    """What lies beside the labels."""
+    top = [entry for entry in entries(root) if not is_folder(entry)]
+    broken = [f"{entry.path} (a link that leads nowhere)" for entry in top if leads_nowhere(entry)]
+    loose = [entry.name for entry in top if is_film(entry.name) and not leads_nowhere(entry)]
+    told = [*known.passed, *broken]
+    return (
+        *([f"passed over: {some(told, 10)}"] if told else []),
+        *([f"{len(loose)} clips outside of label folders were passed over: {some(loose)}"] if loose else []),
+    )
+
+
+def _warnings(labels: tuple[str, ...]) -> tuple[str, ...]:
+    empty = [label for label in labels if is_empty(label)]
+    told = f"a folder's name says that there is no label, and is learnt as one: {', '.join(empty)}; move its clips away"
+    return (told,) if empty else ()

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mmadfer.data.sets import Table, layout, official
+from mmadfer.data.folders import Folders
+from mmadfer.data.sets import Table, layout, listing, official
 from mmadfer.data.sets.official import Found, Official
 
 LABELS = (
@@ -51,7 +52,7 @@ def _kind(name: str, kind: str, labels: tuple[str, ...]) -> Official:
     return Official(name, f"MAFW ({kind})", labels, CLIPS[kind], SPLITS, lists, LAYOUT, _parser(labels), _found)
 
 
-def _parser(labels: tuple[str, ...]) -> layout.Parse:
+def _parser(labels: tuple[str, ...]) -> listing.Parse:
     def parse(line: str) -> tuple[str, str]:
         name, *label = line.split(maxsplit=1)
         if len(label) != 1 or label[0] not in labels:
@@ -61,7 +62,7 @@ def _parser(labels: tuple[str, ...]) -> layout.Parse:
     return parse
 
 
-def _found(home: Path, ids: list[str], folders: layout.Folders) -> Found:
+def _found(home: Path, ids: list[str], folders: Folders) -> Found:
     clips, stills = layout.locate(home, "data/clips"), layout.locate(home, "data/frames")
     films = {i: (clips or home / "data/clips") / f"{i}.mp4" for i in ids}
     frames = {i: stills / i for i in ids} if stills else {}

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmadfer.data import folds as fold
-from mmadfer.data.sets import Source, Table, layout
+from mmadfer.data.folders import Folders
+from mmadfer.data.sets import Source, Table, layout, listing
 
 FOLDS = 5
 
@@ -38,8 +39,8 @@ class Official:
     """The lists' paths in that folder, with {part} and {fold}."""
     expected: str
     """The layout, for messages."""
-    parse: layout.Parse
-    find: Callable[[Path, list[str], layout.Folders], Found]
+    parse: listing.Parse
+    find: Callable[[Path, list[str], Folders], Found]
     """The set's folder and the listed clips -> where these are."""
 
 
@@ -53,11 +54,11 @@ def table(kind: Official, root: Path, folds: int) -> Table:
     fold.need(folds, FOLDS, kind.title)
     splits = layout.need_folder(root, kind.splits, kind.expected)
     tests, trains = (
-        layout.read_lists({k: splits / kind.lists.format(part=part, fold=k) for k in range(1, FOLDS + 1)}, kind.parse)
+        listing.read_lists({k: splits / kind.lists.format(part=part, fold=k) for k in range(1, FOLDS + 1)}, kind.parse)
         for part in ("test", "train")
     )
-    fold_of, labels = fold.official(tests, trains), layout.labels_of([*tests.values(), *trains.values()])
-    folders = layout.Folders()
+    fold_of, labels = fold.official(tests, trains), listing.labels_of([*tests.values(), *trains.values()])
+    folders = Folders()
     found = kind.find(splits.parent, sorted(fold_of), folders)
     gone = layout.missing([*found.media.values()], folders, kind.expected)
     heard, unheard = layout.sound_notes(found.sounds.values(), folders)

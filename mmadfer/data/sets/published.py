@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmadfer.data import folds as fold
-from mmadfer.data.sets import Source, Table, dfew, layout, mafw
+from mmadfer.data.folders import Folders, entries, scan, some
+from mmadfer.data.names import one_form
+from mmadfer.data.sets import Source, Table, dfew, layout, listing, mafw
 from mmadfer.errors import DataError
-from mmadfer.files import is_clutter
 
 FOLDS = 5
 READERS = 16
@@ -31,7 +32,7 @@ class _Line:
 
     @property
     def clip(self) -> str:
-        return self.folder.rpartition("/")[2]
+        return one_form(self.folder.rpartition("/")[2])
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,8 @@ def _table(kind: _Set, root: Path, folds: int, lists: Path, prefix: str | None) 
     read = {k: _read(path, kind) for k, path in _paths(lists, kind.name).items()}
     fold_of = fold.official({k: [line.clip for line in listed] for k, listed in read.items()}, {})
     listed = {line.clip: line for lines in read.values() for line in lines}
-    start = _prefix([*listed.values()], root) if prefix is None else _slashes(prefix)
-    frames = {clip: root / _rest(listed[clip], start) for clip in sorted(listed)}
-    folders = layout.Folders()
+    start, folders = _prefix([*listed.values()], root) if prefix is None else listing.slashes(prefix), Folders()
+    frames = {clip: folders.named(root / _rest(listed[clip], start)) for clip in sorted(listed)}
     sounds = {
         i: layout.sound_file(kind.names(path.name), kind.places(path.parent), folders) for i, path in frames.items()
     }
@@ -103,7 +103,7 @@ def _paths(lists: Path, name: str) -> dict[int, Path]:
     """Fold -> test list."""
     pattern = re.compile(rf"{name}_set_(\d+)_test[^/]*\.txt(\.gz)?", re.IGNORECASE)
     paths = dict[int, Path]()
-    for entry in layout.scan(lists):
+    for entry in scan(lists):
         match = pattern.fullmatch(entry.name)
         if match and paths.setdefault(int(match[1]), lists / entry.name).name != entry.name:
             raise DataError(f"{lists} has two lists of fold {match[1]}: {paths[int(match[1])].name} and {entry.name}")
@@ -118,9 +118,9 @@ def _paths(lists: Path, name: str) -> dict[int, Path]:
 
 def _read(path: Path, kind: _Set) -> list[_Line]:
     lines = dict[str, _Line]()
-    for where, text in layout.lines(path):
+    for where, text in listing.lines(path):
         line = _parse(where, text, len(kind.labels))
-        if layout.checked(line.clip, where) in lines:
+        if listing.checked(line.clip, where) in lines:
             raise DataError(f"{where}: clip {line.clip!r} is already in {lines[line.clip].where}; get the list again")
         lines[line.clip] = line
     return [*lines.values()]
@@ -128,17 +128,12 @@ def _read(path: Path, kind: _Set) -> list[_Line]:
 
 def _parse(where: str, text: str, labels: int) -> _Line:
     folder, *numbers = text.rsplit(maxsplit=2)
-    folder = _slashes(folder)
+    folder = listing.slashes(folder)
     if not folder or len(numbers) != 2 or not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):
         raise DataError(f"{where}: {text[:120]!r} is not `folder count label`")
     if int(numbers[1]) >= labels:
         raise DataError(f"{where}: label {numbers[1]} is not from 0 to {labels - 1}")
     return _Line(where, folder, int(numbers[0]), int(numbers[1]))
-
-
-def _slashes(path: str) -> str:
-    """A path of any system with single '/', and none at the end."""
-    return re.sub(r"[/\\]+", "/", path).rstrip("/")
 
 
 def _prefix(lines: Sequence[_Line], root: Path) -> str:
@@ -165,11 +160,11 @@ def _count_notes(expected: dict[str, int], frames: dict[str, Path]) -> tuple[str
     other = [
         f"{clip} ({counts[clip]}, not {expected[clip]})" for clip in frames if counts[clip] not in (0, expected[clip])
     ]
-    return (f"{len(other):,} clips have other numbers of images than listed: {layout.some(other)}",) if other else ()
+    return (f"{len(other):,} clips have other numbers of images than listed: {some(other)}",) if other else ()
 
 
 def _images(folder: Path) -> int:
     try:
-        return sum(not is_clutter(entry.name) for entry in layout.scan(folder))
+        return len(entries(folder))
     except DataError:
         return 0  # preparation says what is wrong

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmadfer.data import folds as fold
+from mmadfer.data.folders import entries
 from mmadfer.data.sets import Source, Table, layout
 from mmadfer.errors import DataError
-from mmadfer.files import is_clutter
 
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """In the order of the numbers 01 to 08 in the names, as RAVDESS's own page gives them."""
@@ -27,7 +27,7 @@ def table(root: Path, folds: int = 5) -> Table:
         DataError: no such clip, one clip in two folders, or fewer actors than folds.
     """
     actors = [folder for folder in layout.below(root, 3) if re.fullmatch(r"Actor_\d\d", folder.name)]
-    files = [Path(entry.path) for folder in actors for entry in layout.scan(folder) if not is_clutter(entry.name)]
+    files = [Path(entry.path) for folder in actors for entry in entries(folder)]
     names = {file: match for file in files if (match := NAME.fullmatch(file.name)) and _what(match) == SPEECH}
     if not names:
         raise DataError(f"{root} has no clip of RAVDESS in {len(actors)} folders of actors; expected {LAYOUT}")

@@ -1,6 +1,7 @@
 """A CSV file of `path,label[,fold][,subject][,sound]`: any clips, wherever they lie."""
 
 import csv
+import io
 import os
 import re
 from collections import Counter
@@ -9,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmadfer.data import folds as fold
-from mmadfer.data.sets import Source, Table, layout
+from mmadfer.data.folders import Folders, entries, some
+from mmadfer.data.names import alike, is_empty, is_film, one_form
+from mmadfer.data.sets import Source, Table, layout, listing
 from mmadfer.errors import DataError
 
 COLUMNS = ("path", "label", "fold", "subject", "sound")
 """The first two are needed."""
+SEPARATORS = ",;\t"
+"""A comma, or what spreadsheets write in its place; the header has it."""
 LAYOUT = f"a header with path,label and, where they are known, {', '.join(COLUMNS[2:])}; paths relative to the file"
 
 
@@ -39,7 +44,8 @@ def table(root: Path, folds: int = 5) -> Table:
             there, or the folds are not 1 to `folds`.
     """
     file = _file(root)
-    rows = list(_rows(file))
+    folders = Folders()
+    rows = list(_rows(file, folders))
     labels = tuple(sorted({row.label for row in rows}))
     if len(labels) < 2:
         raise DataError(
@@ -48,40 +54,40 @@ def table(root: Path, folds: int = 5) -> Table:
     ids = _ids(file, rows)
     fold_of, notes = _folds(file, ids, folds)
     clips = [Source(i, r.media, r.label, fold_of[i], r.subject, r.sound) for i, r in sorted(ids.items())]
-    folders, sounds = layout.Folders(), [row.sound for row in rows if row.sound]
+    sounds = [row.sound for row in rows if row.sound]
     gone = layout.missing([row.media for row in rows], folders, f"paths relative to {file.parent}, or absolute ones")
     heard, unheard = layout.sound_notes(sounds, folders)
-    notes = (*notes, *layout.label_notes(labels), *_shared(sounds), *heard, *gone)
+    notes = (*notes, *alike(labels, "labels"), *_shared(sounds), *heard, *gone)
     return Table(file.stem, labels, clips, notes, (*unheard, *_mute(rows)))
 
 
 def _mute(rows: list[_Row]) -> tuple[str, ...]:
     """By the names alone: a question per clip would be slow."""
-    mute = [row.media for row in rows if row.sound is None and row.media.suffix.lower() not in layout.FILMS]
-    told = f"{len(mute):,} of {len(rows):,} clips are no films by their names and have no `sound`: {layout.some(mute)}"
+    mute = [row.media for row in rows if row.sound is None and not is_film(row.media.name)]
+    told = f"{len(mute):,} of {len(rows):,} clips are no films by their names and have no `sound`: {some(mute)}"
     return (told,) if len(mute) > layout.FEW * len(rows) else ()
 
 
 def _shared(sounds: list[Path]) -> tuple[str, ...]:
     often = [sound for sound, count in Counter(sounds).items() if count > 1]
-    return (f"{len(often)} files with sound are those of several clips: {layout.some(often)}",) if often else ()
+    return (f"{len(often)} files with sound are those of several clips: {some(often)}",) if often else ()
 
 
 def _file(root: Path) -> Path:
     if not root.is_dir():
         return root
-    found = [Path(entry.path) for entry in layout.scan(root) if entry.name.lower().endswith(".csv")]
+    found = [Path(entry.path) for entry in entries(root) if entry.name.lower().endswith(".csv")]
     if len(found) != 1:
-        names = f": {layout.some([path.name for path in found])}" if found else ""
+        names = f": {some([path.name for path in found])}" if found else ""
         raise DataError(f"{root} has {len(found)} CSV files{names}; give the file itself as --root")
     return found[0]
 
 
-def _rows(file: Path) -> Iterator[_Row]:
+def _rows(file: Path, folders: Folders) -> Iterator[_Row]:
     """The rows, checked one by one."""
     first = dict[Path, str]()
     for where, cells in _cells(file):
-        row = _row(where, cells, file.parent)
+        row = _row(where, cells, file.parent, folders)
         if row.media in first:
             raise DataError(f"{where}: {row.media} is already in {first[row.media]}; list every clip once")
         first[row.media] = f"line {where.rpartition(' ')[2]}"
@@ -90,57 +96,77 @@ def _rows(file: Path) -> Iterator[_Row]:
 
 def _cells(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Where it is, and column -> text of each row that is not blank."""
+    text = _text(file)
+    begin = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(SEPARATORS, key=begin.count))
     try:
-        layout.no_pipe(file)
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, restkey="", restval="", strict=True)
-            try:
-                reader.fieldnames = _header(f"{file}, line 1", reader.fieldnames or [])
-                yield from ((f"{file}, line {reader.reader.line_num}", row) for row in reader if any(row.values()))
-            except csv.Error as error:
-                where = f"{file}, line {reader.reader.line_num}"
-                raise DataError(f"{where}: {error}; quote a field with commas as a whole") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({error}); --root must be a CSV file in UTF-8 with {LAYOUT}") from error
+        header = _header(f"{file}, line 1", next(reader, []))
+        for cells in reader:
+            where = f"{file}, line {reader.line_num}"
+            if any(cells):
+                yield where, _named(where, header, cells)
+    except csv.Error as error:
+        where = f"{file}, line {reader.line_num}"
+        raise DataError(f"{where}: {error}; quote a field with commas as a whole, and close the quotes") from error
+
+
+def _text(file: Path) -> str:
+    try:
+        return listing.text(file)
+    except DataError as error:
+        raise DataError(f"{error}; --root must be a CSV file with {LAYOUT}") from error
 
 
 def _header(where: str, cells: Sequence[str]) -> list[str]:
-    header = [cell.strip().lower() for cell in cells]
+    header = _used([cell.strip().lower() for cell in cells])
     wrong = [name for name in header if name not in COLUMNS]
     if wrong or len({*header}) < len(header) or not {*COLUMNS[:2]} <= {*header}:
         raise DataError(f"{where} is {','.join(cells)[:120]!r}; expected {LAYOUT}, each once, separated by commas")
     return header
 
 
-def _row(where: str, row: dict[str, str], folder: Path) -> _Row:
-    if "" in row:
+def _used(cells: Sequence[str]) -> list[str]:
+    """Without empty cells at the end, which spreadsheets write."""
+    return list(cells[: max((k for k, cell in enumerate(cells, 1) if cell), default=0)])
+
+
+def _named(where: str, header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    """Column -> text."""
+    if len(_used(cells)) > len(header):
         raise DataError(f"{where} has more fields than the header; quote a field with commas as a whole")
-    cells = {name: text.strip() for name, text in row.items()}
-    path, label, number = cells["path"], cells["label"], cells.get("fold")
-    if not path or not label:
-        raise DataError(f"{where} has no {'label' if path else 'path'}; every clip needs both")
+    return dict.fromkeys(header, "") | dict(zip(header, (cell.strip() for cell in cells), strict=False))
+
+
+def _row(where: str, cells: dict[str, str], folder: Path, folders: Folders) -> _Row:
+    given = {name: one_form(text) for name, text in cells.items() if not is_empty(text)}
+    for name in COLUMNS[:2]:
+        if name not in given:
+            said = f" ({cells[name]!r} says that there is none)" if cells[name] else ""
+            raise DataError(f"{where} has no {name}{said}; every clip needs both path and label")
     if not "".join(cells.values()).isprintable():
-        raise DataError(f"{where} has control characters, such as a line break in a path; remove them")
-    if number is not None and not re.fullmatch("[1-9][0-9]{0,5}", number):
-        raise DataError(f"{where} has fold {number!r}; it must be a number from 1, in every line")
-    sound = _path(folder, cells["sound"]) if cells.get("sound") else None
-    return _Row(where, _path(folder, path), label, int(number) if number else None, cells.get("subject") or None, sound)
+        raise DataError(f"{where} has control characters, or blanks that are no plain ones; remove them")
+    number = re.fullmatch(r"([1-9][0-9]{0,5})(\.0)?", cells.get("fold", "1"))  # pandas may write 1.0
+    if not number:
+        raise DataError(f"{where} has fold {cells['fold']!r}; it must be a number from 1, in every line")
+    media = _path(where, cells["path"], folder, folders)
+    sound = _path(where, cells["sound"], folder, folders) if "sound" in given else None
+    return _Row(where, media, given["label"], int(number[1]) if "fold" in cells else None, given.get("subject"), sound)
 
 
-def _path(folder: Path, text: str) -> Path:
+def _path(where: str, text: str, folder: Path, folders: Folders) -> Path:
     """The path without '..', with which one clip could have two names; links stay as they are written.
 
     After a link, '..' is the folder above what it leads to.
     """
     path = Path()
-    for part in (folder / text).parts:
+    for part in (folder / listing.path_of(where, text, folder, folders)).parts:
         path = (Path(os.path.realpath(path)) if os.path.islink(path) else path).parent if part == ".." else path / part
-    return path
+    return folders.named(path)
 
 
 def _ids(file: Path, rows: list[_Row]) -> dict[str, _Row]:
     named = dict(zip(layout.ids(_base(file, rows), [row.media for row in rows]), rows, strict=True))
-    return {layout.checked(clip, row.where): row for clip, row in named.items()}
+    return {listing.checked(clip, row.where): row for clip, row in named.items()}
 
 
 def _base(file: Path, rows: list[_Row]) -> Path:
@@ -154,13 +180,13 @@ def _folds(file: Path, ids: dict[str, _Row], folds: int) -> tuple[dict[str, int]
     given = {clip: row.fold for clip, row in ids.items() if row.fold is not None}
     if given:
         _check_folds(file, {*given.values()}, folds)
-        return given, _subject_notes(ids)
+        return given, (*_people(ids), *_torn(ids))
     subjects = {clip: row.subject for clip, row in ids.items() if row.subject}
     if 0 < len(subjects) < len(ids):
         without = next(row for row in ids.values() if not row.subject)
         raise DataError(f"{without.where} has no subject; give all clips one or none, or give folds")
     labels = {clip: row.label for clip, row in ids.items()}
-    return fold.assign(labels, folds, subjects=subjects or None), ("folds were assigned",)
+    return fold.assign(labels, folds, subjects=subjects or None), ("folds were assigned", *_people(ids))
 
 
 def _check_folds(file: Path, there: set[int], folds: int) -> None:
@@ -170,7 +196,11 @@ def _check_folds(file: Path, there: set[int], folds: int) -> None:
     fold.need(folds, max(there), str(file))
 
 
-def _subject_notes(ids: dict[str, _Row]) -> tuple[str, ...]:
+def _people(ids: dict[str, _Row]) -> tuple[str, ...]:
+    return alike(sorted({row.subject for row in ids.values() if row.subject}), "subjects")
+
+
+def _torn(ids: dict[str, _Row]) -> tuple[str, ...]:
     places = {(row.subject, row.fold) for row in ids.values() if row.subject}
     twice = sorted(name for name, count in Counter(subject for subject, _ in places).items() if name and count > 1)
-    return (f"{len(twice)} subjects are in several folds: {layout.some(twice)}",) if twice else ()
+    return (f"{len(twice)} subjects are in several folds: {some(twice)}",) if twice else ()

@@ -6,7 +6,6 @@ so a bag of frames or a mean spectrum tells nothing, and one modality alone leav
 names of the classes are of the field; nobody's emotion is measured here.
 """
 
-import json
 import os
 from collections.abc import Generator
 from concurrent.futures import as_completed
@@ -27,8 +26,8 @@ from mmadfer.data.sets import Source, Table
 from mmadfer.data.sets.toy_face import FPS, draw_look, render
 from mmadfer.data.sets.toy_voice import RATE, draw_voice, speak
 from mmadfer.data.store import writing
-from mmadfer.errors import DataError
-from mmadfer.files import atomic, write_json
+from mmadfer.errors import DataError, FileError
+from mmadfer.files import atomic, read_json, read_object, write_json
 from mmadfer.optional import need
 
 NAME = "toy"
@@ -77,7 +76,7 @@ def table(root: Path | str, folds: int = 5) -> Table:
     root = Path(root)
     begun = _plan(root)
     make(root, **({"clips_per_class": begun.clips_per_class, "seed": begun.seed} if begun else {}))
-    listed = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    listed = read_json(root / MANIFEST)
     clips = [Source(c["id"], root / c["media"], c["label"], c["number"] % folds + 1) for c in listed["clips"]]
     return Table(NAME, tuple(listed["labels"]), clips)
 
@@ -122,8 +121,8 @@ def _plan(root: Path) -> Plan | None:
     if not path.is_file():
         return None
     try:
-        return Plan(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return Plan(**read_object(path))
+    except (FileError, TypeError) as error:
         raise DataError(
             f"{path} is not a toy set's plan ({error}): choose another folder, or delete this one"
         ) from error
