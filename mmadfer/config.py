@@ -36,6 +36,10 @@ class SoundConfig(Section):
     mels: Positive = 128
 
 
+FPS = 25.0
+"""Of a folder of frames, unless somebody says otherwise."""
+
+
 class PrepareConfig(Section):
     """What preparation does to a clip; kept in the store and in every model trained on it."""
 
@@ -55,6 +59,8 @@ class PrepareConfig(Section):
     published program did). Both are told in the report."""
     max_seconds: Annotated[float, Field(gt=0)] = 300
     """A longer clip is left out and named: an emotion clip lasts seconds, and a film would fill the memory."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = FPS
+    """Images per second of a folder of frames, which does not say so itself; a video's own times hold."""
     detect_every: Positive = 5
     """Faces are detected in every n-th frame; boxes in between are interpolated."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95

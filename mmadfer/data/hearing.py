@@ -23,6 +23,8 @@ class Heard(NamedTuple):
     rate: int
     silent: bool
     notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    """Of the whole sound; 0 where there is none."""
 
 
 def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> Heard:
@@ -32,7 +34,8 @@ def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig)
         ClipError: `no sound` or `sound rate`, as `fbank`.
     """
     bands = _fbank(source, waveform, rate, settings)
-    return Heard(bands, waveform[0, : span(rate, settings.sound.frames)].copy(), rate, not np.any(waveform))
+    heard = waveform[0, : span(rate, settings.sound.frames)].copy()
+    return Heard(bands, heard, rate, not np.any(waveform), seconds=waveform.shape[1] / rate)
 
 
 def unheard(error: ClipError, settings: PrepareConfig) -> Heard:
@@ -140,6 +143,23 @@ class Sounds:
         except ClipError as error:
             return unheard(error, self._settings)
 
+    def seconds(self, most: float) -> float:
+        """How long the sound is, 0 where there is none; read on to its end, but not behind `most` seconds.
+
+        What has gone by cannot be heard again.
+        """
+        if self._nothing:
+            return 0.0
+        last = self._sample(most)
+        while self._there < last and (chunk := next(self._chunks, None)):
+            self._at, self._held = self._there, [chunk.waveform]
+        return min(self._there, last) / self.rate
+
+    @property
+    def _there(self) -> int:
+        """The sample behind the last one read."""
+        return self._at + sum(piece.shape[1] for piece in self._held)
+
     def _sample(self, time: float) -> int:
         if math.isinf(time):
             return 0 if time < 0 else sys.maxsize
@@ -150,7 +170,7 @@ class Sounds:
             self._at += self._held.pop(0).shape[1]
 
     def _read(self, end: int) -> None:
-        there = self._at + sum(piece.shape[1] for piece in self._held)
+        there = self._there
         while there < end and (chunk := next(self._chunks, None)):
             self._held.append(chunk.waveform)
             there += chunk.waveform.shape[1]
