@@ -36,6 +36,11 @@ class _Track:
     """Number of the picture -> (5,): box and probability."""
 
     @property
+    def last(self) -> int:
+        """The number of the last picture that it was seen in."""
+        return next(reversed(self.faces))
+
+    @property
     def rank(self) -> tuple[bool, float]:
         """What is in one picture alone may be no face, however large it is; else the largest and surest counts."""
         return len(self.faces) > 1, float(_weights(np.stack([*self.faces.values()])).sum())
@@ -98,14 +103,11 @@ def _owners(tracks: Sequence[_Track], faces: np.ndarray, look: int) -> list[_Tra
     """The track that each face goes on with, the best fit first; None: one that begins."""
     owners: list[_Track | None] = [None] * len(faces)
     if tracks and len(faces):
-        lasts = [max(track.faces) for track in tracks]
-        scores = _scores(
-            faces,
-            np.stack([track.faces[last] for track, last in zip(tracks, lasts, strict=True)]),
-            look - np.array(lasts) - 1,
-        )
-        while np.isfinite(scores).any():
-            row, column = np.unravel_index(np.argmax(scores), scores.shape)
+        seen = np.array([track.last for track in tracks])
+        lasts = np.stack([track.faces[track.last] for track in tracks])
+        scores = _scores(faces, lasts, look - seen - 1)
+        while scores.max() > -np.inf:
+            row, column = divmod(int(scores.argmax()), len(faces))
             owners[column] = tracks[row]
             scores[row], scores[:, column] = -np.inf, -np.inf
     return owners
