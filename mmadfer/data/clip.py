@@ -76,7 +76,7 @@ def read_clip(
     """Decode a clip, find the face in its frames, cut it out of them, and compute the filter bank of its sound.
 
     Pictures are gone through twice, first small to find the face, and encoded as they come: never are all of them held
-    in memory.
+    in memory. Where no face is found in small pictures, they are gone through once more (`looks`).
 
     Args:
         path: a video file, a folder with one image for each frame, or pictures in memory.

@@ -142,8 +142,8 @@ def read_windows(
         for plan in reader.cut(spans, keep):
             window = _window(plan, sounds, reader.missed, whole or plan.span)
             if plan.span == spans[-1]:
-                heard_to = spans[-1][1] + longest
-                window = replace(window, notes=clips.lengths(path, settings, sounds.seconds(heard_to), reader.times))
+                seconds = sounds.seconds(plan.span[1] + longest)
+                window = replace(window, notes=clips.lengths(path, settings, seconds, reader.times))
             yield window
 
 
@@ -187,14 +187,12 @@ class _Reader:
             self._names = [image.path.name for image in frames.images(path, math.inf, settings.fps)]
 
     def cut(self, spans: Sequence[Span], keep: Keep) -> Iterator[_Plan]:
-        """Go through the pictures again; each window comes with its JPEGs as soon as it is over."""
-        look_closer(
-            self.path,
-            self.settings,
-            self._device,
-            self._looks,
-            [self._looks_of(*map(self._first, span)) for span in spans],
-        )
+        """Go through the pictures again; each window comes with its JPEGs as soon as it is over.
+
+        Before that, once more for the faces of windows in which none is found in small pictures.
+        """
+        parts = [self._looks_of(*map(self._first, span)) for span in spans]
+        look_closer(self.path, self.settings, self._device, self._looks, parts)
         todo, open_ = deque(spans), deque[_Plan]()
         for _ in self._cut(self._wanted(todo, open_, keep), open_):
             while open_ and open_[0].whole:
