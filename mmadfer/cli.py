@@ -158,6 +158,10 @@ def predict(
         Path | None, typer.Option(help="The clip's sound, or a folder with a file of its name for each clip.")
     ] = None,
     cropped: Annotated[bool, typer.Option("--cropped", help="The frames show nothing but the face.")] = False,
+    fps: Annotated[
+        float | None,
+        typer.Option(max=1000, help="Images per second of folders of images (default: the model's prepare.fps, 25)."),
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="torch, onnxruntime or tensorrt (default: by the file).")] = None,
     fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
     device: Annotated[
@@ -176,7 +180,7 @@ def predict(
     """Recognise the emotion in video files."""
     from mmadfer.runtime.cli import predict_files
 
-    asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips)
+    asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips, fps)
     code = predict_files(videos, model, backend, fold, *asked)
     raise typer.Exit(code)
 

@@ -38,6 +38,10 @@ class SoundConfig(Section):
     mels: Mels = 128
 
 
+FPS = 25.0
+"""Of a folder of frames, unless somebody says otherwise."""
+
+
 class PrepareConfig(Section):
     """What preparation does to a clip; kept in the store and in every model trained on it."""
 
@@ -63,6 +67,8 @@ class PrepareConfig(Section):
     time under both."""
     max_seconds: Annotated[float, Field(gt=0, le=86400)] = 300
     """A longer clip is left out and named: an emotion clip lasts seconds, and a film would fill the memory."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = FPS
+    """Images per second of a folder of frames, which does not say so itself; a video's own times hold."""
     detect_every: Positive = 5
     """Faces are detected in every n-th frame; boxes in between are interpolated."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95

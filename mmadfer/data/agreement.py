@@ -14,8 +14,8 @@ from mmadfer.data.record import Clip
 from mmadfer.data.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError
 
-OF_CLIPS = {"max_seconds", "no_sound"}
-"""Keys below `prepare` that say which clips are kept, not how those that are kept are processed."""
+OF_CLIPS = {"fps", "max_seconds", "no_sound"}
+"""Keys below `prepare` that say which clips are kept and told of, not how those that are kept are processed."""
 OF_TRACK = {"face_margin", "detect_every"}
 """Keys that have no effect where `face_box` is `union`."""
 

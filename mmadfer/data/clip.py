@@ -1,6 +1,6 @@
 """One clip to face crops and filter bank: the same for preparation, runtime and parity."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,8 +13,10 @@ from mmadfer.config import PrepareConfig
 from mmadfer.data import container, faces, frames, hearing, notes
 from mmadfer.data.frames import Seen, Source
 from mmadfer.data.image import encode_jpeg, square
+from mmadfer.data.looks import NO_FACE, Face, look, look_closer
 from mmadfer.data.notes import Note
 from mmadfer.data.threads import one_thread
+from mmadfer.data.tracks import interpolate
 from mmadfer.errors import ClipError
 
 Keep = Callable[[int], Sequence[int]]
@@ -74,7 +76,7 @@ def read_clip(
     """Decode a clip, find the face in its frames, cut it out of them, and compute the filter bank of its sound.
 
     Pictures are gone through twice, first small to find the face, and encoded as they come: never are all of them held
-    in memory.
+    in memory. Where no face is found in small pictures, they are gone through once more (`looks`).
 
     Args:
         path: a video file, a folder with one image for each frame, or pictures in memory.
@@ -99,11 +101,16 @@ def read_clip(
         found = hearing.read(path, None if sound is None else Path(sound), settings, mute)
         if heard is not None:
             heard(found.rate)
-        shown = _read_pictures(path, settings, cropped, keep, device, blind and found.rate > 0)
-    told = (*found.notes, *shown.notes, *remarks)
-    return ClipData(
-        shown.jpegs, found.fbank, shown.times, found.rate, found.silent, told, found.waveform, shown.faceless
-    )
+        made = _read_pictures(path, settings, cropped, keep, device, blind and found.rate > 0)
+    apart = lengths(path, settings, found.seconds, made.times)
+    told = (*found.notes, *apart, *made.notes, *remarks)
+    return ClipData(made.jpegs, found.fbank, made.times, found.rate, found.silent, told, found.waveform, made.faceless)
+
+
+def lengths(path: Source, settings: PrepareConfig, sound: float, times: np.ndarray) -> tuple[Note, ...]:
+    """What is to be told of sound that is `sound` seconds long and pictures that are shown at `times`."""
+    begin, end = shown(times)
+    return notes.lengths(sound, end - begin, None if frames.has_times(path) else settings.fps)
 
 
 @contextmanager
@@ -129,20 +136,20 @@ class _Pictures(NamedTuple):
 def _read_pictures(
     path: Source, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str, blind: bool
 ) -> _Pictures:
-    missed, followed = set[int](), tuple[Note, ...]()
+    missed, face = set[int](), NO_FACE
     if cropped:
         seen, cut = whole(path, settings)
     elif settings.face_box == "union":
         seen, cut = union(path, settings, device, missed)
     else:
-        seen, followed, cut = _tracked(path, settings, device, blind)
+        seen, face, cut = _tracked(path, settings, device, blind)
     order = _order(path, len(seen.times), settings)
     chosen = order if keep is None else [order[k] for k in keep(len(order))]
     wanted = set(chosen)
     numbered = enumerate(frames.pictures(path, settings))
     made = dict(zip(sorted(wanted), cut((k, one) for k, one in numbered if k in wanted), strict=True))
-    faceless = followed or notes.faceless(sum(k in missed for k in chosen), len(chosen))
-    told = (*seen.notes, *notes.damaged(seen.damaged))
+    faceless = face.faceless or notes.faceless(sum(k in missed for k in chosen), len(chosen))
+    told = (*seen.notes, *notes.damaged(seen.damaged), *face.notes)
     return _Pictures([made[k] for k in chosen], seen.times[order], told, faceless)
 
 
@@ -151,7 +158,7 @@ def _order(path: Source, count: int, settings: PrepareConfig) -> list[int]:
     if settings.mafw_frame_order == "time":
         return list(range(count))
     if frames.is_folder(path):
-        names = [image.path.name for image in frames.images(path, settings.max_seconds)]
+        names = [image.path.name for image in frames.images(path, settings.max_seconds, settings.fps)]
     else:
         names = [f"{k}.jpg" for k in range(count)]  # as the published program calls a video's frames
     return text_order(names)
@@ -166,7 +173,9 @@ def whole(path: Source, settings: PrepareConfig) -> tuple[Seen, Cut]:
     """Frames as they are; the bytes of a folder's JPEG files are kept if all have the right size and coding."""
     size, quality = settings.face_size, settings.jpeg_quality
     seen = Seen.of(frames.pictures(path, settings))
-    if frames.is_folder(path) and all(image.is_jpeg(size) for image in frames.images(path, settings.max_seconds)):
+    if frames.is_folder(path) and all(
+        image.is_jpeg(size) for image in frames.images(path, settings.max_seconds, settings.fps)
+    ):
         return seen, lambda some: (image.data() for _, image in some)
     return seen, lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
 
@@ -190,35 +199,23 @@ def union(path: Source, settings: PrepareConfig, device: str, missed: set[int]) 
     return Seen.of(frames.pictures(path, settings)), cut
 
 
-def _tracked(path: Source, settings: PrepareConfig, device: str, blind: bool) -> tuple[Seen, tuple[Note, ...], Cut]:
-    """Each frame by the box of the one face that is followed through the clip, and in how many it was found."""
-    seen, indexes, found = look(path, settings, device)
-    count, track = len(seen.times), faces.track(found)
-    boxes = faces.interpolate(indexes, track, count)
+def _tracked(path: Source, settings: PrepareConfig, device: str, blind: bool) -> tuple[Seen, Face, Cut]:
+    """Each frame by the box of the one face that is followed through the clip."""
+    seen, looks = look(path, settings, device)
+    look_closer(path, settings, device, looks, [(0, len(looks.indexes))])
+    face, count = looks.follow(), len(seen.times)
+    boxes = interpolate(face.indexes, face.boxes, count)
     if boxes is None and blind:
-        return seen, (notes.BLACK,), lambda some: (black(settings) for _ in some)
+        return seen, NO_FACE._replace(faceless=(notes.BLACK,)), lambda some: (black(settings) for _ in some)
     if boxes is None:
-        raise ClipError(f"{path} shows no face in any of the {len(indexes)} frames looked at (of {count})", "no face")
+        looked_at = len(face.indexes)
+        raise ClipError(f"{path} shows no face in any of the {looked_at} frames looked at (of {count})", "no face")
 
     def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
         for k, picture in some:
             yield face_jpeg(picture.rgb(), boxes[k], settings)
 
-    return seen, notes.followed(track), cut
-
-
-def look(path: Source, settings: PrepareConfig, device: str) -> tuple[Seen, list[int], list[np.ndarray]]:
-    """Look for faces in every n-th frame, and the last one.
-
-    Returns:
-        what is known of all frames; the indexes of those looked at; the faces in each of these, as `faces.detect` gives
-        them.
-    """
-    seen, indexes = Seen(), list[int]()
-    pictures = seen.passing(frames.pictures(path, settings))
-    with one_thread():
-        found = list(faces.detect(_looked_at(pictures, settings.detect_every, indexes), device))
-    return seen, indexes, found
+    return seen, face, cut
 
 
 def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> bytes:
@@ -229,15 +226,3 @@ def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> by
 def black(settings: PrepareConfig) -> bytes:
     """The JPEG of a crop that shows nothing; at the best quality, at which each pixel is 0 again."""
     return encode_jpeg(np.zeros((settings.face_size, settings.face_size, 3), np.uint8), 100)
-
-
-def _looked_at(pictures: Iterable[frames.Picture], every: int, indexes: list[int]) -> Iterator[np.ndarray]:
-    """Every n-th picture and the last one, small; their indexes are added to the list."""
-    index, picture = 0, None
-    for index, picture in enumerate(pictures):
-        if index % every == 0:
-            indexes.append(index)
-            yield picture.rgb(faces.LONGEST)
-    if picture is not None and indexes[-1] != index:
-        indexes.append(index)
-        yield picture.rgb(faces.LONGEST)

@@ -1,4 +1,4 @@
-"""Where the face is: MTCNN on some frames, one face followed through the clip, a square crop of every frame.
+"""Where faces are in a picture (MTCNN), and a square crop of one of them.
 
 `union` gives the published program's box for MAFW instead: all faces of one frame together.
 
@@ -6,7 +6,7 @@ Boxes are float64 (x0, y0, x1, y1) in shares of the picture's width and height, 
 MTCNN is the detector that the paper used (section 4.1).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import groupby, islice
 
@@ -17,9 +17,9 @@ from mmadfer.data.detector import Detector
 from mmadfer.data.networks import WITHOUT_TORCH
 
 LONGEST = 320
-"""Longer side in pixels of the pictures that faces are looked for in; larger ones find no more and take longer."""
-REACH = 1.5
-"""Widths that a face may move between two pictures; one more for each picture without it."""
+"""Longer side in pixels of the pictures that faces are looked for in first. Each has to have 20 pixels there, a 16th of
+the longer side; smaller ones are looked for in larger pictures (`looks`), which take four times as long for each step.
+"""
 BATCH = {"cpu": 16, WITHOUT_TORCH: 16, "cuda": 64}
 """Pictures of LONGEST x LONGEST that are looked at in one go; of larger ones fewer, so that the memory is bounded."""
 
@@ -59,71 +59,6 @@ def _detect_batch(batch: list[np.ndarray], device: str) -> list[np.ndarray]:
 def lacks_gpu(error: BaseException | None) -> bool:
     """Whether an exception says that the GPU failed, which would make every clip one without a face."""
     return isinstance(error, RuntimeError) and any(word in str(error) for word in ("CUDA", "cuDNN", "CUBLAS", "NVML"))
-
-
-def track(found: Iterable[np.ndarray]) -> list[np.ndarray | None]:
-    """Follow one face: the surest and largest at first, then the one that covers or is nearest to the last box.
-
-    A face more than 1.5 widths away is taken for someone else, unless the first one stays away.
-
-    Args:
-        found: for each picture looked at (faces, 5), as `detect` gives.
-
-    Returns:
-        for each picture a box, or None where the face was not found.
-    """
-    boxes, last, missed = list[np.ndarray | None](), None, 0
-    for faces in found:
-        box = _first(faces) if last is None else _next(faces, last, reach=REACH + missed)
-        missed = 0 if box is not None else missed + 1
-        last = box if box is not None else last
-        boxes.append(box)
-    return boxes
-
-
-def _first(faces: np.ndarray) -> np.ndarray | None:
-    return faces[np.argmax(faces[:, 4] * _area(faces)), :4] if len(faces) else None
-
-
-def _next(faces: np.ndarray, last: np.ndarray, reach: float) -> np.ndarray | None:
-    if not len(faces):
-        return None
-    distance = np.linalg.norm((_centre(faces) - _centre(last[None])) / (last[2:] - last[:2]), axis=1)
-    best = np.argmax(_overlap(faces, last) - distance / 1000)  # distance decides where nothing overlaps
-    return faces[best, :4] if distance[best] <= reach else None
-
-
-def _overlap(faces: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Intersection over union of every face with the last box."""
-    sides = np.minimum(faces[:, 2:4], last[2:]) - np.maximum(faces[:, :2], last[:2])
-    common = sides.clip(0).prod(axis=1)
-    return common / (_area(faces) + _area(last[None]) - common)
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:4] - boxes[:, :2]).clip(0).prod(axis=1)
-
-
-def _centre(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, :2] + boxes[:, 2:4]) / 2
-
-
-def interpolate(indexes: Sequence[int], boxes: Sequence[np.ndarray | None], count: int) -> np.ndarray | None:
-    """Boxes of all frames from those found in some: linear between two, the nearest one at the ends.
-
-    Args:
-        indexes: the frames looked at, rising.
-        boxes: what was found there.
-        count: number of all frames.
-
-    Returns:
-        float64 (count, 4), or None if no box was found.
-    """
-    found = [(index, box) for index, box in zip(indexes, boxes, strict=True) if box is not None]
-    if not found:
-        return None
-    at, values = [index for index, _ in found], np.stack([box for _, box in found])
-    return np.stack([np.interp(np.arange(count), at, values[:, side]) for side in range(4)], axis=1)
 
 
 def union(found: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:

@@ -18,15 +18,13 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config import FPS, PrepareConfig
 from mmadfer.data import media
 from mmadfer.data.container import MOST_PIXELS
 from mmadfer.data.notes import Note
 from mmadfer.errors import ClipError
 from mmadfer.files import is_clutter
 
-FPS = 25
-"""Images per second of a folder, which does not say so itself."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """What is read of all that Pillow knows; some of its formats start other programs."""
 UPRIGHT, ORIENTATION = 1, 0x0112
@@ -126,7 +124,7 @@ class Decoded:
     """The pictures of a clip in memory, in the place of a path.
 
     Args:
-        images: uint8 RGB (N, H, W, 3), 25 per second, N >= 1.
+        images: uint8 RGB (N, H, W, 3), N >= 1.
         name: in errors and notes.
     """
 
@@ -181,45 +179,51 @@ class Seen:
 
 
 def pictures(path: Source, settings: PrepareConfig) -> Iterator[Picture]:
-    """All pictures of a video file, of a folder of images or in memory, in time.
+    """All pictures of a video file, of a folder of images or in memory, in time; the last two at `settings.fps`.
 
     Raises:
         ClipError: `unreadable`, `empty`, or `too long` (more than `settings.max_seconds`).
     """
     if isinstance(path, Decoded):
         for k, image in enumerate(path.images):
-            yield Pixels(image, k / FPS)
+            yield Pixels(image, k / settings.fps)
     elif is_folder(path):
-        yield from images(path, settings.max_seconds)
+        yield from images(path, settings.max_seconds, settings.fps)
     else:
         pixels = "stored" if settings.media == "published" else "square"
         yield from media.video_frames(path, settings.max_seconds, pixels)
 
 
-def images(folder: Path, limit: float) -> Sequence[ImageFile]:
+def images(folder: Path, limit: float, fps: float = FPS) -> Sequence[ImageFile]:
     """The images of a folder, in the order of the numbers in their names.
 
     Raises:
-        ClipError: `empty` (no image), `too long` (at 25 per second), or something in it is no regular file.
+        ClipError: `empty` (no image), `too long` (more than `limit` seconds at `fps` per second), or something in it is
+            no regular file.
     """
     files = [Path(entry.path) for entry in os.scandir(folder) if not is_clutter(entry.name)]
     if not files:
         raise ClipError(f"{folder} holds no images: give a folder with one image for each frame", "empty")
-    if len(files) > limit * FPS:
+    if len(files) > limit * fps:
         raise ClipError(
-            f"{folder} holds {len(files)} images, more than {limit:g} s at {FPS} per second: cut it into clips, or "
+            f"{folder} holds {len(files)} images, more than {limit:g} s at {fps:g} per second: cut it into clips, or "
             "raise prepare.max_seconds",
             "too long",
         )
     for file in files:
         if not file.is_file():  # also a named pipe, which would be waited for without end
             raise ClipError(f"{file} is not a file: a folder of frames holds images alone; move it elsewhere")
-    return [ImageFile(file, k / FPS) for k, file in enumerate(sorted(files, key=_natural))]
+    return [ImageFile(file, k / fps) for k, file in enumerate(sorted(files, key=_natural))]
 
 
 def is_folder(path: Source) -> TypeGuard[Path]:
     """Whether it is a folder of images."""
     return isinstance(path, Path) and path.is_dir()
+
+
+def has_times(path: Source) -> bool:
+    """Whether its pictures say themselves when they are shown."""
+    return not (isinstance(path, Decoded) or is_folder(path))
 
 
 def _smaller(image: Image.Image, longest: int | None) -> Image.Image:

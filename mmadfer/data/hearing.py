@@ -220,6 +220,23 @@ class Sounds:
     def _told(self, start: float, end: float) -> Told:
         return _gaps(self._track.gaps, "player" if self._track.placed else "published", (start, end))
 
+    def seconds(self, most: float) -> float:
+        """How long the sound is, 0 where there is none; read on to its end, but not behind `most` seconds.
+
+        What has gone by cannot be heard again.
+        """
+        if self._nothing:
+            return 0.0
+        last = self._sample(most)
+        while self._there < last and (chunk := next(self._chunks, None)):
+            self._at, self._held = self._there, [chunk.waveform]
+        return min(self._there, last) / self.rate
+
+    @property
+    def _there(self) -> int:
+        """The sample behind the last one read."""
+        return self._at + sum(piece.shape[1] for piece in self._held)
+
     def _sample(self, time: float) -> int:
         if math.isinf(time):
             return 0 if time < 0 else sys.maxsize
@@ -227,12 +244,10 @@ class Sounds:
 
     def _read(self, first: int, last: int) -> None:
         """Hold the samples from `first` to `last`, and no piece before them."""
-        there = self._at + sum(piece.shape[1] for piece in self._held)
         while True:
             while len(self._held) > 1 and self._at + self._held[0].shape[1] <= first:
                 self._at += self._held.pop(0).shape[1]
-            chunk = next(self._chunks, None) if there < last else None
+            chunk = next(self._chunks, None) if self._there < last else None
             if chunk is None:
                 return
             self._held.append(chunk.waveform)
-            there += chunk.waveform.shape[1]

@@ -21,6 +21,15 @@ class Share(NamedTuple):
 Note = str | Share
 BLACK = "no face, black pictures in its place"
 """Of a clip or window for a model that has learnt to do without."""
+SMALL_FACE = "the face is small: it was found only in larger pictures than are looked at first"
+A_GOOD_PART = 0.25
+"""Share of the frames looked at from which on another face in them is told of."""
+APART, APART_SECONDS = 0.1, 0.5
+"""Sound and pictures are told of if their lengths differ by more than this share of the longer, and these seconds."""
+
+
+class Whole(str):
+    """Words about the whole video, where each of its windows has notes of its own."""
 
 
 def kind(note: Note) -> str:
@@ -34,7 +43,7 @@ def damaged(pictures: np.ndarray) -> tuple[Note, ...]:
 
 
 def followed(track: Sequence[Any]) -> tuple[Note, ...]:
-    """Of frames looked at, in which the one face was found (`faces.track`); where it is in others is a guess."""
+    """Of frames looked at, in which the one face was found (`tracks.follow`); where it is in others is a guess."""
     found = sum(box is not None for box in track)
     return (Share("the face was found in {} frames looked at", found, len(track)),) if found < len(track) else ()
 
@@ -42,3 +51,25 @@ def followed(track: Sequence[Any]) -> tuple[Note, ...]:
 def faceless(count: int, of: int) -> tuple[Note, ...]:
     """Of frames that were cut each by its own faces, those without any."""
     return (Share("no face in {} frames, the picture's middle in its place", count, of),) if count else ()
+
+
+def second_face(others: int, of: int) -> tuple[Note, ...]:
+    """Of frames looked at, those with another face that is about as large as the followed one (`tracks.follow`)."""
+    return (Share("another face, about as large, is there in {} frames looked at", others, of),) * (
+        others > 0 and others >= A_GOOD_PART * of
+    )
+
+
+def lengths(sound: float, pictures: float, fps: float | None = None) -> tuple[Note, ...]:
+    """Of sound and pictures of one clip that are not equally long, in seconds; no sound is told of elsewhere.
+
+    Args:
+        sound: 0 where there is none.
+        pictures: seconds.
+        fps: the rate that was taken for pictures which do not tell their own.
+    """
+    apart = abs(sound - pictures)
+    if not sound or apart <= max(APART * max(sound, pictures), APART_SECONDS):
+        return ()
+    rate = "" if fps is None else f" at {fps:g} per second (another rate: --fps, or prepare.fps)"
+    return (Whole(f"the sound has {sound:.1f} s, the pictures have {pictures:.1f} s{rate}"),)

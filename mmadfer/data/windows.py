@@ -8,7 +8,7 @@ never the whole video's. A video no longer than one window is a whole clip, with
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
 
@@ -16,10 +16,12 @@ import numpy as np
 
 from mmadfer.config import PrepareConfig
 from mmadfer.data import clip as clips
-from mmadfer.data import faces, frames, notes
+from mmadfer.data import frames, notes
 from mmadfer.data.clip import ClipData, Keep
 from mmadfer.data.hearing import Sounds
+from mmadfer.data.looks import Looks, look, look_closer
 from mmadfer.data.notes import Note
+from mmadfer.data.tracks import interpolate
 from mmadfer.errors import ClipError, ConfigError
 
 Span = tuple[float, float]
@@ -78,6 +80,8 @@ class Window:
     """What the model sees of it; None if there is something missing that it needs."""
     problem: ClipError | None = None
     """What is missing."""
+    notes: tuple[Note, ...] = ()
+    """What a person should know of the whole video; it is known with the last window."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,11 @@ def read_windows(
         if whole and settings.media == "published":
             sounds = Sounds(path, source, settings, mute, placed=False)
         for plan in reader.cut(spans, keep):
-            yield _window(plan, sounds, reader.missed, whole or plan.span)
+            window = _window(plan, sounds, reader.missed, whole or plan.span)
+            if plan.span == spans[-1]:
+                seconds = sounds.seconds(plan.span[1] + longest)
+                window = replace(window, notes=clips.lengths(path, settings, seconds, reader.times))
+            yield window
 
 
 def _window(plan: _Plan, sounds: Sounds, missed: set[int], heard: Span) -> Window:
@@ -168,20 +176,26 @@ class _Reader:
         self.path, self.settings, self._blind = path, settings, blind
         self.missed = set[int]()
         self._shared: clips.Cut | None = None
-        self._looked, self._found = np.empty(0, int), list[np.ndarray]()
+        self._device, self._looks = device, Looks()
         if cropped:
             seen, self._shared = clips.whole(path, settings)
         elif settings.face_box == "union":
             seen, self._shared = clips.union(path, settings, device, self.missed)
         else:
-            seen, looked, self._found = clips.look(path, settings, device)
-            self._looked = np.array(looked)
+            seen, self._looks = look(path, settings, device)
         self._shown, self._damaged, self._notes = seen.times, seen.damaged, seen.notes
         self.times = np.maximum.accumulate(self._shown)  # a time stamp that goes back is a fault
-        self._names = [image.path.name for image in frames.images(path, math.inf)] if path.is_dir() else None
+        self._names: list[str] | None = None
+        if frames.is_folder(path):
+            self._names = [image.path.name for image in frames.images(path, math.inf, settings.fps)]
 
     def cut(self, spans: Sequence[Span], keep: Keep) -> Iterator[_Plan]:
-        """Go through the pictures again; each window comes with its JPEGs as soon as it is over."""
+        """Go through the pictures again; each window comes with its JPEGs as soon as it is over.
+
+        Before that, once more for the faces of windows in which none is found in small pictures.
+        """
+        parts = [self._looks_of(*map(self._first, span)) for span in spans]
+        look_closer(self.path, self.settings, self._device, self._looks, parts)
         todo, open_ = deque(spans), deque[_Plan]()
         for _ in self._cut(self._wanted(todo, open_, keep), open_):
             while open_ and open_[0].whole:
@@ -232,14 +246,15 @@ class _Reader:
         told = (*self._notes, *notes.damaged(self._damaged[first:last]))
         if self._shared:
             return _Plan(span, times, chosen, notes=told)
-        indexes, track = self._track(first, last)
-        boxes = faces.interpolate(indexes, track, last - first)
+        face = self._looks.follow(*self._looks_of(first, last))
+        boxes = interpolate([index - first for index in face.indexes], face.boxes, last - first)
         if boxes is None and self._blind:
             made = dict.fromkeys(chosen, clips.black(self.settings))
             return _Plan(span, times, chosen, notes=told, faceless=(notes.BLACK,), made=made)
         if boxes is None:
             return _Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
-        return _Plan(span, times, chosen, {k: boxes[k - first] for k in chosen}, told, notes.followed(track))
+        chosen_boxes = {k: boxes[k - first] for k in chosen}
+        return _Plan(span, times, chosen, chosen_boxes, (*told, *face.notes), face.faceless)
 
     def _order(self, first: int, last: int) -> list[int]:
         if self.settings.mafw_frame_order == "time":
@@ -247,9 +262,9 @@ class _Reader:
         names = self._names[first:last] if self._names else [f"{k}.jpg" for k in range(last - first)]
         return clips.text_order(names)
 
-    def _track(self, first: int, last: int) -> tuple[list[int], list[np.ndarray | None]]:
-        """Where the face was found in the frames looked at, which are counted from `first`."""
-        begin, end = np.searchsorted(self._looked, (first, last)).tolist()
+    def _looks_of(self, first: int, last: int) -> tuple[int, int]:
+        """Which looks were at these frames: the first, and the one behind the last."""
+        begin, end = np.searchsorted(self._looks.indexes, (first, last)).tolist()
         if begin == end:  # a window so short that no frame in it was looked at: those next to it
-            begin, end = max(0, begin - 1), min(len(self._looked), end + 1)
-        return (self._looked[begin:end] - first).tolist(), faces.track(self._found[begin:end])
+            begin, end = max(0, begin - 1), min(len(self._looks.indexes), end + 1)
+        return begin, end

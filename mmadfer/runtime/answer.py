@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmadfer.contract import Contract
-from mmadfer.data.notes import kind
+from mmadfer.data.notes import Whole, kind
 from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.memory import lacks_memory
 from mmadfer.runtime.inputs import Part, Video
@@ -141,7 +141,8 @@ class Answer:
         if count == 1:
             return list(self._segments[0]["notes"])
         return [
-            note if times == count else f"{note} (in {times} of {count} windows)" for note, times in self._told.items()
+            note if times == count or isinstance(note, Whole) else f"{note} (in {times} of {count} windows)"
+            for note, times in self._told.items()
         ]
 
 

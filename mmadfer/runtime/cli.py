@@ -38,6 +38,7 @@ def predict_files(
     adjust: float = 0.0,
     clips: int = 1,
     flips: bool = False,
+    fps: float | None = None,
 ) -> int:
     """Predict videos, print them, and write what is asked for.
 
@@ -51,6 +52,7 @@ def predict_files(
         jobs, batch, window, hop: as for `Recogniser.predict`.
         sound: a file with the sound of the one clip, or a folder with one for each.
         cropped: the frames show nothing but the face.
+        fps: images per second of folders of images.
 
     Returns:
         The exit code: 0, or 2 when a video could not be read; the others are predicted all the same.
@@ -61,7 +63,7 @@ def predict_files(
         ConfigError, DataError: options that cannot be.
     """
     check_names(out)
-    named = videos(paths, sound, cropped)
+    named = videos(paths, sound, cropped, fps)
     recogniser = Recogniser(model, backend, fold, device, adjust=adjust, clips=clips, flips=flips)
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
     with _terminable():

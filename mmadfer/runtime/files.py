@@ -11,7 +11,9 @@ from mmadfer.errors import DataError
 from mmadfer.runtime.inputs import Video
 
 
-def videos(paths: Sequence[Path], sound: Path | None = None, cropped: bool = False) -> list[Video]:
+def videos(
+    paths: Sequence[Path], sound: Path | None = None, cropped: bool = False, fps: float | None = None
+) -> list[Video]:
     """The clips that some files and folders stand for.
 
     A folder is searched with all folders in it, also those that links lead to, each once, by name; hidden files are
@@ -22,24 +24,27 @@ def videos(paths: Sequence[Path], sound: Path | None = None, cropped: bool = Fal
         paths: files, or folders.
         sound: the sound of the one clip; or a folder with a file of the same name for each clip.
         cropped: for all.
+        fps: images per second of all folders of images.
 
     Raises:
-        DataError: `sound` does not exist, or is one file for several clips.
+        DataError: `sound` does not exist, or is one file for several clips; `fps`, and there is no folder of images.
     """
     if sound is not None and not sound.exists():
         raise DataError(f"--sound {sound} does not exist: give a file with sound, or a folder of such files")
     found = [clip for path in paths for clip in (_below(path) if path.is_dir() else [path])]
+    if fps is not None and not any(clip.is_dir() for clip in found):
+        raise DataError(f"--fps {fps:g} is for folders of images, and there is none: videos say their rate themselves")
     if sound is None:
-        return [Video(clip, None, cropped) for clip in found]
+        return [Video(clip, None, cropped, fps=fps) for clip in found]
     if sound.is_dir():
         named = {_plain(name): name for name in sorted(Folders().names(sound), reverse=True)}
-        return [Video(clip, _sound_of(clip, sound, named), cropped) for clip in found]
+        return [Video(clip, _sound_of(clip, sound, named), cropped, fps=fps) for clip in found]
     if len(found) != 1:
         raise DataError(
             f"--sound {sound} is one file, but there are {len(found)} clips: give a folder with one file of sound "
             "for each, named as they are"
         )
-    return [Video(found[0], sound, cropped)]
+    return [Video(found[0], sound, cropped, fps=fps)]
 
 
 def _below(folder: Path) -> list[Path]:

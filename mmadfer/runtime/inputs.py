@@ -24,13 +24,15 @@ from mmadfer.data.notes import Note
 from mmadfer.data.record import Record
 from mmadfer.data.sampling import test_indexes
 from mmadfer.data.windows import Windows, read_windows
-from mmadfer.errors import ClipError, DataError
+from mmadfer.errors import ClipError, ConfigError, DataError
 from mmadfer.runtime import ports
 
 USUAL_RATES = (44_100, 48_000)
 """Of the sound of videos, in Hz."""
 OTHER_CROPS = "trained on faces cropped by the data set's owners; here they were found by mmadfer"
 """A note, since such crops differ by more than the model has seen."""
+MOST_FPS = 1000
+"""Images per second of a folder, as in `prepare.fps`."""
 LONG = 2
 """A clip so many times as long as the sound that the model hears gets a note: most of it is not heard."""
 FRAME = 0.01
@@ -51,6 +53,8 @@ class Video(NamedTuple):
     """The frames show nothing but the face."""
     pictures: Decoded | None = None
     """In the place of `path`, which then is no file; not in windows."""
+    fps: float | None = None
+    """Images per second of a folder or of `pictures`; None: as the model's training clips had."""
 
 
 class Looks(NamedTuple):
@@ -100,9 +104,10 @@ def read_parts(
     settings, given = _asked(video, contract, looks.clips)
     for one in read_windows(video.path, settings, windows, **given):
         if one.clip is None:
-            yield Part(one.start, one.end, None, (str(one.problem),), getattr(one.problem, "reason", ""))
+            yield Part(one.start, one.end, None, (str(one.problem), *one.notes), getattr(one.problem, "reason", ""))
         else:
-            yield _part(video, contract, one.clip, one.start, one.end, looks)
+            part = _part(video, contract, one.clip, one.start, one.end, looks)
+            yield part._replace(notes=(*part.notes, *one.notes))
 
 
 def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: float, looks: Looks) -> Part:
@@ -146,8 +151,18 @@ def _asked(video: Video, contract: Contract, clips: int) -> tuple[PrepareConfig,
     missing = contract.missing if contract.modalities == "both" else ()
     blind = "vision" in missing
     given = {"sound": video.sound, "mute": mute, "cropped": cropped, "keep": keep, "heard": heard, "blind": blind}
-    silence = {"no_sound": "silence"} if "audio" in missing else {}
-    return contract.prepare.model_copy(update=silence), given
+    changed: dict[str, Any] = {"no_sound": "silence"} if "audio" in missing else {}
+    if video.fps is not None:
+        changed["fps"] = _checked(video.fps)
+    return contract.prepare.model_copy(update=changed), given
+
+
+def _checked(fps: float) -> float:
+    if not 0 < fps <= MOST_FPS:
+        raise ConfigError(
+            f"fps is {fps:g}: give the images per second of the folder, more than 0 and at most {MOST_FPS}"
+        )
+    return fps
 
 
 def _check_rate(contract: Contract, path: Path, rate: int) -> None:

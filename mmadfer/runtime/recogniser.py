@@ -103,6 +103,7 @@ class Recogniser:
         *,
         sound: Path | str | None = None,
         cropped: bool = False,
+        fps: float | None = None,
         window: float | None = None,
         hop: float | None = None,
     ) -> Prediction:
@@ -112,6 +113,7 @@ class Recogniser:
             video: the file or folder.
             sound: the file with its sound, where that is another one; a folder of images has none of its own.
             cropped: the frames show nothing but the face, and are taken whole.
+            fps: images per second of a folder; by default as the model's training clips had, 25 where nobody said.
             window: seconds; cut the video into windows as long, and predict each. For videos of any length.
             hop: seconds from the start of a window to that of the next; by default as long as the window.
 
@@ -120,13 +122,14 @@ class Recogniser:
                 or sound at a rate that the model does not know.
             ConfigError: windows that are too short, or leave out a part.
         """
-        if isinstance(video, Video) and (sound or cropped):
+        if isinstance(video, Video) and (sound or cropped or fps):
             raise ConfigError(
-                "a Video says itself where its sound is, and whether it is cropped: give these to it alone"
+                "a Video says itself where its sound is, whether it is cropped, and its rate: give these to it alone"
             )
-        task = video if isinstance(video, Video) else Video(Path(video), Path(sound) if sound else None, cropped)
-        answer, waiting = self._answer(task), list[_Waiting]()
-        for part in read_parts(task, self.contract, _windows(window, hop), self._looks):
+        if not isinstance(video, Video):
+            video = Video(Path(video), Path(sound) if sound else None, cropped, fps=fps)
+        answer, waiting = self._answer(video), list[_Waiting]()
+        for part in read_parts(video, self.contract, _windows(window, hop), self._looks):
             self._add(answer, part, waiting)
             while len(waiting) >= self._batches.usual:
                 self._compute(waiting, self._batches.usual)

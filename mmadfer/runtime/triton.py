@@ -19,7 +19,7 @@ import numpy as np
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
-from mmadfer.data.frames import FPS, Decoded
+from mmadfer.data.frames import Decoded
 from mmadfer.errors import DataError, MmadferError
 from mmadfer.files import read_bytes
 from mmadfer.runtime import ports
@@ -139,10 +139,11 @@ class Reader(_Step):
         return [self._read_one(*clip) for clip in zip(images, samples, rate, cropped, strict=True)]
 
     def _check_pictures(self, shape: tuple[int, ...]) -> None:
-        most = int(self._contract.prepare.max_seconds * FPS)
+        fps = self._contract.prepare.fps
+        most = int(self._contract.prepare.max_seconds * fps)
         if not all(shape) or shape[0] > most:
             raise DataError(
-                f"{IMAGES} of a clip are {' x '.join(map(str, shape))}: give 1 to {most} pictures ({FPS} per second) "
+                f"{IMAGES} of a clip are {' x '.join(map(str, shape))}: give 1 to {most} pictures ({fps:g} per second) "
                 "of 1 x 1 pixels at least, in three colours"
             )
 

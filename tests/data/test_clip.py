@@ -86,9 +86,9 @@ def test_a_folder_of_frames_gives_the_crops_of_its_video(tmp_path: Path) -> None
     folder = write_images(tmp_path / "frames", frames)
     Image.fromarray(np.rot90(frames[4])).save(folder / "4.png", exif=exif(6))
     Image.fromarray(frames[5]).resize((500, 375)).save(folder / "5.png")
-    write_video(tmp_path / "sound.wav.mkv", [], tone(1.0))
+    write_video(tmp_path / "sound.wav.mkv", [], tone(0.8))
     clip = read_clip(folder, SETTINGS, sound=tmp_path / "sound.wav.mkv")
-    film = read_clip(write_video(tmp_path / "a.mp4", frames, tone(1.0)), SETTINGS)
+    film = read_clip(write_video(tmp_path / "a.mp4", frames, tone(0.8)), SETTINGS)
     apart = [
         np.abs(decode_jpeg(a).astype(float) - decode_jpeg(b)).mean()
         for a, b in zip(clip.jpegs, film.jpegs, strict=True)
@@ -255,6 +255,38 @@ def test_a_longer_clip_is_named(tmp_path: Path) -> None:
             read_clip(media, short, sound=sound, cropped=True)
         assert caught.value.reason == "too long"
     assert len(read_clip(good, short, cropped=True).jpegs) == 12
+
+
+@pytest.mark.parametrize("cropped", [True, False])
+def test_a_folder_has_as_many_frames_in_a_second_as_is_said(tmp_path: Path, cropped: bool) -> None:
+    folder = write_images(tmp_path / "frames", moving_face(12), "jpg")
+    for fps in (25.0, 12.5, 30000 / 1001):
+        clip = read_clip(folder, SETTINGS.model_copy(update={"fps": fps}), cropped=cropped)
+        np.testing.assert_allclose(clip.times, np.arange(12) / fps)
+        assert clip.jpegs == read_clip(folder, SETTINGS, cropped=cropped).jpegs
+    short = SETTINGS.model_copy(update={"max_seconds": 0.9, "fps": 12.5})
+    with pytest.raises(ClipError, match=r"12 images, more than 0\.9 s at 12\.5 per second"):
+        read_clip(folder, short)
+    film = video(tmp_path / "a.mp4")
+    np.testing.assert_allclose(read_clip(film, short.model_copy(update={"max_seconds": 9})).times, np.arange(25) / FPS)
+
+
+def test_sound_and_pictures_of_other_lengths_are_told_of(tmp_path: Path) -> None:
+    def lengths(media: Path, sound: Path | None = None, **changed: float) -> list[str]:
+        return list(map(str, read_clip(media, SETTINGS.model_copy(update=changed), sound=sound, cropped=True).notes))
+
+    folder = write_images(tmp_path / "frames", faces(30), "jpg")  # 1.2 s
+    sound = write_video(tmp_path / "2.mkv", [], tone(2.0), codecs=("mpeg4", "flac"))
+    assert lengths(folder, sound) == [
+        "the sound has 2.0 s, the pictures have 1.2 s at 25 per second (another rate: --fps, or prepare.fps)"
+    ]
+    assert lengths(folder, sound, fps=15.0) == []
+    film = write_video(tmp_path / "a.mkv", moving_face(50), tone(1.0), codecs=("mpeg4", "flac"))
+    assert lengths(film) == ["the sound has 1.0 s, the pictures have 2.0 s"]
+    assert lengths(write_video(tmp_path / "b.mkv", moving_face(25), tone(1.4), codecs=("mpeg4", "flac"))) == []
+    assert lengths(write_video(tmp_path / "c.mkv", moving_face(25), None)) == [
+        f"no sound, silence in its place: {tmp_path / 'c.mkv'} has no sound: give a video with a sound track"
+    ]
 
 
 def broken(folder: Path, kind: str) -> Path:

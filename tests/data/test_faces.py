@@ -40,32 +40,6 @@ def test_the_face_is_found_in_pictures_of_different_sizes() -> None:
     assert 60 < middle[1] < 110
 
 
-def test_the_largest_and_surest_face_is_followed() -> None:
-    near, far = row(0.1, 0.3, 0.3), row(0.6, 0.3, 0.2)
-    found = [np.concatenate([far, near])] + [np.concatenate([far, row(0.1 + 0.04 * k, 0.3, 0.3)]) for k in range(1, 5)]
-    boxes = faces.track(found)
-    np.testing.assert_allclose([box[0] for box in boxes if box is not None], [0.1, 0.14, 0.18, 0.22, 0.26])
-
-
-def test_a_face_elsewhere_is_someone_else_unless_the_first_stays_away() -> None:
-    none = np.empty((0, 5))
-    here, there = row(0.1, 0.1), row(0.7, 0.1)  # 3 widths away
-    assert [box is None for box in faces.track([none, here, there, here, none])] == [True, False, True, False, True]
-    boxes = faces.track([here, there, there, there])
-    assert [box is None for box in boxes] == [False, True, True, False]
-    nearby = faces.track([here, row(0.35, 0.1)])[1]  # no overlap, but near
-    assert nearby is not None
-    np.testing.assert_allclose(nearby, [0.35, 0.1, 0.55, 0.3])
-
-
-def test_boxes_between_are_linear_and_at_the_ends_the_nearest() -> None:
-    first, last = np.array([0.0, 0, 0.2, 0.2]), np.array([0.4, 0.2, 0.6, 0.4])
-    boxes = faces.interpolate([0, 2, 6, 9], [None, first, last, None], 10)
-    assert boxes is not None
-    np.testing.assert_allclose(boxes[:, 0], [0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4])
-    assert faces.interpolate([0, 3], [None, None], 4) is None
-
-
 def test_a_crop_is_square_with_margin() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 90:110] = 255

@@ -56,6 +56,20 @@ def test_a_folder_without_videos_stands_for_folders_of_images(tmp_path: Path) ->
         videos([tmp_path / "a", tmp_path / "b"], tmp_path / "sounds/b.flac")
 
 
+def test_a_rate_is_for_folders_of_images(onnx_file: Path, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "1.jpg").touch()
+    assert videos([tree / "b.mp4", tmp_path / "frames"], fps=30) == [
+        Video(tree / "b.mp4", fps=30),
+        Video(tmp_path / "frames", fps=30),
+    ]
+    with pytest.raises(DataError, match="--fps 30 is for folders of images"):
+        videos([tree / "b.mp4"], fps=30)
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="give the images per second"):
+            predict_files([tmp_path / "frames"], onnx_file, fps=wrong)
+
+
 def test_a_closed_folder_is_a_failure(onnx_file: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.chmod(0o755)
     monkeypatch.chdir(tree)  # paths from here, as pytest closes the folders above to other users

@@ -214,6 +214,33 @@ def test_a_folder_of_frames_has_windows_too(onnx_file: Path, tmp_path: Path) -> 
     assert [(one["start"], one["end"]) for one in found.segments] == [(0, 1), (0.5, 1.5), (1, 2)]
 
 
+def test_windows_of_frames_at_their_own_rate_are_those_of_the_video(onnx_file: Path, tmp_path: Path) -> None:
+    pictures, sound = moving_face(60), chirp(4)
+    film = write_video(tmp_path / "a.mkv", pictures, sound, codecs=("ffv1", "pcm_s16le"), pixels="bgr0")
+    folder, heard = write_images(tmp_path / "frames", pictures), write_wav(tmp_path / "a.wav", sound)
+    recogniser = Recogniser(onnx_file)
+    whole = recogniser(film, window=1)
+    there = recogniser(folder, sound=heard, window=1, fps=FPS)
+    assert [(one["start"], one["end"], one["probabilities"]) for one in there.segments] == [
+        (one["start"], one["end"], one["probabilities"]) for one in whole.segments
+    ]
+    slower = recogniser(folder, sound=heard, window=1, fps=15)
+    assert [(one["start"], one["end"]) for one in slower.segments] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert slower.notes == []
+
+
+def test_other_lengths_of_sound_are_told_of_the_whole_video(onnx_file: Path, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "frames", moving_face(60), "jpg")
+    recogniser, rate = Recogniser(onnx_file), " at 25 per second (another rate: --fps, or prepare.fps)"
+    for seconds in (4, 1.5):
+        heard = write_wav(tmp_path / f"{seconds}.wav", chirp(seconds))
+        told = recogniser(folder, sound=heard, window=1)
+        assert f"the sound has {seconds:.1f} s, the pictures have 2.4 s{rate}" in told.notes
+        assert len(told.segments) == 3
+    whole = recogniser(folder, sound=heard)
+    assert whole.notes == [f"the sound has 1.5 s, the pictures have 2.4 s{rate}"]
+
+
 def test_a_window_counts_its_own_damage_and_missing_faces(onnx_file: Path, tmp_path: Path) -> None:
     pictures = [*moving_face(35), *grey(15), *moving_face(25)]
     path = write_video(tmp_path / "a.mkv", pictures, tone(3), codecs=("mpeg4", "pcm_s16le"))

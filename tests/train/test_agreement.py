@@ -106,7 +106,7 @@ def test_published_processing_is_told_with_a_cure(tmp_path: Path, key: str, trai
 
 
 def test_which_clips_are_kept_does_not_change_those_that_are(tmp_path: Path) -> None:
-    store = Store(make_store(tmp_path / "one.store", no_sound="silence", max_seconds=10))
+    store = Store(make_store(tmp_path / "one.store", no_sound="silence", max_seconds=10, fps=30))
     check_store(promise(), store)
 
 
