@@ -10,8 +10,7 @@ import typer
 from mmadfer import run as runs
 from mmadfer.errors import RunError
 from mmadfer.launch import task
-from mmadfer.section import one_line
-from mmadfer.terminal import say
+from mmadfer.terminal import one_line, say
 
 SLURM = "SLURM"
 """Name of the help panel."""

@@ -13,7 +13,7 @@ from mmadfer.config import Config
 from mmadfer.errors import RunError
 from mmadfer.launch import slurm
 from mmadfer.launch.job import FoldJob
-from mmadfer.section import one_line
+from mmadfer.terminal import one_line
 
 SIGNAL_DELAY = 120
 """Seconds between the signal and the end of the time limit: one step and one checkpoint."""

@@ -51,6 +51,8 @@ class Clock:
         """Move the time stamps of a packet (`av.Packet`) where its part lies."""
         if packet.time_base is None or (packet.dts is None and packet.pts is None):
             return
+        if None not in (packet.dts, packet.pts) and abs(packet.pts - packet.dts) * packet.time_base > AHEAD:
+            packet.pts = packet.dts  # the last of a part may have the first time stamp of the next
         part = self._parts[self._number(packet)]
         if part.shift:
             ticks = round(part.shift / packet.time_base)

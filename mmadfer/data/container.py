@@ -27,6 +27,8 @@ MOST_PIXELS = 8192 * 4320
 """Of a picture: 8K video, the largest in use. A damaged header can promise gigabytes."""
 BROADCAST = ("mpegts", "mpeg")
 """Containers made for lines that lose bits, in which a damaged packet is no reason to refuse the rest."""
+JOINED = ("mp3", "aac")
+"""Containers that are put one behind the other byte by byte, with all that is in front of their sound."""
 CONTAINERS = (
     "mov,matroska,webm,avi,flv,live_flv,wav,w64,mpeg,mpegvideo,mpegts,asf,ogg,mp3,aac,flac,aiff,au,caf,amr,ac3,eac3,"
     "h264,hevc,av1,obu,ivf,m4v,mjpeg,dv,gif,nut,rm,mxf,swf,wtv,gxf,yuv4mpegpipe"
@@ -75,8 +77,9 @@ def decode(path: Path, kind: Literal["video", "audio"], limit: float | None, tol
         reader, start = _Reader(path, container, expected), _start(container)
         for packet in reader.packets():
             if packet.stream in streams[:1]:
-                for frame in packet.decode():
-                    time = None if frame.pts is None else float(frame.pts * frame.time_base - start)
+                for frame in reader.decoded(packet):
+                    stamp = frame.dts if container.format.name == "avi" and kind == "video" else frame.pts
+                    time = None if stamp is None else float(stamp * frame.time_base - start)
                     yield Decoded(frame, time, packet.stream)
         told.extend(reader.told())
 
@@ -97,7 +100,7 @@ class _Reader:
 
     def __init__(self, path: Path, container: Any, expected: float) -> None:
         self._path, self._container, self._expected = path, container, expected
-        self._clock, self._end, self._spoilt = Clock(container.format.flags), 0.0, 0
+        self._clock, self._end, self._spoilt, self._junk = Clock(container.format.flags), 0.0, 0, 0
 
     def packets(self) -> Iterator[Any]:
         """All packets; those of pictures and sound have their place in time."""
@@ -121,10 +124,24 @@ class _Reader:
         elif self._expected or not lengths.in_bytes(self._container):
             raise ClipError(f"{self._path} is damaged or cut off at {self._end:.1f} s: copy it again")
 
+    def decoded(self, packet: Any) -> list[Any]:
+        """The frames in a packet; junk between two recordings that were joined byte by byte has none."""
+        if not packet.size and packet.dts is not None:
+            return []  # Theora's way to say that the picture before goes on
+        try:
+            return list(packet.decode())
+        except av.error.InvalidDataError:
+            if self._container.format.name not in JOINED:
+                raise
+            self._junk += 1
+            return []
+
     def told(self) -> Iterator[str]:
         """What a person should know of the file, once it is read."""
         if self._clock.parts > 1:
             yield f"its clock starts again: {self._clock.parts} recordings one after the other"
+        if self._junk:
+            yield f"{self._junk} packets hold no sound, as where files are joined: passed over"
         if self._spoilt:
             yield f"{self._spoilt} packets of its transport stream damaged"
 

@@ -190,7 +190,7 @@ def pictures(path: Source, settings: PrepareConfig) -> Iterator[Picture]:
     elif is_folder(path):
         yield from images(path, settings.max_seconds, settings.fps)
     else:
-        pixels = "stored" if settings.media == "published" else "square"
+        pixels: media.Pixels = "stored" if settings.media == "published" else "square"
         yield from media.video_frames(path, settings.max_seconds, pixels)
 
 

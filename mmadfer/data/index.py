@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from mmadfer.config import PrepareConfig
 from mmadfer.data.record import Clip, is_storable
 from mmadfer.errors import DataError
-from mmadfer.section import one_line
+from mmadfer.terminal import one_line
 
 FORMAT = "mmadfer-store"
 VERSION = 2

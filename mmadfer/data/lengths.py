@@ -9,6 +9,10 @@ from mmadfer.errors import ClipError
 
 SAID = 0.002
 """Seconds by which FFmpeg's guess from bytes and bit rate may differ from bytes by bit rate."""
+UNSAID = ("mpegts", "mpeg", "ogg")
+"""Containers whose headers have no length."""
+FROM_START = ("mov,mp4,m4a,3gp,3g2,mj2", "flv", "mp3")
+"""Containers whose length counts from their first time stamp; that of others counts from 0."""
 NOT_KNOWN = 0x7FFF0000
 """Lengths from here on, up to 64 kB above 2^31, and the last 64 kB below 2^32 are what writers to a pipe leave, who
 cannot go back to write the real one; likewise 0, and -1 of 64 bits."""
@@ -19,14 +23,15 @@ def declared(path: Path, container: Any) -> float:
 
     Returns:
         0 where it does not say: a length that FFmpeg guesses from the bit rate of the first frames, and one that a
-        writer to a pipe could not know, are none. Nor is that of a transport or program stream, whose clock may jump.
+        writer to a pipe could not know, are none. Nor is one that FFmpeg reads off the last time stamp that is there
+        (`UNSAID`).
 
     Raises:
         ClipError: there are no streams in it, or it has less bytes than its header says.
     """
     if not len(container.streams):
         raise ClipError(f"{path} holds neither pictures nor sound: it is not a video, or cut off")
-    if not container.duration or container.format.name in ("mpegts", "mpeg"):
+    if not container.duration or container.format.name in UNSAID:
         return 0.0
     there = path.stat().st_size
     size = _written(path, container.format.name)
@@ -36,7 +41,7 @@ def declared(path: Path, container: Any) -> float:
     seconds = container.duration / av.time_base
     if size == 0 or (rate and abs(seconds - there * 8 / rate) <= SAID):
         return 0.0
-    return float((container.start_time or 0) / av.time_base + seconds)
+    return seconds + (container.start_time or 0) / av.time_base * (container.format.name in FROM_START)
 
 
 def in_bytes(container: Any) -> bool:

@@ -105,7 +105,7 @@ def video_frames(path: Path | str, limit: float | None = None, pixels: Pixels = 
     Raises:
         ClipError: as `read_frames`; `too long` as soon as pictures lie more than `limit` seconds apart.
     """
-    first, told, pixel, known, unknown, number = 0.0, list[str](), Fraction(1), 0.0, 0, -1
+    first, told, pixel, known, unknown, number = 0.0, list[str](), Fraction(1), 0.0, -1, -1
     for number, decoded in enumerate(decode(Path(path), "video", limit, told)):
         known, unknown = (known, unknown + 1) if decoded.time is None else (decoded.time, 0)
         time = known + unknown * _each(decoded) if unknown else known

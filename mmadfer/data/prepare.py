@@ -41,7 +41,7 @@ from mmadfer.lock import taken
 
 __all__ = ["Summary", "prepare", "print_summary"]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same files and settings would give another store."""
 PART = 64
 """Clips in a part, on average; at most twice as many, which are all in memory before the part is written."""

@@ -22,7 +22,7 @@ from mmadfer.memory import lacks_memory
 
 AHEAD = 2
 """Clips given to each worker in advance; what is in flight bounds the memory."""
-SLOWEST = {"track": 900, "union": 3600}
+SLOWEST = {"track": 3600, "union": 3600}
 """Seconds that a clip may take, by `face_box`; a hundred times what a clip of 30 s takes."""
 OF_THE_FILE = {
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG,
