@@ -83,6 +83,8 @@ def check_place(path: Path, name: str) -> None:
 
 def _read(file: BinaryIO) -> Facts:
     found, left, count = Facts(), [(0, file.seek(0, os.SEEK_END), "model", 0)], 0
+    if not left[0][1]:
+        raise ValueError("it is empty")
     while left:
         start, end, kind, depth = left.pop()
         for number, first, last in _fields(file, start, end):
