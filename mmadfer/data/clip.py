@@ -103,7 +103,7 @@ def read_clip(
             heard(found.rate)
         made = _read_pictures(path, settings, cropped, keep, device, blind and found.rate > 0)
     apart = lengths(path, settings, found.seconds, made.times)
-    told = (*found.notes, *apart, *made.notes, *remarks)
+    told = (*dict.fromkeys((*found.notes, *apart, *made.notes)), *remarks)
     return ClipData(made.jpegs, found.fbank, made.times, found.rate, found.silent, told, found.waveform, made.faceless)
 
 

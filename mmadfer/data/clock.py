@@ -41,6 +41,8 @@ class Clock:
         self._parts = list[_Part]()
         self._at = dict[int, tuple[int, Fraction, Fraction]]()
         """Stream -> its part, and start and end of its last packet."""
+        self._waits = dict[int, int]()
+        """Stream -> ticks from decoding its last packet to showing it."""
 
     @property
     def parts(self) -> int:
@@ -51,13 +53,22 @@ class Clock:
         """Move the time stamps of a packet (`av.Packet`) where its part lies."""
         if packet.time_base is None or (packet.dts is None and packet.pts is None):
             return
-        if None not in (packet.dts, packet.pts) and abs(packet.pts - packet.dts) * packet.time_base > AHEAD:
-            packet.pts = packet.dts  # the last of a part may have the first time stamp of the next
+        self._mend(packet)
         part = self._parts[self._number(packet)]
         if part.shift:
             ticks = round(part.shift / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
+
+    def _mend(self, packet: Any) -> None:
+        """The last packet of a part may have the first time stamp of the next beside a decoding time of its own."""
+        if packet.dts is None or packet.pts is None:
+            return
+        wait = packet.pts - packet.dts
+        if abs(wait) * packet.time_base > AHEAD:
+            packet.pts = packet.dts + self._waits.get(packet.stream.index, 0)
+        else:
+            self._waits[packet.stream.index] = wait
 
     def _number(self, packet: Any) -> int:
         """Which part a packet is of; one without a decoding time, which a picture's own goes before, tells nothing."""

@@ -29,6 +29,8 @@ BROADCAST = ("mpegts", "mpeg")
 """Containers made for lines that lose bits, in which a damaged packet is no reason to refuse the rest."""
 JOINED = ("mp3", "aac")
 """Containers that are put one behind the other byte by byte, with all that is in front of their sound."""
+MOST_JUNK = 10
+"""Packets without sound that these may have; a file with more is damaged."""
 CONTAINERS = (
     "mov,matroska,webm,avi,flv,live_flv,wav,w64,mpeg,mpegvideo,mpegts,asf,ogg,mp3,aac,flac,aiff,au,caf,amr,ac3,eac3,"
     "h264,hevc,av1,obu,ivf,m4v,mjpeg,dv,gif,nut,rm,mxf,swf,wtv,gxf,yuv4mpegpipe"
@@ -131,9 +133,9 @@ class _Reader:
         try:
             return list(packet.decode())
         except av.error.InvalidDataError:
-            if self._container.format.name not in JOINED:
-                raise
             self._junk += 1
+            if self._container.format.name not in JOINED or self._junk > MOST_JUNK:
+                raise
             return []
 
     def told(self) -> Iterator[str]:

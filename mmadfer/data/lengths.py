@@ -13,6 +13,8 @@ UNSAID = ("mpegts", "mpeg", "ogg")
 """Containers whose headers have no length."""
 FROM_START = ("mov,mp4,m4a,3gp,3g2,mj2", "flv", "mp3")
 """Containers whose length counts from their first time stamp; that of others counts from 0."""
+TOO_LONG = {"asf": 0.5}
+"""Seconds by which writers of a container say too much, where sound or pictures start late."""
 NOT_KNOWN = 0x7FFF0000
 """Lengths from here on, up to 64 kB above 2^31, and the last 64 kB below 2^32 are what writers to a pipe leave, who
 cannot go back to write the real one; likewise 0, and -1 of 64 bits."""
@@ -41,7 +43,8 @@ def declared(path: Path, container: Any) -> float:
     seconds = container.duration / av.time_base
     if size == 0 or (rate and abs(seconds - there * 8 / rate) <= SAID):
         return 0.0
-    return seconds + (container.start_time or 0) / av.time_base * (container.format.name in FROM_START)
+    begin = (container.start_time or 0) / av.time_base if container.format.name in FROM_START else 0.0
+    return begin + seconds - TOO_LONG.get(container.format.name, 0.0)
 
 
 def in_bytes(container: Any) -> bool:

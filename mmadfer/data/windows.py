@@ -162,7 +162,7 @@ def _window(plan: _Plan, sounds: Sounds, missed: set[int], heard: Span) -> Windo
         if error.reason not in OF_ONE:
             raise
         return Window(start, end, None, error)
-    told = (*found.notes, *plan.notes)
+    told = tuple(dict.fromkeys((*found.notes, *plan.notes)))
     faceless = plan.faceless or notes.faceless(sum(k in missed for k in plan.frames), len(plan.frames))
     jpegs = [plan.made[k] for k in plan.frames]
     clip = ClipData(jpegs, found.fbank, plan.times, found.rate, found.silent, told, found.waveform, faceless)

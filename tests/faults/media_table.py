@@ -24,7 +24,7 @@ CROSSED = {"may_lack": True, "colours": 3.0, "lag": 0.01, "slack": 0.003}
 SPECIAL: dict[str, dict[str, Any]] = {
     # the first packet of sound lasts 0.08 s by its time stamp, and has 0.02 s of samples
     "h264_fragmented*.mp4 h264_no_edit_list*.mp4 streamed.mp4 from_5_fragmented.mp4": {"joined": True},
-    "wmv2.wmv wmv1.asf wma1.wma wma2.wma streamed.wmv uneven.wmv msmpeg4.avi": {"lag": 0.001},
+    "wmv2.wmv wmv1.asf wma1.wma wma2.wma streamed.wmv uneven.wmv from_5.wmv late_sound.wmv msmpeg4.avi": {"lag": 0.001},
     "vp8.webm vorbis.webm vorbis.ogg theora.ogv streamed.ogv from_5.ogg": {"lag": 0.004},
     "two.vob two.m2ts": {"alone": True},
     "aspect_16_15.mp4 aspect_half.mp4": {"colours": 3.0},
