@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -43,16 +43,19 @@ def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig)
         ClipError: `no sound` or `sound rate`, as `fbank`.
     """
     heard = waveform[:, : span(rate, settings.sound.frames)]
-    channel, told = _channel(heard, settings)
-    if channel:
-        heard = heard[[channel]]
+    number, told = channel(heard, settings)
+    if number:
+        heard = heard[[number]]
     with _named(source):
         bands = fbank(heard, rate, settings.sound)
     return Heard(bands, heard[0].copy(), rate, not np.any(heard[0]), told)
 
 
-def _channel(waveform: np.ndarray, settings: PrepareConfig) -> tuple[int, tuple[str, ...]]:
-    """The channel that is heard: the first, but for one that carries nothing where another does."""
+def channel(waveform: np.ndarray, settings: PrepareConfig) -> tuple[int, tuple[str, ...]]:
+    """The channel of a waveform float32 (channels, samples) that is heard, from 0, and what is to be told of it.
+
+    It is the first, but for one that carries nothing where another does.
+    """
     peaks = np.abs(waveform).max(axis=1, initial=0)
     loudest = int(np.argmax(peaks))
     if peaks[0] >= QUIET * peaks[loudest]:
@@ -65,9 +68,12 @@ def _channel(waveform: np.ndarray, settings: PrepareConfig) -> tuple[int, tuple[
 
 @contextmanager
 def _named(source: Path) -> Iterator[None]:
+    """Errors that do not name the file do so."""
     try:
         yield
     except ClipError as error:
+        if str(source) in str(error):
+            raise
         raise ClipError(f"{source}: {error}", error.reason) from error
 
 
@@ -99,7 +105,8 @@ def read(path: Source, sound: Path | None, settings: PrepareConfig, mute: bool) 
     try:
         source = source_of(path, sound)
         track = SoundTrack(source, settings.sound.rate, settings.max_seconds, settings.media == "player")
-        waveform, rate, seconds = _beginning(source, track, settings)
+        with _named(source):
+            waveform, rate, seconds = beginning(track, lambda rate: _span(rate, settings))
         found = hear(source, waveform, rate, settings)
     except ClipError as error:
         return unheard(error, settings)
@@ -107,22 +114,32 @@ def read(path: Source, sound: Path | None, settings: PrepareConfig, mute: bool) 
     return found._replace(notes=told, seconds=seconds)
 
 
-def _beginning(source: Path, track: SoundTrack, settings: PrepareConfig) -> tuple[np.ndarray, int, float]:
-    """What can be heard of a sound, float32 (channels, samples), its rate, and how many seconds the whole of it has.
+def beginning(track: SoundTrack, wanted: Callable[[int], int]) -> tuple[np.ndarray, int, float]:
+    """The first samples of a sound, float32 (channels, samples), its rate, and how many seconds the whole of it has.
 
     The rest is gone through, since it may be damaged, and not kept: a minute of silence has few bytes in a file.
+
+    Args:
+        track: the sound.
+        wanted: how many samples, by their rate; what it raises is raised before they are decoded.
+
+    Raises:
+        ClipError: as `read_sound`.
     """
-    kept, there, rate, wanted = list[np.ndarray](), 0, 0, 0
+    kept, there, rate, most = list[np.ndarray](), 0, 0, 0
     for chunk in track:
         if not rate:
-            rate = chunk.rate
-            with _named(source):
-                lengths(rate)  # a rate that cannot be heard is told before the rest is decoded
-            wanted = span(rate, settings.sound.frames)
-        if there < wanted:
-            kept.append(chunk.waveform[:, : wanted - there].copy())
+            rate, most = chunk.rate, wanted(chunk.rate)
+        if there < most:
+            kept.append(chunk.waveform[:, : most - there].copy())
         there += chunk.waveform.shape[1]
     return np.concatenate(kept, axis=1), rate, there / rate
+
+
+def _span(rate: int, settings: PrepareConfig) -> int:
+    """Samples that can be heard; raises ClipError, `sound rate`, where none of that rate can."""
+    lengths(rate)
+    return span(rate, settings.sound.frames)
 
 
 def _gaps(gaps: Iterable[tuple[float, float]], how: str, within: tuple[float, float] = (-math.inf, math.inf)) -> Told:
@@ -184,8 +201,7 @@ class Sounds:
             self._chunks = iter(self._track)
             first = next(self._chunks)
             with _named(self._source):
-                lengths(first.rate)
-            self._span = span(first.rate, self._settings.sound.frames)
+                self._span = _span(first.rate, self._settings)
         except ClipError as error:
             self._nothing = unheard(error, self._settings)
             return

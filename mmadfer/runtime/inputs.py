@@ -140,8 +140,8 @@ def read_whole(video: Video, contract: Contract, device: str = "cpu", clips: int
     except ClipError as error:
         if error.reason != "too long":
             raise
-        told = f"{video.path} is longer than {settings.max_seconds:g} s: predict it in windows (--window 5 --hop 1)"
-        raise ClipError(told, error.reason) from error
+        what, _, _ = str(error).rpartition(": ")  # the pictures' or the sound's file
+        raise ClipError(f"{what}: predict it in windows (--window 5 --hop 1)", error.reason) from error
 
 
 def _asked(video: Video, contract: Contract, clips: int) -> tuple[PrepareConfig, dict[str, Any]]:

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmadfer.data import media
+from mmadfer.data import hearing
 from mmadfer.data.image import decode_jpeg
+from mmadfer.data.media import SoundTrack
 from mmadfer.data.preview.look import Look
-from mmadfer.data.preview.page import TITLE, page
+from mmadfer.data.preview.page import TITLE, heard, page
+from mmadfer.data.preview.sound import LONGEST as LONGEST_SOUND
 from mmadfer.data.record import Clip
 from mmadfer.data.store import Store, writing
 from mmadfer.errors import ClipError, DataError
@@ -116,7 +118,11 @@ def _listen(look: Look, store: Store) -> None:
         look.sound = _sought(look.clip, store)
         if not look.sound:
             sound = store.root / (look.clip.sound or look.clip.media)
-            look.waveform, look.rate = media.read_sound(sound, limit=store.prepare.max_seconds)
+            settings = store.prepare
+            track = SoundTrack(sound, limit=settings.max_seconds, placed=settings.media == "player")
+            drawn = LONGEST_SOUND * heard(settings)
+            look.waveform, look.rate, look.seconds = hearing.beginning(track, lambda rate: round(drawn * rate))
+            look.channel, _ = hearing.channel(look.waveform[:, : round(heard(settings) * look.rate)], settings)
     except ClipError as error:
         look.sound = "no sound" if error.reason == "no sound" else f"the sound cannot be read: {error}"
     except Exception as error:  # one odd file must not cost the sheet; it is told like the others

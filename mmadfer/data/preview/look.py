@@ -17,7 +17,11 @@ class Look:
     bands: np.ndarray | None = None
     """The filter bank, float32 (frames, mels), as in the store."""
     waveform: np.ndarray | None = None
-    """All of the sound in the media file, float32 (channels, samples)."""
+    """What can be drawn of the sound in the media file, float32 (channels, samples)."""
+    channel: int = 0
+    """Of the waveform, the one that the model hears."""
+    seconds: float = 0.0
+    """Of all of the sound."""
     rate: int = 0
     """Of the waveform, in Hz."""
     sound: str = ""

@@ -180,9 +180,13 @@ def _about(look: Look) -> str:
     parts += [f"subject {clip.subject}"] if clip.subject is not None else []
     parts += [_many(clip.frames, "frame")]
     if look.waveform is not None:
-        parts += [f"{look.waveform.shape[1] / look.rate:.2f} s of sound, {_hertz(look.rate)}"]
-        parts += [f"{_many(len(look.waveform), 'channel')}, the first is shown" if len(look.waveform) > 1 else "mono"]
-        parts += [loudness(look.waveform)]
+        parts += [f"{look.seconds:.2f} s of sound, {_hertz(look.rate)}"]
+        parts += [
+            f"{_many(len(look.waveform), 'channel')}, number {look.channel + 1} is shown"
+            if len(look.waveform) > 1
+            else "mono"
+        ]
+        parts += [loudness(look)]
     if clip.rate and clip.rate != look.rate:
         parts += [f"the filter bank is of sound at {_hertz(clip.rate)}"]
     return ", ".join(parts)

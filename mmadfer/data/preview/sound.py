@@ -26,15 +26,15 @@ def remarks(look: Look) -> list[str]:
 
 
 def _silence(look: Look) -> str:
-    peak = 0.0 if look.clip.silent else 1.0 if look.waveform is None else _peak(look.waveform)
+    peak = 0.0 if look.clip.silent else 1.0 if look.waveform is None else _peak(look)
     if peak >= QUIET or look.sound.startswith("no sound"):
         return ""
     return "nearly silent" if peak else "silence: nothing but zeros"
 
 
-def loudness(waveform: np.ndarray) -> str:
-    """The first channel's peak in words; full scale is 0 dB."""
-    peak = _peak(waveform)
+def loudness(look: Look) -> str:
+    """The peak of the channel that is heard, in words; full scale is 0 dB."""
+    peak = _peak(look)
     return f"peak {20 * np.log10(peak):.0f} dB" if peak else "peak 0"
 
 
@@ -42,7 +42,7 @@ def _lengths(look: Look) -> str:
     if look.bands is None or look.waveform is None:
         return ""
     kept, most = (len(bands) * SHIFT / 1000 for bands in (_filled(look.bands), look.bands))
-    sound = look.waveform.shape[1] / look.rate
+    sound = look.seconds
     if abs(min(sound, most) - kept) <= APART:
         return ""
     return f"the filter bank has {kept:.2f} s, the file's sound {sound:.2f} s: is it of another sound?"
@@ -50,13 +50,13 @@ def _lengths(look: Look) -> str:
 
 def drawing(look: Look, seconds: float) -> str:
     """Waveform and filter bank as one `<svg>`; the first `seconds`, which the model hears, are shaded."""
-    long = 0.0 if look.waveform is None else look.waveform.shape[1] / look.rate
+    long = look.seconds
     end = max(seconds, min(long, LONGEST * seconds))
     bands = _filled(look.bands)
     middle = WAVE + 4
     parts = [
         f'<rect class="heard" width="{_x(seconds, end)}" height="{middle + BANDS}"/>',
-        _wave(look.waveform, look.rate, end),
+        _wave(None if look.waveform is None else look.waveform[look.channel], look.rate, end),
         _picture(bands, end, middle),
         _axis(end, middle + BANDS),
         "" if long <= end else _words(WIDTH - 2, middle + BANDS - 4, f"goes on to {long:.1f} s", "end"),
@@ -72,8 +72,12 @@ def _x(seconds: float, end: float) -> float:
     return round(WIDTH * seconds / end, 1)
 
 
-def _peak(waveform: np.ndarray) -> float:
-    return float(np.abs(waveform[0]).max(initial=0.0))
+def _peak(look: Look) -> float:
+    return 0.0 if look.waveform is None else _loudest(look.waveform[look.channel])
+
+
+def _loudest(samples: np.ndarray) -> float:
+    return float(np.abs(samples).max(initial=0.0))
 
 
 def _words(x: float, y: float, words: str, anchor: str = "start") -> str:
@@ -84,10 +88,10 @@ def _wave(waveform: np.ndarray | None, rate: int, end: float) -> str:
     """Lowest and highest sample of each pixel's time, the loudest one filling the height."""
     if waveform is None:
         return ""
-    samples = np.nan_to_num(waveform[0, : round(end * rate)])
+    samples = np.nan_to_num(waveform[: round(end * rate)])
     columns = max(1, min(WIDTH, round(len(samples) * WIDTH / end / rate), len(samples)))
     starts = np.arange(columns) * len(samples) // columns
-    scale, middle = (WAVE / 2 - 1) / (_peak(samples[None]) or 1.0), WAVE / 2
+    scale, middle = (WAVE / 2 - 1) / (_loudest(samples) or 1.0), WAVE / 2
     low = middle - scale * np.minimum.reduceat(samples, starts) + 0.4  # a line where there is silence
     high = middle - scale * np.maximum.reduceat(samples, starts) - 0.4
     x = starts / rate / end * WIDTH
