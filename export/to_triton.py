@@ -36,9 +36,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 CLASSES = {"read": "Reader", "model": "Model", "label": "Namer"}
 """Step -> class of mmadfer.runtime.triton."""
 MODEL_PY = '"""Written by mmadfer."""\n\nfrom mmadfer.runtime.triton import {} as TritonPythonModel  # noqa: F401\n'
-LEAST = "26.03"
+LEAST = "26.07"
 """Triton's first release without known ways in for those who may send it a request."""
-MENDED = "CVE-2025-23319, -23320, -23334, mended in 25.07; CVE-2026-24207, in 26.03"
+MENDED = (
+    "CVE-2025-23319, -23320, -23334, mended in 25.07; CVE-2026-24207, in 26.03; NVIDIA's bulletins up to 5875, in 26.07"
+)
 LOOPBACK = "--http-address=127.0.0.1 --grpc-address=127.0.0.1 --metrics-address=127.0.0.1"
 """Triton listens to every network unless it is told otherwise, and asks nobody who they are."""
 CLIENT = Path(__file__).with_name("triton_client.py")

@@ -300,7 +300,7 @@ def test_the_command_says_what_comes_next_or_what_is_wrong(
     out = capsys.readouterr().out
     assert f"tritonserver --model-repository={tmp_path / 'repo'} {LOOPBACK}\n" in out
     assert LOOPBACK.count("address=127.0.0.1") == 3
-    assert "needs       Triton 26.03 or later" in out
+    assert "needs       Triton 26.07 or later" in out
     found = config(tmp_path / "repo", "mmadfer_model")
     assert found.instance_group[0].kind == schema.ModelInstanceGroup.KIND_GPU
     assert found.dynamic_batching.max_queue_delay_microseconds == 20_000
