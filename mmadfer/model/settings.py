@@ -67,7 +67,7 @@ class TemporalConfig(Section):
     depth: Depth = 1
     heads: Heads = 8
     head_width: Annotated[int, Field(gt=0, le=1024)] = 64
-    mlp_width: Annotated[int, Field(gt=0, le=65536)] = 1024
+    mlp_width: Annotated[int, Field(gt=0, le=1 << 22)] = 1024
 
 
 class ModelConfig(Section):
