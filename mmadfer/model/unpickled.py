@@ -18,6 +18,8 @@ MOST_BYTES = 64 << 20
 """Of one pickle; the numbers of tensors lie outside of it."""
 MOST_STEPS = 1_000_000
 """Of one pickle: operations, and values that are gone through a second time."""
+MOST_BITS = 4096
+"""Of a whole number."""
 MOST_AXES = 16
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -175,8 +177,8 @@ class _Machine:
         """
         self._spend(1)
         if name in _VALUES:
-            if type(argument) is int and argument.bit_length() > 256:
-                raise PickleError("a number of more than 256 bits")
+            if type(argument) is int and argument.bit_length() > MOST_BITS:
+                raise PickleError(f"a number of more than {MOST_BITS} bits")
             self.push(argument)
         elif name in _CONSTANTS:
             self.push(_CONSTANTS[name]())

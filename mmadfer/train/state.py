@@ -49,7 +49,7 @@ class Progress:
     metrics: dict[str, Fraction] = field(default_factory=dict)
     """`uar` and `war` of the last finished epoch on the test fold; with `data.validation` also `validation_uar` and
     `validation_war`, and those of the test fold after the last epoch only."""
-    best: dict[str, float] = field(default_factory=dict)
+    best: dict[str, int | float] = field(default_factory=dict)
     """`epoch`, `uar` and `war` of the epoch with the highest UAR: picked on test data, or with `data.validation` on
     those clips."""
 

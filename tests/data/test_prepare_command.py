@@ -16,7 +16,8 @@ from mmadfer.cli import app, run
         ("crema_d", [], "crema_d"),
         ("ravdess", [], "ravdess"),
         ("dfew", [], "dfew_160"),
-        ("csv", [], "dfew_160"),
+        ("csv", [], "own_160"),
+        ("folder", [], "own_160"),
         ("mafw", ["--config", "dfew_160"], "dfew_160"),
     ],
 )

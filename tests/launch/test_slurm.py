@@ -7,6 +7,7 @@ from launch_setup import Commands
 
 from mmadfer.errors import RunError
 from mmadfer.launch import slurm
+from mmadfer.launch.options import check_path
 
 QUEUE = """\
 6_2|PENDING|JobArrayTaskLimit||1:00:00|0|
@@ -88,9 +89,7 @@ def test_reasons_that_waiting_does_not_mend(reason: str) -> None:
     assert not slurm.Job("1", "PENDING", "Priority").stuck
 
 
-def test_a_log_name_without_patterns(commands: Commands, tmp_path: Path) -> None:
-    from mmadfer.launch.on_slurm import refuse_without_slurm
-
-    refuse_without_slurm(tmp_path)
+def test_a_log_name_without_patterns(tmp_path: Path) -> None:
+    check_path(tmp_path)
     with pytest.raises(RunError, match="choose another --run"):
-        refuse_without_slurm(tmp_path / "100%j")
+        check_path(tmp_path / "100%j")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from setting import StopAt, checkpoints, events, make_config, promises, seal, start, wait_for_step, weights
 
 from mmadfer import contract
+from mmadfer import run as runs
 from mmadfer.config import Config
 from mmadfer.errors import MmadferError, RunError, WeightsError
 from mmadfer.export.to_onnx import to_onnx
@@ -50,6 +51,9 @@ def test_killed_then_stopped_then_resumed_ends_in_the_same_weights(store: Path, 
     steps = [[(event["step"], event["loss"]) for event in events(f, "step")] for f in (fold, tmp_path / "straight")]
     assert steps[0] == steps[1], "no step is in metrics.jsonl twice"
     assert [e["loss"] for e in events(fold, "epoch")] == [e["loss"] for e in events(tmp_path / "straight", "epoch")]
+    results = [runs.result(f) for f in (fold, tmp_path / "straight")]
+    assert all(results), "what was resumed is a result as any"
+    assert len({json.dumps(found["best"]) for found in results if found}) == 1
 
 
 @pytest.mark.parametrize("asked", [0, 2, 4, 8])
