@@ -127,8 +127,11 @@ def _each(decoded: Decoded) -> float:
 
 
 def _tell_rate(decoded: Decoded, told: list[str]) -> None:
-    if decoded.time is None:
-        told.append(f"its pictures have no time stamps: taken as {1 / _each(decoded):.4g} in a second")
+    rate = f"{1 / _each(decoded):.4g} in a second"
+    if decoded.stream.container.format.name == "mjpeg":  # of which FFmpeg makes up both
+        told.append(f"its pictures have no times and no rate: taken as {rate} (another: ffmpeg -framerate)")
+    elif decoded.time is None:
+        told.append(f"its pictures have no time stamps: taken as {rate}")
 
 
 def _pixel(decoded: Decoded, pixels: Pixels, told: list[str]) -> Fraction:

@@ -196,3 +196,24 @@ def test_published_recipes_read_as_published_and_own_clips_as_players_do() -> No
     published = {"dfew_160", "dfew_160_fast", "mafw_224", "mafw_compound_224"}
     for name in (*published, "own_160", "demo", "crema_d", "ravdess"):
         assert load(name).prepare.media == ("published" if name in published else "player")
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "fps", "words"),
+    [
+        ("h264", "libx264", 15, "no time stamps: taken as 15 in a second"),
+        ("mjpeg", "mjpeg", 15, "no times and no rate: taken as 25 in a second"),
+    ],
+)
+def test_bare_streams_have_the_times_of_their_rate(tmp_path: Path, form: str, codec: str, fps: int, words: str) -> None:
+    path = tmp_path / f"a.{form}"
+    with av.open(str(path), "w", format=form) as file:
+        stream = file.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for image in moving_face(20):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        file.mux(stream.encode(None))
+    frames = list(video_frames(path))
+    rate = 25 if form == "mjpeg" else fps
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(20) / rate, atol=1e-6)
+    assert words in frames[0].told[0]

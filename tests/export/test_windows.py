@@ -346,7 +346,7 @@ def test_six_minutes_take_no_more_memory_than_two(onnx_file: Path, tmp_path: Pat
     assert six[1] - two[1] < 80, (two, six)  # the sound alone would take 242 MiB; two runs differ by 30
 
 
-def test_a_video_that_is_too_long_is_told_of_windows(onnx_file: Path, long: Path) -> None:
+def test_a_video_or_sound_that_is_too_long_is_told_of_windows(onnx_file: Path, long: Path, tmp_path: Path) -> None:
     recogniser = Recogniser(onnx_file)
     recogniser.backend.contract = CONTRACT.model_copy(
         update={"prepare": CONTRACT.prepare.model_copy(update={"max_seconds": 4})}
@@ -354,3 +354,6 @@ def test_a_video_that_is_too_long_is_told_of_windows(onnx_file: Path, long: Path
     with pytest.raises(ClipError, match="longer than 4 s: predict it in windows"):
         recogniser(long)
     assert len(recogniser(long, window=2).segments) == 3
+    short = write_video(tmp_path / "short.mkv", moving_face(FPS), None)
+    with pytest.raises(ClipError, match=r"sound\.wav is longer than 4 s: predict it in windows"):
+        recogniser(short, sound=write_wav(tmp_path / "sound.wav", tone(6)))
