@@ -54,7 +54,7 @@ READING = {
     "crops to JPEG": ("image.py", "encode_jpeg"),
     "JPEG to pixels": ("image.py", "decode_jpeg"),
     "resize": ("image.py", "resize"),
-    "decode AAC": ("hearing.py", "_beginning"),
+    "decode AAC": ("hearing.py", "beginning"),
     "filter bank": ("fbank.py", "fbank"),
 }
 """As `by_step` takes them."""

@@ -44,7 +44,7 @@ STEPS = {
     "YUV to RGB": ("media.py", "rgb"),
     "crop and resize": ("faces.py", "crop"),
     "JPEG": ("image.py", "encode_jpeg"),
-    "decode AAC": ("hearing.py", "_beginning"),
+    "decode AAC": ("hearing.py", "beginning"),
     "filter bank": ("fbank.py", "fbank"),
 }
 """As `by_step` takes them."""
