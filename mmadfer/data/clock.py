@@ -6,10 +6,9 @@ streams alike, as players and the ffmpeg program do (there: "discontinuity corre
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-BACK = Fraction(1, 10)
+BACK = 0.1
 """Seconds by which the time stamps of a stream go back where a clock starts again; decoding times never do."""
 AHEAD = 10
 """Seconds that all streams skip where the clock of a broadcast jumps; other files' times are taken as they are."""
@@ -21,11 +20,11 @@ JUMPS = 0x0200
 class _Part:
     """A recording; seconds of its own clock, but for `shift`."""
 
-    shift: Fraction
-    begin: Fraction
-    end: Fraction
+    shift: float
+    begin: float
+    end: float
 
-    def holds(self, start: Fraction) -> bool:
+    def holds(self, start: float) -> bool:
         return self.begin - 1 <= start <= self.end + AHEAD
 
 
@@ -39,8 +38,10 @@ class Clock:
     def __init__(self, flags: int) -> None:
         self._jumps = bool(flags & JUMPS)
         self._parts = list[_Part]()
-        self._at = dict[int, tuple[int, Fraction, Fraction]]()
+        self._at = dict[int, tuple[int, float, float]]()
         """Stream -> its part, and start and end of its last packet."""
+        self._ticks = dict[int, float]()
+        """Stream -> seconds that its time stamps count; asked of PyAV once, which makes a new fraction each time."""
         self._waits = dict[int, int]()
         """Stream -> ticks from decoding its last packet to showing it."""
 
@@ -51,32 +52,36 @@ class Clock:
 
     def place(self, packet: Any) -> None:
         """Move the time stamps of a packet (`av.Packet`) where its part lies."""
-        if packet.time_base is None or (packet.dts is None and packet.pts is None):
+        if packet.dts is None and packet.pts is None:
             return
-        self._mend(packet)
-        part = self._parts[self._number(packet)]
+        stream = packet.stream.index
+        tick = self._ticks.get(stream) or self._ticks.setdefault(stream, float(packet.time_base or 0))
+        if not tick:
+            return
+        self._mend(packet, tick)
+        part = self._parts[self._number(packet, tick)]
         if part.shift:
-            ticks = round(part.shift / packet.time_base)
+            ticks = round(part.shift / tick)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
 
-    def _mend(self, packet: Any) -> None:
+    def _mend(self, packet: Any, tick: float) -> None:
         """The last packet of a part may have the first time stamp of the next beside a decoding time of its own."""
         if packet.dts is None or packet.pts is None:
             return
         wait = packet.pts - packet.dts
-        if abs(wait) * packet.time_base > AHEAD:
+        if abs(wait) * tick > AHEAD:
             packet.pts = packet.dts + self._waits.get(packet.stream.index, 0)
         else:
             self._waits[packet.stream.index] = wait
 
-    def _number(self, packet: Any) -> int:
+    def _number(self, packet: Any, tick: float) -> int:
         """Which part a packet is of; one without a decoding time, which a picture's own goes before, tells nothing."""
         stream = packet.stream.index
         if packet.dts is None and self._parts:
             return self._at[stream][0] if stream in self._at else self.parts - 1
-        start = (packet.pts if packet.dts is None else packet.dts) * packet.time_base
-        end = start + (packet.duration or 0) * packet.time_base
+        start = (packet.pts if packet.dts is None else packet.dts) * tick
+        end = start + (packet.duration or 0) * tick
         number = self._part(stream, start)
         part = self._parts[number]
         part.begin, part.end = min(part.begin, start), max(part.end, end)
@@ -84,9 +89,9 @@ class Clock:
             self._at[stream] = (number, start, end)
         return number
 
-    def _part(self, stream: int, start: Fraction) -> int:
+    def _part(self, stream: int, start: float) -> int:
         if not self._parts:
-            self._parts.append(_Part(Fraction(0), start, start))
+            self._parts.append(_Part(0.0, start, start))
         if stream not in self._at:
             return self.parts - 1
         number, before, end = self._at[stream]

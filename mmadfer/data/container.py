@@ -76,14 +76,18 @@ def decode(path: Path, kind: Literal["video", "audio"], limit: float | None, tol
         told.extend(f"{len(streams)} {kind} streams, the first is taken" for _ in streams[1:2])
         for stream in streams[:1]:
             _ready(path, stream.codec_context)
-        reader, start = _Reader(path, container, expected), _start(container)
+        reader, start = _Reader(path, container, expected), float(_start(container))
+        by_dts = container.format.name == "avi" and kind == "video"  # which has no other times
         for packet in reader.packets():
             if packet.stream in streams[:1]:
                 for frame in reader.decoded(packet):
-                    stamp = frame.dts if container.format.name == "avi" and kind == "video" else frame.pts
-                    time = None if stamp is None else float(stamp * frame.time_base - start)
-                    yield Decoded(frame, time, packet.stream)
+                    time = _dts(frame) if by_dts else frame.time
+                    yield Decoded(frame, None if time is None else time - start, packet.stream)
         told.extend(reader.told())
+
+
+def _dts(frame: Any) -> float | None:
+    return None if frame.dts is None else float(frame.dts * frame.time_base)
 
 
 def _is(stream: Any, kind: str) -> bool:
@@ -102,6 +106,7 @@ class _Reader:
 
     def __init__(self, path: Path, container: Any, expected: float) -> None:
         self._path, self._container, self._expected = path, container, expected
+        self._placed = {one.index for one in container.streams if _is(one, "video") or _is(one, "audio")}
         self._clock, self._end, self._spoilt, self._junk = Clock(container.format.flags), 0.0, 0, 0
 
     def packets(self) -> Iterator[Any]:
@@ -110,7 +115,7 @@ class _Reader:
             self._end = max(self._end, _end(packet))
             if packet.is_corrupt:
                 self._doubt(packet)
-            if _is(packet.stream, "video") or packet.stream.type == "audio":
+            if packet.stream.index in self._placed:
                 self._clock.place(packet)
             yield packet
         missing = self._expected - self._end
@@ -247,6 +252,5 @@ def _said(before: int) -> str:
 
 def _end(packet: av.Packet) -> float:
     """When the packet's content ends, in seconds; 0 for the empty packets that flush a decoder."""
-    if packet.pts is None or packet.time_base is None:
-        return 0.0
-    return float((packet.pts + (packet.duration or 0)) * Fraction(packet.time_base))
+    base = None if packet.pts is None else packet.time_base
+    return 0.0 if base is None else (packet.pts + (packet.duration or 0)) * base.numerator / base.denominator

@@ -45,6 +45,8 @@ class Frame:
     """When it is shown, in seconds from the start of the file."""
     pixel: Fraction
     """Width of a pixel as a multiple of its height; 1 where it is left as it is stored."""
+    matrix: bytes | None
+    """How it is to be turned and mirrored, as libavutil/display.h has it; None: not at all."""
     told: list[str]
     """What a person should know of the file, as far as it is read; the same list for all of its frames."""
 
@@ -63,7 +65,7 @@ class Frame:
             scale = longest / max(width, height)
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
         image = self.frame.to_ndarray(format="rgb24", width=width, height=height)
-        return np.ascontiguousarray(_turned(image, self.frame.side_data.get("DISPLAYMATRIX")))
+        return np.ascontiguousarray(_turned(image, self.matrix))
 
 
 def _stretched(width: int, height: int, pixel: Fraction) -> tuple[int, int]:
@@ -71,7 +73,7 @@ def _stretched(width: int, height: int, pixel: Fraction) -> tuple[int, int]:
     return (round(width * pixel), height) if pixel >= 1 else (width, round(height / pixel))
 
 
-def _turned(image: np.ndarray, matrix: Any) -> np.ndarray:
+def _turned(image: np.ndarray, matrix: bytes | None) -> np.ndarray:
     """A picture as a display matrix (libavutil/display.h) says, by the nearest of the eight turns and mirrors."""
     if matrix is None:
         return image
@@ -106,6 +108,7 @@ def video_frames(path: Path | str, limit: float | None = None, pixels: Pixels = 
         ClipError: as `read_frames`; `too long` as soon as pictures lie more than `limit` seconds apart.
     """
     first, told, pixel, known, unknown, number = 0.0, list[str](), Fraction(1), 0.0, -1, -1
+    angle, matrix = 0, None
     for number, decoded in enumerate(decode(Path(path), "video", limit, told)):
         known, unknown = (known, unknown + 1) if decoded.time is None else (decoded.time, 0)
         time = known + unknown * _each(decoded) if unknown else known
@@ -113,9 +116,17 @@ def video_frames(path: Path | str, limit: float | None = None, pixels: Pixels = 
             first, pixel = time, _pixel(decoded, pixels, told)
             _tell_rate(decoded, told)
         check_length(path, limit, max(time - first, (number + 1) / MOST_FPS))
-        yield Frame(decoded.frame, time, pixel, told)
+        if not number or decoded.frame.rotation != angle:
+            angle, matrix = decoded.frame.rotation, _matrix(decoded.frame)
+        yield Frame(decoded.frame, time, pixel, matrix, told)
     if number < 0:
         raise ClipError(f"{path} has no pictures: give a video file", "empty")
+
+
+def _matrix(frame: av.VideoFrame) -> bytes | None:
+    """A frame's display matrix; not to be asked of every one, for PyAV keeps each alive that was asked."""
+    found = frame.side_data.get("DISPLAYMATRIX")
+    return None if found is None else bytes(found)
 
 
 def _each(decoded: Decoded) -> float:
