@@ -252,5 +252,7 @@ def _said(before: int) -> str:
 
 def _end(packet: av.Packet) -> float:
     """When the packet's content ends, in seconds; 0 for the empty packets that flush a decoder."""
-    base = None if packet.pts is None else packet.time_base
-    return 0.0 if base is None else (packet.pts + (packet.duration or 0)) * base.numerator / base.denominator
+    base = packet.time_base
+    if packet.pts is None or base is None:
+        return 0.0
+    return (packet.pts + (packet.duration or 0)) * base.numerator / base.denominator

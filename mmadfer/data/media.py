@@ -125,7 +125,7 @@ def video_frames(path: Path | str, limit: float | None = None, pixels: Pixels = 
 
 def _matrix(frame: av.VideoFrame) -> bytes | None:
     """A frame's display matrix; not to be asked of every one, for PyAV keeps each alive that was asked."""
-    found = frame.side_data.get("DISPLAYMATRIX")
+    found: Any = frame.side_data.get("DISPLAYMATRIX")
     return None if found is None else bytes(found)
 
 
