@@ -7,14 +7,14 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-SOURCES := mmadfer launch export bench tests setup.py
+SOURCES := mmadfer launch export bench tests
 
 .PHONY: help demo test bench lint types test-packages lock clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED)
-	@$(PY) -m mmadfer.demo
+	@$(PY) -m mmadfer.cli.demo
 
 # Some tests start a SLURM cluster (slurm/cluster) or compare with ffmpeg; where these are not to be had, they are skipped at
 # the end, by name, as all that lack a package. CI sets MMADFER_NEED=1, which makes each of them an error (tests/needs.py).
@@ -34,16 +34,14 @@ bench: $(INSTALLED)
 lint: $(INSTALLED) types
 	@$(VENV)/bin/ruff check $(SOURCES)
 	@$(VENV)/bin/ruff format --check $(SOURCES)
+	@$(VENV)/bin/lint-imports --no-cache | tail -n +15
 
-# The type checker does not follow setup.py's mapping, so it sees the package as a tree of links.
 types: $(INSTALLED)
-	@rm -rf build/types && mkdir -p build/types/mmadfer
-	@ln -s $(CURDIR)/mmadfer/* $(CURDIR)/launch $(CURDIR)/export build/types/mmadfer/
-	@cd build/types && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p mmadfer
+	@$(PY) -m mypy mmadfer launch export
 
 # The tests and bench/prepare.py compare faces with facenet-pytorch's; its pins are older than its code needs, so it comes
 # without them. The product does not use it.
-$(INSTALLED): setup.py pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "mmadfer needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Say which: make PYTHON=python3.12 …" >&2; exit 2; }
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV) || \

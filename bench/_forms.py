@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from _model import SMALL, awake
 
-from mmadfer.config import ModelConfig, PrepareConfig
+from mmadfer.config.schema import ModelConfig, PrepareConfig
 from mmadfer.contract import Contract
-from mmadfer.data.prepare import prepare
+from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import toy
 from mmadfer.errors import MmadferError
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.to_trt import to_engine
-from mmadfer.memory import first_line
-from mmadfer.model.build import save_weights
-from mmadfer.runtime import Recogniser, cuda, engines
+from mmadfer.export.engine.to_trt import to_engine
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.build import save_weights
+from mmadfer.runtime import Recogniser
+from mmadfer.runtime.backends import cuda, engines
 from mmadfer.runtime.inputs import Inputs
+from mmadfer.utils.memory import first_line
 
 REFERENCE = "torch eager fp32"
 LARGE = 50_000_000
@@ -44,7 +45,7 @@ class Form:
     """A form of the model that answers here."""
 
     logits: Logits
-    """As `mmadfer.runtime.backends.Backend.logits`."""
+    """As `mmadfer.runtime.backends.torch_backend.Backend.logits`."""
     recogniser: Recogniser | None = None
     """Where it is one from file to label."""
     seconds: float = 0.0

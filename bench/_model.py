@@ -2,9 +2,9 @@
 
 import torch
 
-from mmadfer.config import EncoderConfig, ModelConfig, TemporalConfig
-from mmadfer.model.build import build
+from mmadfer.config.schema import EncoderConfig, ModelConfig, TemporalConfig
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.weights.build import build
 
 AWAKE = 0.02
 """How far a new model's trainable weights are moved at random: as drawn, its gates are shut and fuse nothing."""

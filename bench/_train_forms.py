@@ -13,15 +13,15 @@ from common import turns
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmadfer.config import ModelConfig, Precision, TrainConfig
-from mmadfer.data.batch import Batch, preprocess
+from mmadfer.config.schema import ModelConfig, Precision, TrainConfig
+from mmadfer.data.loading.batch import Batch, preprocess
+from mmadfer.distributed.ranks import Ranks
 from mmadfer.errors import MmadferError
-from mmadfer.memory import first_line
-from mmadfer.model.arithmetic import PRODUCTS
 from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.precision import PRODUCTS
 from mmadfer.train.engine import Engine
-from mmadfer.train.guards import Outcome, Report
-from mmadfer.train.ranks import Ranks
+from mmadfer.train.finite_checks import Outcome, Report
+from mmadfer.utils.memory import first_line
 
 SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices whose product is the peak."""

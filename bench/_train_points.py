@@ -16,15 +16,15 @@ import torch
 from _model import awake
 from _train_forms import CLASSES, WARM, now
 
-from mmadfer.config import Config, ModelConfig, TrainConfig, parse
-from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader
-from mmadfer.data.samplers import Pick
-from mmadfer.data.store import Store
+from mmadfer.config.schema import Config, ModelConfig, TrainConfig, parse
+from mmadfer.data.loading.batch import Batch
+from mmadfer.data.loading.loader import Loader
+from mmadfer.data.loading.samplers import Pick
+from mmadfer.data.store.store import Store
+from mmadfer.distributed.ranks import connected
 from mmadfer.train import engine as engines
 from mmadfer.train.engine import Engine
 from mmadfer.train.measure import peak
-from mmadfer.train.ranks import connected
 
 PARTS = ("waiting for data", "forward", "backward", "all-reduce", "optimizer")
 WHOLE = "a step"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mmadfer
-from mmadfer.origin import processor
+from mmadfer.run.provenance import processor
 
 PACKAGES = (
     "mmadfer", "torch", "av", "pillow", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13",

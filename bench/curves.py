@@ -23,7 +23,7 @@ from typing import Any, get_args
 
 from common import machine, table
 
-from mmadfer.config import Precision, load
+from mmadfer.config.schema import Precision, load
 from mmadfer.train.loop import train
 
 RULES = ("none", "sqrt", "linear")
@@ -91,7 +91,7 @@ def options() -> argparse.Namespace:
 def toy_store(work: Path, config: str) -> Path:
     """Toy videos, prepared."""
     words = ["prepare", "toy", "--root", str(work / "media"), "--out", str(work / "toy.store"), "--config", config]
-    subprocess.run([sys.executable, "-m", "mmadfer.cli", *words], check=True, stdout=sys.stderr)
+    subprocess.run([sys.executable, "-m", "mmadfer", *words], check=True, stdout=sys.stderr)
     return work / "toy.store"
 
 

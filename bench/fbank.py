@@ -16,8 +16,8 @@ from common import machine, table
 from torch import Tensor
 from torchaudio.compliance import kaldi
 
-from mmadfer.data.fbank import FLOOR
-from mmadfer.data.mel_bank import MelBank
+from mmadfer.data.media.fbank import FLOOR
+from mmadfer.data.media.fbank_torch import MelBank
 
 RATES = (8000, 11025, 16000, 22050, 32000, 44100, 48000)
 BATCHES = (1, 16)

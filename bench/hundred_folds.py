@@ -18,12 +18,12 @@ import numpy as np
 import yaml
 from common import machine, table
 
-from mmadfer import run as runs
-from mmadfer.config import Config, PrepareConfig, parse
-from mmadfer.data.image import encode_jpeg
-from mmadfer.data.record import Clip, Record
-from mmadfer.data.store import Header, write
-from mmadfer.launch import slurm
+from mmadfer.config.schema import Config, PrepareConfig, parse
+from mmadfer.data.media.image import encode_jpeg
+from mmadfer.data.store.record import Clip, Record
+from mmadfer.data.store.store import Header, write
+from mmadfer.launch.slurm import commands
+from mmadfer.run import directory as runs
 
 LABELS, SIDE, FOLDS, GROWTH = ("a", "b"), 32, 5, (5, 10, 20)
 
@@ -35,7 +35,7 @@ def main() -> None:
     options.add_argument("--parallel", type=int, default=4, help="folds at a time")
     chosen = options.parse_args()
     print(machine())
-    if not slurm.present():
+    if not commands.present():
         print('Not run: no cluster answers. Start one: eval "$(slurm/cluster/up.sh)"')
         return
     with tempfile.TemporaryDirectory(prefix="mmadfer-hundred-") as name:
@@ -120,7 +120,7 @@ def _launch(folder: Path, name: str, rows: int, parallel: int) -> float:
 
 
 def _mmadfer(*words: str) -> float:
-    return _timed([sys.executable, "-m", "mmadfer.cli", "launch", *words])
+    return _timed([sys.executable, "-m", "mmadfer", "launch", *words])
 
 
 def _look() -> float:

@@ -32,10 +32,10 @@ from _forms import REFERENCE, Form, Missing, exported, given_files, made, of_fil
 from common import by_step, machine, table, turns
 
 from mmadfer.contract import Contract
-from mmadfer.data.store import Store
+from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError
-from mmadfer.export.parity import own_store
-from mmadfer.export.reading import choose_clips
+from mmadfer.export.parity.clip_inputs import choose_clips
+from mmadfer.export.parity.parity import own_store
 from mmadfer.runtime import Prediction, Recogniser, Video, inputs
 from mmadfer.runtime.inputs import Inputs
 

@@ -32,13 +32,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchaudio.compliance import kaldi
 from torchvision.transforms import functional as vision
 
-from mmadfer.config import Config, parse
-from mmadfer.data import sampling
-from mmadfer.data.batch import Batch, preprocess
-from mmadfer.data.fbank import fbank
-from mmadfer.data.loader import Loader
-from mmadfer.data.samplers import Pick
-from mmadfer.data.store import Clip, Header, Record, Store, write
+from mmadfer.config.schema import Config, parse
+from mmadfer.data import draws
+from mmadfer.data.loading.batch import Batch, preprocess
+from mmadfer.data.loading.loader import Loader
+from mmadfer.data.loading.samplers import Pick
+from mmadfer.data.media.fbank import fbank
+from mmadfer.data.store.store import Clip, Header, Record, Store, write
 
 SIDE, FRAMES, BATCH, RATE, SECONDS, TARGET = 224, 16, 8, 44100, 2.6, 16_000
 LABELS = ("a", "b")
@@ -156,11 +156,11 @@ class Published(Dataset):
         return ((padded + 4.2677393) / (2 * 4.5689974))[None]
 
 
-def _draw(config: Config, epoch: int | None, clip: str, n: int) -> sampling.Draw:
+def _draw(config: Config, epoch: int | None, clip: str, n: int) -> draws.Draw:
     if epoch is None:
-        return sampling.test_draw(n, (SIDE, SIDE), FRAMES)
+        return draws.test_draw(n, (SIDE, SIDE), FRAMES)
     augment, depth = config.data.augment, config.model.vision.depth
-    return sampling.draw(1, epoch, clip, n, size=(SIDE, SIDE), augment=augment, frames=FRAMES, depth=depth)
+    return draws.draw(1, epoch, clip, n, size=(SIDE, SIDE), augment=augment, frames=FRAMES, depth=depth)
 
 
 # ---------------------------------------------------------------- measuring

@@ -27,9 +27,9 @@ from common import by_step, machine, on_cores, table
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data import faces
-from mmadfer.data.prepare import prepare
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.faces import detection
+from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import Source, Table
 from mmadfer.data.sets.toy import write_clip
 from mmadfer.data.sets.toy_voice import RATE
@@ -175,17 +175,17 @@ def profile(paths: Sequence[Path], out: Path) -> tuple[list[np.ndarray], list[tu
 @contextmanager
 def noted_boxes() -> Iterator[list[np.ndarray]]:
     """Collect the boxes, in pixels, that faces are cut out by."""
-    boxes, crop = list[np.ndarray](), faces.crop
+    boxes, crop = list[np.ndarray](), detection.crop
 
     def noting(image: np.ndarray, box: np.ndarray, size: int, margin: float) -> np.ndarray:
         boxes.append(box * [*image.shape[1::-1], *image.shape[1::-1]])
         return crop(image, box, size, margin)
 
-    faces.crop = noting
+    detection.crop = noting
     try:
         yield boxes
     finally:
-        faces.crop = crop
+        detection.crop = crop
 
 
 def overlap(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray | None]) -> float:
@@ -223,7 +223,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         videos = {size: make_videos(work, _size(size), given.clips) for size in given.sizes}
-        faces.detector()  # loaded before the clock runs
+        detection.detector()  # loaded before the clock runs
         found = {size: compare(paths, work, size) for size, paths in videos.items()}
         scaled = scale(videos[given.sizes[0]], work, given.jobs)
     heads = ("size", "way", "frames", "frames/s", "per core-second", "ratio", "IoU of boxes")

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 from common import machine, table
 
-from mmadfer.config import PrepareConfig, SoundConfig
-from mmadfer.data import prepare as preparation
-from mmadfer.data.record import Clip, Record, encode
+from mmadfer.config.schema import PrepareConfig, SoundConfig
+from mmadfer.data.preparation import prepare as preparation
+from mmadfer.data.preparation.workers import Outcome, Task, look
 from mmadfer.data.sets import Source, Table
-from mmadfer.data.store import Header, Store
-from mmadfer.data.workers import Outcome, Task, look
+from mmadfer.data.store.record import Clip, Record, encode
+from mmadfer.data.store.store import Header, Store
 
 FRAMES, SMALL, REAL = 65, (1_500, 64), (12_000, 512)
 """Frames of a clip; bytes of a frame and rows of a filter bank, in the growing stores and in the real one."""

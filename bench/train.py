@@ -36,9 +36,9 @@ from _train_points import PARTS, WHOLE, Job, Point, apart, configured, feed, loa
 from common import REST, machine, short, table
 from loader import make_files
 
-from mmadfer.config import ModelConfig, TrainConfig
-from mmadfer.data.store import Store
-from mmadfer.train.ranks import connected
+from mmadfer.config.schema import ModelConfig, TrainConfig
+from mmadfer.data.store.store import Store
+from mmadfer.distributed.ranks import connected
 
 
 def main() -> None:

@@ -1,76 +1,11 @@
-"""One .safetensors file that needs no other: `python export/to_weights.py RUN --fold 1 --out model.safetensors`.
+"""One .safetensors file with encoders, trained weights and contract.
 
-Checkpoints of a run hold the trained part and the paths of the encoders' files. This file holds the encoders too, so it
-loads on any machine: `mmadfer.load`, `mmadfer predict`, `mmadfer evaluate`, `mmadfer export onnx`.
+`python export/to_weights.py --help`: the same as `mmadfer export weights`.
 """
 
-import os
 import sys
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from mmadfer.errors import WeightsError
-from mmadfer.export.to_onnx import carried, finished
-from mmadfer.files import check_place, sync
-from mmadfer.model.build import save_weights
-from mmadfer.runtime.backends import promised
-from mmadfer.terminal import say
-from mmadfer.workplace import workplace
-
-SUFFIX = ".safetensors"
-
-
-def to_weights(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
-    """Write a trained model with its encoders, float32; `out` is replaced in one step or left as it was.
-
-    Args:
-        path: run or fold directory, checkpoint, .safetensors, or published .pth.
-        out: the file to write.
-        fold: which fold of a run directory.
-
-    Returns:
-        `out`.
-
-    Raises:
-        WeightsError: no such model, one that has epochs left to train, or a name that would not load again.
-    """
-    out = Path(out)
-    if out.suffix != SUFFIX:
-        raise WeightsError(f"{out} must end in {SUFFIX}: by this mmadfer knows the file when it loads it")
-    model = finished(path, fold)
-    check_place(out)
-    with workplace(out) as folder:
-        save_weights(folder / out.name, model, carried(model, promised(model.contract, path)), frozen=True)
-        os.replace(folder / out.name, out)
-        sync(out.parent)
-    return out
-
-
-def export(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
-    """`to_weights`, and say what was written.
-
-    Raises:
-        WeightsError: as `to_weights`.
-    """
-    written = to_weights(path, out, fold)
-    say(f"model   {written}: {written.stat().st_size / 2**20:.1f} MiB, encoders included")
-    return written
-
-
-def main(
-    path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
-    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
-) -> None:
-    """One file with trained weights, encoders and contract, to load on any machine."""
-    export(path, out, fold)
-
+from mmadfer.cli.main import app, run
 
 if __name__ == "__main__":
-    from mmadfer.cli import run
-
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    sys.exit(run(app))
+    sys.exit(run(app, ["export", "weights", *sys.argv[1:]]))

@@ -1,88 +1,11 @@
 """Train five folds on SLURM or on this machine, and report on them.
 
-`python launch/five_fold.py CONFIG`, or the same as `mmadfer launch CONFIG`.
+`python launch/five_fold.py --help`: the same as `mmadfer launch`.
 """
 
 import sys
-from pathlib import Path
-from typing import Annotated, Any
 
-import typer
-
-from mmadfer import config as configs
-from mmadfer import run as runs
-from mmadfer.config import Config
-from mmadfer.errors import RunError
-from mmadfer.launch import control, options, plan, sweep_control
-from mmadfer.launch.task import Launch
-
-
-def launch(
-    config: Annotated[str, typer.Argument(help="Configuration file, or the name of a shipped one.")],
-    *,
-    overrides: options.Set = None,
-    folds: options.Folds = None,
-    run: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME-TIME).")] = None,
-    cluster: options.Cluster = None,
-    gpus: options.Gpus = None,
-    cpus: options.Cpus = None,
-    nodes: options.Nodes = None,
-    parallel: options.Parallel = None,
-    time: options.Time = None,
-    partition: options.Partition = None,
-    account: options.Account = None,
-    qos: options.Qos = None,
-    constraint: options.Constraint = None,
-    export: Annotated[bool, typer.Option("--export", help=options.EXPORT)] = False,
-    estimate: options.Estimate = False,
-    dry_run: options.DryRun = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished folds of --run.")] = False,
-    trust_code: options.Trust = False,
-) -> None:
-    """Train the folds as an array of jobs, then report on them.
-
-    `mmadfer launch status RUN`, `launch cancel RUN` and `launch resume RUN` take it from there, and `launch sweep FILE`
-    trains many configurations at once; each has its --help.
-    """
-    settings = runs.absolute(configs.load(config, overrides or ()))
-    chosen = plan.parse_folds(folds, settings)
-    wanted = {"gpus": gpus, "nodes": nodes or 1, "cpus": cpus, "parallel": parallel, "time": time}
-    where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
-    resources = plan.resources(settings, chosen, cluster, **wanted, **where)
-    task = Launch(_place(run, settings, resume), settings, chosen, resources, resume, export, trust_code)
-    options.carry_out(task, dry_run, estimate)
-
-
-def _place(run: Path | None, config: Config, resume: bool) -> Path:
-    if resume and run is None:
-        raise RunError("--resume needs --run: say which run to go on with")
-    return options.place(run, config.name)
-
-
-class _Group(typer.core.TyperGroup):
-    """`launch CONFIG` beside `launch status RUN`: what is no command is a configuration."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command of the first word, or the launch itself with all words."""
-        known = bool(args) and args[0] in self.commands
-        return super().resolve_command(ctx, args if known else ["CONFIG", *args])
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Leave all words, options too, to the command that they choose."""
-        if not args:
-            args = ["--help"]
-        return list(super().parse_args(ctx, ["--", *args]))
-
-
-app = typer.Typer(cls=_Group, add_completion=False, pretty_exceptions_enable=False, help="Train the folds, and report.")
-app.command("CONFIG", hidden=True)(launch)
-app.command()(sweep_control.sweep)
-app.command()(control.status)
-app.command()(control.cancel)
-app.command()(control.resume)
-
+from mmadfer.cli.main import app, run
 
 if __name__ == "__main__":
-    from mmadfer.cli import run as run_application
-
-    sys.exit(run_application(app))
+    sys.exit(run(app, ["launch", *sys.argv[1:]]))

@@ -5,14 +5,16 @@ The public names are loaded when they are first used, so that `import mmadfer` i
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mmadfer.version import VERSION
+
+__version__ = VERSION
 __all__ = ["Recogniser", "load"]
 
 if TYPE_CHECKING:
-    from mmadfer.model.load import load
+    from mmadfer.model.weights.load import load
     from mmadfer.runtime import Recogniser
 
-_HOMES = {"load": "mmadfer.model.load", "Recogniser": "mmadfer.runtime"}
+_HOMES = {"load": "mmadfer.model.weights.load", "Recogniser": "mmadfer.runtime"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmadfer.config import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
+from mmadfer.config.base import Fraction, Line, Positive, Section, validated
+from mmadfer.config.model import Modality
+from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
 from mmadfer.errors import ConfigError, FileError, WeightsError
-from mmadfer.files import parse_json
-from mmadfer.model.settings import Modality
-from mmadfer.section import Fraction, Line, Positive, Section, validated
+from mmadfer.utils.files import parse_json
 
 LONGEST = 1 << 20
 """Bytes of a contract; most have some thousand."""
@@ -65,7 +65,7 @@ class Contract(Section):
     """Of an exported graph; None where any number will do."""
     priors: tuple[Fraction, ...] = ()
     """Share of each label among the training clips, as often as training takes them: equal ones under `data.sampler:
-    balanced`; empty where it is not known. What logits are adjusted by (`mmadfer.adjust`)."""
+    balanced`; empty where it is not known. What logits are adjusted by (`mmadfer.tasks.logit_adjustment`)."""
     missing: tuple[Modality, ...] = ()
     """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
     metrics: dict[Line, float] = Field(default_factory=dict)

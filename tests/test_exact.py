@@ -7,7 +7,7 @@ from threading import Barrier, Event
 import pytest
 import torch
 
-from mmadfer.exact import exact
+from mmadfer.utils.float32 import exact
 
 backends = torch.backends
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mmadfer.errors import ClipError, WeightsError
-from mmadfer.memory import enough, lacks_memory
+from mmadfer.utils.memory import enough, lacks_memory
 
 TOLD = [
     MemoryError(),

@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from mmadfer.data.sets import toy
-from mmadfer.data.store import Store
+from mmadfer.data.store.store import Store
 
 SETTINGS = ["data.folds=2", "train.epochs=2", "train.seed=3", "prepare.face_size=64", "prepare.detect_every=20"]
 SET = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -18,7 +18,7 @@ SET = [word for setting in SETTINGS for word in ("--set", setting)]
 
 def mmadfer(*words: object, code: int = 0) -> str:
     """Run the command as a user does; give what it printed."""
-    command = [sys.executable, "-m", "mmadfer.cli", *map(str, words)]
+    command = [sys.executable, "-m", "mmadfer", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -109,7 +109,7 @@ def test_exported_model_predicts_what_the_run_predicts(there: Path) -> None:
 
 def test_scripts_run_from_the_source_tree() -> None:
     top = Path(__file__).parent.parent
-    for script in ("launch/five_fold.py", "export/to_onnx.py", "export/parity.py"):
+    for script in ("mmadfer/cli/launch.py", "mmadfer/export/graph/to_onnx.py", "mmadfer/export/parity/parity.py"):
         done = subprocess.run([sys.executable, top / script, "--help"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 

@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data import container, faces, frames, hearing, notes
-from mmadfer.data.frames import Seen, Source
-from mmadfer.data.image import encode_jpeg, square
-from mmadfer.data.looks import NO_FACE, Face, look, look_closer
-from mmadfer.data.notes import Note
-from mmadfer.data.threads import one_thread
-from mmadfer.data.tracks import interpolate
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.faces import detection
+from mmadfer.data.faces.one_thread import one_thread
+from mmadfer.data.faces.search import NO_FACE, Face, look, look_closer
+from mmadfer.data.faces.track import interpolate
+from mmadfer.data.media import audio, container, frames, notes
+from mmadfer.data.media.frames import Seen, Source
+from mmadfer.data.media.image import encode_jpeg, square
+from mmadfer.data.media.notes import Note
 from mmadfer.errors import ClipError
 
 Keep = Callable[[int], Sequence[int]]
@@ -98,7 +99,7 @@ def read_clip(
     """
     path = Path(path) if isinstance(path, str) else path
     with readable(path), container.remarked() as remarks:
-        found = hearing.read(path, None if sound is None else Path(sound), settings, mute)
+        found = audio.read(path, None if sound is None else Path(sound), settings, mute)
         if heard is not None:
             heard(found.rate)
         made = _read_pictures(path, settings, cropped, keep, device, blind and found.rate > 0)
@@ -190,10 +191,10 @@ def union(path: Source, settings: PrepareConfig, device: str, missed: set[int]) 
         while batch := list(islice(some, AT_ONCE if device.startswith("cuda") else 1)):
             images = [one.rgb() for _, one in batch]
             with one_thread():
-                found = list(faces.detect(images, device))
+                found = list(detection.detect(images, device))
             missed.update(k for (k, _), boxes in zip(batch, found, strict=True) if not len(boxes))
             for image, boxes in zip(images, found, strict=True):
-                x0, y0, x1, y1 = faces.union(boxes, *image.shape[:2])
+                x0, y0, x1, y1 = detection.union(boxes, *image.shape[:2])
                 yield encode_jpeg(square(image[y0:y1, x0:x1], settings.face_size), settings.jpeg_quality)
 
     return Seen.of(frames.pictures(path, settings)), cut
@@ -220,7 +221,7 @@ def _tracked(path: Source, settings: PrepareConfig, device: str, blind: bool) ->
 
 def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> bytes:
     """The JPEG of the face in a picture, uint8 RGB (H, W, 3); the box as in `faces.crop`."""
-    return encode_jpeg(faces.crop(image, box, settings.face_size, settings.face_margin), settings.jpeg_quality)
+    return encode_jpeg(detection.crop(image, box, settings.face_size, settings.face_margin), settings.jpeg_quality)
 
 
 def black(settings: PrepareConfig) -> bytes:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.data import clip as clips
-from mmadfer.data import frames, notes
 from mmadfer.data.clip import ClipData, Keep
-from mmadfer.data.hearing import Sounds
-from mmadfer.data.looks import Looks, look, look_closer
-from mmadfer.data.notes import Note
-from mmadfer.data.tracks import interpolate
+from mmadfer.data.faces.search import Looks, look, look_closer
+from mmadfer.data.faces.track import interpolate
+from mmadfer.data.media import frames, notes
+from mmadfer.data.media.audio import Sounds
+from mmadfer.data.media.notes import Note
 from mmadfer.errors import ClipError, ConfigError
 
 Span = tuple[float, float]

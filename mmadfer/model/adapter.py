@@ -11,7 +11,7 @@ Shapes: B clips, T frames, N vision tokens a frame, D encoder width, d latent wi
 import torch
 from torch import Tensor, nn
 
-from mmadfer.model.settings import ModelConfig, TemporalConfig
+from mmadfer.config.model import ModelConfig, TemporalConfig
 from mmadfer.model.temporal import Attention
 
 HEADS = 2

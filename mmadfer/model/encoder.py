@@ -12,10 +12,10 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from mmadfer.config.model import EncoderConfig, Modality, ModelConfig
 from mmadfer.model import lora
 from mmadfer.model.layer import kept, through
 from mmadfer.model.prompts import Prompts
-from mmadfer.model.settings import EncoderConfig, Modality, ModelConfig
 from mmadfer.model.vit import parts
 
 

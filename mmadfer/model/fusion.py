@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from mmadfer.config.model import ModelConfig
 from mmadfer.model.adapter import Adapter
-from mmadfer.model.settings import ModelConfig
 
 HEADS = 2
 """Of the attention in `Cross` and `Together` (section 4.5)."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmadfer.model.settings import LoraConfig
+from mmadfer.config.model import LoraConfig
 
 FUSED = "qkv"
 """timm's name of the layer that computes q, k and v."""

@@ -1,7 +1,7 @@
 """MMA-DFER (Chumachenko, Iosifidis, Gabbouj 2024): two frozen encoders, fused block by block, then over time.
 
 Shapes: B clips, T frames, S image side, D encoder width, W temporal width, F x M filter-bank frames and mel bands
-(512 x 128 as published). Use `mmadfer.model.build.build` for a model with initial weights.
+(512 x 128 as published). Use `mmadfer.model.weights.build.build` for a model with initial weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmadfer.config.model import ModelConfig
 from mmadfer.contract import Contract
 from mmadfer.model.encoder import Encoder, audio_encoder, vision_encoder
 from mmadfer.model.fusion import FUSIONS
 from mmadfer.model.layer import layer
 from mmadfer.model.pixels import scaled
-from mmadfer.model.settings import ModelConfig
 from mmadfer.model.temporal import TEMPORALS
 
 
@@ -40,7 +40,7 @@ class MMADFER(nn.Module):
         self.temporal = TEMPORALS[config.temporal.kind](config.temporal, config.frames)
         self.classifier = nn.Linear(config.temporal.width if both else width, classes)
         self.layer: Callable[..., tuple[Tensor, Tensor]] = layer
-        """What runs each layer; `mmadfer.model.arithmetic` puts a compiled one here."""
+        """What runs each layer; `mmadfer.model.precision` puts a compiled one here."""
 
     @property
     def encoders(self) -> dict[str, Encoder]:

@@ -11,7 +11,7 @@ from timm.data.constants import (
 )
 from torch import Tensor
 
-from mmadfer.model.settings import Pixels
+from mmadfer.config.model import Pixels
 
 NUMBERS: dict[Pixels, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),

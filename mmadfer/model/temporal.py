@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from mmadfer.model.settings import TemporalConfig
+from mmadfer.config.model import TemporalConfig
 
 
 class Attention(nn.Module):

@@ -15,8 +15,8 @@ from timm.layers import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn, zeros
 
+from mmadfer.config.model import EncoderConfig, Modality
 from mmadfer.errors import ConfigError
-from mmadfer.model.settings import EncoderConfig, Modality
 
 MODULES = ("vision_transformer", "deit")
 """Where timm has its VisionTransformers."""

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmadfer.console import Console
-from mmadfer.files import own_folder, write_json, write_text
 from mmadfer.report.summary import Report, summarise
+from mmadfer.utils.console import Console
+from mmadfer.utils.files import own_folder, write_json, write_text
 
 __all__ = ["Report", "report"]
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from mmadfer.config import TrainConfig
-from mmadfer.report.folds import FoldResult
+from mmadfer.config.schema import TrainConfig
+from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.report.plots import curve
-from mmadfer.report.style import document, section, table
-from mmadfer.report.style import text as _text
 from mmadfer.report.summary import RESULT, SPREAD, Report
 from mmadfer.report.terminal import beside, beside_mean, beside_of, percent, spread
+from mmadfer.utils.html_page import document, section, table
+from mmadfer.utils.html_page import text as _text
 
 FAINT = ' class="dim"'
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mmadfer.optional import need
-from mmadfer.report.folds import FoldResult
+from mmadfer.evaluation.fold_result import FoldResult
+from mmadfer.utils.optional import need
 
 COLOURS = ("#3b82c4", "#e0812b", "#2f9e6e", "#c2557f", "#8a6fd1", "#9a8b25", "#2aa5b8")
 """Of the folds; each stands out on white and on black."""

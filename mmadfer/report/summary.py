@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mmadfer import contract, metrics
-from mmadfer import run as runs
-from mmadfer.config import Config
+from mmadfer import contract
+from mmadfer.config import identity
+from mmadfer.config.schema import Config
 from mmadfer.errors import RunError, WeightsError
-from mmadfer.report.folds import FoldResult, read
+from mmadfer.evaluation.fold_result import FoldResult, read
+from mmadfer.run import directory as runs
+from mmadfer.tasks import metrics
 
 RESULT = "last epoch, on the test fold"
 PICKED = "best epoch, picked on test data: not a result"
@@ -189,7 +191,7 @@ def _compare(report: Report, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
     common = sorted(set(mine).intersection(*(found for name, found in usable.items() if not notes[name])))
     rows = [_row("this run", mine, common, {})]
     for name, found in usable.items():
-        differs = {key: theirs for key, (_, theirs) in runs.differences(report.config, others[name].config).items()}
+        differs = {key: theirs for key, (_, theirs) in identity.differences(report.config, others[name].config).items()}
         rows.append(_row(name, {} if notes[name] else found, common, differs, notes[name]))
     return tuple(rows)
 

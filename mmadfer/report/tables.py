@@ -5,17 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from mmadfer.compare import differs
-from mmadfer.config import Config
+from mmadfer.config import sweep
+from mmadfer.config.folds import parse_folds
+from mmadfer.config.schema import Config
 from mmadfer.errors import MmadferError, RunError
-from mmadfer.files import write_text
-from mmadfer.launch import plan, sweep_file
-from mmadfer.launch import record as records
+from mmadfer.evaluation.compare import differs
+from mmadfer.evaluation.fold_result import FoldResult
+from mmadfer.evaluation.paper_tables import TABLES, Row, Table
 from mmadfer.report import order
-from mmadfer.report.folds import FoldResult
-from mmadfer.report.paper import TABLES, Row, Table
 from mmadfer.report.summary import SPREAD, Report, gather
 from mmadfer.report.terminal import percent, spread
+from mmadfer.run import launch_record as records
+from mmadfer.utils.files import write_text
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def table(number: int, sweeps: Sequence[Path] = ()) -> str:
 def _by_name(paper: Table, sweeps: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in sweeps:
-        name = sweep_file.of(folder).name
+        name = sweep.of(folder).name
         if name not in paper.sweeps:
             raise RunError(
                 f"{folder} is a sweep of {name}, and table {paper.number} is made by {' and '.join(paper.sweeps)}: "
@@ -85,12 +86,12 @@ def _by_name(paper: Table, sweeps: Sequence[Path]) -> dict[str, Path]:
 
 
 def _shipped(name: str) -> Ours:
-    return Ours(None, sweep_file.read(sweep_file.find(name))[1], {})
+    return Ours(None, sweep.read(sweep.find(name))[1], {})
 
 
 def _read(folder: Path) -> Ours:
-    asked = sweep_file.of(folder)
-    shipped, wanted = sweep_file.read(sweep_file.find(asked.name))
+    asked = sweep.of(folder)
+    shipped, wanted = sweep.read(sweep.find(asked.name))
     found: dict[str, Report] = {}
     problems = []
     for row in shipped.rows:
@@ -107,9 +108,9 @@ def _read(folder: Path) -> Ours:
     return Ours(folder, configs, usable, tuple(problems), _basis(asked, shipped), seeds, _recipe(configs, wanted))
 
 
-def _basis(asked: sweep_file.Table, shipped: sweep_file.Table) -> str:
+def _basis(asked: sweep.Table, shipped: sweep.Table) -> str:
     common = {key: value for key, value in asked.common.items() if key not in (*TOLD, *_varied(shipped))}
-    return f"base {Path(asked.base).stem}{f' with {sweep_file.shown(common)}' if common else ''}"
+    return f"base {Path(asked.base).stem}{f' with {sweep.shown(common)}' if common else ''}"
 
 
 def _recipe(ours: dict[str, Config], shipped: dict[str, Config]) -> tuple[str, ...]:
@@ -117,20 +118,20 @@ def _recipe(ours: dict[str, Config], shipped: dict[str, Config]) -> tuple[str, .
     return tuple(key for key in dict.fromkeys(keys) if key not in TOLD)
 
 
-def _varied(shipped: sweep_file.Table) -> set[str]:
+def _varied(shipped: sweep.Table) -> set[str]:
     """The keys that the paper's rows differ in."""
     return {key for keys in shipped.rows.values() for key in keys}
 
 
-def _row(folder: Path, asked: sweep_file.Table, shipped: sweep_file.Table, row: str) -> dict[str, Report]:
+def _row(folder: Path, asked: sweep.Table, shipped: sweep.Table, row: str) -> dict[str, Report]:
     """A row's report, or that of each of its seeds; RunError where it was not trained, or is not the paper's row."""
     names = [row] if row in asked.rows else list(asked.groups.get(row, ()))
     if not names:
         raise RunError("the sweep has no such row")
-    wanted, other = shipped.rows[row], {sweep_file.SEED, *asked.common} - _varied(shipped)
+    wanted, other = shipped.rows[row], {sweep.SEED, *asked.common} - _varied(shipped)
     for name in names:  # a key that all rows have in common may be one that the paper's rows differ in
         if (own := {key: value for key, value in asked.rows[name].items() if key not in other}) != wanted:
-            told = [sweep_file.shown(keys) or "nothing" for keys in (own, wanted)]
+            told = [sweep.shown(keys) or "nothing" for keys in (own, wanted)]
             raise RunError(f"it differs from the base in {told[0]}, and the paper's in {told[1]}")
     return {name: gather(folder / name) for name in names}
 
@@ -151,7 +152,7 @@ def _fold_over_seeds(each: tuple[FoldResult, ...]) -> FoldResult:
 def _lacking(folder: Path, report: Report) -> list[str]:
     """The problems of the folds that the sweep was asked to train."""
     left = records.read(folder)
-    asked = plan.parse_folds(left.options.get("folds") if left else None, report.config)
+    asked = parse_folds(left.options.get("folds") if left else None, report.config)
     bad = [fold.fold for fold in report.folds if not fold.usable]
     return [problem for fold, problem in zip(bad, report.problems, strict=True) if fold in asked]
 

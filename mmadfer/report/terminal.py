@@ -5,9 +5,9 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from mmadfer.console import Console
-from mmadfer.report.folds import FoldResult
+from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.report.summary import RESULT, SPREAD, Report
+from mmadfer.utils.console import Console
 
 
 def show(report: Report, console: Console) -> None:

@@ -4,10 +4,10 @@ from statistics import fmean
 
 from rich.table import Table
 
-from mmadfer.bootstrap import Estimate, mcnemar
-from mmadfer.compare import ONE_SEED, P_VALUE, SCORES, SEVERAL, Comparison, Side
-from mmadfer.console import Console
+from mmadfer.evaluation.bootstrap import Estimate, mcnemar
+from mmadfer.evaluation.compare import ONE_SEED, P_VALUE, SCORES, SEVERAL, Comparison, Side
 from mmadfer.report.terminal import percent, spread
+from mmadfer.utils.console import Console
 
 
 def show(found: Comparison, console: Console | None = None) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.errors import MmadferError
-from mmadfer.memory import first_line, lacks_memory
-from mmadfer.runtime.backends import Backend
+from mmadfer.runtime.backends.torch_backend import Backend
 from mmadfer.runtime.inputs import Inputs
+from mmadfer.utils.memory import first_line, lacks_memory
 
 ON_GPU = 8
 """Clips that are computed together on a GPU where neither the caller nor the model says how many. On a CPU it is one:

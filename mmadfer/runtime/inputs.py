@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.contract import Contract, hertz
-from mmadfer.data import faces
-from mmadfer.data.agreement import check_rate
 from mmadfer.data.clip import ClipData, Keep, read_clip
-from mmadfer.data.fbank import SILENCE
-from mmadfer.data.frames import Decoded
-from mmadfer.data.hearing import hear
-from mmadfer.data.image import decode_jpeg, encode_jpeg, resize
-from mmadfer.data.notes import Note
-from mmadfer.data.record import Record
-from mmadfer.data.sampling import test_indexes
+from mmadfer.data.compatibility import check_rate
+from mmadfer.data.draws import test_indexes
+from mmadfer.data.faces import detection
+from mmadfer.data.media.audio import hear
+from mmadfer.data.media.fbank import SILENCE
+from mmadfer.data.media.frames import Decoded
+from mmadfer.data.media.image import decode_jpeg, encode_jpeg, resize
+from mmadfer.data.media.notes import Note
+from mmadfer.data.store.record import Record
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError, ConfigError, DataError
-from mmadfer.runtime import ports
+from mmadfer.runtime.backends import ports
 
 USUAL_RATES = (44_100, 48_000)
 """Of the sound of videos, in Hz."""
@@ -234,8 +234,8 @@ def ready(contract: Contract) -> None:
     """Load what reading a clip needs, and use it once."""
     settings = contract.prepare
     if contract.modalities != "audio":
-        noise = np.random.default_rng(0).integers(0, 256, (faces.LONGEST, faces.LONGEST, 3), np.uint8)
-        list(faces.detect([noise]))
+        noise = np.random.default_rng(0).integers(0, 256, (detection.LONGEST, detection.LONGEST, 3), np.uint8)
+        list(detection.detect([noise]))
         decode_jpeg(encode_jpeg(noise, settings.jpeg_quality))
     if contract.modalities != "vision":
         for rate in _rates(contract):

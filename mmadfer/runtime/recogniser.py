@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mmadfer.adjust import check, shift
 from mmadfer.contract import Contract
 from mmadfer.data.windows import Windows
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.runtime.ahead import ahead
-from mmadfer.runtime.answer import Answer, Failure, Prediction, softmax
-from mmadfer.runtime.backends import BACKENDS, choose
+from mmadfer.runtime.backends.torch_backend import BACKENDS, choose
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import (
     Inputs,
@@ -28,6 +25,9 @@ from mmadfer.runtime.inputs import (
     ready,
     seen_frames,
 )
+from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
+from mmadfer.runtime.prefetch import ahead
+from mmadfer.tasks.logit_adjustment import check, shift
 
 __all__ = ["Failure", "Prediction", "Recogniser", "Video", "from_clip", "from_record", "seen_frames", "softmax"]
 
@@ -53,7 +53,8 @@ class Recogniser:
         fold: which fold of a run directory.
         device: `cpu`, `cuda`, `cuda:1` for the second GPU, or `tensorrt` (an .onnx through ONNX Runtime's provider);
             by default `cpu`, and `cuda` for an engine, which no CPU runs.
-        adjust: tau by which logits are adjusted (`mmadfer.adjust`): 0 as trained, 1 for the mean recall of classes.
+        adjust: tau by which logits are adjusted (`mmadfer.tasks.logit_adjustment`): 0 as trained, 1 for the mean
+            recall of classes.
         clips: index sets of each clip or window whose probabilities are averaged, 1 to 16.
         flips: average each of them with its mirror image.
 

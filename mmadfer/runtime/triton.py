@@ -1,4 +1,4 @@
-"""mmadfer in Triton's Python backend: the `model.py` files that `mmadfer.export.to_triton` writes name these classes.
+"""mmadfer in Triton's Python backend: the `model.py` files of `mmadfer.export.server.to_triton` name these classes.
 
 Triton makes them, in a process for each instance, and gives them requests; each request holds a batch of its own.
 Shapes: B clips, N pictures, C classes.
@@ -19,16 +19,16 @@ import numpy as np
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
-from mmadfer.data.frames import Decoded
+from mmadfer.data.media.frames import Decoded
 from mmadfer.errors import DataError, MmadferError
-from mmadfer.files import read_bytes
-from mmadfer.runtime import ports
-from mmadfer.runtime.answer import softmax
-from mmadfer.runtime.apart import apart
-from mmadfer.runtime.backends import BACKENDS, choose
+from mmadfer.runtime.backends import ports
+from mmadfer.runtime.backends.torch_backend import BACKENDS, choose
 from mmadfer.runtime.batches import Batches, finite
 from mmadfer.runtime.inputs import Inputs, Video, empty, read_parts, ready
-from mmadfer.terminal import say
+from mmadfer.runtime.prediction import softmax
+from mmadfer.runtime.subprocess_call import apart
+from mmadfer.utils.files import read_bytes
+from mmadfer.utils.terminal import say
 
 CONTRACT = "contract.json"
 """File in a model's version folder: its contract."""

@@ -7,7 +7,7 @@
       state.json             how far the run is, what it belongs to, size and SHA-256 of every other file
 
 The frozen encoders are not in it, but their hash is. state.json is written last. Reading a checkpoint executes nothing.
-What is being written or deleted lies in step-N.TOKEN.tmp, named after the lease; mmadfer.lease says why.
+What is being written or deleted lies in step-N.TOKEN.tmp, named after the lease; mmadfer.run.lease says why.
 """
 
 import os
@@ -17,15 +17,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmadfer import run as runs
 from mmadfer.contract import Contract
+from mmadfer.distributed.ranks import Ranks, together
 from mmadfer.errors import MmadferError, RunError, WeightsError
-from mmadfer.files import own_folder, sync
-from mmadfer.lease import Held
-from mmadfer.model.build import save_weights, weights_hash
-from mmadfer.train import state as states
-from mmadfer.train.ranks import Ranks, together
-from mmadfer.train.state import OLD, Belonging, Progress
+from mmadfer.model.weights.build import save_weights, weights_hash
+from mmadfer.run import checkpoint_state as states
+from mmadfer.run import directory as runs
+from mmadfer.run.checkpoint_state import OLD, Belonging, Progress
+from mmadfer.run.lease import Held
+from mmadfer.utils.files import own_folder, sync
 
 if TYPE_CHECKING:
     from mmadfer.train.engine import Engine

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import record_function
 
-from mmadfer.config import TrainConfig
-from mmadfer.data.batch import Batch, preprocess
+from mmadfer.config.schema import TrainConfig
+from mmadfer.data.loading.batch import Batch, preprocess
+from mmadfer.distributed.ranks import Ranks, is_lost_peer
 from mmadfer.errors import MmadferError, TrainingError, WeightsError
-from mmadfer.model.arithmetic import apply, autocast, compiles, loss_scale, products
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.optional import need
-from mmadfer.train.average import Average
-from mmadfer.train.disk import read_pickle, write_pickle
-from mmadfer.train.guards import GradientNorm, Report
-from mmadfer.train.ranks import Ranks, is_lost_peer
+from mmadfer.model.precision import apply, autocast, compiles, loss_scale, products
+from mmadfer.run.disk import read_pickle, write_pickle
+from mmadfer.train.ema import Average
+from mmadfer.train.finite_checks import GradientNorm, Report
+from mmadfer.utils.optional import need
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmadfer.files import no_link, own_folder, read_bytes
-from mmadfer.lease import Held
-from mmadfer.optional import need
-from mmadfer.terminal import say
-from mmadfer.train.disk import writing
+from mmadfer.run.disk import writing
+from mmadfer.run.lease import Held
+from mmadfer.utils.files import no_link, own_folder, read_bytes
+from mmadfer.utils.optional import need
+from mmadfer.utils.terminal import say
 
 BREATH = 30.0
 """Seconds between lines on the terminal within an epoch."""

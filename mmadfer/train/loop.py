@@ -12,31 +12,31 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-import mmadfer
-from mmadfer.adjust import shares
-from mmadfer.config import Config
+from mmadfer.config.schema import Config
 from mmadfer.contract import Contract, left_out, licences, told, used
-from mmadfer.data.agreement import as_prepared, check_config, mostly_cropped, sound_rates
-from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, batches
-from mmadfer.data.samplers import Pick
-from mmadfer.data.split import steps_per_epoch, training_clips, validation_clips
-from mmadfer.data.store import Store
+from mmadfer.data.compatibility import as_prepared, check_config, mostly_cropped, sound_rates
+from mmadfer.data.fold_clips import steps_per_epoch, training_clips, validation_clips
+from mmadfer.data.loading.batch import Batch
+from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.loading.samplers import Pick
+from mmadfer.data.store.store import Store
+from mmadfer.distributed.fold_lease import alone
+from mmadfer.distributed.ranks import Ranks, connected, together
+from mmadfer.distributed.signals import stop_on_signals
 from mmadfer.errors import ConfigError, TrainingError
-from mmadfer.lease import Held
-from mmadfer.model.build import build, encoder_hash
-from mmadfer.terminal import say
-from mmadfer.train.alone import alone
+from mmadfer.evaluation.evaluate import Predictions, run_test
+from mmadfer.model.weights.build import build, encoder_hash
+from mmadfer.run.checkpoint_state import VALIDATION, Belonging, Progress
+from mmadfer.run.lease import Held
+from mmadfer.tasks.logit_adjustment import shares
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine, learning_rate
-from mmadfer.train.evaluate import Predictions, run_test
-from mmadfer.train.guards import Outcome, Report, Strikes
+from mmadfer.train.finite_checks import Outcome, Report, Strikes
 from mmadfer.train.log import Log, Pace, duration
-from mmadfer.train.ranks import Ranks, connected, together
+from mmadfer.train.profiler import Trace, take
 from mmadfer.train.result import Result, finished, publish
-from mmadfer.train.signals import stop_on_signals
-from mmadfer.train.state import VALIDATION, Belonging, Progress
-from mmadfer.train.trace import Trace, take
+from mmadfer.utils.terminal import say
+from mmadfer.version import VERSION
 
 Stop = Callable[[], bool]
 
@@ -52,7 +52,7 @@ def train(
         folder: the fold directory; it holds everything that training writes.
         resume: go on from the newest whole checkpoint, if there is one; a finished fold returns its result at once.
         stop: asked at the end of each step; by default, SIGTERM, SIGUSR2 and ctrl-C.
-        profile: let rank 0 record a few steps; see `mmadfer.train.trace`.
+        profile: let rank 0 record a few steps; see `mmadfer.train.profiler`.
 
     Raises:
         RunError: the directory has been begun and `resume` is off, its checkpoints belong to another run, or another
@@ -261,7 +261,7 @@ class Trainer:
             metrics={} if self.at.step else self.at.metrics,  # in an epoch, they are of earlier weights
             encoder_hash=self.encoder_hash,
             licences=licences(self.config.model),
-            version=mmadfer.__version__,
+            version=VERSION,
         )
 
     def _priors(self) -> tuple[float, ...]:

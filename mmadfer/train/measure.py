@@ -14,23 +14,23 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from mmadfer import memory
-from mmadfer import run as runs
-from mmadfer.config import Config
-from mmadfer.data.batch import Batch
-from mmadfer.data.loader import batches
-from mmadfer.data.split import steps_per_epoch, validation_clips
-from mmadfer.data.store import Store
-from mmadfer.lease import Held
+from mmadfer.config.schema import Config
+from mmadfer.data.fold_clips import steps_per_epoch, validation_clips
+from mmadfer.data.loading.batch import Batch
+from mmadfer.data.loading.loader import batches
+from mmadfer.data.store.store import Store
+from mmadfer.distributed.ranks import Ranks, connected
+from mmadfer.evaluation.evaluate import looks, run_test
 from mmadfer.model.mma_dfer import empty
-from mmadfer.optional import need
+from mmadfer.run import directory as runs
+from mmadfer.run.lease import Held
+from mmadfer.run.measurement import Measured, Size
 from mmadfer.train.engine import learning_rate
-from mmadfer.train.evaluate import looks, run_test
-from mmadfer.train.guards import Report
+from mmadfer.train.finite_checks import Report
 from mmadfer.train.loop import Trainer
-from mmadfer.train.measured import Measured, Size
-from mmadfer.train.ranks import Ranks, connected
-from mmadfer.train.trace import SKIPPED
+from mmadfer.train.profiler import SKIPPED
+from mmadfer.utils import memory
+from mmadfer.utils.optional import need
 
 WARM = SKIPPED
 """Steps that do not count."""

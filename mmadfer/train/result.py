@@ -4,11 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmadfer import run as runs
-from mmadfer.lease import Held
-from mmadfer.train.evaluate import Predictions
-from mmadfer.train.ranks import Ranks
-from mmadfer.train.state import VALIDATION, Progress
+from mmadfer.distributed.ranks import Ranks
+from mmadfer.evaluation.evaluate import Predictions
+from mmadfer.run import directory as runs
+from mmadfer.run.checkpoint_state import VALIDATION, Progress
+from mmadfer.run.lease import Held
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import tiny
 
-from mmadfer.data.loader import Loader
-from mmadfer.data.store import Header, Store, write
+from mmadfer.data.loading.loader import Loader
+from mmadfer.data.store.store import Header, Store, write
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
-from mmadfer.data.networks import POOLS, WEIGHTS
+from mmadfer.data.faces.mtcnn_networks import POOLS, WEIGHTS
 
 NAMES = {
     "pnet": ("conv1", "conv2", "conv3", "conv4_1", "conv4_2"),

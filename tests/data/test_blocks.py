@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from mmadfer.data.blocks import KEPT, Blocks
+from mmadfer.data.loading.memory_pool import KEPT, Blocks
 
 
 def test_memory_is_used_again_only_when_nothing_refers_to_it() -> None:

@@ -12,18 +12,18 @@ import pytest
 from make_media import grey, portrait, tone, video, write_video
 from PIL import Image
 
-from mmadfer import doctor
-from mmadfer.config import PrepareConfig
-from mmadfer.data import prepare as preparation
-from mmadfer.data import progress
-from mmadfer.data.prepare import prepare
-from mmadfer.data.progress import Meter
+from mmadfer.cli import doctor
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.preparation import prepare as preparation
+from mmadfer.data.preparation.prepare import prepare
+from mmadfer.data.preparation.summary import print_summary, summarise, to_dict
 from mmadfer.data.sets import Source, Table
-from mmadfer.data.stamp import UNREAD, Digest, Files, difference, digest, stamp
-from mmadfer.data.store import Clip, Header, Record, Store, write
-from mmadfer.data.summary import print_summary, summarise, to_dict
+from mmadfer.data.store.source_files import UNREAD, Digest, Files, difference, digest, stamp
+from mmadfer.data.store.store import Clip, Header, Record, Store, write
 from mmadfer.errors import DataError
-from mmadfer.files import sha256
+from mmadfer.utils import progress
+from mmadfer.utils.files import sha256
+from mmadfer.utils.progress import Meter
 
 VIDEOS = ("glad/0", "glad/1", "glad/2", "sad/1")
 SETTINGS = PrepareConfig(face_size=64)

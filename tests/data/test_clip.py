@@ -9,12 +9,12 @@ import pytest
 from make_media import FPS, damage, forbidden, grey, moving_face, portrait, tone, video, write_images, write_video
 from PIL import Image
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.clip import ClipData, read_clip
-from mmadfer.data.container import explained
-from mmadfer.data.fbank import SILENCE
-from mmadfer.data.image import decode_jpeg, encode_jpeg, square
-from mmadfer.data.sampling import test_indexes as evenly
+from mmadfer.data.draws import test_indexes as evenly
+from mmadfer.data.media.container import explained
+from mmadfer.data.media.fbank import SILENCE
+from mmadfer.data.media.image import decode_jpeg, encode_jpeg, square
 from mmadfer.errors import ClipError
 
 SETTINGS = PrepareConfig(face_size=64, detect_every=3, no_sound="silence")

@@ -6,9 +6,9 @@ import make_media
 import numpy as np
 import pytest
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.clip import read_clip
-from mmadfer.data.frames import Decoded
+from mmadfer.data.media.frames import Decoded
 from mmadfer.errors import ClipError
 
 SETTINGS = PrepareConfig(face_size=64, detect_every=5)

@@ -12,10 +12,10 @@ from needs import needed
 from PIL import Image
 from skimage.data import astronaut
 
-from mmadfer.data import detector as detectors
-from mmadfer.data import networks
-from mmadfer.data.area import AreaTable
-from mmadfer.data.detector import Boxes, Detector
+from mmadfer.data.faces import mtcnn as detectors
+from mmadfer.data.faces import mtcnn_networks
+from mmadfer.data.faces.area_resize import AreaTable
+from mmadfer.data.faces.mtcnn import Boxes, Detector
 
 GOLDEN = Path(__file__).with_name("mtcnn_boxes.json")
 """Boxes by facenet-pytorch 2.6.0, MTCNN(keep_all=True), of the first `pictures`."""
@@ -34,7 +34,7 @@ def by_torch() -> Detector:
 @pytest.fixture(scope="module")
 def by_onnxruntime() -> Detector:
     detector = Detector()
-    detector.networks = {name: networks._by_onnxruntime(name) for name in networks.POOLS}
+    detector.networks = {name: mtcnn_networks._by_onnxruntime(name) for name in mtcnn_networks.POOLS}
     return detector
 
 

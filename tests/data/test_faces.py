@@ -7,11 +7,11 @@ import torch
 from make_media import FPS, RATE, grey, moving_face, portrait, tone, write_images, write_video
 from PIL import Image
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data import faces
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.clip import read_clip
-from mmadfer.data.image import decode_jpeg, encode_jpeg, square
-from mmadfer.data.threads import one_thread
+from mmadfer.data.faces import detection
+from mmadfer.data.faces.one_thread import one_thread
+from mmadfer.data.media.image import decode_jpeg, encode_jpeg, square
 from mmadfer.errors import ClipError, MissingDependencyError
 
 
@@ -30,7 +30,7 @@ def centre(box: np.ndarray) -> np.ndarray:
 
 def test_the_face_is_found_in_pictures_of_different_sizes() -> None:
     small = portrait()[24:168, 32:224]
-    found = list(faces.detect([portrait(), portrait(), small, grey(1)[0], portrait()[:10, :10]]))
+    found = list(detection.detect([portrait(), portrait(), small, grey(1)[0], portrait()[:10, :10]]))
     assert [len(one) for one in found] == [1, 1, 1, 0, 0]
     np.testing.assert_array_equal(found[0], found[1])
     assert found[0][0, 4] > 0.9
@@ -44,8 +44,8 @@ def test_a_crop_is_square_with_margin() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 90:110] = 255
     box = np.array([90 / 200, 0.4, 110 / 200, 0.6])
-    assert faces.crop(image, box, 32, 0.0)[2:-2, 2:-2].min() == 255
-    wide = faces.crop(image, box, 80, 1.0)  # 40 x 40 pixels, the white ones in the middle half
+    assert detection.crop(image, box, 32, 0.0)[2:-2, 2:-2].min() == 255
+    wide = detection.crop(image, box, 80, 1.0)  # 40 x 40 pixels, the white ones in the middle half
     assert wide.shape == (80, 80, 3)
     assert wide[22:58, 22:58].min() == 255
     assert wide[:18].max() == wide[:, 62:].max() == 0
@@ -53,7 +53,7 @@ def test_a_crop_is_square_with_margin() -> None:
 
 def test_outside_of_the_picture_the_edge_is_repeated() -> None:
     ramp = np.repeat(np.arange(100, 200, dtype=np.uint8)[None, :, None], 50, axis=0).repeat(3, axis=2)
-    cut = faces.crop(ramp, np.array([-0.2, 0.2, 0.2, 1.0]), 40, 0.0)
+    cut = detection.crop(ramp, np.array([-0.2, 0.2, 0.2, 1.0]), 40, 0.0)
     assert (cut[:, :19] == 100).all()
     np.testing.assert_array_equal(cut[0, 20:, 0], np.arange(100, 120))
 
@@ -92,7 +92,7 @@ def test_tracking_stays_on_one_of_two_faces_also_where_it_is_lost(tmp_path: Path
 
 def plain_union(image: np.ndarray) -> np.ndarray:
     """The published program's steps, written down once more."""
-    boxes = faces.detector().detect(image[None])[0][:, :4]
+    boxes = detection.detector().detect(image[None])[0][:, :4]
     height, width = image.shape[:2]
     if not len(boxes):
         ss = min(height // 2, width // 2)
@@ -121,7 +121,7 @@ def test_the_union_is_the_published_box_of_every_frame(tmp_path: Path) -> None:
 def test_the_union_is_widened_to_a_square_that_the_border_cuts() -> None:
     def box(*faces_: tuple[float, ...]) -> tuple[int, ...]:
         found = np.array([[x0 / 200, y0 / 100, x1 / 200, y1 / 100, 0.9] for x0, y0, x1, y1 in faces_])
-        return faces.union(found.reshape(-1, 5), 100, 200)
+        return detection.union(found.reshape(-1, 5), 100, 200)
 
     assert box((50, 20, 70, 61)) == (40, 20, 80, 61)
     assert box((50, 20, 70, 40), (120, 30, 140, 60)) == (50, 0, 140, 85)  # 25 pixels up and down
@@ -129,20 +129,20 @@ def test_the_union_is_widened_to_a_square_that_the_border_cuts() -> None:
     assert box((150, 10, 215, 40)) == (150, 0, 200, 57)
     assert box() == box((210, 10, 230, 20)) == (75, 25, 125, 75)
     nothing = np.empty((0, 5))
-    assert faces.union(nothing, 192, 256) == (80, 48, 176, 144)
-    assert faces.union(nothing, 99, 50) == (13, 37, 37, 61)
-    assert faces.union(nothing, 1, 1) == (0, 0, 1, 1)
+    assert detection.union(nothing, 192, 256) == (80, 48, 176, 144)
+    assert detection.union(nothing, 99, 50) == (13, 37, 37, 61)
+    assert detection.union(nothing, 1, 1) == (0, 0, 1, 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(MissingDependencyError, match="finds no GPU"):
-        faces.detector("cuda")
+        detection.detector("cuda")
 
 
 def test_large_pictures_are_looked_at_in_smaller_batches() -> None:
-    assert [faces._batch(shape, "cpu") for shape in ((180, 320, 3), (320, 320, 3), (1080, 1920, 3))] == [16, 16, 1]
-    assert [faces._batch(shape, "cuda") for shape in ((320, 320, 3), (1080, 1920, 3), (0, 9, 3))] == [64, 3, 64]
+    assert [detection._batch(shape, "cpu") for shape in ((180, 320, 3), (320, 320, 3), (1080, 1920, 3))] == [16, 16, 1]
+    assert [detection._batch(shape, "cuda") for shape in ((320, 320, 3), (1080, 1920, 3), (0, 9, 3))] == [64, 3, 64]
 
 
 def test_every_reason_is_told_with_the_file(tmp_path: Path) -> None:

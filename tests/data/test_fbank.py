@@ -12,9 +12,9 @@ import torch
 from needs import needed
 from torchaudio.compliance import kaldi
 
-from mmadfer.config import SoundConfig
-from mmadfer.data.fbank import FLOOR, MEAN, RATES, SPREAD, fbank
-from mmadfer.data.mel_bank import MelBank
+from mmadfer.config.schema import SoundConfig
+from mmadfer.data.media.fbank import FLOOR, MEAN, RATES, SPREAD, fbank
+from mmadfer.data.media.fbank_torch import MelBank
 from mmadfer.errors import ClipError
 
 NATIVE = SoundConfig()

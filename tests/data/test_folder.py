@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from layouts import touch
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.data import sets
-from mmadfer.data.workers import Task, prepare_clip
+from mmadfer.data.preparation.workers import Task, prepare_clip
 from mmadfer.errors import DataError
 
 

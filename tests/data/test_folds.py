@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from mmadfer.data.folds import assign, need, official, training_gaps
+from mmadfer.data.splits import assign, need, official, training_gaps
 from mmadfer.errors import DataError
 
 FROZEN = [1, 5, 1, 4, 4, 1, 1, 4, 3, 1]  # a change here would change every result of a set without published folds

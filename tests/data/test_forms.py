@@ -6,9 +6,9 @@ from pathlib import Path
 import layouts
 import pytest
 
-from mmadfer.data.folders import Folders
 from mmadfer.data.sets import table
 from mmadfer.errors import DataError
+from mmadfer.utils.folders import Folders
 
 ONE, TWO = (unicodedata.normalize(form, "déçu") for form in ("NFC", "NFD"))
 """As one letter, and with accents of their own."""

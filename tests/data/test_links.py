@@ -6,11 +6,11 @@ from pathlib import Path
 import layouts
 import pytest
 
-from mmadfer.data.folders import Known, Tree
 from mmadfer.data.sets import table
 from mmadfer.errors import DataError
-from mmadfer.files import is_clutter
-from mmadfer.runtime.files import videos
+from mmadfer.runtime.find_videos import videos
+from mmadfer.utils.files import is_clutter
+from mmadfer.utils.folders import Known, Tree
 
 
 def names(root: Path, folder: Path) -> list[str]:

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from tiny import FACE, LABELS, SIDE, config, join, records, same
 
-from mmadfer.data import sampling
-from mmadfer.data.batch import preprocess
-from mmadfer.data.fbank import SILENCE
-from mmadfer.data.image import decode_jpeg, resize
-from mmadfer.data.loader import Loader, batches
-from mmadfer.data.split import steps_per_epoch
-from mmadfer.data.store import Header, Record, Store, write
+from mmadfer.data import draws
+from mmadfer.data.fold_clips import steps_per_epoch
+from mmadfer.data.loading.batch import preprocess
+from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.media.fbank import SILENCE
+from mmadfer.data.media.image import decode_jpeg, resize
+from mmadfer.data.store.store import Header, Record, Store, write
 from mmadfer.errors import ConfigError, DataError
 
 
@@ -76,7 +76,7 @@ def test_augmentation_is_what_pil_does(loader: Loader, store: Store) -> None:
     means: list[float] = []
     for batch in loader.train(5, batches(settings, store, 1, 5)):
         for clip, frames in zip(batch.ids, batch.frames.numpy(), strict=True):
-            drawn = sampling.draw(
+            drawn = draws.draw(
                 1,
                 5,
                 clip,
@@ -106,7 +106,7 @@ def test_evaluation_is_what_the_runtime_does(loader: Loader, store: Store) -> No
         assert torch.equal(preprocess(batch), batch.frames / 255)
         for clip, frames in zip(batch.ids, batch.frames.numpy(), strict=True):
             crops = [decode_jpeg(data) for data in store.read(clip).jpegs]
-            expected = resize([crops[k] for k in sampling.test_indexes(len(crops), 16)[0]], SIDE)
+            expected = resize([crops[k] for k in draws.test_indexes(len(crops), 16)[0]], SIDE)
             difference = np.abs(expected.astype(int) - frames)
             assert difference.max() <= 3
             assert difference.mean() < 0.2

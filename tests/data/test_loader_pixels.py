@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import adjust_brightness
 
-from mmadfer.config import Config, parse
-from mmadfer.data import sampling
-from mmadfer.data.batch import preprocess
-from mmadfer.data.decoder import Frames, feed_boxes, graph
-from mmadfer.data.loader import Loader
-from mmadfer.data.samplers import Pick
-from mmadfer.data.store import Clip, Header, Record, Store, write
+from mmadfer.config.schema import Config, parse
+from mmadfer.data import draws
+from mmadfer.data.loading.batch import preprocess
+from mmadfer.data.loading.dali import Frames, feed_boxes, graph
+from mmadfer.data.loading.loader import Loader
+from mmadfer.data.loading.samplers import Pick
+from mmadfer.data.store.store import Clip, Header, Record, Store, write
 
 SIDE, CLIPS, FRAMES, SIZES = 224, 20, 4, (112, 160, 224)
 MEAN, TRAINING, EVALUATION = 1.5, 1.25, 0.1
@@ -55,7 +55,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield store
 
 
-def published(jpegs: list[bytes], drawn: sampling.Draw, size: int) -> np.ndarray:
+def published(jpegs: list[bytes], drawn: draws.Draw, size: int) -> np.ndarray:
     """float64 (T, 3, S, S), 0 to 255: one picture after the other, in the published order, in bytes throughout."""
     frames, (x, y, w, h) = [], drawn.crop
     for k in drawn.indexes:
@@ -74,11 +74,11 @@ def differences(store: Store, size: int, training: bool) -> tuple[np.ndarray, fl
         for batch in loader.train(0, [picks[:8], picks[8:]]) if training else loader.test(ids, 8):
             for clip, frames in zip(batch.ids, preprocess(batch).numpy() * 255.0, strict=True):
                 drawn = (
-                    sampling.draw(
+                    draws.draw(
                         1, 0, clip, FRAMES, size=store.size, augment=settings.data.augment, frames=FRAMES, depth=12
                     )
                     if training
-                    else sampling.test_draw(FRAMES, store.size, FRAMES)
+                    else draws.test_draw(FRAMES, store.size, FRAMES)
                 )
                 difference = np.abs(frames - published(store.read(clip).jpegs, drawn, size))
                 found.append(difference.mean())
@@ -101,7 +101,7 @@ def test_the_graph_of_the_gpu_does_the_same(photographs: Store, size: int) -> No
     settings, worst = config(size), 0.0
     pipeline = graph(FRAMES, size, 1, torch.device("cpu"))
     for clip in list(photographs.clips)[:8]:
-        drawn = sampling.draw(
+        drawn = draws.draw(
             1, 0, clip, FRAMES, size=photographs.size, augment=settings.data.augment, frames=FRAMES, depth=12
         )
         jpegs = photographs.read(clip, drawn.indexes.tolist()).jpegs

@@ -15,13 +15,13 @@ import torch
 from tiny import LABELS, config, records, same
 from torch import Tensor
 
-from mmadfer.config import Config
-from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, batches
-from mmadfer.data.split import steps_per_epoch
-from mmadfer.data.store import Header, Record, Store, write
-from mmadfer.train.evaluate import Predictions, run_test
-from mmadfer.train.ranks import Ranks
+from mmadfer.config.schema import Config
+from mmadfer.data.fold_clips import steps_per_epoch
+from mmadfer.data.loading.batch import Batch
+from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.store.store import Header, Record, Store, write
+from mmadfer.distributed.ranks import Ranks
+from mmadfer.evaluation.evaluate import Predictions, run_test
 
 EPOCH, FOLD = 2, 3
 WIDE = config(train={"batch_size": 24})  # what 1, 2, 3, 4 and 8 divide

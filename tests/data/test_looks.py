@@ -7,12 +7,13 @@ import pytest
 from make_media import FPS, grey, moving_face, portrait, tone, write_images, write_video
 from PIL import Image
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.data import clip as clips
-from mmadfer.data import faces, frames, looks
 from mmadfer.data.clip import read_clip
-from mmadfer.data.image import decode_jpeg
-from mmadfer.data.notes import SMALL_FACE
+from mmadfer.data.faces import detection, search
+from mmadfer.data.media import frames
+from mmadfer.data.media.image import decode_jpeg
+from mmadfer.data.media.notes import SMALL_FACE
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError
 
@@ -29,19 +30,19 @@ def group(x: int = 700, y: int = 300, size: float = 0.5, shape: tuple[int, int] 
 
 def sees(image: np.ndarray, size: int) -> bool:
     """Whether the face is found in the picture at this size."""
-    return bool((next(faces.detect([frames.Pixels(image, 0).rgb(size)]))[:, 4] >= looks.SURE).any())
+    return bool((next(detection.detect([frames.Pixels(image, 0).rgb(size)]))[:, 4] >= search.SURE).any())
 
 
 def near(box: np.ndarray, image: np.ndarray) -> bool:
     """Whether a box is about the one that is found in the whole picture."""
-    (other,) = next(faces.detect([image]))
+    (other,) = next(detection.detect([image]))
     return bool((np.abs(box[:4] - other[:4]) < 0.15 * np.tile(other[2:4] - other[:2], 2)).all())
 
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Longer sides of all pictures in which faces are looked for, and 0 where pictures are gone through anew."""
-    seen, detect, pictures = list[int](), faces.detect, frames.pictures
+    seen, detect, pictures = list[int](), detection.detect, frames.pictures
 
     def counted(images, device):  # type: ignore[no-untyped-def]
         def noted():  # type: ignore[no-untyped-def]
@@ -55,7 +56,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(0)
         return pictures(*arguments)
 
-    monkeypatch.setattr(faces, "detect", counted)
+    monkeypatch.setattr(detection, "detect", counted)
     monkeypatch.setattr(frames, "pictures", opened)
     return seen
 
@@ -63,12 +64,12 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize(("size", "shape"), [(0.5, WIDE), (0.6, (2560, 1440))])
 def test_a_small_face_is_found_as_in_the_whole_picture(tmp_path: Path, size: float, shape: tuple[int, int]) -> None:
     pictures = [group(700 + 4 * k, 300, size, shape) for k in range(3)]
-    assert not sees(pictures[0], faces.LONGEST)
+    assert not sees(pictures[0], detection.LONGEST)
     clip = read_clip(write_images(tmp_path / "frames", pictures), SETTINGS)
     assert SMALL_FACE in clip.notes
     assert clip.faceless == ()
-    _, found = looks.look(tmp_path / "frames", SETTINGS, "cpu")
-    looks.look_closer(tmp_path / "frames", SETTINGS, "cpu", found, [(0, 3)])
+    _, found = search.look(tmp_path / "frames", SETTINGS, "cpu")
+    search.look_closer(tmp_path / "frames", SETTINGS, "cpu", found, [(0, 3)])
     assert all(near(boxes[0], image) for boxes, image in zip(found.faces, pictures, strict=True))
     assert clip.jpegs[1] == clips.face_jpeg(pictures[1], found.faces[1][0, :4], SETTINGS)
 
@@ -110,8 +111,8 @@ def test_a_face_that_changes_its_size_or_comes_later_is_found() -> None:
     assert sees(small, 640)
     assert not sees(smaller, 640)
     clip = frames.Decoded(np.stack([nobody, nobody, *[small] * 3, *[smaller] * 5]), "clip")
-    seen, found = looks.look(clip, SETTINGS, "cpu")
-    looks.look_closer(clip, SETTINGS, "cpu", found, [(0, 10)])
+    seen, found = search.look(clip, SETTINGS, "cpu")
+    search.look_closer(clip, SETTINGS, "cpu", found, [(0, 10)])
     assert len(seen.times) == 10
     # after one in vain the next is passed over; three in vain, then all sizes again
     assert [len(one) for one in found.faces] == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1]
@@ -131,9 +132,9 @@ def test_a_face_that_is_seldom_seen_in_small_pictures_is_looked_for_in_larger_on
 def test_what_is_hardly_a_face_counts_in_small_pictures_alone() -> None:
     rng = np.random.default_rng(3)
     noise = [rng.integers(0, 256, (45, 80, 3), np.uint8).repeat(16, axis=0).repeat(16, axis=1) for _ in range(4)]
-    _, found = looks.look(frames.Decoded(np.stack(noise), "noise"), SETTINGS, "cpu")
-    looks.look_closer(frames.Decoded(np.stack(noise), "noise"), SETTINGS, "cpu", found, [(0, 4)])
-    assert all((found.faces[k][:, 4] >= looks.SURE).all() for k in found.closer)
+    _, found = search.look(frames.Decoded(np.stack(noise), "noise"), SETTINGS, "cpu")
+    search.look_closer(frames.Decoded(np.stack(noise), "noise"), SETTINGS, "cpu", found, [(0, 4)])
+    assert all((found.faces[k][:, 4] >= search.SURE).all() for k in found.closer)
 
 
 def test_a_window_without_a_face_is_looked_at_closer_while_others_are_not(tmp_path: Path, passes: list[int]) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from make_media import FPS, RATE, grey, moving_face, portrait, rotate, tone, video, write_video
 
-from mmadfer.data.container import explained, remarked
-from mmadfer.data.media import read_frames, read_sound, video_frames
+from mmadfer.data.media.container import explained, remarked
+from mmadfer.data.media.decode import read_frames, read_sound, video_frames
 from mmadfer.errors import ClipError
-from mmadfer.memory import lacks_memory
+from mmadfer.utils.memory import lacks_memory
 
 FORMATS = {
     "mp4": ("libx264", "aac"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmadfer.data import notes
+from mmadfer.data.media import notes
 
 
 @pytest.mark.parametrize(

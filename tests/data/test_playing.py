@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from make_media import FPS, RATE, moving_face, sound_frames, tone, write_video
 
-from mmadfer.config import PrepareConfig, load
+from mmadfer.config.schema import PrepareConfig, load
 from mmadfer.data.clip import ClipData, read_clip
-from mmadfer.data.media import SoundTrack, read_frames, read_sound, video_frames
+from mmadfer.data.media.decode import SoundTrack, read_frames, read_sound, video_frames
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError
 
@@ -179,10 +179,9 @@ def test_of_many_channels_no_more_is_kept_than_is_heard(tmp_path: Path) -> None:
             frame.sample_rate, frame.pts = 96000, k * 96000
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
-    settings = (
-        "from mmadfer.config import PrepareConfig as P; from mmadfer.data.hearing import read; from pathlib import Path"
-    )
-    program = f"""{settings}; import resource
+    program = f"""import resource
+from mmadfer.config.schema import PrepareConfig as P; from mmadfer.data.media.audio import read
+from pathlib import Path
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 heard = read(Path({str(tmp_path / "a.flac")!r}), None, P(), False)
 print(heard.seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"""

@@ -18,17 +18,18 @@ import pytest
 from make_media import grey, moving_face, portrait, tone, video, write_video
 from PIL import Image
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data import faces, sets
-from mmadfer.data import prepare as preparation
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data import sets
 from mmadfer.data.clip import read_clip
-from mmadfer.data.prepare import prepare
+from mmadfer.data.faces import detection
+from mmadfer.data.preparation import prepare as preparation
+from mmadfer.data.preparation.prepare import prepare
+from mmadfer.data.preparation.summary import print_summary, summarise
+from mmadfer.data.preparation.workers import Task, outcomes, prepare_clip
 from mmadfer.data.sets import Source, Table
-from mmadfer.data.store import Clip, Store
-from mmadfer.data.summary import print_summary, summarise
-from mmadfer.data.workers import Task, outcomes, prepare_clip
+from mmadfer.data.store.store import Clip, Store
 from mmadfer.errors import DataError
-from mmadfer.memory import lacks_memory
+from mmadfer.utils.memory import lacks_memory
 
 SETTINGS = PrepareConfig(face_size=64)
 GOOD = [f"{label}/{k}" for label in ("glad", "sad") for k in range(4)]
@@ -266,7 +267,7 @@ def little_memory() -> Iterator[None]:
     from mmadfer.data import clip
 
     assert clip  # what it needs is imported before memory is short
-    faces.detector()
+    detection.detector()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 48 * 2**20, hard))
@@ -277,7 +278,7 @@ def little_memory() -> Iterator[None]:
 @pytest.mark.usefixtures("little_memory")
 def test_a_lack_of_memory_is_no_picture_without_a_face() -> None:
     with pytest.raises((RuntimeError, MemoryError)) as caught:
-        list(faces.detect([np.zeros((2000, 2000, 3), np.uint8)]))  # 48 MB of sums, and then other sizes of it
+        list(detection.detect([np.zeros((2000, 2000, 3), np.uint8)]))  # 48 MB of sums, and then other sizes of it
     assert lacks_memory(caught.value)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from make_media import video
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data import prepare as preparation
-from mmadfer.data.prepare import prepare
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.preparation import prepare as preparation
+from mmadfer.data.preparation.prepare import prepare
+from mmadfer.data.preparation.workers import Task
 from mmadfer.data.sets import Source, Table
-from mmadfer.data.store import Store
-from mmadfer.data.workers import Task
+from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
 
 SETTINGS = PrepareConfig(face_size=64)

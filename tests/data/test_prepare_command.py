@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from make_media import video
 
-from mmadfer.cli import app, run
+from mmadfer.cli.main import app, run
 
 
 @pytest.mark.parametrize(

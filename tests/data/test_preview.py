@@ -12,13 +12,13 @@ import pytest
 from make_media import FPS, moving_face, tone, write_video
 from PIL import Image
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data.image import decode_jpeg
-from mmadfer.data.prepare import prepare
-from mmadfer.data.preview import FACES, check_page, choose, write_preview
-from mmadfer.data.record import Clip
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.media.image import decode_jpeg
+from mmadfer.data.preparation.prepare import prepare
+from mmadfer.data.preparation.preview import FACES, check_page, choose, write_preview
 from mmadfer.data.sets import Source, Table
-from mmadfer.data.store import Header, Store, write
+from mmadfer.data.store.record import Clip
+from mmadfer.data.store.store import Header, Store, write
 from mmadfer.errors import DataError
 
 SETTINGS = PrepareConfig(face_size=64, detect_every=100)

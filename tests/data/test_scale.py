@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmadfer.config import PrepareConfig, SoundConfig
-from mmadfer.data import prepare as preparation
-from mmadfer.data.prepare import prepare
-from mmadfer.data.record import Clip, Record, encode
+from mmadfer.config.schema import PrepareConfig, SoundConfig
+from mmadfer.data.preparation import prepare as preparation
+from mmadfer.data.preparation.prepare import prepare
+from mmadfer.data.preparation.workers import Outcome, Task, look
 from mmadfer.data.sets import Source, Table
-from mmadfer.data.store import Header, Store, write
-from mmadfer.data.workers import Outcome, Task, look
+from mmadfer.data.store.record import Clip, Record, encode
+from mmadfer.data.store.store import Header, Store, write
 
 SETTINGS = PrepareConfig(sound=SoundConfig(frames=2, mels=4))
 LABELS, FRAMES = ("glad", "sad"), 5

@@ -9,7 +9,7 @@ import layouts
 import make_media
 import pytest
 
-from mmadfer.config import CONFIGS, load
+from mmadfer.config.schema import CONFIGS, load
 from mmadfer.data.sets import Source, Table, crema_d, dfew, mafw, ravdess, table
 from mmadfer.errors import DataError
 

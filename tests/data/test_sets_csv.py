@@ -5,7 +5,7 @@ from pathlib import Path
 import layouts
 import pytest
 
-from mmadfer.data import folds
+from mmadfer.data import splits
 from mmadfer.data.sets import Source, table
 from mmadfer.errors import DataError
 
@@ -24,7 +24,7 @@ def test_path_and_label_are_enough(tmp_path: Path) -> None:
     assert found.labels == ("glad", "sad")
     assert [clip.id for clip in found.clips] == [f"clips/{k}" for k in range(10)]
     labels = {clip.id: clip.label for clip in found.clips}
-    assert {clip.id: clip.fold for clip in found.clips} == folds.assign(labels, 5)
+    assert {clip.id: clip.fold for clip in found.clips} == splits.assign(labels, 5)
     assert found == table("csv", tmp_path)
     assert (found.name, found.clips[0].media) == ("clips", tmp_path / "clips/0.mp4")
 

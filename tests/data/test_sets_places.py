@@ -6,8 +6,8 @@ from pathlib import Path
 import layouts
 import pytest
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data.prepare import prepare
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import Table, mafw, table
 from mmadfer.errors import DataError
 

@@ -6,10 +6,10 @@ import layouts
 import make_media
 import pytest
 
-from mmadfer.config import PrepareConfig, SoundConfig
-from mmadfer.data.prepare import prepare
+from mmadfer.config.schema import PrepareConfig, SoundConfig
+from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import crema_d, table
-from mmadfer.data.store import Store
+from mmadfer.data.store.store import Store
 
 FRAMES = {1: 7, 2: 16, 262: 847, 2522: 17, 12583: 20}
 SIDE = 48

@@ -9,17 +9,17 @@ import make_media
 import pytest
 import torch
 
-from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig, parse
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig, parse
 from mmadfer.contract import Contract
-from mmadfer.data.agreement import check_config, sound_rates
-from mmadfer.data.prepare import prepare
+from mmadfer.data.compatibility import check_config, sound_rates
+from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import folder
-from mmadfer.data.store import Store
+from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError
-from mmadfer.export.parity import export
-from mmadfer.model.build import build, save_weights
+from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.export.parity.parity import export
+from mmadfer.model.weights.build import build, save_weights
 from mmadfer.runtime.recogniser import Recogniser
-from mmadfer.train.evaluate import evaluate_path
 
 LABELS = ("high", "low")
 ENCODER = EncoderConfig(width=32, depth=2, heads=2)
@@ -119,7 +119,7 @@ def test_prediction_refuses_a_file_of_another_rate(
 
 def test_the_command_ends_with_2(model: Path, roots: dict[int, Path]) -> None:
     files = [str(roots[rate] / "high" / "1.mp4") for rate in (44100, 16000)]
-    command = [sys.executable, "-m", "mmadfer.cli", "predict", *files, "--model", str(model)]
+    command = [sys.executable, "-m", "mmadfer", "predict", *files, "--model", str(model)]
     environment = {**os.environ, "COLUMNS": "400", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2, done.stderr

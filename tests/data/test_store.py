@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from mmadfer.config import PrepareConfig, SoundConfig
-from mmadfer.data.record import read_head
-from mmadfer.data.store import Clip, Header, Record, Store, check_id, write
+from mmadfer.config.schema import PrepareConfig, SoundConfig
+from mmadfer.data.store.record import read_head
+from mmadfer.data.store.store import Clip, Header, Record, Store, check_id, write
 from mmadfer.errors import DataError
 
 HEADER = Header("tiny", ("glad", "sad"), PrepareConfig(face_size=64), Path("/media"), left_out={"mute": "no sound"})

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import tiny
 
-from mmadfer.config import PrepareConfig, SoundConfig
-from mmadfer.data.store import Clip, Header, Record, Store, write
+from mmadfer.config.schema import PrepareConfig, SoundConfig
+from mmadfer.data.store.store import Clip, Header, Record, Store, write
 from mmadfer.errors import DataError
 
 SETTINGS = PrepareConfig(face_size=tiny.FACE, sound=SoundConfig(frames=4, mels=2))

@@ -7,10 +7,10 @@ import pytest
 from make_media import portrait, write_images
 from PIL import Image
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data import faces, tracks
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.clip import read_clip
-from mmadfer.data.image import decode_jpeg
+from mmadfer.data.faces import detection, track
+from mmadfer.data.media.image import decode_jpeg
 from mmadfer.data.sets import toy
 
 NONE = np.empty((0, 5))
@@ -26,7 +26,7 @@ def both(*rows: np.ndarray) -> np.ndarray:
 
 def at(found: list[np.ndarray]) -> list[float | None]:
     """The left edges of the face that is followed."""
-    return [None if box is None else round(float(box[0]), 6) for box in tracks.follow(found).boxes]
+    return [None if box is None else round(float(box[0]), 6) for box in track.follow(found).boxes]
 
 
 def one_after_the_other(found: list[np.ndarray]) -> list[np.ndarray | None]:
@@ -52,7 +52,7 @@ def one_after_the_other(found: list[np.ndarray]) -> list[np.ndarray | None]:
 
 def same(found: list[np.ndarray]) -> bool:
     """Whether following the dominant face gives the very boxes of following the first."""
-    pairs = zip(tracks.follow(found).boxes, one_after_the_other(found), strict=True)
+    pairs = zip(track.follow(found).boxes, one_after_the_other(found), strict=True)
     return all(
         (a is None and b is None) or (a is not None and b is not None and a.tobytes() == b.tobytes()) for a, b in pairs
     )
@@ -85,7 +85,7 @@ def test_the_largest_face_from_the_first_picture_on_has_them_too(seed: int) -> N
 def test_clips_of_the_toy_set_have_them_too() -> None:
     for label in toy.LABELS:
         pictures, _ = toy.content(label, 3, seed=5)
-        found = list(faces.detect(pictures[::5]))
+        found = list(detection.detect(pictures[::5]))
         assert sum(map(len, found)) > len(found) / 2
         assert same(found)
 
@@ -128,19 +128,19 @@ def test_what_is_seen_in_one_picture_alone_is_not_followed_however_large() -> No
 
 def test_another_face_as_large_is_counted() -> None:
     one, two, small = row(0.1, 0.1, 0.3), row(0.6, 0.1, 0.29), row(0.8, 0.8, 0.1)
-    assert tracks.follow([both(one, two)] * 4).others == 4
-    assert tracks.follow([both(one, small)] * 4).others == 0
-    assert tracks.follow([both(one, two), *[one] * 3, two, NONE]).others == 2
-    assert tracks.follow([both(one, row(0.15, 0.15, 0.25))] * 4).others == 0  # a second box on one face
-    assert tracks.follow([NONE, NONE]).others == tracks.follow([]).others == 0
+    assert track.follow([both(one, two)] * 4).others == 4
+    assert track.follow([both(one, small)] * 4).others == 0
+    assert track.follow([both(one, two), *[one] * 3, two, NONE]).others == 2
+    assert track.follow([both(one, row(0.15, 0.15, 0.25))] * 4).others == 0  # a second box on one face
+    assert track.follow([NONE, NONE]).others == track.follow([]).others == 0
 
 
 def test_boxes_between_are_linear_and_at_the_ends_the_nearest() -> None:
     first, last = np.array([0.0, 0, 0.2, 0.2]), np.array([0.4, 0.2, 0.6, 0.4])
-    boxes = tracks.interpolate([0, 2, 6, 9], [None, first, last, None], 10)
+    boxes = track.interpolate([0, 2, 6, 9], [None, first, last, None], 10)
     assert boxes is not None
     np.testing.assert_allclose(boxes[:, 0], [0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4])
-    assert tracks.interpolate([0, 3], [None, None], 4) is None
+    assert track.interpolate([0, 3], [None, None], 4) is None
 
 
 def room(*places: tuple[int, int, float]) -> np.ndarray:

@@ -14,12 +14,12 @@ import pytest
 from make_media import moving_face, portrait, video, write_images
 from PIL import Image
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data import stamp
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.preparation.workers import Task, outcomes, prepare_clip
 from mmadfer.data.sets import Source
-from mmadfer.data.workers import Task, outcomes, prepare_clip
+from mmadfer.data.store import source_files
 from mmadfer.errors import DataError
-from mmadfer.files import sha256
+from mmadfer.utils.files import sha256
 
 SETTINGS = PrepareConfig(face_size=32, face_box="union", no_sound="silence")
 
@@ -86,7 +86,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, *reads: int) -> None:
             raise OSError(errno.ESTALE, "Stale file handle")
         return sha256(path)
 
-    monkeypatch.setattr(stamp, "sha256", flaky)
+    monkeypatch.setattr(source_files, "sha256", flaky)
 
 
 def test_a_disk_that_fails_for_a_moment_leaves_nothing_in_the_index(

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmadfer.config import Config, parse
-from mmadfer.data.batch import Batch
-from mmadfer.data.store import Clip, Record
+from mmadfer.config.schema import Config, parse
+from mmadfer.data.loading.batch import Batch
+from mmadfer.data.store.store import Clip, Record
 
 FACE, SIDE, CLIPS = 96, 64, 23
 LABELS = ("glad", "sad", "calm")

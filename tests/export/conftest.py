@@ -7,11 +7,11 @@ import pytest
 import torch
 from export_setup import CONTRACT, SETTINGS, awake
 
-from mmadfer.data.prepare import prepare
+from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import toy
-from mmadfer.data.store import Store, write
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.model.build import save_weights
+from mmadfer.data.store.store import Store, write
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.build import save_weights
 
 
 @pytest.fixture(scope="session", autouse=True)

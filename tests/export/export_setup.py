@@ -8,11 +8,11 @@ import torch
 from needs import needed
 
 from mmadfer import contract as contracts
-from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
 from mmadfer.contract import Contract
 from mmadfer.data.sets import toy
-from mmadfer.model.build import build
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.weights.build import build
 
 ENCODER = EncoderConfig(width=32, depth=2, heads=2)
 TEMPORAL = TemporalConfig(width=16, heads=2, head_width=8, mlp_width=32)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mmadfer.runtime import cuda
-from mmadfer.runtime.apart import apart
+from mmadfer.runtime.backends import cuda
+from mmadfer.runtime.subprocess_call import apart
 
 HERE = os.getpid()
 
@@ -90,7 +90,7 @@ def test_a_copy_holds_no_end_but_its_own() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a copy that never writes goes on")
 def test_a_copy_ends_with_its_reader() -> None:
     program = (
-        "import time\nfrom mmadfer.runtime.apart import apart\n"
+        "import time\nfrom mmadfer.runtime.subprocess_call import apart\n"
         "apart(lambda: print('reading', flush=True) or time.sleep(120), 100)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as reader:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from export_setup import CONTRACT
 
+from mmadfer.runtime.backends.device import parse
 from mmadfer.runtime.batches import PATIENCE, Batches
-from mmadfer.runtime.device import parse
 
 CLIP = (np.zeros((1, 2)), np.zeros((1, 2)))
 
@@ -70,6 +70,6 @@ def test_one_computation_at_a_time_on_a_gpu(device: str, alone: bool) -> None:
 
 
 def test_the_command_tells_a_warning_in_its_words_alone() -> None:
-    program = "import warnings, mmadfer.cli as cli; cli.run = lambda app: warnings.warn('4 clips'); cli.main()"
+    program = "import warnings, mmadfer.cli.main as cli; cli.run = lambda app: warnings.warn('4 clips'); cli.main()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == "warning: 4 clips\n"

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from mmadfer.errors import ParityError
-from mmadfer.export.comparison import Comparison, Form, Reading, check, differences
-from mmadfer.export.picture import draw
-from mmadfer.export.tables import show
-from mmadfer.export.tolerance import TOLERANCES
+from mmadfer.export.parity.comparison import Comparison, Form, Reading, check, differences
+from mmadfer.export.parity.picture import draw
+from mmadfer.export.parity.tables import show
+from mmadfer.export.parity.tolerance import TOLERANCES
 
 INF, NAN = float("inf"), float("nan")
 

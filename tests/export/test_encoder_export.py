@@ -8,13 +8,13 @@ import pytest
 import torch
 from export_setup import CONTRACT, MODEL
 
-from mmadfer.config import ModelConfig
+from mmadfer.config.schema import ModelConfig
 from mmadfer.contract import Contract
-from mmadfer.data.fbank import fbank
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.model.build import build, save_weights
+from mmadfer.data.media.fbank import fbank
+from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.runtime.backends import OrtBackend
+from mmadfer.model.weights.build import build, save_weights
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 SMALL = {"timm": "test_vit", "width": 64, "depth": 6, "heads": 2, "mlp_ratio": 3}
 REGISTERS = {"timm": "test_vit2", "width": 64, "depth": 8, "heads": 2, "mlp_ratio": 3}

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from make_media import grey, moving_face, tone, write_video
 
 from mmadfer.data.clip import read_clip
-from mmadfer.data.image import decode_jpeg
+from mmadfer.data.media.image import decode_jpeg
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.runtime import Failure, Prediction, Recogniser, Video
 from mmadfer.runtime.inputs import read_whole
@@ -76,7 +76,7 @@ def test_frames_without_a_face_are_told(onnx_file: Path, tmp_path: Path) -> None
 
 
 def test_a_model_that_hears_samples_is_fed_them(onnx_file: Path, video: Path) -> None:
-    from mmadfer.config import SoundConfig
+    from mmadfer.config.schema import SoundConfig
     from mmadfer.runtime.inputs import from_clip, seen_frames
 
     prepare = CONTRACT.prepare.model_copy(update={"sound": SoundConfig(rate=16000)})
@@ -95,9 +95,9 @@ def test_a_model_that_hears_samples_is_fed_them(onnx_file: Path, video: Path) ->
 def test_sound_goes_into_the_model_as_samples_with_the_same_answer(
     checkpoint: Path, video: Path, tmp_path: Path
 ) -> None:
-    from mmadfer.config import SoundConfig
-    from mmadfer.export.to_onnx import to_onnx
-    from mmadfer.model.build import load_weights, save_weights
+    from mmadfer.config.schema import SoundConfig
+    from mmadfer.export.graph.to_onnx import to_onnx
+    from mmadfer.model.weights.build import load_weights, save_weights
 
     model, _ = load_weights(checkpoint)
     prepare = CONTRACT.prepare.model_copy(update={"sound": SoundConfig(rate=16000)})

@@ -15,7 +15,7 @@ def export(*words: object) -> subprocess.CompletedProcess[str]:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
-    command = [sys.executable, "-m", "mmadfer.cli", "export", *map(str, words)]
+    command = [sys.executable, "-m", "mmadfer", "export", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
 
 

@@ -11,15 +11,15 @@ from export_setup import CONTRACT, MODEL, clips
 from torch import Tensor, nn
 
 import mmadfer
+from mmadfer.config.model import LoraConfig
 from mmadfer.errors import WeightsError
-from mmadfer.export.answers import _delivered
-from mmadfer.export.merging import merged
-from mmadfer.export.parity import export, parity
+from mmadfer.export.graph.merging import merged
+from mmadfer.export.parity.logits import _delivered
+from mmadfer.export.parity.parity import export, parity
 from mmadfer.export.to_weights import to_weights
-from mmadfer.model.build import build, encoder_hash, save_weights, weights_hash
 from mmadfer.model.lora import LoraLinear
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.settings import LoraConfig
+from mmadfer.model.weights.build import build, encoder_hash, save_weights, weights_hash
 from mmadfer.runtime import Recogniser
 
 LORA = MODEL.model_copy(update={"lora": LoraConfig(rank=3, alpha=10)})

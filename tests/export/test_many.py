@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from make_media import grey, tone, write_video
 
 from mmadfer.errors import ConfigError, DataError, MissingDependencyError, MmadferError, WeightsError
-from mmadfer.files import write_text
 from mmadfer.runtime import Failure, Prediction, Recogniser
-from mmadfer.runtime.ahead import ahead
-from mmadfer.runtime.backends import OrtBackend
+from mmadfer.runtime.backends.device import parse
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 from mmadfer.runtime.batches import Batches
-from mmadfer.runtime.device import parse
+from mmadfer.runtime.prefetch import ahead
+from mmadfer.utils.files import write_text
 
 
 @pytest.fixture(scope="module")
@@ -219,17 +219,17 @@ def test_the_model_says_how_many_clips_it_takes(onnx_file: Path) -> None:
 
 
 def test_a_warm_recogniser_has_done_all_that_is_done_once(onnx_file: Path, video: Path) -> None:
-    from mmadfer.data import faces
+    from mmadfer.data.faces import detection
 
-    faces.detector.cache_clear()
+    detection.detector.cache_clear()
     recogniser = Recogniser(onnx_file)
     small = Small(onnx_file, holds=100)
     recogniser._batches.backend = small
     assert recogniser.warm(batch=3) is recogniser
     assert sorted(small.asked) == [1, 3]
-    assert faces.detector.cache_info().currsize == 1
+    assert detection.detector.cache_info().currsize == 1
     recogniser(video)
-    assert faces.detector.cache_info().misses == 1
+    assert detection.detector.cache_info().misses == 1
 
 
 @pytest.mark.parametrize(

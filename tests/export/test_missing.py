@@ -10,19 +10,19 @@ from export_setup import CONTRACT, awake, relabelled
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from make_media import FPS, grey, moving_face, tone, write_video
 
-from mmadfer.cli import app, run
+from mmadfer.cli.main import app, run
 from mmadfer.contract import Contract
 from mmadfer.data.clip import black
-from mmadfer.data.fbank import SILENCE
-from mmadfer.data.image import decode_jpeg
-from mmadfer.data.notes import BLACK
+from mmadfer.data.media.fbank import SILENCE
+from mmadfer.data.media.image import decode_jpeg
+from mmadfer.data.media.notes import BLACK
 from mmadfer.data.windows import Windows
 from mmadfer.errors import ClipError, ConfigError, WeightsError
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.model.build import save_weights
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import Failure, Recogniser, Video
-from mmadfer.runtime.answer import averaged, softmax
 from mmadfer.runtime.inputs import Looks, read_parts
+from mmadfer.runtime.prediction import averaged, softmax
 
 PRIORS = (0.1, 0.2, 0.3, 0.4)
 PLAIN = CONTRACT.model_copy(update={"prepare": CONTRACT.prepare.model_copy(update={"detect_every": 5})})

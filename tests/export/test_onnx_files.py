@@ -8,10 +8,10 @@ import pytest
 from export_setup import CONTRACT, awake, clips
 
 from mmadfer.errors import WeightsError
-from mmadfer.export import external
-from mmadfer.export.to_onnx import carried, graph, to_onnx
-from mmadfer.files import sha256
-from mmadfer.runtime.backends import OrtBackend
+from mmadfer.export.graph import external
+from mmadfer.export.graph.to_onnx import carried, graph, to_onnx
+from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.utils.files import sha256
 
 LIMIT = 100_000
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from export_setup import CONTRACT, clips
 
-from mmadfer.config import SoundConfig
+from mmadfer.config.schema import SoundConfig
 from mmadfer.contract import Contract, span
-from mmadfer.data.fbank import SILENCE, fbank, lengths
+from mmadfer.data.media.fbank import SILENCE, fbank, lengths
 from mmadfer.errors import WeightsError
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.tracing import trace
-from mmadfer.export.waveform import INPUTS, FilterBank, choose_rate
-from mmadfer.runtime.backends import OrtBackend
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.export.graph.tracing import trace
+from mmadfer.export.graph.waveform import INPUTS, FilterBank, choose_rate
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 RATE = 16000
 SAMPLES = span(RATE, 512)

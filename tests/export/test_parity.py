@@ -11,20 +11,20 @@ from export_setup import CONTRACT, perturbed, relabelled
 from needs import needed
 from PIL import Image
 
-from mmadfer.cli import app, run
-from mmadfer.data.agreement import check_store
+from mmadfer.cli.main import app, run
 from mmadfer.data.clip import ClipData
-from mmadfer.data.store import Store, write
+from mmadfer.data.compatibility import check_store
+from mmadfer.data.store.store import Store, write
 from mmadfer.errors import ConfigError, DataError, MissingDependencyError, ParityError, WeightsError
-from mmadfer.export import forms, reading
-from mmadfer.export import parity as module
-from mmadfer.export.parity import export, parity
-from mmadfer.export.picture import draw
-from mmadfer.export.reading import choose_clips
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.files import sha256
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.export.parity import clip_inputs, exported_models
+from mmadfer.export.parity import parity as module
+from mmadfer.export.parity.clip_inputs import choose_clips
+from mmadfer.export.parity.parity import export, parity
+from mmadfer.export.parity.picture import draw
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.inputs import Video, read_whole
+from mmadfer.utils.files import sha256
 
 KINDS = ("fp32", "fp16", "bf16", "int8", "fp8")
 
@@ -92,7 +92,7 @@ def test_all_forms_are_compared_at_once(
         read.append(video.path)
         return read_whole(video, *rest)
 
-    monkeypatch.setattr(reading, "read_whole", counted)
+    monkeypatch.setattr(clip_inputs, "read_whole", counted)
     models = [exports / f"{name}.onnx" for name in (*KINDS, "waveform")]
     compared = parity(checkpoint, models, store)
     told = {form["name"]: form for form in compared.to_dict()["forms"]}
@@ -118,26 +118,26 @@ def test_what_lies_beside_a_run_is_chosen_by_fold_and_backend(exports: Path, tmp
     relabelled(exports / "fp32.onnx", folder / "fold-2.onnx", fold=2)
     (folder / "broken.onnx").write_bytes(b"nothing")
     (folder / "fold-1.engine").write_bytes(b"nothing")
-    found, unusable = forms.choose(tmp_path / "run", [], None, CONTRACT)
+    found, unusable = exported_models.choose(tmp_path / "run", [], None, CONTRACT)
     assert [file.name for file in found] == ["fold-1.onnx"]
     assert list(unusable) == ["broken.onnx", "fold-1.engine"]
-    found_of_one, unusable = forms.choose(tmp_path / "run" / "fold-1", [], ["onnxruntime"], CONTRACT)
+    found_of_one, unusable = exported_models.choose(tmp_path / "run" / "fold-1", [], ["onnxruntime"], CONTRACT)
     assert (found_of_one, list(unusable)) == (found, ["broken.onnx"])
     with pytest.raises(WeightsError, match=r"for tensorrt in .*export engine`\)\n.*\n  fold-1\.engine: .* beside it"):
-        forms.choose(tmp_path / "run", [], ["onnxruntime", "tensorrt"], CONTRACT)
+        exported_models.choose(tmp_path / "run", [], ["onnxruntime", "tensorrt"], CONTRACT)
 
 
 def test_files_that_do_not_run_are_told_unless_they_were_asked_for(onnx_file: Path, tmp_path: Path) -> None:
     engine = tmp_path / "model.engine"
     engine.write_bytes(b"nothing")
-    candidates, left = forms.load([onnx_file, engine], "cpu", [onnx_file])
+    candidates, left = exported_models.load([onnx_file, engine], "cpu", [onnx_file])
     assert [candidate.path for candidate in candidates] == [onnx_file]
     assert "model.engine.json" in left.unusable["model.engine"]
     assert not left.not_run
     with pytest.raises(WeightsError, match=r"model\.engine\.json"):
-        forms.load([onnx_file, engine], "cpu", [engine])
+        exported_models.load([onnx_file, engine], "cpu", [engine])
     with pytest.raises(WeightsError, match=r"none of the exported models runs here:\n  model\.engine"):
-        forms.load([engine], "cpu", [])
+        exported_models.load([engine], "cpu", [])
 
 
 @pytest.mark.parametrize("backends", [[], ["--backends", "ort"]])
@@ -150,7 +150,7 @@ def test_a_damaged_file_beside_a_run_is_no_pass(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(forms, "folder", lambda path: tmp_path)  # as if the checkpoint were a run
+    monkeypatch.setattr(exported_models, "folder", lambda path: tmp_path)  # as if the checkpoint were a run
     whole = onnx_file.read_bytes()
     (tmp_path / "whole.onnx").write_bytes(whole)
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
@@ -164,22 +164,22 @@ def test_a_damaged_file_beside_a_run_is_no_pass(
 def test_what_runs_a_file_may_be_missing(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not run, and no fault of the file."""
 
-    def missing(path: Path, device: str) -> forms.Candidate:
+    def missing(path: Path, device: str) -> exported_models.Candidate:
         if path != onnx_file:
             raise MissingDependencyError("no GPU")
         return load(path, device)
 
-    load = forms._load
-    monkeypatch.setattr(forms, "_load", missing)
-    _, left = forms.load([onnx_file, tmp_path / "model.engine"], "cpu", [])
+    load = exported_models._load
+    monkeypatch.setattr(exported_models, "_load", missing)
+    _, left = exported_models.load([onnx_file, tmp_path / "model.engine"], "cpu", [])
     assert left == ({"model.engine": "no GPU"}, {})
 
 
 def test_the_command_that_proves_can_be_typed_in() -> None:
-    assert forms.proving("my run", Path("a.onnx"), 2, "b.store") == (
+    assert exported_models.proving("my run", Path("a.onnx"), 2, "b.store") == (
         "mmadfer export parity 'my run' --model a.onnx --fold 2 --data b.store"
     )
-    assert forms.proving("run", Path("a.onnx"), None, None) == "mmadfer export parity run --model a.onnx"
+    assert exported_models.proving("run", Path("a.onnx"), None, None) == "mmadfer export parity run --model a.onnx"
 
 
 @pytest.mark.parametrize(

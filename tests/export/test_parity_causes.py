@@ -10,12 +10,13 @@ import onnx
 import pytest
 from export_setup import CONTRACT, awake, relabelled
 
-from mmadfer.data import faces, fbank, networks
-from mmadfer.data.store import Store, write
+from mmadfer.data.faces import detection, mtcnn_networks
+from mmadfer.data.media import fbank
+from mmadfer.data.store.store import Store, write
 from mmadfer.errors import ParityError, WeightsError
-from mmadfer.export.comparison import check
-from mmadfer.export.parity import parity
-from mmadfer.model.build import save_weights
+from mmadfer.export.parity.comparison import check
+from mmadfer.export.parity.parity import parity
+from mmadfer.model.weights.build import save_weights
 
 
 @pytest.mark.parametrize("kind", ["weights_hash", "encoder_hash"])
@@ -36,18 +37,18 @@ def test_other_weights_that_do_not_say_so_do_not_pass(onnx_file: Path, store: Pa
 @pytest.fixture
 def _other_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The networks by ONNX Runtime, of which the last puts every edge 2 % of a face to the right and down."""
-    folder = Path(shutil.copytree(networks.FOLDER, tmp_path / "mtcnn"))
+    folder = Path(shutil.copytree(mtcnn_networks.FOLDER, tmp_path / "mtcnn"))
     model = onnx.load(folder / "onet.onnx")
     (last,) = (node for node in model.graph.node if "found" in node.output)
     (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == last.input[-1])
     moved = onnx.numpy_helper.to_array(bias) + np.array([0, 0.02, 0.02, 0.02, 0.02], np.float32)
     bias.CopyFrom(onnx.numpy_helper.from_array(moved, bias.name))
     onnx.save(model, folder / "onet.onnx")
-    monkeypatch.setattr(networks, "FOLDER", folder)
-    faces.detector.cache_clear()
-    faces.detector()  # PyTorch's reads its own file, which is the same
+    monkeypatch.setattr(mtcnn_networks, "FOLDER", folder)
+    detection.detector.cache_clear()
+    detection.detector()  # PyTorch's reads its own file, which is the same
     yield
-    faces.detector.cache_clear()
+    detection.detector.cache_clear()
 
 
 @pytest.mark.usefixtures("_other_detector")

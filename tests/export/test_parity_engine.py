@@ -9,13 +9,14 @@ from export_setup import perturbed
 from needs import needed
 from trt_simulation import Cuda, api
 
-from mmadfer.data.store import Store
+from mmadfer.data.store.store import Store
 from mmadfer.errors import ParityError
-from mmadfer.export.answers import compare
-from mmadfer.export.comparison import check
-from mmadfer.export.forms import load
-from mmadfer.export.to_trt import to_engine
-from mmadfer.runtime import Recogniser, cuda, engines
+from mmadfer.export.engine.to_trt import to_engine
+from mmadfer.export.parity.comparison import check
+from mmadfer.export.parity.exported_models import load
+from mmadfer.export.parity.logits import compare
+from mmadfer.runtime import Recogniser
+from mmadfer.runtime.backends import cuda, engines
 
 trt = needed("tensorrt_rtx")
 

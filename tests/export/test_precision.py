@@ -10,11 +10,11 @@ import pytest
 from export_setup import CONTRACT, awake, clips
 from needs import needed
 
-from mmadfer.data.store import Store
+from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError, WeightsError
-from mmadfer.export import calibration, precision, quantisation
-from mmadfer.export.to_onnx import carried, graph, to_onnx
-from mmadfer.runtime.backends import OrtBackend
+from mmadfer.export.graph import calibration, precision, quantisation
+from mmadfer.export.graph.to_onnx import carried, graph, to_onnx
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 FLOAT, HALF, BRAIN, INT8, FP8 = (
     onnx.TensorProto.FLOAT,

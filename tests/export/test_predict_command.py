@@ -14,11 +14,11 @@ from export_setup import CONTRACT
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from make_media import forbidden
 
+from mmadfer.cli.predict import predict_files
 from mmadfer.errors import ConfigError, DataError
-from mmadfer.files import write_text
 from mmadfer.runtime import Failure, Recogniser, Video
-from mmadfer.runtime.cli import predict_files
-from mmadfer.runtime.files import videos
+from mmadfer.runtime.find_videos import videos
+from mmadfer.utils.files import write_text
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from export_setup import CONTRACT
 
 from mmadfer.errors import MissingDependencyError
-from mmadfer.runtime import providers
-from mmadfer.runtime.device import parse
-from mmadfer.runtime.ort import OrtBackend, _refusal
+from mmadfer.runtime.backends import providers
+from mmadfer.runtime.backends.device import parse
+from mmadfer.runtime.backends.ort import OrtBackend, _refusal
 
 ROOT = Path(__file__).parents[2]
 BATCH = CONTRACT.model_copy(update={"batch": (1, 2, 4)})

@@ -12,19 +12,19 @@ from export_setup import CONTRACT, awake, clips
 from rich.console import Console
 
 from mmadfer import contract as contracts
-from mmadfer.cli import app, run
-from mmadfer.config import SoundConfig
+from mmadfer.cli.main import app, run
+from mmadfer.cli.predict import predict_files
+from mmadfer.config.schema import SoundConfig
 from mmadfer.data.clip import ClipData, read_clip
-from mmadfer.data.record import Record
 from mmadfer.data.sets import toy
+from mmadfer.data.store.record import Record
 from mmadfer.errors import ClipError, DataError, MissingDependencyError, WeightsError
-from mmadfer.model.build import save_weights
+from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import Failure, Prediction, Recogniser
-from mmadfer.runtime.backends import TorchBackend
-from mmadfer.runtime.cli import predict_files
-from mmadfer.runtime.device import Device
+from mmadfer.runtime.backends.device import Device
+from mmadfer.runtime.backends.torch_backend import TorchBackend
 from mmadfer.runtime.recogniser import from_clip, from_record, seen_frames, softmax
-from mmadfer.runtime.results import print_predictions, write_csv, write_json
+from mmadfer.runtime.writers import print_predictions, write_csv, write_json
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from export_setup import CONTRACT
 from trt_simulation import Cuda
 
 from mmadfer.errors import MissingDependencyError, WeightsError
-from mmadfer.export.builder import Options
-from mmadfer.export.to_trt import Graph, _chosen, _words
-from mmadfer.files import sha256
-from mmadfer.runtime import cuda, engines
-from mmadfer.runtime.device import Device
-from mmadfer.runtime.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.export.engine.builder import Options
+from mmadfer.export.engine.to_trt import Graph, _chosen, _words
+from mmadfer.runtime.backends import cuda, engines
+from mmadfer.runtime.backends.device import Device
+from mmadfer.runtime.backends.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.utils.files import sha256
 
 H200, A100 = Gpu("NVIDIA H200", (9, 0)), Gpu("NVIDIA A100-SXM4-80GB", (8, 0))
 

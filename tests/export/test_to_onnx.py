@@ -10,11 +10,11 @@ from export_setup import CONTRACT, awake, clips
 
 import mmadfer
 from mmadfer import contract as contracts
-from mmadfer.config import EncoderConfig
+from mmadfer.config.schema import EncoderConfig
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.export.to_onnx import carried, graph, to_onnx
-from mmadfer.model.build import encoder_hash, weights_hash
-from mmadfer.runtime.backends import OrtBackend, TorchBackend
+from mmadfer.export.graph.to_onnx import carried, graph, to_onnx
+from mmadfer.model.weights.build import encoder_hash, weights_hash
+from mmadfer.runtime.backends.torch_backend import OrtBackend, TorchBackend
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -7,11 +7,11 @@ from export_setup import CONTRACT, MODEL, awake, clips
 from typer.testing import CliRunner
 
 import mmadfer
-from mmadfer.cli import app
+from mmadfer.cli.main import app
 from mmadfer.errors import WeightsError
 from mmadfer.export.to_weights import to_weights
-from mmadfer.model.build import build, save_weights
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.weights.build import build, save_weights
 
 
 @pytest.fixture

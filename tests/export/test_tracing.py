@@ -9,8 +9,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.tracing import half_last
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.export.graph.tracing import half_last
 
 FUSED = {"Gelu", "BiasGelu", "FastGelu", "QuickGelu"}
 

@@ -11,17 +11,18 @@ import pytest
 from export_setup import CONTRACT, clips
 from needs import needed
 
-from mmadfer.cli import app, run
+from mmadfer.cli.main import app, run
 from mmadfer.contract import KEY, loads
 from mmadfer.errors import ConfigError, DataError, WeightsError
-from mmadfer.export import external, to_triton
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.to_triton import LOOPBACK
-from mmadfer.export.triton_configs import Serving, configs, text
-from mmadfer.files import sha256
+from mmadfer.export.graph import external
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.export.server import to_triton
+from mmadfer.export.server.configs import Serving, configs, text
+from mmadfer.export.server.to_triton import LOOPBACK
 from mmadfer.runtime import triton
-from mmadfer.runtime.backends import OrtBackend
-from mmadfer.runtime.engines import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.runtime.backends.engines import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.utils.files import sha256
 
 schema = needed("tritonclient.grpc.model_config_pb2")
 text_format = needed("google.protobuf.text_format")
@@ -311,7 +312,7 @@ def test_the_command_says_what_comes_next_or_what_is_wrong(
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
 def test_the_client_says_what_a_server_says_harmlessly(encoding: str) -> None:
     needed("tritonclient.grpc")
-    from mmadfer.export.triton_client import harmless
+    from mmadfer.export.server.client import harmless
 
     text = harmless("\x1b]0;a\x07\u202e笑\udcff\nb.mp4: glad é", io.TextIOWrapper(io.BytesIO(), encoding))
     sign, accent = ("笑" if encoding == "utf-8" else "\\u7b11"), ("\\xe9" if encoding == "ascii" else "é")

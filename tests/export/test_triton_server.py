@@ -18,9 +18,9 @@ from export_setup import CONTRACT, SETTINGS, awake, clips
 from needs import needed
 from triton_server import Server, serving
 
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.to_triton import to_triton
-from mmadfer.model.build import save_weights
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.export.server.to_triton import to_triton
+from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import Recogniser
 
 triton = needed("tritonclient.grpc")

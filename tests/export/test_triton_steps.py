@@ -17,9 +17,9 @@ from export_setup import SETTINGS, clips
 from needs import needed
 
 from mmadfer.errors import DataError
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.to_triton import to_triton
-from mmadfer.runtime.backends import OrtBackend
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.export.server.to_triton import to_triton
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 from mmadfer.runtime.triton import Model, Reader, wav
 
 needed("tritonclient.grpc.model_config_pb2")
@@ -126,7 +126,7 @@ def test_the_client_refuses_numbers_that_are_no_use(repository: Path, words: tup
 
 
 def test_without_tritonclient_the_extra_is_named(onnx_file: Path, tmp_path: Path) -> None:
-    code = "import sys; sys.modules['tritonclient'] = None; from mmadfer.cli import app, run; sys.exit(run(app))"
+    code = "import sys; sys.modules['tritonclient'] = None; from mmadfer.cli.main import app, run; sys.exit(run(app))"
     command = [sys.executable, "-c", code, "export", "triton", onnx_file, "--out", tmp_path / "repo"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

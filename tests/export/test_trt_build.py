@@ -14,15 +14,15 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from mmadfer import contract as contracts
-from mmadfer.cli import app
+from mmadfer.cli.main import app
 from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError, MissingDependencyError, MmadferError, WeightsError
-from mmadfer.export import builder, to_trt
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.to_trt import shapes, to_engine
-from mmadfer.files import sha256
-from mmadfer.runtime import engines
-from mmadfer.runtime.engines import read_sidecar, sidecar_path
+from mmadfer.export.engine import builder, to_trt
+from mmadfer.export.engine.to_trt import shapes, to_engine
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.runtime.backends import engines
+from mmadfer.runtime.backends.engines import read_sidecar, sidecar_path
+from mmadfer.utils.files import sha256
 
 trt = needed("tensorrt_rtx")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")

@@ -7,11 +7,11 @@ import pytest
 from export_setup import CONTRACT
 from needs import needed
 
-from mmadfer.config import ModelConfig
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.to_trt import to_engine
-from mmadfer.model.build import build, save_weights
-from mmadfer.runtime.engines import read_sidecar
+from mmadfer.config.schema import ModelConfig
+from mmadfer.export.engine.to_trt import to_engine
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.build import build, save_weights
+from mmadfer.runtime.backends.engines import read_sidecar
 
 needed("tensorrt_rtx")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

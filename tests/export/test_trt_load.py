@@ -13,14 +13,15 @@ from export_setup import clips
 from needs import needed
 from trt_simulation import Cuda, api
 
-from mmadfer.cli import app, run
+from mmadfer.cli.main import app, run
 from mmadfer.errors import DataError, MissingDependencyError, MmadferError, WeightsError
-from mmadfer.export.to_trt import to_engine
-from mmadfer.files import sha256
-from mmadfer.runtime import Recogniser, cuda, engines
-from mmadfer.runtime.backends import OrtBackend
-from mmadfer.runtime.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
-from mmadfer.runtime.tensorrt import TensorRTBackend, parts
+from mmadfer.export.engine.to_trt import to_engine
+from mmadfer.runtime import Recogniser
+from mmadfer.runtime.backends import cuda, engines
+from mmadfer.runtime.backends.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.runtime.backends.tensorrt_backend import TensorRTBackend, parts
+from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.utils.files import sha256
 
 trt = needed("tensorrt_rtx")
 H200, A100 = Gpu("NVIDIA H200", (9, 0)), Gpu("NVIDIA A100-SXM4-80GB", (8, 0))

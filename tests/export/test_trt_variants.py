@@ -9,12 +9,12 @@ import torch
 from export_setup import CONTRACT, MODEL, clips
 from needs import needed
 
-from mmadfer.config import ModelConfig
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.to_trt import to_engine
-from mmadfer.model.build import build, save_weights
-from mmadfer.runtime.engines import read_sidecar
-from mmadfer.runtime.ort import OrtBackend
+from mmadfer.config.schema import ModelConfig
+from mmadfer.export.engine.to_trt import to_engine
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.build import build, save_weights
+from mmadfer.runtime.backends.engines import read_sidecar
+from mmadfer.runtime.backends.ort import OrtBackend
 
 needed("tensorrt_rtx")
 MEAN = MODEL.temporal.model_copy(update={"kind": "mean"})

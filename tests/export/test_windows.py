@@ -18,14 +18,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from make_media import FPS, RATE, damage, grey, moving_face, sound_frames, tone, write_images, write_video
 from rich.console import Console
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data import media
+from mmadfer.cli.predict import predict_files
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.clip import read_clip
+from mmadfer.data.media import decode
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError, ConfigError
 from mmadfer.runtime import Failure, Prediction, Recogniser, Video
-from mmadfer.runtime.cli import predict_files
-from mmadfer.runtime.results import print_predictions
+from mmadfer.runtime.writers import print_predictions
 
 EVERY_FRAME = PrepareConfig(face_size=64, detect_every=1)
 SILENCE = EVERY_FRAME.model_copy(update={"no_sound": "silence"})
@@ -135,16 +135,16 @@ def test_a_video_no_longer_than_a_window_is_predicted_as_a_whole(video: Path, or
 def test_of_sound_without_end_no_more_is_read_than_of_a_clip(video: Path, tmp_path: Path, longest: float) -> None:
     sound = write_wav(tmp_path / "long.wav", tone(60))
     settings = EVERY_FRAME.model_copy(update={"max_seconds": longest})
-    read, pieces = 0, media.SoundTrack.__iter__
+    read, pieces = 0, decode.SoundTrack.__iter__
 
-    def counted(track: media.SoundTrack) -> Iterator[media.Sound]:
+    def counted(track: decode.SoundTrack) -> Iterator[decode.Sound]:
         nonlocal read
         for piece in pieces(track):
             read += piece.waveform.shape[1]
             yield piece
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(media.SoundTrack, "__iter__", counted)
+        patch.setattr(decode.SoundTrack, "__iter__", counted)
         (window,) = read_windows(video, settings, Windows(10, 1), keep=few, sound=sound, cropped=True)
     assert window.clip is not None
     assert read / RATE == pytest.approx(min(window.end + longest, 60), abs=0.2)

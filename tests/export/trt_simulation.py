@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from trt_double import Api, Double
 
-from mmadfer.runtime import ports
-from mmadfer.runtime.backends import OrtBackend
+from mmadfer.runtime.backends import ports
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 FREE = 10 << 30
 

@@ -12,11 +12,11 @@ from trt_simulation import Cuda, api
 import mmadfer
 from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.export.builder import Options, build, monitor_of
-from mmadfer.export.to_trt import shapes
-from mmadfer.runtime import cuda, engines, ports
-from mmadfer.runtime.backends import OrtBackend
-from mmadfer.runtime.tensorrt import Execution, context_of, deserialised, parts
+from mmadfer.export.engine.builder import Options, build, monitor_of
+from mmadfer.export.engine.to_trt import shapes
+from mmadfer.runtime.backends import cuda, engines, ports
+from mmadfer.runtime.backends.tensorrt_backend import Execution, context_of, deserialised, parts
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 EVERYTHING = {"version_compatible": True, "hardware_compatible": True, "workspace": 64}
 

@@ -130,10 +130,10 @@ def _remove(work: Path) -> None:
 
 
 def _batch(folder: Path, seed: int, numbers: range) -> None:
-    from mmadfer.config import PrepareConfig
-    from mmadfer.data.prepare import prepare, print_summary
+    from mmadfer.config.schema import PrepareConfig
+    from mmadfer.data.preparation.prepare import prepare, print_summary
     from mmadfer.data.sets import Source, Table
-    from mmadfer.data.store import Store
+    from mmadfer.data.store.store import Store
 
     work = folder / f"batch-{numbers.start}"
     media = work / "media"

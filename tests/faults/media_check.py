@@ -11,11 +11,12 @@ import numpy as np
 from media_kinds import Kind
 from media_places import ALIKE, lag_of, places
 
-from mmadfer.config import PrepareConfig
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.contract import span
-from mmadfer.data import frames, media, windows
-from mmadfer.data.hearing import Sounds
-from mmadfer.data.image import decode_jpeg, square
+from mmadfer.data import windows
+from mmadfer.data.media import decode, frames
+from mmadfer.data.media.audio import Sounds
+from mmadfer.data.media.image import decode_jpeg, square
 from mmadfer.errors import ClipError
 
 SETTINGS = PrepareConfig(face_size=32, no_sound="silence", jpeg_quality=100)
@@ -54,8 +55,8 @@ def differences(kind: Kind, path: Path) -> list[str]:
     pictures = _seen(kind, path, start) if "v" in kind.holds else None
     sound = _heard(kind, path, start) if "a" in kind.holds else None
     try:
-        read = media.read_sound(path) if sound else (np.zeros((0, 0), np.float32), 0)
-        both = Both(kind, path, pictures, sound, list(media.read_frames(path)) if pictures else [], *read)
+        read = decode.read_sound(path) if sound else (np.zeros((0, 0), np.float32), 0)
+        both = Both(kind, path, pictures, sound, list(decode.read_frames(path)) if pictures else [], *read)
         return [*_pictures(both), *_sound(both)] or [*_windows(both)]
     except ClipError as error:
         return [f"error: {error}"]
@@ -89,7 +90,7 @@ def _heard(kind: Kind, path: Path, start: float) -> reference.Sound:
 
 
 def _refused(kind: Kind, path: Path) -> Iterator[str]:
-    for holds, read in (("v", media.read_frames), ("a", media.read_sound)):
+    for holds, read in (("v", decode.read_frames), ("a", decode.read_sound)):
         if holds in kind.holds:
             try:
                 list(read(path))
@@ -110,7 +111,7 @@ def _nothing(reason: str, what: str, read: Callable[[], object]) -> Iterator[str
 
 def _pictures(both: Both) -> Iterator[str]:
     if both.pictures is None:
-        yield from _nothing("empty", "pictures", lambda: next(media.read_frames(both.path)))
+        yield from _nothing("empty", "pictures", lambda: next(decode.read_frames(both.path)))
         return
     times, images = both.pictures.times, both.pictures.images
     got = both.frames
@@ -141,7 +142,7 @@ def colours(one: np.ndarray, other: np.ndarray) -> float:
 
 def _sound(both: Both) -> Iterator[str]:
     if both.sound is None:
-        yield from _nothing("no sound", "sound", lambda: media.read_sound(both.path))
+        yield from _nothing("no sound", "sound", lambda: decode.read_sound(both.path))
         return
     got = both.heard
     if (both.rate, len(got)) != (both.sound.rate, len(both.sound.waveform)):

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmadfer import cli
-from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
+from mmadfer.cli import main
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
 from mmadfer.contract import Contract
-from mmadfer.data.image import encode_jpeg
-from mmadfer.data.store import Clip, Header, Record, write
-from mmadfer.model.build import build, save_weights
+from mmadfer.data.media.image import encode_jpeg
+from mmadfer.data.store.store import Clip, Header, Record, write
+from mmadfer.model.weights.build import build, save_weights
 
 ENCODER = EncoderConfig(width=32, depth=2, heads=2)
 MODEL = ModelConfig(
@@ -94,7 +94,7 @@ CASES = {
 def test_error_names_the_thing_and_exits_with_2(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(here.rglob("*"))
     words, expected = CASES[name]
-    assert cli.run(cli.app, words.split()) == 2
+    assert main.run(main.app, words.split()) == 2
     told = capsys.readouterr()
     assert expected in " ".join((told.err + told.out).split())
     assert sorted(here.rglob("*")) == before
@@ -104,13 +104,13 @@ def test_error_names_the_thing_and_exits_with_2(name: str, here: Path, capsys: p
 def test_a_video_that_cannot_be_read_is_named(
     video: str, here: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(cli.app, ["predict", video, "--model", str(model), "--out", "out.json"]) == 2
+    assert main.run(main.app, ["predict", video, "--model", str(model), "--out", "out.json"]) == 2
     told = capsys.readouterr()
     assert video in told.err + told.out
 
 
 def test_no_traceback_from_the_installed_command() -> None:
-    command = [sys.executable, "-m", "mmadfer.cli", "train", "nowhere"]
+    command = [sys.executable, "-m", "mmadfer", "train", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

@@ -22,10 +22,11 @@ from make_media import moving_face, tone, write_video
 from needs import missing
 
 from mmadfer.errors import MissingDependencyError
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.model.build import save_weights
-from mmadfer.runtime import Recogniser, engines
-from mmadfer.runtime.backends import OrtBackend
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.build import save_weights
+from mmadfer.runtime import Recogniser
+from mmadfer.runtime.backends import engines
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 HERE = Path(__file__).parent
 FORMS = ("torch", "onnxruntime cuda", "onnxruntime tensorrt", *engines.FLAVOURS)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from needs import missing, needed
 
-from mmadfer.export.to_trt import to_engine
-from mmadfer.runtime import cuda, engines
-from mmadfer.runtime.cuda import CudaError
-from mmadfer.runtime.providers import PROVIDERS
+from mmadfer.export.engine.to_trt import to_engine
+from mmadfer.runtime.backends import cuda, engines
+from mmadfer.runtime.backends.cuda import CudaError
+from mmadfer.runtime.backends.providers import PROVIDERS
 
 BATCH = (1, 4, 8)
 RTX = ((8, 0), (8, 6), (8, 9))

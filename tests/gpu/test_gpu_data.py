@@ -15,13 +15,13 @@ from make_media import grey, moving_face, portrait
 from needs import missing
 from safetensors.torch import load_file
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data import faces
-from mmadfer.data.batch import Batch, preprocess
+from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.clip import read_clip
-from mmadfer.data.image import decode_jpeg
-from mmadfer.data.loader import Loader, batches
-from mmadfer.data.store import Header, Store, write
+from mmadfer.data.faces import detection
+from mmadfer.data.loading.batch import Batch, preprocess
+from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.media.image import decode_jpeg
+from mmadfer.data.store.store import Header, Store, write
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def _torch_sees_it() -> None:
 
 def test_the_same_faces_are_found() -> None:
     images = [*moving_face(20, step=3), *grey(2), portrait()[24:168, 32:224], np.tile(portrait(), (1, 2, 1))]
-    for here, there in zip(faces.detect(images), faces.detect(images, "cuda"), strict=True):
+    for here, there in zip(detection.detect(images), detection.detect(images, "cuda"), strict=True):
         np.testing.assert_allclose(here, there, atol=1e-3)
 
 

@@ -9,17 +9,18 @@ import pytest
 from export_setup import CONTRACT, SETTINGS, clips
 from gpu_setup import BATCH, Hog, built
 
-from mmadfer.cli import app, run
-from mmadfer.data.image import encode_jpeg
-from mmadfer.data.record import Clip, Record
-from mmadfer.data.store import Header, write
+from mmadfer.cli.main import app, run
+from mmadfer.data.media.image import encode_jpeg
+from mmadfer.data.store.record import Clip, Record
+from mmadfer.data.store.store import Header, write
 from mmadfer.errors import WeightsError
-from mmadfer.export.to_onnx import Precision, to_onnx
-from mmadfer.runtime import Recogniser, cuda
-from mmadfer.runtime.backends import OrtBackend
-from mmadfer.runtime.cuda import Buffer, call
-from mmadfer.runtime.engines import read_sidecar
-from mmadfer.runtime.tensorrt import TensorRTBackend
+from mmadfer.export.graph.to_onnx import Precision, to_onnx
+from mmadfer.runtime import Recogniser
+from mmadfer.runtime.backends import cuda
+from mmadfer.runtime.backends.cuda import Buffer, call
+from mmadfer.runtime.backends.engines import read_sidecar
+from mmadfer.runtime.backends.tensorrt_backend import TensorRTBackend
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 LARGE = (1, 8, 2000)
 """Clips, whose inputs take 550 MB."""

@@ -24,7 +24,17 @@ def test_an_estimate_tells_the_gpus_memory_and_hours(tmp_path: Path, precision: 
     config = tmp_path / "tiny.yaml"
     config.write_text(setting.make_config(setting.make_store(tmp_path / "tiny.store"), precision=precision).to_yaml())
     before = sorted(tmp_path.iterdir())
-    words = [sys.executable, "-m", "mmadfer.cli", "launch", str(config), "--cluster", "local", "--gpus-per-fold", "1"]
+    words = [
+        sys.executable,
+        "-m",
+        "mmadfer",
+        "launch",
+        str(config),
+        "--cluster",
+        "local",
+        "--gpus-per-fold",
+        "1",
+    ]
     done = subprocess.run(
         [*words, "--estimate", "--run", str(tmp_path / "run")], capture_output=True, text=True, check=False
     )

@@ -10,13 +10,13 @@ from export_setup import clips
 from gpu_setup import Hog, needs_provider, others
 
 from mmadfer.errors import DataError
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.export.tolerance import TOLERANCES
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.export.parity.tolerance import TOLERANCES
 from mmadfer.runtime import Recogniser
-from mmadfer.runtime.answer import Prediction
-from mmadfer.runtime.backends import OrtBackend
+from mmadfer.runtime.backends.torch_backend import OrtBackend
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import empty
+from mmadfer.runtime.prediction import Prediction
 
 NEAR = TOLERANCES["fp32"].difference
 MANY = 4000

@@ -10,15 +10,15 @@ import setting
 import torch
 from needs import missing
 
-from mmadfer.config import ModelConfig, TrainConfig
-from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, batches
-from mmadfer.data.store import Store
-from mmadfer.model.arithmetic import apply, autocast, compiles
-from mmadfer.model.build import build
+from mmadfer.config.schema import ModelConfig, TrainConfig
+from mmadfer.data.loading.batch import Batch
+from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.store.store import Store
+from mmadfer.distributed.ranks import connected
+from mmadfer.model.precision import apply, autocast, compiles
+from mmadfer.model.weights.build import build
 from mmadfer.train.engine import Engine
 from mmadfer.train.loop import train
-from mmadfer.train.ranks import connected
 
 BANDS = {"fp32": 1e-2, "bf16": 0.02, "fp16": 0.02, "fp8": 0.2}
 """How far the loss of any of 51 steps may be from the plain one's; it falls from 1.1 to 0.6."""

@@ -7,8 +7,8 @@ import pytest
 from launch_setup import Commands
 from PIL import Image
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data.store import Clip, Header, Record, write
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.store.store import Clip, Header, Record, write
 
 LABELS = ("glad", "sad")
 CONFIG = """

@@ -9,17 +9,17 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from mmadfer.launch import five_fold
+from mmadfer.cli import launch
 
 
 def said(*arguments: object) -> Any:
     """What `mmadfer launch` and these words come to, in this process."""
-    return CliRunner().invoke(five_fold.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(launch.app, [str(argument) for argument in arguments])
 
 
 def start(config: Path, run: Path, *options: str) -> "subprocess.Popen[str]":
     """A launch on this machine, in a process of its own."""
-    command = [sys.executable, five_fold.__file__, str(config), "--run", str(run), "--cluster", "local", *options]
+    command = [sys.executable, launch.__file__, str(config), "--run", str(run), "--cluster", "local", *options]
     quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet, start_new_session=True

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from launch_setup import Commands, said
 
-from mmadfer import run as runs
+from mmadfer.cli import launch
 from mmadfer.errors import RunError
-from mmadfer.files import write_json
-from mmadfer.launch import five_fold, record
-from mmadfer.lease import lease
+from mmadfer.run import directory as runs
+from mmadfer.run import launch_record
+from mmadfer.run.lease import lease
+from mmadfer.utils.files import write_json
 
 SLURM = ("--cluster", "slurm", "--gpus-per-fold", 2, "--partition", "gpu", "--time", "2:00:00")
 
@@ -49,7 +50,7 @@ def events(run: Path, fold: int, *lines: dict[str, object]) -> None:
 
 
 def test_a_launch_leaves_its_jobs_and_options(run: Path) -> None:
-    left = record.read(run)
+    left = launch_record.read(run)
     assert left is not None
     assert left.jobs == {**{f"fold {k + 1}": f"11_{k}" for k in range(5)}, "report": "12", "export": "13"}
     assert (left.options["gpus"], left.options["time"], left.options["export"]) == (2, "120", True)
@@ -169,7 +170,7 @@ def test_resume_needs_no_options_and_takes_new_ones(run: Path, commands: Command
         assert f"#SBATCH {flag}\n" in array
     assert "--dependency=afterany:14" in commands.scripts()[4]
     assert commands.calls("scancel") == [" 13 12"]  # else the earlier report and export came too early
-    left = record.read(run)
+    left = launch_record.read(run)
     assert left is not None
     assert (left.fold_ids, left.options["time"]) == ({4: "14_0", 5: "14_1"}, "180")
 
@@ -243,15 +244,15 @@ def test_a_report_that_slurm_refuses_leaves_word_of_the_folds(five: Path, tmp_pa
     commands.refuse_after(1)
     with pytest.raises(RunError, match=r"did not take the job: .*It has taken fold 1 \(job 11_0\), .*launch cancel"):
         raise said(five, "--run", tmp_path / "run", *SLURM).exception
-    left = record.read(tmp_path / "run")
+    left = launch_record.read(tmp_path / "run")
     assert left is not None
     assert set(left.jobs) == {f"fold {k}" for k in range(1, 6)}
 
 
 def test_a_hundred_jobs_cost_as_many_calls_as_one(run: Path, commands: Commands) -> None:
-    left = record.read(run)
+    left = launch_record.read(run)
     assert left is not None
-    many = record.Record("slurm", left.folds, left.options, {f"fold {k}": f"11_{k}" for k in range(1, 101)})
+    many = launch_record.Record("slurm", left.folds, left.options, {f"fold {k}": f"11_{k}" for k in range(1, 101)})
     many.write(run)
     queue(commands, **{f"_11_{k}": "RUNNING|None|n1|1:00|1" for k in range(1, 101)})
     said("status", run)
@@ -263,13 +264,13 @@ def test_a_hundred_jobs_cost_as_many_calls_as_one(run: Path, commands: Commands)
 def test_words_that_are_no_command_are_a_configuration(five: Path, tmp_path: Path) -> None:
     assert said("--run", tmp_path / "run", five, "--cluster", "local", "--dry-run").exit_code == 0
     assert "--array-parallelism" in said("--help").stdout
-    command = [sys.executable, five_fold.__file__, "status", str(tmp_path)]
+    command = [sys.executable, launch.__file__, "status", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr[:6]) == (2, "error:")
 
 
 def test_a_record_that_cannot_be_read_is_no_run_without_jobs(run: Path) -> None:
-    (run / record.PLACE).write_text("{")
+    (run / launch_record.PLACE).write_text("{")
     for word in ("status", "cancel", "resume"):
         with pytest.raises(RunError, match=r"launch\.json cannot be read .* nobody knows which jobs"):
             raise said(word, run).exception

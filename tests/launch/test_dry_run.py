@@ -208,7 +208,7 @@ def test_times_are_read_as_slurm_reads_them() -> None:
 
 
 def test_the_launcher_imports_nothing_heavy() -> None:
-    modules = "five_fold, mmadfer.launch.on_local, mmadfer.launch.on_slurm, mmadfer.launch.estimate"
+    modules = "five_fold, mmadfer.launch.local, mmadfer.launch.slurm.submit, mmadfer.launch.estimate"
     code = f"import sys, mmadfer.launch.{modules}\n"
     code += (
         "print([name for name in ('torch', 'deepspeed', 'submitit', 'nvidia', 'matplotlib') if name in sys.modules])"
@@ -218,9 +218,9 @@ def test_the_launcher_imports_nothing_heavy() -> None:
 
 
 def test_it_runs_as_a_script(config: Path, tmp_path: Path) -> None:
-    from mmadfer.launch import five_fold
+    from mmadfer.cli import launch
 
-    command = [sys.executable, five_fold.__file__, str(config), "--dry-run", "--folds", "7"]
+    command = [sys.executable, launch.__file__, str(config), "--dry-run", "--folds", "7"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ}, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --folds '7'")

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from launch_setup import Commands, said, start
 
-from mmadfer.config import Config, PrepareConfig, parse
-from mmadfer.data.store import Header, Store, write
+from mmadfer.config.schema import Config, PrepareConfig, parse
+from mmadfer.data.store.store import Header, Store, write
 from mmadfer.errors import RunError, TrainingError
 from mmadfer.launch import estimate, extrapolate
-from mmadfer.launch.plan import Resources, cores, places
-from mmadfer.run import mark_failed
-from mmadfer.train.measured import Measured, Size, read
+from mmadfer.launch.plan import cores, places
+from mmadfer.launch.resources import Resources
+from mmadfer.run.directory import mark_failed
+from mmadfer.run.measurement import Measured, Size, read
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 GB = 10**9

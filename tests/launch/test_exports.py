@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from launch_setup import start
 
-from mmadfer.config import PrepareConfig
-from mmadfer.data.prepare import prepare
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import toy
 from mmadfer.errors import RunError
-from mmadfer.launch import exports
+from mmadfer.export import finished_folds
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_finished_folds_are_exported_after_the_report(real: Path, tmp_path: Path
         "fold-2.parity.svg",
     ]
     assert json.loads((run / "export" / "fold-2.parity.json").read_text())["passed"]
-    assert exports.exported(run) == [2]
+    assert finished_folds.exported(run) == [2]
     again = _export("run", run)
     assert again.returncode == 0, again.stderr
     assert "fold-2.onnx is there" in again.stdout
@@ -56,11 +56,11 @@ def test_finished_folds_are_exported_after_the_report(real: Path, tmp_path: Path
     refused = _export("parity", run, "--fold", "2", "--backends", "torch,ort,trt")
     assert (refused.returncode, "for tensorrt in" in refused.stderr) == (2, True)
     (run / "export" / "fold-2.parity.json").unlink()  # the proof was lost: it counts no more
-    assert exports.exported(run) == []
+    assert finished_folds.exported(run) == []
     shutil.rmtree(run / "export")
     (run / "export").write_text("where the folder should be")
     with pytest.raises(RunError, match=r"1 of 1 finished folds .*:\n  fold 2: .*export"):
-        exports.export_run(run)
+        finished_folds.export_run(run)
 
 
 def _check_what_counts(run: Path) -> None:
@@ -73,14 +73,14 @@ def _check_what_counts(run: Path) -> None:
         part = told["forms"][0] if key in of_form else told["reference"] if key == "weights_hash" else told
         part[key] = value
         proof.write_text(json.dumps(told))
-        assert not exports._current(run, 2, 100), key
+        assert not finished_folds._current(run, 2, 100), key
     proof.write_text(whole)
-    assert exports._current(run, 2, 100)  # of 100 there are 4
+    assert finished_folds._current(run, 2, 100)  # of 100 there are 4
 
 
 def _export(what: str, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mmadfer.cli", "export", what, str(run), *options],
+        [sys.executable, "-m", "mmadfer", "export", what, str(run), *options],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
@@ -89,23 +89,23 @@ def _export(what: str, run: Path, *options: str) -> subprocess.CompletedProcess[
 
 
 def test_nothing_finished_is_said(config: Path, tmp_path: Path) -> None:
-    from mmadfer import config as configs
-    from mmadfer import run as runs
+    from mmadfer.config import schema as configs
+    from mmadfer.run import directory as runs
 
     made = runs.create(tmp_path / "run", configs.load(str(config)))
     with pytest.raises(RunError, match="nothing to export yet"):
-        exports.export_run(made.path)
+        finished_folds.export_run(made.path)
 
 
 def test_a_fold_that_cannot_be_exported_does_not_keep_the_others(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mmadfer import config as configs
-    from mmadfer import run as runs
-    from mmadfer.files import write_json
+    from mmadfer.config import schema as configs
+    from mmadfer.run import directory as runs
+    from mmadfer.utils.files import write_json
 
     made = runs.create(tmp_path / "run", configs.load(str(config)))
     for fold in (1, 2):
         write_json(made.fold(fold) / "result.json", {"finished": True})  # and no checkpoint
     with pytest.raises(RunError, match=r"2 of 2 finished folds could not be exported:\n  fold 1: .*\n  fold 2: "):
-        exports.export_run(made.path)
+        finished_folds.export_run(made.path)

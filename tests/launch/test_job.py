@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmadfer import config as configs
-from mmadfer import run as runs
-from mmadfer.launch import job as jobs
-from mmadfer.launch.job import FoldJob, Stop
-from mmadfer.lease import lease
-from mmadfer.lock import BusyError
+from mmadfer.config import schema as configs
+from mmadfer.launch import jobs
+from mmadfer.launch.jobs import FoldJob, Stop
+from mmadfer.run import directory as runs
+from mmadfer.run.lease import lease
+from mmadfer.run.lock import BusyError
 
 
 def view(**values: object) -> SimpleNamespace:

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from launch_setup import said, start
 
-from mmadfer import config as configs
-from mmadfer import run as runs
+from mmadfer.cli import launch
+from mmadfer.config import schema as configs
 from mmadfer.errors import RunError
-from mmadfer.launch import five_fold
-from mmadfer.launch.job import FoldJob
-from mmadfer.launch.on_local import LocalFolds
-from mmadfer.lease import lease
+from mmadfer.launch.jobs import FoldJob
+from mmadfer.launch.local import LocalFolds
+from mmadfer.run import directory as runs
+from mmadfer.run.lease import lease
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -75,7 +75,7 @@ def test_two_folds_train_report_and_are_not_trained_again(config: Path, tmp_path
 def test_train_waits_for_its_fold_and_makes_paths_absolute(config: Path, store: Path, tmp_path: Path) -> None:
     fold = runs.open_fold(tmp_path / "run", configs.load(str(config)), 1)
     relative = os.path.relpath(store, tmp_path)
-    command = [sys.executable, "-m", "mmadfer.cli", "train", str(config), "--run", "run", "--set"]
+    command = [sys.executable, "-m", "mmadfer", "train", str(config), "--run", "run", "--set"]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     with lease(fold):
         begun = subprocess.Popen(
@@ -127,7 +127,7 @@ def test_a_launch_here_is_shown_refused_to_others_cancelled_and_resumed(config: 
     assert begun.wait(timeout=30) == 130
     assert said("cancel", run).stdout == f"nothing of {run} is running or queued\n"
     assert json.loads(said("status", run, "--json").stdout)["folds"][0]["state"] == "failed"
-    command = [sys.executable, five_fold.__file__, "resume", str(run), "--array-parallelism", "2"]
+    command = [sys.executable, launch.__file__, "resume", str(run), "--array-parallelism", "2"]
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
     last = json.loads(said("status", run, "--json").stdout)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from launch_setup import Commands, said
 
-from mmadfer.launch import on_slurm, plan
+from mmadfer.launch.resources import Resources
+from mmadfer.launch.slurm import submit
 
 SCRIPTS = Path(__file__).parent / "scripts"
 SLURM = Path(__file__).parents[2] / "slurm"
@@ -33,8 +34,8 @@ CASES = {
 
 def written(case: str, run: Path, folds: int = 5) -> dict[str, str]:
     environment = {"PYTHONPATH": str(run / "code"), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    resources = plan.Resources(**CASES[case])
-    found = on_slurm.texts(run, "dfew", folds, resources, environment, export=True)
+    resources = Resources(**CASES[case])
+    found = submit.texts(run, "dfew", folds, resources, environment, export=True)
     return {name: text.replace(shlex.quote(sys.executable), "PYTHON") for name, text in found.items()}
 
 

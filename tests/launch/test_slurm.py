@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from launch_setup import Commands
 
+from mmadfer.cli.launch_options import check_path
 from mmadfer.errors import RunError
-from mmadfer.launch import slurm
-from mmadfer.launch.options import check_path
+from mmadfer.launch.slurm import commands as slurm
 
 QUEUE = """\
 6_2|PENDING|JobArrayTaskLimit||1:00:00|0|

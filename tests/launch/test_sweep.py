@@ -11,11 +11,13 @@ from launch_setup import Commands, said
 from test_control import finish
 from test_dry_run import plain
 
-from mmadfer import run as runs
-from mmadfer.config import CONFIGS
+from mmadfer.cli import launch
+from mmadfer.config import sweep
+from mmadfer.config.schema import CONFIGS
 from mmadfer.errors import ConfigError, RunError
-from mmadfer.launch import five_fold, record, sweep_file
-from mmadfer.launch import sweep as sweep_module
+from mmadfer.launch.sweep import launch as sweep_module
+from mmadfer.run import directory as runs
+from mmadfer.run import launch_record
 
 SLURM = ("--cluster", "slurm", "--gpus-per-fold", 0, "--cpus-per-fold", 1, "--partition", "cpu", "--time", 60)
 ROWS = """\
@@ -71,14 +73,14 @@ def queue(commands: Commands, *states: str, report: str = "PENDING|Dependency") 
 
 
 def test_a_table_is_resolved(file: Path, config: Path) -> None:
-    table, settings = sweep_file.read(file, ["train.lr=3e-4"])
+    table, settings = sweep.read(file, ["train.lr=3e-4"])
     assert (table.name, table.base) == ("table", str(config))
     assert table.rows["short"] == {"train.epochs": 1, "train.lr": 3e-4}
     assert {row: one.name for row, one in settings.items()} == {row: f"table-{row}" for row in table.rows}
     assert (settings["static"].model.prompts, settings["full"].model.prompts) == (0, 2)
     assert {one.train.lr for one in settings.values()} == {3e-4}
     file.write_text("name: a\nbase: tiny.yaml\nrows: {x: {name: 2026-11-21, train.lr: 3e-4}}\n")
-    table, settings = sweep_file.read(file)
+    table, settings = sweep.read(file)
     assert (settings["x"].name, table.rows["x"]["name"], settings["x"].train.lr) == ("2026-11-21", "2026-11-21", 3e-4)
 
 
@@ -113,17 +115,17 @@ def test_a_table_that_is_wrong_is_explained(file: Path, tmp_path: Path, text: st
 
 
 def test_the_command_line_ends_with_two(tmp_path: Path) -> None:
-    command = [sys.executable, five_fold.__file__, "sweep", str(tmp_path / "none.yaml"), "--cluster", "local"]
+    command = [sys.executable, launch.__file__, "sweep", str(tmp_path / "none.yaml"), "--cluster", "local"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "none.yaml cannot be read" in done.stderr) == (2, True)
 
 
 def test_shipped_tables_are_found_by_name_and_the_file_runs_them(file: Path, tmp_path: Path) -> None:
     names = ("table4", "ablations/table4", "ablations/table4.yaml", "configs/ablations/table4.yaml")
-    assert {sweep_file.find(name) for name in names} == {CONFIGS / "ablations" / "table4.yaml"}
-    assert sweep_file.find(str(file)) == file
+    assert {sweep.find(name) for name in names} == {CONFIGS / "ablations" / "table4.yaml"}
+    assert sweep.find(str(file)) == file
     with pytest.raises(ConfigError, match=r"table9 cannot be read: .*table1_dfew, .*table7\)"):
-        sweep_file.find("table9")
+        sweep.find("table9")
 
 
 def test_the_file_itself_runs_a_table_on_another_base(config: Path, tmp_path: Path) -> None:
@@ -141,11 +143,11 @@ def test_the_file_itself_runs_a_table_on_another_base(config: Path, tmp_path: Pa
 def test_another_base_has_the_same_rows(file: Path, config: Path, tmp_path: Path) -> None:
     other = config.with_name("other.yaml")
     other.write_text(config.read_text().replace("name: tiny", "name: other"))
-    table, settings = sweep_file.read(file, (), str(other))
+    table, settings = sweep.read(file, (), str(other))
     assert (table.base, list(settings)) == (str(other), ["full", "static", "short"])
     assert settings["static"].model.prompts == 0
     with pytest.raises(ConfigError, match="--base: no configuration 'nothing'"):
-        sweep_file.read(file, (), "nothing")
+        sweep.read(file, (), "nothing")
 
 
 def test_a_dry_run_shows_the_rows_and_the_array(file: Path, config: Path, tmp_path: Path, commands: Commands) -> None:
@@ -166,16 +168,16 @@ def test_rows_are_ordinary_runs_with_one_copy_of_the_code(folder: Path, commands
     assert "--dependency=afterany:11\n" in report
     assert f"export PYTHONPATH={folder / 'code'}\n" in array
     for number, row in enumerate(("full", "static", "short")):
-        left = record.read(folder / row)
+        left = launch_record.read(folder / row)
         assert left is not None
         assert left.jobs == {"fold 1": f"11_{2 * number}", "fold 2": f"11_{2 * number + 1}"}
         assert left.folder(folder / row) == folder / "jobs"
         assert os.readlink(folder / row / "code") == "../code"
         assert runs.read(folder / row).config.name == f"table-{row}"
-    own = record.read(folder)
+    own = launch_record.read(folder)
     assert own is not None
     assert own.jobs == {"array": "11", "report": "12"}
-    assert sweep_file.of(folder).base.endswith("tiny.yaml")
+    assert sweep.of(folder).base.endswith("tiny.yaml")
     assert commands.calls("squeue") == []  # nothing to ask for
 
 
@@ -197,7 +199,7 @@ def test_a_folder_that_holds_something_is_refused(file: Path, folder: Path, comm
 
 
 def test_of_two_that_come_together_one_wins(file: Path, tmp_path: Path, commands: Commands) -> None:
-    words = [sys.executable, five_fold.__file__, "sweep", str(file), "--run", str(tmp_path / "sweep"), *map(str, SLURM)]
+    words = [sys.executable, launch.__file__, "sweep", str(file), "--run", str(tmp_path / "sweep"), *map(str, SLURM)]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said_ = [one.communicate(timeout=60)[1] for one in both]
     assert sorted(one.returncode for one in both) == [0, 2], said_
@@ -276,14 +278,14 @@ def test_resume_makes_one_array_of_what_is_left_of_all_rows(folder: Path, comman
     assert commands.calls("scancel") == [" 12"]  # it would report too early
     array = commands.scripts()[2]
     assert ("#SBATCH --array=0-2%3\n" in array, "#SBATCH --time=90\n" in array) == (True, True)
-    jobs = {row: one.jobs for row in ("full", "static", "short") if (one := record.read(folder / row))}
+    jobs = {row: one.jobs for row in ("full", "static", "short") if (one := launch_record.read(folder / row))}
     assert jobs == {"full": {}, "static": {"fold 2": "13_0"}, "short": {"fold 1": "13_1", "fold 2": "13_2"}}
 
 
 def test_a_row_alone_goes_on_and_the_sweep_sees_it(folder: Path, commands: Commands) -> None:
     queue(commands, *["FAILED"] * 6, report="COMPLETED|None")
     assert said("resume", folder / "static").exit_code == 0
-    left = record.read(folder / "static")
+    left = launch_record.read(folder / "static")
     assert left is not None
     assert left.jobs == {"fold 1": "13_0", "fold 2": "13_1", "report": "14"}
     assert left.folder(folder / "static") == folder / "static" / "jobs"
@@ -296,7 +298,7 @@ def test_a_row_alone_goes_on_and_the_sweep_sees_it(folder: Path, commands: Comma
 
 def test_a_launch_that_was_killed_half_way_is_live(folder: Path, commands: Commands) -> None:
     for row in ("full", "static", "short"):
-        (folder / row / record.PLACE).unlink()
+        (folder / row / launch_record.PLACE).unlink()
     queue(commands, *["PENDING"] * 6)
     with pytest.raises(RunError, match=rf"is live \(SLURM job 11_0\): `mmadfer launch cancel {folder}` ends it"):
         raise said("resume", folder).exception
@@ -333,7 +335,7 @@ def test_what_is_finished_is_reported_at_once(folder: Path, commands: Commands) 
 def test_rows_train_here_one_after_the_other_and_one_that_fails_stops_no_other(file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     file.write_text(ROWS.replace("full: {}", "bad: {train.epochs: 1}").replace("  short: {train.epochs: 1}\n", ""))
-    command = [sys.executable, five_fold.__file__, "sweep", str(file), "--run", str(folder)]
+    command = [sys.executable, launch.__file__, "sweep", str(file), "--run", str(folder)]
     here = ("--cluster", "local", "--folds", "1", "--cpus-per-fold", "1", "--set", "train.epochs=1")
     quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     spoiled = folder / "bad" / "fold-1" / "checkpoints" / "step-00000004" / "state.json"

@@ -15,10 +15,10 @@ from reference import batch, state_dict
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mmadfer.config import ModelConfig
-from mmadfer.model.arithmetic import apply
+from mmadfer.config.schema import ModelConfig
 from mmadfer.model.mma_dfer import MMADFER, empty
-from mmadfer.model.published import our_name, published_name
+from mmadfer.model.precision import apply
+from mmadfer.model.weights.published import our_name, published_name
 
 HERE = Path(__file__).parent
 TRAINABLE = {"dfew_160": 7_558_687, "mafw_224": 7_634_467}

@@ -80,7 +80,7 @@ class Bench:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         shared = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": 0}
-        words = [sys.executable, "-m", "mmadfer.cli", "train", str(self.config), "--run", str(run), "--fold", "1"]
+        words = [sys.executable, "-m", "mmadfer", "train", str(self.config), "--run", str(run), "--fold", "1"]
         started = []
         for rank in range(ranks):
             env = {key: str(value) for key, value in {**shared, "RANK": rank}.items()}
@@ -149,7 +149,7 @@ class Run:
 
     def mmadfer(self, *words: str) -> str:
         """A command of mmadfer's, as a user of the cluster types it, in the Python that is slowed."""
-        return self.cluster.run(str(self.slow.python), "-m", "mmadfer.cli", *words)
+        return self.cluster.run(str(self.slow.python), "-m", "mmadfer", *words)
 
     @property
     def jobs(self) -> dict[str, str]:

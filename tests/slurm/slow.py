@@ -71,7 +71,7 @@ class Slow:
         real = sysconfig.get_path("purelib")
         (site / "slow.pth").write_text(f"import site; site.addsitedir({real!r})\nimport slow_hook\n")
         program = self.python.with_name("mmadfer")  # for job scripts that find it on PATH
-        program.write_text(f"#!{self.python}\nimport sys\nfrom mmadfer.cli import main\nsys.exit(main())\n")
+        program.write_text(f"#!{self.python}\nimport sys\nfrom mmadfer.cli.main import main\nsys.exit(main())\n")
         program.chmod(0o755)
         self.set()
 

@@ -102,7 +102,17 @@ def test_slurmctld_killed_after_its_state_is_on_disk_goes_on(cluster: Cluster) -
 
 def test_training_is_slowed_and_let_go(cluster: Cluster, five: Five, slow: Slow, tmp_path: Path) -> None:
     fold = tmp_path / "run" / "fold-1"
-    command = [str(slow.python), "-m", "mmadfer.cli", "train", str(five()), "--run", str(fold.parent), "--fold", "1"]
+    command = [
+        str(slow.python),
+        "-m",
+        "mmadfer",
+        "train",
+        str(five()),
+        "--run",
+        str(fold.parent),
+        "--fold",
+        "1",
+    ]
     env = {**cluster.env, "OMP_NUM_THREADS": "1"}
     slow.set(step=1)
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)

@@ -19,7 +19,7 @@ def test_three_rows_in_one_array(cluster: Cluster, five: Callable[..., Path], tm
     file.write_text(f"name: table\nbase: {five(epochs=1).name}\nrows:\n{rows}")
 
     def launch(*words: object) -> str:
-        return cluster.run(sys.executable, "-m", "mmadfer.cli", "launch", *map(str, words))
+        return cluster.run(sys.executable, "-m", "mmadfer", "launch", *map(str, words))
 
     def jobs() -> dict[str, str]:
         found: dict[str, str] = read(folder / "jobs" / "launch.json")["jobs"]

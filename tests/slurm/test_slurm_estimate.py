@@ -9,11 +9,11 @@ from pathlib import Path
 
 from cluster import Cluster
 
-from mmadfer.config import load
-from mmadfer.data.loader import batches
-from mmadfer.data.store import Record, Store, write
+from mmadfer.config.schema import load
+from mmadfer.data.loading.loader import batches
+from mmadfer.data.store.store import Record, Store, write
 
-COMMAND = (sys.executable, "-m", "mmadfer.cli", "launch")
+COMMAND = (sys.executable, "-m", "mmadfer", "launch")
 SIZE = ("--cluster", "slurm", "--gpus-per-fold", "0", "--nodes-per-fold", "2", "--cpus-per-fold", "2", "--time", "90")
 
 

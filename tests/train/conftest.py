@@ -5,7 +5,7 @@ import pytest
 import torch
 from setting import make_config, make_store
 
-from mmadfer.config import Config
+from mmadfer.config.schema import Config
 from mmadfer.train.loop import train
 
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -17,10 +17,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from mmadfer import contract as contracts
-from mmadfer.config import Config, PrepareConfig, parse
+from mmadfer.config.schema import Config, PrepareConfig, parse
 from mmadfer.contract import Contract
-from mmadfer.data.store import Clip, Header, Record, write
-from mmadfer.files import sha256
+from mmadfer.data.store.store import Clip, Header, Record, write
+from mmadfer.utils.files import sha256
 
 LABELS = ("glad", "sad", "calm")
 CLIPS = 24
@@ -132,7 +132,7 @@ def start(config: Config, run: Path, *options: str, env: dict[str, str] | None =
     """`mmadfer train` on fold 1, in a process of its own."""
     file = run.with_suffix(".yaml")
     file.write_text(config.to_yaml())
-    command = [sys.executable, "-m", "mmadfer.cli", "train", str(file), "--run", str(run), "--fold", "1", *options]
+    command = [sys.executable, "-m", "mmadfer", "train", str(file), "--run", str(run), "--fold", "1", *options]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
 

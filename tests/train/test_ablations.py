@@ -12,18 +12,18 @@ from needs import needed
 from setting import StopAt, make_config, weights
 
 from mmadfer import load
-from mmadfer.config import Config, parse
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.launch import sweep_file
-from mmadfer.report.paper import TABLES
-from mmadfer.runtime.ort import OrtBackend
+from mmadfer.config import sweep
+from mmadfer.config.schema import Config, parse
+from mmadfer.evaluation.paper_tables import TABLES
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.train.loop import train
 
 ROWS = {
     f"{name}-{row}": (name, row)
     for paper in TABLES
     for name in paper.sweeps[:1]  # table 1 has the same rows for MAFW
-    for row in sweep_file.table(sweep_file.find(name)).rows
+    for row in sweep.table(sweep.find(name)).rows
 }
 FULL = ("table3-bottleneck", "table4-full", "table5-both", "table6-latent_128", "table7-updates_2")
 """The same as table2-mtm."""
@@ -50,7 +50,7 @@ def base(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config_of(name: str, base: Path) -> Config:
     """A row's configuration, as `mmadfer launch sweep TABLE --base` makes it, less layers: an update needs one."""
     table, row = ROWS[name]
-    tree = sweep_file.read(sweep_file.find(table), (), str(base))[1][row].model_dump()
+    tree = sweep.read(sweep.find(table), (), str(base))[1][row].model_dump()
     for encoder in ("vision", "audio"):
         tree["model"][encoder]["depth"] = max(2, int(row.split("_")[1])) if table == "table7" else 2
     return parse(tree, "the test")

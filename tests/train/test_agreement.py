@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from setting import LABELS, checkpoints, make_config, make_store, promises
 
-from mmadfer.config import Config, ModelConfig, PrepareConfig, parse
+from mmadfer.config.schema import Config, ModelConfig, PrepareConfig, parse
 from mmadfer.contract import Contract, describe
-from mmadfer.data.agreement import as_prepared, check_rate, check_store, other_crops, sound_rates
-from mmadfer.data.store import Store
+from mmadfer.data.compatibility import as_prepared, check_rate, check_store, other_crops, sound_rates
+from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError, WeightsError
-from mmadfer.model.build import save_weights
-from mmadfer.model.load import load
-from mmadfer.train import state
-from mmadfer.train.evaluate import evaluate_path
+from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.model.weights.build import save_weights
+from mmadfer.model.weights.load import load
+from mmadfer.run import checkpoint_state
 from mmadfer.train.loop import train
 
 RATES = (
@@ -51,7 +51,7 @@ def test_other_settings_are_told_once_and_the_stores_hold(straight: Path) -> Non
     assert "face_size 32, not face_size 224" in told[0]
     newest = checkpoints(straight)[-1]
     assert promises(newest).prepare.face_size == 32
-    assert state.read(newest).belonging.config["prepare"]["face_size"] == 32
+    assert checkpoint_state.read(newest).belonging.config["prepare"]["face_size"] == 32
 
 
 @pytest.mark.parametrize("folds", [1, 3])

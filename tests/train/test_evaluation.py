@@ -12,17 +12,17 @@ from torch import Tensor
 sys.path.append(str(Path(__file__).parents[1] / "data"))
 from make_media import grey, moving_face, tone, write_video
 
-from mmadfer.adjust import shares, shift
-from mmadfer.cli import app, run
-from mmadfer.config import Config, parse
-from mmadfer.data.image import decode_jpeg
-from mmadfer.data.sampling import test_indexes as indexes_of
-from mmadfer.data.store import Store, write
+from mmadfer.cli.main import app, run
+from mmadfer.config.schema import Config, parse
+from mmadfer.data.draws import test_indexes as indexes_of
+from mmadfer.data.media.image import decode_jpeg
+from mmadfer.data.store.store import Store, write
 from mmadfer.errors import ClipError, ConfigError, WeightsError
-from mmadfer.model.build import save_weights
-from mmadfer.model.load import load
+from mmadfer.evaluation.evaluate import Predictions, evaluate_path
+from mmadfer.model.weights.build import save_weights
+from mmadfer.model.weights.load import load
 from mmadfer.runtime import Recogniser
-from mmadfer.train.evaluate import Predictions, evaluate_path
+from mmadfer.tasks.logit_adjustment import shares, shift
 from mmadfer.train.loop import train
 
 

@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from setting import StopAt, checkpoints, events, make_config, make_store, weights
 from torch.nn import functional
 
-from mmadfer.config import Config
-from mmadfer.data.batch import Batch, preprocess
-from mmadfer.data.fbank import SILENCE
-from mmadfer.data.loader import Loader, batches
-from mmadfer.data.store import Store
-from mmadfer.model.build import build
+from mmadfer.config.schema import Config
+from mmadfer.data.loading.batch import Batch, preprocess
+from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.media.fbank import SILENCE
+from mmadfer.data.store.store import Store
+from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.model.weights.build import build
 from mmadfer.train.engine import learning_rate
-from mmadfer.train.evaluate import evaluate_path
 from mmadfer.train.loop import train
 
 AUGMENT = {"spec_time": 40, "spec_mels": 20, "mixup": 0.4, "drop_vision": 0.2, "drop_audio": 0.2}

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from setting import StopAt, checkpoints, seal, weights
 
-from mmadfer.config import Config
+from mmadfer.config.schema import Config
 from mmadfer.errors import FileError, RunError, TrainingError, WeightsError
-from mmadfer.train import state
+from mmadfer.run import checkpoint_state
 from mmadfer.train.loop import train
 
 Tree = dict[str, Any]
@@ -40,13 +40,13 @@ def test_one_bit_of_a_state_is_noticed_wherever_it_is(stopped: Path, tmp_path: P
     whole = (checkpoints(stopped)[-1] / "state.json").read_bytes()
     file, rng = tmp_path / "state.json", random.Random(1)
     file.write_bytes(whole)
-    true, unseen = state.read(tmp_path), []
+    true, unseen = checkpoint_state.read(tmp_path), []
     for place in range(len(whole)):
         data = bytearray(whole)
         data[place] ^= 1 << rng.randrange(8)
         file.write_bytes(data)
         with suppress(FileError):
-            unseen += [place] * (state.read(tmp_path) != true)
+            unseen += [place] * (checkpoint_state.read(tmp_path) != true)
     assert unseen == []
 
 
@@ -101,7 +101,7 @@ def test_a_state_that_lies_ends_in_no_other_error(half: Path) -> None:
         for value in VALUES:
             (checkpoint / "state.json").write_bytes(before)
             seal(checkpoint, _put(place, value))
-            if state.damage(checkpoint) is None:
+            if checkpoint_state.damage(checkpoint) is None:
                 taken.add((*place, json.dumps(value)))
     free = {
         "loss",
@@ -138,9 +138,9 @@ LIES: dict[str, Callable[[Tree], object]] = {
 @pytest.mark.parametrize("name", LIES)
 def test_a_state_that_cannot_be_is_moved_aside(half: Path, name: str) -> None:
     checkpoint = checkpoints(half)[-1]
-    assert state.damage(checkpoint) is None
+    assert checkpoint_state.damage(checkpoint) is None
     seal(checkpoint, LIES[name])
-    assert state.damage(checkpoint)
+    assert checkpoint_state.damage(checkpoint)
 
 
 def _archive(data: bytes, how: int = zipfile.ZIP_STORED) -> bytes:
@@ -181,13 +181,13 @@ def test_pipes_and_links_in_a_checkpoint_are_damage_and_not_waited_for(half: Pat
     (weights_file, state_file) = checkpoint / "weights.safetensors", checkpoint / "state.json"
     kept = weights_file.rename(half / "kept")
     os.mkfifo(weights_file)
-    assert "is a link or no regular file" in (state.damage(checkpoint) or "")
+    assert "is a link or no regular file" in (checkpoint_state.damage(checkpoint) or "")
     weights_file.unlink()
     weights_file.symlink_to(kept)
-    assert "is a link or no regular file" in (state.damage(checkpoint) or "")
+    assert "is a link or no regular file" in (checkpoint_state.damage(checkpoint) or "")
     state_file.unlink()
     os.mkfifo(state_file)
-    assert "device or a named pipe" in (state.damage(checkpoint) or "")
+    assert "device or a named pipe" in (checkpoint_state.damage(checkpoint) or "")
 
 
 def test_nothing_is_deleted_through_a_link(config: Config, half: Path, tmp_path: Path) -> None:

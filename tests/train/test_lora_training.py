@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from setting import StopAt, checkpoints, events, make_config, weights
 from torch import Tensor
 
-from mmadfer.config import Config
-from mmadfer.model.build import build, encoder_hash
-from mmadfer.model.load import load
-from mmadfer.model.settings import LoraConfig
-from mmadfer.train.evaluate import evaluate_path
+from mmadfer.config.model import LoraConfig
+from mmadfer.config.schema import Config
+from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.model.weights.build import build, encoder_hash
+from mmadfer.model.weights.load import load
 from mmadfer.train.loop import train
 
 

@@ -11,19 +11,19 @@ import torch
 from setting import checkpoints, make_config
 from torch import Tensor
 
-from mmadfer import memory
-from mmadfer.config import Config
-from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader
-from mmadfer.data.split import steps_per_epoch
-from mmadfer.data.store import Store
+from mmadfer.config.schema import Config
+from mmadfer.data.fold_clips import steps_per_epoch
+from mmadfer.data.loading.batch import Batch
+from mmadfer.data.loading.loader import Loader
+from mmadfer.data.store.store import Store
+from mmadfer.distributed.ranks import Ranks
+from mmadfer.evaluation.evaluate import run_test
 from mmadfer.launch import extrapolate
-from mmadfer.model.build import build
-from mmadfer.train.evaluate import run_test
+from mmadfer.model.weights.build import build
+from mmadfer.run.measurement import read
 from mmadfer.train.loop import train
 from mmadfer.train.measure import measure, room
-from mmadfer.train.measured import read
-from mmadfer.train.ranks import Ranks
+from mmadfer.utils import memory
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from setting import start
 
-from mmadfer.config import Config
+from mmadfer.config.schema import Config
+from mmadfer.distributed import rendezvous
 from mmadfer.errors import RunError, TrainingError
-from mmadfer.train import meeting
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -58,7 +58,7 @@ def test_ranks_of_one_machine_listen_on_loopback_alone(config: Config, tmp_path:
 
 def test_a_store_listens_where_master_addr_says(port: int) -> None:
     for address, place in (("127.0.0.2", "127.0.0.2"), ("localhost", None), ("127.0.0.1", "127.0.0.1")):
-        with meeting.listen(address, port) as made:
+        with rendezvous.listen(address, port) as made:
             bound = made.getsockname()[0]
             assert bound == place or (place is None and bound in ("127.0.0.1", "::1"))
 
@@ -69,16 +69,16 @@ def test_a_name_that_means_loopback_only_here_is_listened_for_everywhere(
     """As Debian writes a machine's own name into /etc/hosts; the others would look for it in vain."""
     said = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: said)
-    with meeting.listen("node1", port) as made:
+    with rendezvous.listen("node1", port) as made:
         assert made.getsockname()[0] == "0.0.0.0"
 
 
 def test_who_does_not_come_is_named(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "COMING", timedelta(seconds=1))
+    monkeypatch.setattr(rendezvous, "COMING", timedelta(seconds=1))
     with pytest.raises(TrainingError, match=r"rank 1, 2 of 3 has not come within 1 s"):
-        meeting.meet(0, 3, timedelta(minutes=1))
+        rendezvous.meet(0, 3, timedelta(minutes=1))
     with pytest.raises(TrainingError, match=r"rank 1 could not meet the others at 127\.0\.0\.1:.*rank 0 has ended"):
-        meeting.meet(1, 2, timedelta(minutes=1))
+        rendezvous.meet(1, 2, timedelta(minutes=1))
 
 
 def test_a_port_that_is_taken_and_a_name_that_is_none_are_told(port: int) -> None:
@@ -86,6 +86,6 @@ def test_a_port_that_is_taken_and_a_name_that_is_none_are_told(port: int) -> Non
         socket.create_server(("127.0.0.1", port)),
         pytest.raises(RunError, match=r"Address already in use.*MASTER_PORT"),
     ):
-        meeting.meet(0, 2, timedelta(minutes=1))
+        rendezvous.meet(0, 2, timedelta(minutes=1))
     with pytest.raises(RunError, match=r"cannot listen at no-such-name\.invalid"):
-        meeting.listen("no-such-name.invalid", port)
+        rendezvous.listen("no-such-name.invalid", port)

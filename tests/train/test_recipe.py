@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 from setting import CLIPS, checkpoints, events, make_config, make_store
 from torch.nn import functional
 
-from mmadfer.config import Config
-from mmadfer.data.batch import preprocess
-from mmadfer.data.loader import Loader, batches
-from mmadfer.data.store import Store
+from mmadfer.config.schema import Config
+from mmadfer.data.loading.batch import preprocess
+from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.store.store import Store
 from mmadfer.errors import TrainingError
-from mmadfer.metrics import uar
-from mmadfer.model.build import build
+from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.model.weights.build import build
+from mmadfer.tasks.metrics import uar
 from mmadfer.train.engine import learning_rate
-from mmadfer.train.evaluate import evaluate_path
 from mmadfer.train.loop import train
 
 

@@ -19,15 +19,15 @@ import layouts
 from make_media import moving_face, write_images
 from published_setup import save_fold, state_dict
 
-from mmadfer.cli import app, run
-from mmadfer.config import EncoderConfig, ModelConfig, SoundConfig, TemporalConfig
-from mmadfer.data.fbank import fbank
+from mmadfer.cli.main import app, run
+from mmadfer.config.schema import EncoderConfig, ModelConfig, SoundConfig, TemporalConfig
+from mmadfer.data.media.fbank import fbank
 from mmadfer.data.sets.mafw import LABELS as MAFW
-from mmadfer.data.store import Store, write
+from mmadfer.data.store.store import Store, write
 from mmadfer.errors import DataError, WeightsError
-from mmadfer.model.build import build
+from mmadfer.evaluation.published_folds import Said, first_fold, mean_of_five, read_said, reproduce
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.train.reproduce import Said, first_fold, mean_of_five, read_said, reproduce
+from mmadfer.model.weights.build import build
 
 SIZE = 160
 CLOSE = 0.003

@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from setting import StopAt, checkpoints, events, make_config, promises, seal, start, wait_for_step, weights
 
 from mmadfer import contract
-from mmadfer import run as runs
-from mmadfer.config import Config
+from mmadfer.config.schema import Config
 from mmadfer.errors import MmadferError, RunError, WeightsError
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.files import sha256
-from mmadfer.model.build import build, encoder_hash
-from mmadfer.model.load import load
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.build import build, encoder_hash
+from mmadfer.model.weights.load import load
+from mmadfer.run import directory as runs
 from mmadfer.train.loop import train
+from mmadfer.utils.files import sha256
 
 
 def test_killed_then_stopped_then_resumed_ends_in_the_same_weights(store: Path, tmp_path: Path) -> None:

@@ -14,18 +14,18 @@ from torch import Tensor
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmadfer.config import Config, TrainConfig
-from mmadfer.data.batch import Batch
-from mmadfer.data.loader import Loader, batches
-from mmadfer.data.store import Store
+from mmadfer.config.schema import Config, TrainConfig
+from mmadfer.data.loading.batch import Batch
+from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.store.store import Store
+from mmadfer.distributed.ranks import connected
 from mmadfer.errors import ConfigError, MissingDependencyError
-from mmadfer.model.arithmetic import apply, autocast, compiles
-from mmadfer.model.build import build
+from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.precision import apply, autocast, compiles
+from mmadfer.model.weights.build import build
 from mmadfer.train.engine import Engine, learning_rate
-from mmadfer.train.evaluate import evaluate_path
 from mmadfer.train.loop import train
-from mmadfer.train.ranks import connected
 
 WEIGHTS = 2e-4
 """How far any float32 weight may be from the plain one after 51 steps with a learning rate of 1e-3."""
@@ -276,7 +276,7 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_nothing_can_be_compiled_auto_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmadfer.model.arithmetic._cannot_compile", lambda device: "gcc: not found")
+    monkeypatch.setattr("mmadfer.model.precision._cannot_compile", lambda device: "gcc: not found")
     with pytest.warns(UserWarning, match="not compiled, and slower.*Triton, gcc.*gcc: not found"):
         assert not compiles(TrainConfig(), torch.device("cuda"))
 

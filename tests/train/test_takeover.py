@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file
 from setting import checkpoints, events, make_config, start, wait_for_step, weights
 
-from mmadfer.config import Config
-from mmadfer.files import sha256
-from mmadfer.lease import Held
-from mmadfer.train import state
+from mmadfer.config.schema import Config
+from mmadfer.distributed.ranks import Ranks
+from mmadfer.run import checkpoint_state
+from mmadfer.run.checkpoint_state import Progress
+from mmadfer.run.lease import Held
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.loop import train
-from mmadfer.train.ranks import Ranks
-from mmadfer.train.state import Progress
+from mmadfer.utils.files import sha256
 
 SLOW = 24
 """Epochs of a run that is caught in the middle."""
@@ -125,7 +125,7 @@ def test_one_that_wakes_after_all_is_done_leaves_every_byte(
 
 def another_start(straight: Path, folder: Path, token: str) -> Checkpoints:
     """The checkpoints of a fold as one start of its training sees them."""
-    belonging = state.read(checkpoints(straight)[-1]).belonging
+    belonging = checkpoint_state.read(checkpoints(straight)[-1]).belonging
     return Checkpoints(folder, Held(token=token), belonging, 2, Ranks(), print)
 
 
@@ -162,7 +162,7 @@ def test_what_was_killed_between_two_renames_is_put_back(straight: Path, tmp_pat
     another_start(straight, tmp_path, "b")
     assert files(tmp_path) == before
     shutil.copytree(newest, newest / "old")  # killed after both
-    assert state.damage(newest) is None
+    assert checkpoint_state.damage(newest) is None
     another_start(straight, tmp_path, "c")
     assert files(tmp_path) == before
 

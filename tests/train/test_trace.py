@@ -11,9 +11,9 @@ import torch
 from setting import StopAt, make_config, start, weights
 from torch.profiler import ProfilerActivity, profile
 
-from mmadfer.config import Config
+from mmadfer.config.schema import Config
 from mmadfer.train.loop import train
-from mmadfer.train.trace import SKIPPED, STEPS, pack
+from mmadfer.train.profiler import SKIPPED, STEPS, pack
 
 
 def ranges(folder: Path, name: str) -> list[dict[str, Any]]:

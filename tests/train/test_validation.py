@@ -11,22 +11,22 @@ import pytest
 from rich.console import Console
 from setting import StopAt, checkpoints, events, make_config, promises, start, weights
 
-from mmadfer.config import Config
+from mmadfer.config.schema import Config
 from mmadfer.contract import describe
-from mmadfer.data.batch import Batch
-from mmadfer.data.folds import hold_out
-from mmadfer.data.loader import Loader, batches
-from mmadfer.data.samplers import Pick
-from mmadfer.data.split import steps_per_epoch, training_clips, validation_clips
-from mmadfer.data.store import Store
+from mmadfer.data.fold_clips import steps_per_epoch, training_clips, validation_clips
+from mmadfer.data.loading.batch import Batch
+from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.loading.samplers import Pick
+from mmadfer.data.splits import hold_out
+from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError
+from mmadfer.evaluation.evaluate import evaluate, evaluate_path
 from mmadfer.launch import extrapolate, follow
-from mmadfer.model.load import load
+from mmadfer.model.weights.load import load
 from mmadfer.report import report
-from mmadfer.train.evaluate import evaluate, evaluate_path
+from mmadfer.run.measurement import read
 from mmadfer.train.loop import train
 from mmadfer.train.measure import measure
-from mmadfer.train.measured import read
 
 Seen = dict[str, list[list[str]]]
 LABELS = {f"clip{k}": ("often", "rare")[k % 10 == 0] for k in range(200)}

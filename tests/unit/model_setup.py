@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmadfer.config import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
 from mmadfer.contract import Contract
 from mmadfer.model.mma_dfer import MMADFER
 

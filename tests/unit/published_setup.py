@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.published import published_name
+from mmadfer.model.weights.published import published_name
 
 
 class RecorderMeter:

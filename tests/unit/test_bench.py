@@ -119,7 +119,7 @@ def test_the_operations_of_a_step_are_counted_without_doing_them() -> None:
     from _model import SMALL
     from _train_forms import flops
 
-    from mmadfer.config import ModelConfig
+    from mmadfer.config.schema import ModelConfig
 
     assert flops(SMALL, 4).whole == 2 * flops(SMALL, 2).whole > 0
     work = flops(ModelConfig(), 1)
@@ -170,7 +170,7 @@ def test_where_a_rank_fails_the_others_are_ended() -> None:
     from _model import SMALL
     from _train_points import Job, apart
 
-    from mmadfer.config import TrainConfig
+    from mmadfer.config.schema import TrainConfig
 
     job = Job(Path(), SMALL, TrainConfig(), rounds=1, steps=1, threads=1, parts=False, tests=False, ranks=2)
     begun = time.monotonic()
@@ -228,7 +228,7 @@ def _pause() -> None:
 def test_every_addition_that_is_compared_changes_the_recipe() -> None:
     from extras import ADDITIONS
 
-    from mmadfer.config import load
+    from mmadfer.config.schema import load
 
     plain, one_by_one = load("demo"), [load("demo", settings) for settings in ADDITIONS.values()]
     assert all(config != plain for config in one_by_one)

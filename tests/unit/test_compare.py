@@ -1,4 +1,4 @@
-"""`mmadfer compare`: its statistics by simulation, its numbers against mmadfer.metrics, and what it refuses."""
+"""`mmadfer compare`: its statistics by simulation, its numbers against mmadfer.tasks.metrics, and what it refuses."""
 
 import json
 import shutil
@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mmadfer import config as configs
-from mmadfer import metrics
-from mmadfer import run as runs
-from mmadfer.bootstrap import Paired, differences, estimate, mcnemar
-from mmadfer.cli import app
-from mmadfer.cli import run as command
-from mmadfer.compare import Comparison, compare
+from mmadfer.cli.main import app
+from mmadfer.cli.main import run as command
+from mmadfer.config import schema as configs
+from mmadfer.config import sweep as sweep_file
 from mmadfer.errors import RunError
-from mmadfer.launch import sweep_file, sweep_report
+from mmadfer.evaluation.bootstrap import Paired, differences, estimate, mcnemar
+from mmadfer.evaluation.compare import Comparison, compare
+from mmadfer.launch.sweep import report
 from mmadfer.report.versus import show
+from mmadfer.run import directory as runs
+from mmadfer.tasks import metrics
 
 LABELS = ("glad", "sad", "calm")
 
@@ -202,7 +203,7 @@ def test_a_sweep_reports_seeds_and_folds_together(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "x")
     for row in sweep_file.of(sweep).rows:  # a report wants every fold that the configuration has
         assert sweep.joinpath(row, "fold-2").is_dir()
-    text = sweep_report.write(sweep)
+    text = report.write(sweep)
     made = json.loads((sweep / "report" / "sweep.json").read_text())
     base = made["seeds"]["base"]
     folds = [
@@ -221,7 +222,7 @@ def test_a_sweep_reports_seeds_and_folds_together(tmp_path: Path) -> None:
 def test_seeds_are_told_apart_on_folds_that_all_of_them_have(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "x")
     shutil.rmtree(sweep / "base-seed4" / "fold-2")
-    text = sweep_report.write(sweep)
+    text = report.write(sweep)
     base = json.loads((sweep / "report" / "sweep.json").read_text())["seeds"]["base"]
     first = [json.loads((sweep / f"base-seed{seed}" / "fold-1" / "result.json").read_text())["uar"] for seed in (1, 4)]
     assert (base["folds"], base["runs"], base["runs_expected"]) == ([1], 2, 4)
@@ -229,24 +230,24 @@ def test_seeds_are_told_apart_on_folds_that_all_of_them_have(tmp_path: Path) -> 
     assert base["std_of_seeds"]["uar"] == base["std"]["uar"] == pytest.approx(np.std(first, ddof=1))
     assert "| base | 1, 4 | 2 of 4 | " in text
     shutil.rmtree(sweep / "base-seed4" / "fold-1")  # a seed that has none yet
-    assert "| base | 1, 4 | 2 of 4 | " in sweep_report.write(sweep)
+    assert "| base | 1, 4 | 2 of 4 | " in report.write(sweep)
     shutil.copytree(sweep / "best-seed4" / "fold-2", sweep / "base-seed4" / "fold-2")
     shutil.rmtree(sweep / "base-seed1" / "fold-2")
-    assert "| base | 1, 4 | 0 of 4 | - (-) | - (-) |" in sweep_report.write(sweep), "no fold in common"
+    assert "| base | 1, 4 | 0 of 4 | - (-) | - (-) |" in report.write(sweep), "no fold in common"
 
 
 def test_a_sweep_shows_what_rows_can_be_chosen_by(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "x")
-    assert "validation" not in sweep_report.write(sweep)
+    assert "validation" not in report.write(sweep)
     for k, file in enumerate(sorted(sweep.glob("base-seed*/fold-*/result.json"))):
         kept = {"epoch": 2, "clips": 4, "uar": k / 10, "war": 0.5}
         file.write_text(json.dumps({**json.loads(file.read_text()), "validation": kept}))
-    text = sweep_report.write(sweep)
+    text = report.write(sweep)
     assert "kept for validation, after the last epoch: to choose a row by, not a result" in text
     assert "| base-seed1 | 5.00 / 50.00 |\n| base-seed4 | 25.00 / 50.00 |\n| base | 15.00 / 50.00 |" in text
     assert json.loads((sweep / "report" / "sweep.json").read_text())["rows"]["base-seed4"]["validation"]["uar"] == 0.25
     shutil.rmtree(sweep / "base-seed4" / "fold-2")
-    text = sweep_report.write(sweep)
+    text = report.write(sweep)
     assert "| base-seed4 | 20.00 / 50.00 |\n" in text
     assert "| base | 1" not in text.split("to choose a row by")[1], "the seeds have other folds"
 

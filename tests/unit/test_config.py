@@ -6,9 +6,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mmadfer.config import CONFIGS, Config, load, parse
+from mmadfer.config.schema import CONFIGS, Config, load, parse
 from mmadfer.errors import ConfigError
-from mmadfer.files import read_yaml
+from mmadfer.utils.files import read_yaml
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))  # the tables in ablations are sweeps, which other tests load
 

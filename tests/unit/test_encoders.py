@@ -12,15 +12,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import mmadfer
-from mmadfer.config import EncoderConfig, ModelConfig, SoundConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, SoundConfig
 from mmadfer.contract import Contract, licences
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.model.arithmetic import apply, autocast
-from mmadfer.model.build import build, encoder_hash, save_weights
-from mmadfer.model.encoder_files import load_encoder, resize_positions
 from mmadfer.model.layer import layer
 from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.pixels import scaled
+from mmadfer.model.precision import apply, autocast
+from mmadfer.model.weights.build import build, encoder_hash, save_weights
+from mmadfer.model.weights.encoders import load_encoder, resize_positions
 
 SMALL = EncoderConfig(timm="test_vit", width=64, depth=6, heads=2, mlp_ratio=3)
 """Class token."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmadfer.files import atomic, sha256, write_json, write_text
+from mmadfer.utils.files import atomic, sha256, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -46,7 +46,7 @@ def test_a_kill_never_publishes_half_a_file(tmp_path: Path) -> None:
     target = tmp_path / "out.bin"
     write_text(target, "old")
     program = (
-        "import sys\nfrom mmadfer.files import atomic\n"
+        "import sys\nfrom mmadfer.utils.files import atomic\n"
         "with atomic(sys.argv[1]) as temporary, open(temporary, 'wb') as file:\n"
         "    print('writing', flush=True)\n    while True:\n        file.write(bytes(4096)); file.flush()\n"
         "        if file.tell() > 1 << 20: import time; time.sleep(60)\n"
@@ -65,7 +65,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "out.txt"
     write_text(target, "old")
     program = (
-        "import resource, signal, sys\nfrom mmadfer.files import write_text\n"
+        "import resource, signal, sys\nfrom mmadfer.utils.files import write_text\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_text(sys.argv[1], 'x' * 5000)"

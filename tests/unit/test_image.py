@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmadfer.data.image import decode_jpeg, resize
+from mmadfer.data.media.image import decode_jpeg, resize
 from mmadfer.errors import DataError
 
 
@@ -65,7 +65,7 @@ def test_half_a_jpeg_is_refused() -> None:
 
 def test_a_deployment_needs_no_torch_and_no_dali_for_frames() -> None:
     program = (
-        "import sys, mmadfer.data.image, mmadfer.data.sampling, mmadfer.metrics\n"
+        "import sys, mmadfer.data.media.image, mmadfer.data.draws, mmadfer.tasks.metrics\n"
         "print([name for name in ('torch', 'nvidia.dali', 'deepspeed', 'submitit') if name in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import pytest
 HEAVY = ("torch", "deepspeed", "nvidia.dali", "submitit", "onnxruntime", "timm", "av", "facenet_pytorch", "matplotlib")
 
 
-@pytest.mark.parametrize("module", ["mmadfer", "mmadfer.cli", "mmadfer.launch.five_fold"])
+@pytest.mark.parametrize("module", ["mmadfer", "mmadfer.cli.main", "mmadfer.cli.launch"])
 def test_import_pulls_in_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -32,6 +32,7 @@ def test_public_names_are_there() -> None:
 
 
 def test_the_threads_of_matrix_products_are_set_before_numpy_is_there() -> None:
-    code = "import sys, os, mmadfer.data.single; print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'])"
+    told = "print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'])"
+    code = f"import sys, os, mmadfer.data.preparation.blas_threads; {told}"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.split() == ["False", "1"]

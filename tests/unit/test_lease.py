@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mmadfer import run as runs
 from mmadfer.errors import RunError
-from mmadfer.lease import STALE, LostError, holder, lease
-from mmadfer.lock import BusyError
-from mmadfer.owner import Owner, this_process
-from mmadfer.slurm import hosts, ranks
+from mmadfer.run import directory as runs
+from mmadfer.run.lease import STALE, LostError, holder, lease
+from mmadfer.run.lock import BusyError
+from mmadfer.run.owner import Owner, this_process
+from mmadfer.utils.slurm_env import hosts, ranks
 
 KEEP = """
 import sys, time
@@ -189,7 +189,7 @@ def test_of_those_that_come_together_one_wins(tmp_path: Path) -> None:
 
 
 def test_a_beat_shows_that_the_owner_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmadfer.lease.BEAT", 0.05)
+    monkeypatch.setattr("mmadfer.run.lease.BEAT", 0.05)
     with lease(tmp_path) as held:
         old(tmp_path / ".lease-1")
         time.sleep(0.5)

@@ -11,17 +11,17 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmadfer.config import ModelConfig, Precision
+from mmadfer.config.model import LoraConfig
+from mmadfer.config.schema import ModelConfig, Precision
 from mmadfer.errors import WeightsError
-from mmadfer.model import arithmetic
-from mmadfer.model.arithmetic import apply, autocast
-from mmadfer.model.build import build, encoder_hash, load_weights, save_weights, weights_hash
+from mmadfer.model import precision as arithmetic
 from mmadfer.model.float8 import Float8Linear, Float8LoraLinear
 from mmadfer.model.layer import layer
 from mmadfer.model.lora import LoraLinear
 from mmadfer.model.mma_dfer import MMADFER, empty
-from mmadfer.model.published import published_name
-from mmadfer.model.settings import LoraConfig
+from mmadfer.model.precision import apply, autocast
+from mmadfer.model.weights.build import build, encoder_hash, load_weights, save_weights, weights_hash
+from mmadfer.model.weights.published import published_name
 
 CPU = torch.device("cpu")
 RANK = 8

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmadfer.metrics import confusion, recalls, uar, war
+from mmadfer.tasks.metrics import confusion, recalls, uar, war
 
 TRUTH, PREDICTED = [0, 0, 0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 0, 2, 2]
 

@@ -8,13 +8,13 @@ from model_setup import ENCODER, TINY, clips, open_gates
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from mmadfer.config import Config, EncoderConfig, ModelConfig
+from mmadfer.config.schema import Config, EncoderConfig, ModelConfig
 from mmadfer.errors import ConfigError
-from mmadfer.model.build import build, encoder_hash, weights_hash
 from mmadfer.model.encoder import Encoder, vision_encoder
-from mmadfer.model.init import sincos
 from mmadfer.model.layer import kept, through
 from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.weights.build import build, encoder_hash, weights_hash
+from mmadfer.model.weights.init import sincos
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_prompts_are_last_and_updated_in_shares() -> None:
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
-    from mmadfer.config import parse
+    from mmadfer.config.schema import parse
 
     with pytest.raises(ConfigError, match=message):
         parse({"name": "x", "model": change}, where="test")

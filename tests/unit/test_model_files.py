@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 import mmadfer
 from mmadfer.errors import WeightsError
-from mmadfer.model import build as build_module
-from mmadfer.model.build import build, encoder_hash, load_weights, save_weights, weights_hash
-from mmadfer.model.load import load
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.weights import build as build_module
+from mmadfer.model.weights.build import build, encoder_hash, load_weights, save_weights, weights_hash
+from mmadfer.model.weights.load import load
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from published_setup import encoder_state, save_fold, state_dict
 from torch.nn.functional import interpolate
 
 import mmadfer
-from mmadfer.config import ModelConfig, PrepareConfig, load
-from mmadfer.data.agreement import check_store, other_crops
-from mmadfer.data.store import Clip, Header, Record, Store, write
+from mmadfer.config.schema import ModelConfig, PrepareConfig, load
+from mmadfer.data.compatibility import check_store, other_crops
+from mmadfer.data.store.store import Clip, Header, Record, Store, write
 from mmadfer.errors import WeightsError
-from mmadfer.model import pickled
-from mmadfer.model.build import build, encoder_hash, weights_hash
 from mmadfer.model.mma_dfer import MMADFER, empty
-from mmadfer.model.published import DEAD, our_name, published_name
+from mmadfer.model.weights import torch_pickle
+from mmadfer.model.weights.build import build, encoder_hash, weights_hash
+from mmadfer.model.weights.published import DEAD, our_name, published_name
 
 LAYOUT = Path(__file__).parent.parent / "parity" / "layout_mafw_224.json"
 DOCS = Path(__file__).parent.parent.parent / "docs" / "data.md"
@@ -48,7 +48,7 @@ def test_fold_loads(tmp_path: Path, model: MMADFER, legacy: bool) -> None:
 
 def test_full_size_fold_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The published names and shapes; one number in the file stands for a whole tensor, which else is refused."""
-    monkeypatch.setattr(pickled, "SHARED", 1e6)
+    monkeypatch.setattr(torch_pickle, "SHARED", 1e6)
     shapes: dict[str, list[int]] = json.loads(LAYOUT.read_text())
     state = {
         f"module.{name}": torch.full((1,), i / 1000).expand(shape) for i, (name, shape) in enumerate(shapes.items())

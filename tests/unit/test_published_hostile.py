@@ -20,11 +20,11 @@ from published_setup import save_fold, state_dict, stream_of, zip_of
 
 import mmadfer
 from mmadfer.errors import WeightsError
-from mmadfer.model import unpickled
-from mmadfer.model.build import build, weights_hash
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.pickled import Inert, Lazy, PickledFile
-from mmadfer.model.unpickled import Storage
+from mmadfer.model.weights import pickle_reader
+from mmadfer.model.weights.build import build, weights_hash
+from mmadfer.model.weights.pickle_reader import Storage
+from mmadfer.model.weights.torch_pickle import Inert, Lazy, PickledFile
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +129,20 @@ def test_hostile_programs_do_nothing(tmp_path: Path, program: bytes, wrap: Calla
     mark = tmp_path / "was-here"
     command = b"touch " + str(mark).encode()
     program = program.replace(TOUCH, b"X" + struct.pack("<I", len(command)) + command)
-    before = {name: dict(vars(kind)) for name, kind in vars(mmadfer.model.pickled).items() if isinstance(kind, type)}
+    before = {
+        name: dict(vars(kind))
+        for name, kind in vars(mmadfer.model.weights.torch_pickle).items()
+        if isinstance(kind, type)
+    }
     path = wrap(tmp_path / "hostile.pth", program)
     with pytest.raises(WeightsError, match=r"hostile\.pth"):
         mmadfer.load(path)
     assert not mark.exists()
-    after = {name: dict(vars(kind)) for name, kind in vars(mmadfer.model.pickled).items() if isinstance(kind, type)}
+    after = {
+        name: dict(vars(kind))
+        for name, kind in vars(mmadfer.model.weights.torch_pickle).items()
+        if isinstance(kind, type)
+    }
     assert after == before
 
 
@@ -247,7 +255,7 @@ def test_small_pickles_take_little(tmp_path: Path, program: bytes, wrap: Callabl
 
 
 def test_a_pickle_of_more_than_64_mib_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpickled, "MOST_BYTES", 1000)
+    monkeypatch.setattr(pickle_reader, "MOST_BYTES", 1000)
     for wrap in (zip_of, stream_of):
         with pytest.raises(WeightsError, match=r"more than 1000 bytes|cannot be read"):
             mmadfer.load(wrap(tmp_path / "a.pth", b"\x80\x02X" + struct.pack("<I", 2000) + bytes(2000) + b"."))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmadfer.errors import FileError
-from mmadfer.files import no_link, open_lock, parse_json, read_bytes, read_json, read_object, read_text
-from mmadfer.lock import lock
+from mmadfer.run.lock import lock
+from mmadfer.utils.files import no_link, open_lock, parse_json, read_bytes, read_json, read_object, read_text
 
 BROKEN = {
     "not a number": '{"a": NaN}',

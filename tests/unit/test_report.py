@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mmadfer import config as configs
-from mmadfer import run as runs
+from mmadfer.config import schema as configs
 from mmadfer.errors import RunError
 from mmadfer.report import report
+from mmadfer.run import directory as runs
 
 LABELS = ["glad", "sad <b>&"]
 MATRICES = {1: [[8, 2], [1, 4]], 2: [[5, 5], [0, 10]], 3: [[10, 0], [2, 3]], 4: [[6, 4], [1, 4]], 5: [[9, 1], [3, 2]]}

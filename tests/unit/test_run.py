@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from mmadfer import cli
-from mmadfer import config as configs
-from mmadfer import run as runs
-from mmadfer.config import Config
+from mmadfer.cli import main
+from mmadfer.config import schema as configs
+from mmadfer.config.schema import Config
 from mmadfer.errors import RunError
-from mmadfer.lease import lease
-from mmadfer.lock import lock
+from mmadfer.run import directory as runs
+from mmadfer.run.lease import lease
+from mmadfer.run.lock import lock
 
 
 def settings(*overrides: str) -> Config:
@@ -108,9 +108,8 @@ def test_the_newest_checkpoint_is_found_and_leftovers_are_not(tmp_path: Path) ->
 
 
 def _lock(folder: Path, wait: float) -> "subprocess.Popen[str]":
-    code = (
-        f"from pathlib import Path; from mmadfer.lock import lock\nwith lock(Path({str(folder)!r}), wait={wait}): pass"
-    )
+    held = f"with lock(Path({str(folder)!r}), wait={wait}): pass"
+    code = f"from pathlib import Path; from mmadfer.run.lock import lock\n{held}"
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 
 
@@ -189,6 +188,6 @@ def test_a_first_mistake_leaves_no_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for store in ("null", "nowhere.store"):
-        assert cli.run(cli.app, ["train", "dfew_160", "--set", f"data.store={store}"]) == 2
+        assert main.run(main.app, ["train", "dfew_160", "--set", f"data.store={store}"]) == 2
         assert "data.store" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

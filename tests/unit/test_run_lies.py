@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 from test_report import make_run, told
 
-from mmadfer import run as runs
-from mmadfer.compare import compare
 from mmadfer.errors import FileError, MmadferError, RunError
-from mmadfer.launch import record
+from mmadfer.evaluation.compare import compare
 from mmadfer.launch import status as states
-from mmadfer.lease import lease
-from mmadfer.owner import this_process
+from mmadfer.run import directory as runs
+from mmadfer.run import launch_record
+from mmadfer.run.lease import lease
+from mmadfer.run.owner import this_process
 
 DEEP = "[" * 100_000
 RAW = ("", "{", "null", "5", "[]", '"x"', DEEP, '{"a":' * 100_000, "\xff", '{"finished": true}')
@@ -173,7 +173,9 @@ def test_a_report_is_not_written_through_a_link(run: Path, tmp_path: Path) -> No
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    made = record.Record("slurm", [1, 2], {"gpus": 1, "time": "5", "export": True}, {"fold 1": "7_0"}, this_process())
+    made = launch_record.Record(
+        "slurm", [1, 2], {"gpus": 1, "time": "5", "export": True}, {"fold 1": "7_0"}, this_process()
+    )
     made.write(tmp_path)
-    assert record.read(tmp_path) == made
+    assert launch_record.read(tmp_path) == made
     assert runs.result(tmp_path) is None

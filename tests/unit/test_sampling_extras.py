@@ -5,13 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mmadfer.config import AugmentConfig
-from mmadfer.data import sampling
-from mmadfer.data.fbank import SILENCE
-from mmadfer.data.mixup import paired, seconds
-from mmadfer.data.samplers import SAMPLERS, Pick, balanced, shuffle
-from mmadfer.data.specaugment import heard, masked
-from mmadfer.data.store import Clip
+from mmadfer.config.schema import AugmentConfig
+from mmadfer.data import draws as sampling
+from mmadfer.data.loading.mixup import paired, seconds
+from mmadfer.data.loading.samplers import SAMPLERS, Pick, balanced, shuffle
+from mmadfer.data.loading.specaugment import heard, masked
+from mmadfer.data.media.fbank import SILENCE
+from mmadfer.data.store.store import Clip
 
 CLASSES = {"glad": 50, "sad": 13, "calm": 4}  # 67 clips: 22 of each class, and one more
 CLIPS = [Clip(f"{label}{k:02}", label, 1, "", 40) for label, n in CLASSES.items() for k in range(n)]

@@ -10,14 +10,15 @@ import yaml
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from mmadfer import config as configs
-from mmadfer import run as runs
-from mmadfer.cli import app
+from mmadfer.cli.main import app
+from mmadfer.config import schema as configs
+from mmadfer.config import sweep as sweep_file
 from mmadfer.contract import KEY, Contract
 from mmadfer.errors import RunError
-from mmadfer.launch import record, sweep_file
-from mmadfer.report.paper import TABLES
+from mmadfer.evaluation.paper_tables import TABLES
 from mmadfer.report.tables import table
+from mmadfer.run import directory as runs
+from mmadfer.run import launch_record
 
 LABELS = [f"class {number}" for number in range(7)]
 SHORT = ["train.epochs=2"]
@@ -161,7 +162,7 @@ def test_folds_that_nobody_asked_for_are_not_missing(tmp_path: Path) -> None:
     scores = {row: [0.5] for row in ("audio", "vision", "both")}
     sweep = make_sweep(tmp_path / "sweep", "table5", scores)
     assert "- audio: fold 2 is missing" in table(5, [sweep])
-    record.Record("local", [1], {"folds": "1"}).write(sweep)
+    launch_record.Record("local", [1], {"folds": "1"}).write(sweep)
     assert "is missing" not in table(5, [sweep])
 
 

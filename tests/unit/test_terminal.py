@@ -14,8 +14,8 @@ from rich.text import Text
 
 import mmadfer.export
 import mmadfer.launch
-from mmadfer.console import Console
-from mmadfer.terminal import one_line, plain, shown
+from mmadfer.utils.console import Console
+from mmadfer.utils.terminal import one_line, plain, shown
 
 PLACES = [Path(str(module.__file__)).parent for module in (mmadfer, mmadfer.export, mmadfer.launch)]
 OWN = {"terminal.py", "console.py", "triton_client.py"}
@@ -183,7 +183,7 @@ def test_predictions_on_any_terminal(way: dict[str, str]) -> None:
     ],
 )
 def test_what_the_command_line_says_of_odd_words(words: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mmadfer.cli", *words]
+    command = [sys.executable, "-m", "mmadfer", *words]
     found = subprocess.run(command, capture_output=True, cwd=tmp_path, env={**os.environ, **PLAIN}, check=False)
     assert found.returncode == 2
     assert b"Traceback" not in found.stderr

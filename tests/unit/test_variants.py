@@ -8,13 +8,13 @@ from model_setup import TINY, clips, open_gates
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from mmadfer.config import ModelConfig
-from mmadfer.launch import sweep_file
+from mmadfer.config import sweep
+from mmadfer.config.schema import ModelConfig
 from mmadfer.model.adapter import Adapter
-from mmadfer.model.build import build
 from mmadfer.model.fusion import Addition, Attention, Bottleneck, Cross, Together
 from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.prompts import Prompts
+from mmadfer.model.weights.build import build
 
 MEAN = {"temporal": TINY.temporal.model_copy(update={"kind": "mean"})}
 ALONE = {**MEAN, "prompts": 0, "progressive": 0, "fusion": "none"}
@@ -41,7 +41,7 @@ def made(**change: Any) -> MMADFER:
 
 def counted(table: str, row: str, *parts: str) -> int:
     """Parameters that learn in a row of a shipped table, for 7 classes; of all that have one of `parts` in the name."""
-    config = sweep_file.read(sweep_file.find(table))[1][row]
+    config = sweep.read(sweep.find(table))[1][row]
     learns = empty(config.model, 7).trainable()
     return sum(p.numel() for name, p in learns.items() if not parts or any(part in f".{name}" for part in parts))
 

@@ -15,7 +15,7 @@ TESTS = ROOT / "tests"
 HEAVY = ("torch", "torchvision", "timm", "nvidia.dali", "deepspeed", "facenet_pytorch", "onnx", "requests", "submitit")
 LOOK = f"""
 from importlib import import_module
-import mmadfer, mmadfer.cli
+import mmadfer, mmadfer.cli.main
 from mmadfer import Recogniser
 found = []
 for name in {HEAVY}:
@@ -41,10 +41,18 @@ save_weights(out / "tiny.safetensors", awake(1), CONTRACT, frozen=True)
 to_onnx(out / "tiny.safetensors", out / "tiny.onnx")
 toy.make(out / "toy", clips_per_class=1, jobs=1)
 """
-PREDICT = ("-m", "mmadfer.cli", "predict", "toy/sad/sad-000.mp4", "toy/happy/happy-000.mp4", "--model", "tiny.onnx")
+PREDICT = (
+    "-m",
+    "mmadfer",
+    "predict",
+    "toy/sad/sad-000.mp4",
+    "toy/happy/happy-000.mp4",
+    "--model",
+    "tiny.onnx",
+)
 
 
-MANY = ("-m", "mmadfer.cli", "predict", "toy", "--model", "tiny.onnx", "--jobs", "2", "--window", "1", "--out")
+MANY = ("-m", "mmadfer", "predict", "toy", "--model", "tiny.onnx", "--jobs", "2", "--window", "1", "--out")
 
 
 def called(*command: str | Path, cwd: Path, alone: bool = True) -> str:
@@ -86,7 +94,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_serving_needs_no_training_library(bare: Path, work: Path) -> None:
     assert called(bare, "-c", LOOK, cwd=work).strip() == "[]"
-    assert "only torch can tell, and it is not installed" in called(bare, "-m", "mmadfer.cli", "doctor", cwd=work)
+    assert "only torch can tell, and it is not installed" in called(bare, "-m", "mmadfer", "doctor", cwd=work)
 
 
 @pytest.mark.slow
@@ -112,7 +120,7 @@ def test_folders_windows_and_tables_need_no_more(bare: Path, work: Path) -> None
 
 @pytest.mark.slow
 def test_what_is_missing_is_told_with_the_extra_that_brings_it(bare: Path, work: Path) -> None:
-    command = (bare, "-m", "mmadfer.cli", "predict", "toy/sad/sad-000.mp4", "--model", "tiny.safetensors")
+    command = (bare, "-m", "mmadfer", "predict", "toy/sad/sad-000.mp4", "--model", "tiny.safetensors")
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "pip install '.[" in done.stderr

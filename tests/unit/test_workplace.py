@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmadfer.workplace import LOCK, workplace
+from mmadfer.utils.temporary_folders import LOCK, workplace
 
 
 def hidden(folder: Path) -> list[str]:
@@ -28,7 +28,7 @@ def test_it_goes_with_the_block(tmp_path: Path) -> None:
 
 
 HOLDS = """
-import sys, time; from pathlib import Path; from mmadfer.workplace import workplace
+import sys, time; from pathlib import Path; from mmadfer.utils.temporary_folders import workplace
 with workplace(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("half"); print(folder, flush=True); time.sleep(600)
 """

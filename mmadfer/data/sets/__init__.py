@@ -8,9 +8,9 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
-from mmadfer.data.store import check_id
+from mmadfer.data.store.store import check_id
 from mmadfer.errors import DataError
-from mmadfer.terminal import one_line
+from mmadfer.utils.terminal import one_line
 
 
 @dataclass(frozen=True)

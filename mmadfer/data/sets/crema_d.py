@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from mmadfer.data import folds as fold
-from mmadfer.data.folders import Folders, some
+from mmadfer.data import splits as fold
 from mmadfer.data.sets import Source, Table, layout
 from mmadfer.errors import DataError
-from mmadfer.files import is_clutter
+from mmadfer.utils.files import is_clutter
+from mmadfer.utils.folders import Folders, some
 
 CODES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 """Emotion in the names -> label; names as in CREMA-D's read-me."""

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mmadfer.data.folders import Folders, Known, entries
 from mmadfer.data.sets import Table, layout, official
 from mmadfer.data.sets.official import Found, Official
 from mmadfer.errors import DataError
+from mmadfer.utils.folders import Folders, Known, entries
 
 LABELS = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
 """In the order of the numbers 1 to 7 in DFEW's own lists, as its read-me says; the published program's 0 to 6."""

@@ -4,12 +4,12 @@ from collections import Counter
 from os import DirEntry
 from pathlib import Path
 
-from mmadfer.data import folds as fold
-from mmadfer.data.folders import Known, entries, is_folder, kinds, leads_nowhere, some
-from mmadfer.data.names import FILMS, alike, is_empty, is_film, one_form
-from mmadfer.data.record import check_ids
+from mmadfer.data import splits as fold
 from mmadfer.data.sets import Source, Table, layout
+from mmadfer.data.store.record import check_ids
 from mmadfer.errors import DataError
+from mmadfer.utils.folders import Known, entries, is_folder, kinds, leads_nowhere, some
+from mmadfer.utils.names import FILMS, alike, is_empty, is_film, one_form
 
 LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(FILMS[1:])}"
 

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mmadfer.data.folders import Folders, Known, entries, some
-from mmadfer.data.names import is_film, one_form
 from mmadfer.errors import DataError
+from mmadfer.utils.folders import Folders, Known, entries, some
+from mmadfer.utils.names import is_film, one_form
 
 MANY = 200
 """A folder with more in it than this holds clips, and is not searched for parts of a layout."""

@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from mmadfer.data.folders import Folders
-from mmadfer.data.store import check_id
+from mmadfer.data.store.store import check_id
 from mmadfer.errors import DataError, FileError
-from mmadfer.files import MOST_BYTES, read_bytes
+from mmadfer.utils.files import MOST_BYTES, read_bytes
+from mmadfer.utils.folders import Folders
 
 Parse = Callable[[str], tuple[str, str] | None]
 """A list's line to clip and label; None for a line without a clip; a ValueError says what is wrong."""

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mmadfer.data.folders import Folders
 from mmadfer.data.sets import Table, layout, listing, official
 from mmadfer.data.sets.official import Found, Official
+from mmadfer.utils.folders import Folders
 
 LABELS = (
     *("happiness", "sadness", "neutral", "anger", "surprise", "disgust"),

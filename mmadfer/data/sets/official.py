@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmadfer.data import folds as fold
-from mmadfer.data.folders import Folders
+from mmadfer.data import splits as fold
 from mmadfer.data.sets import Source, Table, layout, listing
+from mmadfer.utils.folders import Folders
 
 FOLDS = 5
 

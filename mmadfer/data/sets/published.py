@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmadfer.data import folds as fold
-from mmadfer.data.folders import Folders, entries, scan, some
-from mmadfer.data.names import one_form
+from mmadfer.data import splits as fold
 from mmadfer.data.sets import Source, Table, dfew, layout, listing, mafw
 from mmadfer.errors import DataError
+from mmadfer.utils.folders import Folders, entries, scan, some
+from mmadfer.utils.names import one_form
 
 FOLDS = 5
 READERS = 16

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmadfer.data import folds as fold
-from mmadfer.data.folders import entries
+from mmadfer.data import splits as fold
 from mmadfer.data.sets import Source, Table, layout
 from mmadfer.errors import DataError
+from mmadfer.utils.folders import entries
 
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """In the order of the numbers 01 to 08 in the names, as RAVDESS's own page gives them."""

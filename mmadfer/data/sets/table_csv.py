@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmadfer.data import folds as fold
-from mmadfer.data.folders import Folders, entries, some
-from mmadfer.data.names import alike, is_empty, is_film, one_form
+from mmadfer.data import splits as fold
 from mmadfer.data.sets import Source, Table, layout, listing
 from mmadfer.errors import DataError
+from mmadfer.utils.folders import Folders, entries, some
+from mmadfer.utils.names import alike, is_empty, is_film, one_form
 
 COLUMNS = ("path", "label", "fold", "subject", "sound")
 """The first two are needed."""

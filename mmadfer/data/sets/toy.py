@@ -20,15 +20,15 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from mmadfer.data.processes import pool, submit
-from mmadfer.data.progress import Meter
 from mmadfer.data.sets import Source, Table
 from mmadfer.data.sets.toy_face import FPS, draw_look, render
 from mmadfer.data.sets.toy_voice import RATE, draw_voice, speak
-from mmadfer.data.store import writing
+from mmadfer.data.store.store import writing
 from mmadfer.errors import DataError, FileError
-from mmadfer.files import atomic, read_json, read_object, write_json
-from mmadfer.optional import need
+from mmadfer.utils.files import atomic, read_json, read_object, write_json
+from mmadfer.utils.optional import need
+from mmadfer.utils.progress import Meter
+from mmadfer.utils.worker_processes import pool, submit
 
 NAME = "toy"
 LABELS = {"happy": (True, False), "sad": (True, True), "angry": (False, True), "surprise": (False, False)}

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mmadfer.optional import need
+from mmadfer.utils.optional import need
 
 SIDE = 160
 """Width and height of a frame in pixels."""

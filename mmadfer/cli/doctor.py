@@ -1,0 +1,97 @@
+"""What this machine can do, and whether a store is whole."""
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from mmadfer.errors import DataError
+from mmadfer.utils.console import Console
+from mmadfer.utils.terminal import say
+
+if TYPE_CHECKING:
+    from mmadfer.data.store.store import Store
+
+PACKAGES = {
+    "av": "media files",
+    "torch": "model, training",
+    "timm": "model, training",
+    "deepspeed": "training",
+    "nvidia-dali-cuda130": "training",
+    "submitit": "launching",
+    "onnx": "export",
+    "onnxruntime": "export, prediction",
+    "onnxruntime-gpu": "prediction on GPUs",
+    "tensorrt-rtx-cu13": "engines",
+}
+
+SHOWN = 20
+"""Clips that are named."""
+
+
+def machine() -> None:
+    """Print the versions of what is installed, and the GPUs that torch sees."""
+    table = Table("package", "version", "for")
+    for name, purpose in PACKAGES.items():
+        table.add_row(name, _version(name), purpose)
+    console = Console()
+    console.print(table)
+    console.print(_gpus())
+    if _version("onnxruntime") != "-" and _version("onnxruntime-gpu") != "-":
+        console.print("[red]onnxruntime and onnxruntime-gpu break each other: remove both, install one")
+
+
+def _gpus() -> str:
+    if find_spec("torch") is None:
+        return "GPUs: only torch can tell, and it is not installed"
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"GPUs: {', '.join(names) or 'none; everything runs on the CPU'}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "-"
+
+
+def store(path: Path, media: bool = False) -> None:
+    """Verify every record of a store, and with `media` also whether its clips' files are still what they were.
+
+    Raises:
+        DataError: records whose checksum does not hold, or files that are gone or changed, by name.
+    """
+    from mmadfer.data.store.store import Store
+    from mmadfer.utils.progress import Meter
+
+    with Store(path) as opened:
+        with Meter("verifying", len(opened), goes_on=False) as meter:
+            bad = opened.verify(meter.step)
+        changed = _changed(opened) if media else {}
+    wrong = list[str]()
+    if bad:
+        wrong.append(f"{len(bad)} of {len(opened)} records are damaged ({_some(bad)}): copy it again, or prepare anew")
+    if changed:
+        how = _some([f"{name} {what}" for name, what in changed.items()])
+        wrong.append(f"the media files of {len(changed)} of {len(opened)} clips are not what they were ({how})")
+    if wrong:
+        raise DataError(f"{path}: {'; '.join(wrong)}")
+    say(f"{path}: {len(opened)} clips, all checksums hold{', and their media files are unchanged' if media else ''}")
+
+
+def _changed(opened: "Store") -> dict[str, str]:
+    """Clip id -> in what its files are not what they were; all are read, whatever their dates."""
+    from mmadfer.data.store.source_files import compare
+    from mmadfer.utils.progress import Meter
+
+    files = {name: opened.files(name) for name in opened.clips}
+    with Meter("looking at media files", len(files), goes_on=False) as meter:
+        return compare(files, opened.digests, {}, meter.step)[0]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

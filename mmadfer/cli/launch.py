@@ -1,0 +1,83 @@
+"""Train five folds on SLURM or on this machine, and report on them.
+
+`python launch/five_fold.py CONFIG`, or the same as `mmadfer launch CONFIG`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmadfer.cli import launch_control, launch_options, launch_sweep
+from mmadfer.config import identity
+from mmadfer.config import schema as configs
+from mmadfer.config.folds import parse_folds
+from mmadfer.config.schema import Config
+from mmadfer.errors import RunError
+from mmadfer.launch import plan
+from mmadfer.launch.launching import Launch
+
+
+def launch(
+    config: Annotated[str, typer.Argument(help="Configuration file, or the name of a shipped one.")],
+    *,
+    overrides: launch_options.Set = None,
+    folds: launch_options.Folds = None,
+    run: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME-TIME).")] = None,
+    cluster: launch_options.Cluster = None,
+    gpus: launch_options.Gpus = None,
+    cpus: launch_options.Cpus = None,
+    nodes: launch_options.Nodes = None,
+    parallel: launch_options.Parallel = None,
+    time: launch_options.Time = None,
+    partition: launch_options.Partition = None,
+    account: launch_options.Account = None,
+    qos: launch_options.Qos = None,
+    constraint: launch_options.Constraint = None,
+    export: Annotated[bool, typer.Option("--export", help=launch_options.EXPORT)] = False,
+    estimate: launch_options.Estimate = False,
+    dry_run: launch_options.DryRun = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished folds of --run.")] = False,
+    trust_code: launch_options.Trust = False,
+) -> None:
+    """Train the folds as an array of jobs, then report on them.
+
+    `mmadfer launch status RUN`, `launch cancel RUN` and `launch resume RUN` take it from there, and `launch sweep FILE`
+    trains many configurations at once; each has its --help.
+    """
+    settings = identity.absolute(configs.load(config, overrides or ()))
+    chosen = parse_folds(folds, settings)
+    wanted = {"gpus": gpus, "nodes": nodes or 1, "cpus": cpus, "parallel": parallel, "time": time}
+    where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+    resources = plan.resources(settings, chosen, cluster, **wanted, **where)
+    task = Launch(_place(run, settings, resume), settings, chosen, resources, resume, export, trust_code)
+    launch_options.carry_out(task, dry_run, estimate)
+
+
+def _place(run: Path | None, config: Config, resume: bool) -> Path:
+    if resume and run is None:
+        raise RunError("--resume needs --run: say which run to go on with")
+    return launch_options.place(run, config.name)
+
+
+class _Group(typer.core.TyperGroup):
+    """`launch CONFIG` beside `launch status RUN`: what is no command is a configuration."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of the first word, or the launch itself with all words."""
+        known = bool(args) and args[0] in self.commands
+        return super().resolve_command(ctx, args if known else ["CONFIG", *args])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave all words, options too, to the command that they choose."""
+        if not args:
+            args = ["--help"]
+        return list(super().parse_args(ctx, ["--", *args]))
+
+
+app = typer.Typer(cls=_Group, add_completion=False, pretty_exceptions_enable=False, help="Train the folds, and report.")
+app.command("CONFIG", hidden=True)(launch)
+app.command()(launch_sweep.sweep)
+app.command()(launch_control.status)
+app.command()(launch_control.cancel)
+app.command()(launch_control.resume)

@@ -1,0 +1,90 @@
+"""The options that `launch` and `launch resume` share, and what is done with them."""
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmadfer.data import compatibility
+from mmadfer.errors import RunError
+from mmadfer.launch import launching
+from mmadfer.utils.terminal import one_line, say
+
+SLURM = "SLURM"
+"""Name of the help panel."""
+EXPORT = "Afterwards export each finished fold to RUN/export/fold-K.onnx, with parity."
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
+Folds = Annotated[str | None, typer.Option(help="Folds to train: 1-5 or 1,3 (default: all).")]
+Cluster = Annotated[str | None, typer.Option(help="local or slurm (default: slurm where a cluster answers).")]
+Gpus = Annotated[int | None, typer.Option("--gpus-per-fold", min=0, help="GPUs of a fold; one rank each.")]
+Cpus = Annotated[int | None, typer.Option("--cpus-per-fold", min=1, help="CPU cores of a fold.")]
+Nodes = Annotated[int | None, typer.Option("--nodes-per-fold", min=1, help="Nodes of a fold (default: 1).")]
+Parallel = Annotated[
+    int | None, typer.Option("--array-parallelism", min=1, help="Folds at a time (default: as GPUs allow).")
+]
+Time = Annotated[str | None, typer.Option(help="Time limit of a job: 480 or 8:00:00.")]
+Partition = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
+Account = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
+Qos = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
+Constraint = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="Measure a few steps, tell what the folds would take, and start none.")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust-code", help="Run the run's own copy of the code, though it is not the installed code.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show everything, make and submit nothing.")]
+
+
+def place(run: Path | None, name: str) -> Path:
+    """The absolute run directory: the one that was asked for, or a new one.
+
+    Raises:
+        RunError: jobs could not import from there.
+    """
+    found = (run or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    check_path(found)
+    return found
+
+
+def check_path(run: Path) -> None:
+    """Refuse a run directory in which jobs would not keep to it.
+
+    Raises:
+        RunError: its path parts PYTHONPATH, or has what SLURM or submitit put a job's number in place of.
+    """
+    if wrong := {os.pathsep, "%", "\\"} & {*str(run)}:
+        raise RunError(
+            f"{run}: a run's path must not have {wrong.pop()!r} in it, for its jobs would go elsewhere: choose another "
+            "--run"
+        )
+    if not one_line(str(run)):
+        raise RunError(f"{str(run)!r}: a run's path must be one line of plain text: choose another --run")
+
+
+def carry_out(wanted: launching.Launch, dry_run: bool, estimate: bool = False) -> None:
+    """Start a launch, or show what it would do, or what it would take.
+
+    Raises:
+        ConfigError, DataError: a file that training needs is not there, or cannot be used.
+        RunError: the run cannot be launched.
+    """
+    if estimate and (dry_run or wanted.resume):
+        raise RunError(
+            "--estimate measures a new run in a job of its own: leave out --resume, and --dry-run, which starts no job"
+        )
+    check_path(wanted.run)
+    compatibility.check_files(wanted.config, wanted.todo())
+    if estimate:
+        from mmadfer.launch.estimate import estimate as measure
+
+        say(measure(wanted))
+    elif dry_run:
+        from mmadfer.launch.dry_run import describe
+
+        say(describe(wanted))
+    elif code := launching.start(wanted):
+        raise typer.Exit(code)

@@ -1,0 +1,124 @@
+"""`mmadfer launch sweep FILE`, and status, cancel and resume where they are given a sweep's folder."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmadfer.cli import launch_options
+from mmadfer.config import identity
+from mmadfer.config import schema as configs
+from mmadfer.config import sweep as sweep_file
+from mmadfer.errors import RunError
+from mmadfer.launch import launching
+from mmadfer.launch.slurm import commands, submit
+from mmadfer.launch.sweep.launch import Sweep, check_code, left_in, plan_sweep, start
+from mmadfer.run import code_snapshot, launch_record
+from mmadfer.run import directory as runs
+from mmadfer.utils.terminal import say
+
+
+def sweep(
+    file: Annotated[
+        str, typer.Argument(help="YAML: name, base, and rows of keys that differ; or a shipped one, as table4.")
+    ],
+    *,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Another base for the same rows: a file or a shipped configuration (default: the file's)."),
+    ] = None,
+    overrides: launch_options.Set = None,
+    folds: launch_options.Folds = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of all rows (default: runs/NAME-TIME).")] = None,
+    cluster: launch_options.Cluster = None,
+    gpus: launch_options.Gpus = None,
+    cpus: launch_options.Cpus = None,
+    nodes: launch_options.Nodes = None,
+    parallel: launch_options.Parallel = None,
+    time: launch_options.Time = None,
+    partition: launch_options.Partition = None,
+    account: launch_options.Account = None,
+    qos: launch_options.Qos = None,
+    constraint: launch_options.Constraint = None,
+    export: Annotated[bool, typer.Option("--export", hidden=True)] = False,
+    dry_run: launch_options.DryRun = False,
+) -> None:
+    """Train every row of a table over its folds, as one array of jobs, then report on all rows.
+
+    `launch status`, `cancel` and `resume` take its folder, or that of one row, DIR/ROW.
+    """
+    _refuse(export)
+    table, settings = sweep_file.read(sweep_file.find(file), overrides or (), base)
+    size: dict[str, Any] = {"gpus": gpus, "nodes": nodes or 1, "cpus": cpus, "parallel": parallel, "time": time}
+    where: dict[str, Any] = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+    place = launch_options.place(run, table.name)
+    carry_out(plan_sweep(place, table, settings, folds, cluster, **size, **where), dry_run)
+
+
+def carry_out(wanted: Sweep, dry_run: bool) -> None:
+    """Start a sweep, or show what it would do; raises as `sweep.start`."""
+    launch_options.check_path(wanted.folder)
+    if dry_run:
+        say(describe(wanted))
+    elif code := start(wanted):
+        raise typer.Exit(code)
+
+
+def describe(wanted: Sweep) -> str:
+    """What a dry run prints: the rows and their folds, what each fold gets, and on SLURM the sbatch files."""
+    check_code(wanted)
+    resources, environment = wanted.resources, wanted.environment
+    count = sum(len(one.todo()) for one in wanted.rows.values())
+    ranks = resources.ranks_per_node * resources.nodes
+    each = f"{ranks} rank(s), {resources.gpus} GPU(s), {resources.threads} CPU thread(s) per rank"
+    lines = [
+        f"sweep        {wanted.folder}",
+        f"base         {wanted.table.basis}",
+        f"code         {len(code_snapshot.sources())} files, copied to {wanted.folder / 'code'}",
+        *(f"row          {row}: {_row(wanted, row)}" for row in wanted.rows),
+        f"folds        {count} in all ({resources.parallel} at a time, {resources.cluster})",
+        f"each fold    {each}",
+        *(f"environment  {key}={value}" for key, value in environment.items()),
+        "report       when all folds have ended: each row's, and one line for each row",
+    ]
+    if resources.cluster == "slurm" and count:
+        texts = submit.texts(wanted.folder, wanted.table.name, count, resources, environment)
+        lines += ["", *(line for name, text in texts.items() for line in (f"--- sbatch: {name}", text))]
+    return "\n".join([*lines, "Dry run: nothing was made or submitted."])
+
+
+def _row(wanted: Sweep, row: str) -> str:
+    folds = launching.join(wanted.rows[row].todo()) or "none"
+    return f"folds {folds}; {sweep_file.shown(wanted.table.own(row)) or 'as the base'}"
+
+
+def resume(
+    folder: Path, overrides: list[str], folds: str | None, export: bool | None, dry_run: bool, **wanted: Any
+) -> None:
+    """Go on with the unfinished folds of all rows."""
+    _refuse(bool(export))
+    table, left = sweep_file.of(folder), launch_record.read(folder)
+    folds = folds or (left.options.get("folds") if left else None)
+    places = {row: runs.read(folder / row).path / "config.yaml" for row in table.rows}
+    settings = {row: identity.absolute(configs.load(place, overrides)) for row, place in places.items()}
+    carry_out(plan_sweep(folder, table, settings, folds, resume=True, **wanted), dry_run)
+
+
+def cancel(folder: Path) -> list[str]:
+    """End the array and its report, and what was launched of single rows; returns what was ended."""
+    left, told = left_in(folder, sweep_file.of(folder).rows)
+    jobs = {place: told.query(one.jobs.values(), one.folder(place)) for place, one in left.items()}
+    after = [name for place, one in left.items() for name in commands.live(jobs[place], one.followers)]
+    folds = {commands.base(name): None for each in jobs.values() for name, job in each.items() if job.live}
+    arrays = [name for name in folds if name not in after]
+    commands.cancel(*after)  # first: the report would start as soon as the folds have ended
+    commands.cancel(*arrays)
+    return [*arrays, *after]
+
+
+def _refuse(export: bool) -> None:
+    if export:
+        raise RunError(
+            "a sweep is not exported as a whole: when a row is finished, `mmadfer launch resume DIR/ROW --export` "
+            "exports its folds"
+        )

@@ -1,0 +1,79 @@
+"""Values that come from a file, checked: every error names the key, the rule and the value."""
+
+import reprlib
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from mmadfer.errors import ConfigError
+from mmadfer.utils.terminal import one_line, shown
+
+Positive = Annotated[int, Field(gt=0, le=1_000_000)]
+"""A count; no use is known for a larger one, which would ask for all time or memory."""
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+LONG = 100
+"""Characters of a value that a message shows."""
+_REPR = reprlib.Repr()  # which looks at no more than it shows: aliases make a value without end out of a few lines
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 3, *[2 * LONG] * 3
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+def _checked(text: str) -> str:
+    if not one_line(text):
+        raise ValueError("no control characters or line breaks may be in it")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_checked)]
+"""Text from a file that a person will see."""
+
+S = TypeVar("S", bound=Section)
+
+
+def validated(kind: type[S], tree: dict[str, Any], where: str) -> S:
+    """A tree of values as a section; `where` is named in errors.
+
+    Raises:
+        ConfigError: unknown key, or a value that breaks a rule.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where, kind)) from error
+
+
+def _explain(error: ValidationError, where: str, kind: type[Section]) -> str:
+    lines = [f"{where} breaks {error.error_count()} rule(s):"]
+    for item in error.errors():
+        key = ".".join(_word(part) for part in item["loc"]) or "(top)"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key; known here: {', '.join(_keys(kind, item['loc'][:-1]))}"
+        elif item["type"] != "missing" and item["loc"]:
+            message = f"{message} (got {_short(item['input'])})"
+        lines.append(f"  {key}: {message}")
+    return "\n".join(lines)
+
+
+def _word(part: int | str) -> str:
+    text = shown(str(part))
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
+
+
+def _short(value: Any) -> str:
+    return _word(_REPR.repr(value))
+
+
+def _keys(kind: type[Section], parents: tuple[int | str, ...]) -> list[str]:
+    section: Any = kind
+    for name in parents:
+        field = section.model_fields.get(name) if hasattr(section, "model_fields") else None
+        section = field.annotation if field else None
+    return sorted(section.model_fields) if hasattr(section, "model_fields") else []

@@ -1,0 +1,47 @@
+"""Which keys of a configuration say what is trained, and in which of them two configurations differ."""
+
+from pathlib import Path
+from typing import Any
+
+from mmadfer.config import schema as configs
+from mmadfer.config.schema import Config
+
+FREE = (
+    *("name", "prepare", "data.store", "data.threads", "data.read_ahead", "data.test_clips"),
+    *("model.vision.weights", "model.audio.weights", "train.keep", "train.save_every", "train.log_every"),
+    *("train.compile", "train.checkpoint_activations", "data.test_flips"),
+)
+"""Keys that may change from one start to the next: none changes what is trained. (A compiled layer may add in another
+order, so `train.compile` moves last digits.) Encoder files are known by their hash, the store by its fingerprint."""
+
+
+def absolute(config: Config) -> Config:
+    """The configuration with absolute paths."""
+    tree = config.model_dump()
+    for parent, key in (
+        (tree["data"], "store"),
+        (tree["model"]["vision"], "weights"),
+        (tree["model"]["audio"], "weights"),
+    ):
+        if parent[key] is not None:
+            parent[key] = Path(parent[key]).absolute()
+    return configs.parse(tree, where="the configuration")
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ, with both values."""
+    left, right = (_flat(config.model_dump(mode="json")) for config in (one, other))
+    keys = [*left, *(key for key in right if key not in left)]
+    return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
+
+
+def is_free(key: str) -> bool:
+    """Whether a key may change from one start to the next."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat

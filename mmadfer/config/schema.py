@@ -1,0 +1,305 @@
+"""Typed configuration: a YAML file plus `--set train.lr=3e-4`; every error names the key and the rule.
+
+Defaults are the published recipe (Chumachenko et al. 2024, section 4.2, and the published program).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, model_validator
+
+from mmadfer.config.base import Fraction, Positive, Section, Seed, validated
+from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
+from mmadfer.errors import ConfigError
+from mmadfer.utils.files import read_yaml
+from mmadfer.utils.names import one_form
+from mmadfer.utils.safe_yaml import SYNTAX, parse_yaml
+
+__all__ = [
+    "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision", "PrepareConfig",
+    "SoundConfig", "TemporalConfig", "TrainConfig", "find", "load", "parse", "value",
+]  # fmt: skip
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+Precision = Literal["reference", "fp32", "bf16", "fp16", "fp8"]
+"""Arithmetic of training; `mmadfer.model.precision` says what each means."""
+
+
+class SoundConfig(Section):
+    """How sound becomes the log-mel filter bank that the audio encoder sees."""
+
+    rate: Literal["native"] | Annotated[int, Field(ge=8000, le=96000)] = "native"
+    """Sample rate in Hz, or `native`: the file's own rate, as the published weights need."""
+    frames: Fbank = 512
+    """Filter-bank frames of 10 ms; shorter sound is padded, longer sound is cut."""
+    mels: Mels = 128
+
+
+FPS = 25.0
+"""Of a folder of frames, unless somebody says otherwise."""
+
+
+class PrepareConfig(Section):
+    """What preparation does to a clip; kept in the store and in every model trained on it."""
+
+    face_size: Annotated[int, Field(ge=32, le=1024)] = 224
+    """Side of the stored face crops in pixels."""
+    face_margin: Annotated[float, Field(ge=0, le=2)] = 0.2
+    """Width added around the detected box, as a share of its longer side."""
+    face_box: Literal["track", "union"] = "track"
+    """`track` follows one face through the clip. `union` cuts, frame by frame, around all faces in the frame, and the
+    picture's centre where there is none, as the published program did for MAFW; `face_margin` and `detect_every` then
+    have no effect."""
+    mafw_frame_order: Literal["time", "published"] = "time"
+    """`published` takes frames in the order of their numbers as text (0, 1, 10, 11, …, 2, …), without the last of them,
+    as the published program read MAFW; the released MAFW weights were trained so."""
+    no_sound: Literal["leave_out", "silence"] = "leave_out"
+    """What becomes of a clip without a sound track: left out, or kept with a filter bank of padding only (as the
+    published program did). Both are told in the report."""
+    media: Literal["player", "published"] = "player"
+    """How media files are read. `player`: as a player shows them: pixels that are not square are stretched, sound lies
+    at its own time, with silence where there is none, and where the first channel carries nothing, the loudest is
+    heard. `published`: as the published program read them: pixels as they are stored, and all samples of the first
+    channel one after the other from the start on. What differs is told in a note. Windows have their sound at its own
+    time under both."""
+    max_seconds: Annotated[float, Field(gt=0, le=86400)] = 300
+    """A longer clip is left out and named: an emotion clip lasts seconds, and a film would fill the memory."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = FPS
+    """Images per second of a folder of frames, which does not say so itself; a video's own times hold."""
+    detect_every: Positive = 5
+    """Faces are detected in every n-th frame; boxes in between are interpolated."""
+    jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95
+    sound: SoundConfig = SoundConfig()
+
+
+class AugmentConfig(Section):
+    """Training augmentation, drawn once per clip and applied to all its frames, in this order."""
+
+    brightness: tuple[float, float] = (0.5, 1.5)
+    area: tuple[float, float] = (0.08, 1.0)
+    """Share of the image that the random crop covers."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width by height of the random crop; swapped half of the time."""
+    flip: Fraction = 0.5
+    spec_time: Annotated[int, Field(ge=0, le=65536)] = 0
+    """Filter-bank frames that one time mask hides at most; its length is drawn up to it (Park et al. 2019,
+    "SpecAugment")."""
+    spec_mels: Annotated[int, Field(ge=0, le=1024)] = 0
+    """The same for mel bands."""
+    mixup: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Each clip is blended with another training clip, pictures, sound and labels, by a share drawn from
+    Beta(mixup, mixup) (Zhang et al. 2018, "mixup"); 0: not."""
+    drop_vision: Fraction = 0.0
+    """How often a clip is shown without faces (black), so that the model also works where none is found (Neverova et
+    al. 2016, "ModDrop")."""
+    drop_audio: Fraction = 0.0
+    """How often a clip is heard without sound; never together with `drop_vision`."""
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> "AugmentConfig":
+        for name in ("brightness", "area", "ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} is [{low}, {high}]; it must be [low, high] with 0 < low <= high")
+        if self.area[1] > 1:
+            raise ValueError(f"area is {list(self.area)}; the crop cannot be larger than the image (1.0)")
+        if self.drop_vision + self.drop_audio > 1:
+            raise ValueError(f"drop_vision {self.drop_vision} and drop_audio {self.drop_audio} add up to more than 1")
+        return self
+
+
+class DataConfig(Section):
+    """Which clips, and how they are fed."""
+
+    store: Path | None = None
+    """The prepared store (`mmadfer prepare`)."""
+    labels: tuple[Annotated[str, AfterValidator(one_form)], ...] | None = None
+    """Class order by name; by default the store's own order."""
+    folds: Annotated[int, Field(gt=0, le=1000)] = 5
+    modalities: Literal["both", "vision", "audio"] = "both"
+    """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
+    augment: AugmentConfig = AugmentConfig()
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """`shuffle`: every clip once an epoch. `balanced`: as many clips in an epoch, as many of each class; clips of rare
+    classes come several times, each time with other frames and augmentation (Kang et al. 2020, "Decoupling
+    Representation and Classifier for Long-Tailed Recognition")."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training clips that is not trained on but tested after every epoch, to choose by; the test fold is
+    then looked at once, after the last epoch. 0: the test fold after every epoch, as published."""
+    test_clips: Annotated[int, Field(ge=1, le=16)] = 1
+    """Index sets whose predictions are averaged at evaluation (section 4.2)."""
+    test_flips: bool = False
+    """Average the predictions of every clip and of its mirror image at evaluation."""
+    threads: Annotated[int, Field(gt=0, le=1024)] = 2
+    """CPU threads for each rank that read, and as many that decode and resize."""
+    read_ahead: Annotated[int, Field(gt=0, le=1024)] = 2
+    """Batches that are read in advance; `mmadfer.data.loading.loader` says what each takes of memory."""
+
+
+PUBLISHED_BATCH = 8
+LR_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+
+
+class TrainConfig(Section):
+    """The published recipe: AdamW, cosine to zero stepped once an epoch, last epoch is the result."""
+
+    epochs: Positive = 25
+    batch_size: Positive = 8
+    """Clips in one optimizer step, over all ranks."""
+    accumulate: Positive = 1
+    """Micro-batches per optimizer step."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Learning rate of the first epoch; `lr_scaling` says for which batch."""
+    lr_scaling: Literal["none", "sqrt", "linear"] = "none"
+    """What `lr` becomes with another batch than the published 8: times (batch_size / 8) to the power of 0, 1/2 or 1.
+    The root is the rule for optimizers like Adam (Malladi et al. 2022, "On the SDEs and Scaling Rules for Adaptive
+    Gradient Algorithms"), the line the one for plain gradient descent (Goyal et al. 2017)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that is spread evenly over all classes (Szegedy et al. 2016, "Rethinking the Inception
+    Architecture", section 7)."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of an exponential moving average of the trained weights, one step of it after each optimizer step; tests
+    and checkpoints are of the average (Tarvainen and Valpola 2017, "Mean teachers"). 0: none."""
+    seed: Seed = 1
+    precision: Precision = "fp32"
+    compile: Literal["auto"] | bool = "auto"
+    """Whether torch.compile makes one program of each encoder layer with its fusion; `auto`: on a GPU that Triton
+    knows. On a CPU it needs a C++ compiler and takes half a minute before the first step."""
+    checkpoint_activations: bool = False
+    """Keep only what goes from layer to layer, and compute the rest again on the way back: for GPUs with little memory,
+    at the price of a second forward pass."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """DeepSpeed's ZeRO stage; 0 because the trainable weights take 30 MB."""
+    save_every: Positive = 500
+    """Optimizer steps between checkpoints; one is also saved at the end of every epoch."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """Complete checkpoints kept on disk."""
+    log_every: Positive = 20
+
+    @property
+    def scaled_lr(self) -> float:
+        """Learning rate of the first epoch, for this batch."""
+        return (self.batch_size / PUBLISHED_BATCH) ** LR_POWERS[self.lr_scaling] * self.lr
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> "TrainConfig":
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        return self
+
+    @model_validator(mode="after")
+    def _speed_fits(self) -> "TrainConfig":
+        if self.compile is True and self.precision == "reference":
+            raise ValueError("compile is true, but precision reference is never compiled: take precision fp32")
+        if self.zero_stage == 3 and (self.compile is True or self.precision == "fp8"):
+            what = "compile true" if self.compile is True else "precision fp8"
+            raise ValueError(f"{what} does not go with weights spread over ranks: take zero_stage 0, 1 or 2")
+        if self.zero_stage == 3 and self.ema:
+            raise ValueError("ema does not go with weights spread over ranks: take zero_stage 0, 1 or 2")
+        return self
+
+
+class Config(Section):
+    """A whole configuration."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    prepare: PrepareConfig = PrepareConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _sound_fits_model(self) -> "Config":
+        prepared = (self.prepare.sound.frames, self.prepare.sound.mels)
+        if prepared != self.model.fbank:
+            raise ValueError(
+                f"prepare.sound makes {list(prepared)} frames and mels, but model.fbank is {list(self.model.fbank)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _modalities_agree(self) -> "Config":
+        alone = sorted({self.model.branches, self.data.modalities} - {"both"})
+        dropped = [name for name in ("vision", "audio") if getattr(self.data.augment, f"drop_{name}")]
+        if len(alone) > 1:
+            raise ValueError(
+                f"model.branches {self.model.branches} never looks at the {self.data.modalities} that data.modalities "
+                "leaves: set one of them to both"
+            )
+        if alone and dropped:
+            raise ValueError(
+                f"data.augment.drop_{dropped[0]} is for clips with both inputs, here is only {alone[0]}: set 0"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole configuration, defaults included, as YAML that `load` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration by path, or by name from the shipped ones, and apply `key.path=value` overrides.
+
+    Raises:
+        ConfigError: no such file, broken YAML, unknown key, or a value that breaks a rule.
+    """
+    path = find(source)
+    tree = read_yaml(path)
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree, where=str(path))
+
+
+def parse(tree: dict[str, Any], where: str) -> Config:
+    """Validate a tree of values; `where` is named in errors."""
+    return validated(Config, tree, where)
+
+
+def find(source: str | Path, folder: Path = Path()) -> Path:
+    """A configuration's file: `source` in `folder`, or the name of a shipped one.
+
+    Raises:
+        ConfigError: neither.
+    """
+    for candidate in (folder / source, CONFIGS / source, CONFIGS / f"{source}.yaml"):
+        if candidate.is_file():
+            return candidate
+    shipped = ", ".join(sorted(str(p.relative_to(CONFIGS).with_suffix("")) for p in CONFIGS.glob("*.yaml")))
+    raise ConfigError(f"no configuration {str(source)!r}: give a YAML file, or one of the shipped ones ({shipped})")
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r} must read KEY=VALUE, for example --set train.lr=3e-4")
+    *parents, leaf = key.strip().split(".", 10)
+    for name in parents:
+        child = tree.get(name, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {name} is a value, not a section")
+        tree[name] = tree = dict(child)  # a copy, since an alias may stand for it elsewhere, too
+    tree[leaf] = value(text, f"--set {key}")
+
+
+def value(text: str, where: str) -> Any:
+    """What the right side of an override stands for; text that is no YAML is taken as it is.
+
+    Raises:
+        ConfigError: it is YAML that cannot be read; `where` is named.
+    """
+    try:
+        found = parse_yaml(text, where)
+    except ConfigError as error:
+        if isinstance(error.__cause__, SYNTAX):
+            return text
+        raise
+    if isinstance(found, str):  # YAML 1.1 reads 3e-4 as a string
+        try:
+            return float(found)
+        except ValueError:
+            return found
+    return found

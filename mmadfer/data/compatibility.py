@@ -1,0 +1,200 @@
+"""What a store must have in common with a configuration that trains on it, and with a model that is tested on it.
+
+Nothing here imports torch, so that a launcher can ask before it makes anything.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mmadfer.config.schema import Config, PrepareConfig
+from mmadfer.contract import Contract, hertz
+from mmadfer.data.fold_clips import check_training
+from mmadfer.data.store.record import Clip
+from mmadfer.data.store.store import Store
+from mmadfer.errors import ClipError, ConfigError, DataError
+
+OF_CLIPS = {"fps", "max_seconds", "no_sound"}
+"""Keys below `prepare` that say which clips are kept and told of, not how those that are kept are processed."""
+OF_TRACK = {"face_margin", "detect_every"}
+"""Keys that have no effect where `face_box` is `union`."""
+
+
+def check_files(config: Config, folds: Iterable[int] = ()) -> None:
+    """Refuse, before anything is made, a training of these folds that could not begin.
+
+    Raises:
+        ConfigError: no store is given, a file is not there, or the store has other folds, labels or sound, or too few
+            clips.
+        DataError: the store is damaged, or another file.
+    """
+    if config.data.store is None:
+        raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
+    named = {
+        "data.store": config.data.store,
+        "model.vision.weights": config.model.vision.weights,
+        "model.audio.weights": config.model.audio.weights,
+    }
+    for key, path in named.items():
+        if path is not None and not path.exists():
+            raise ConfigError(f"{key}: {path} does not exist")
+    with Store(config.data.store) as store:
+        check_config(config, store)
+        check_training(config, store, [fold for fold in folds if fold in store.folds])
+
+
+def check_config(config: Config, store: Store) -> None:
+    """Refuse to train on a store whose sound or folds are not those of the configuration.
+
+    Raises:
+        ConfigError: `prepare.sound` or `data.folds` differ; says both, and how to mend it.
+    """
+    sound = [item for item in _differences(config.prepare, store.prepare) if item[0].startswith("sound.")]
+    if sound:
+        raise ConfigError(
+            f"{store.path} was prepared with {_told(sound, 2)}, the configuration has {_told(sound, 1)}: the model "
+            f"would be trained on other sound than the configuration says. Prepare the data again with this "
+            f"configuration (mmadfer prepare ... --config), or say what the store holds: {_cure(sound, store)}"
+        )
+    if store.folds != tuple(range(1, config.data.folds + 1)):
+        raise ConfigError(
+            f"{store.path} has clips in folds {', '.join(map(str, store.folds)) or 'none'}, but data.folds is "
+            f"{config.data.folds}: the store must have folds 1 to data.folds, and no other. Prepare the data again "
+            f"with --set data.folds={config.data.folds}{_own_folds(store)}"
+        )
+
+
+def as_prepared(config: Config, store: Store) -> tuple[Config, str]:
+    """The configuration with the store's own `prepare` section, and what that changed, in words ("" if nothing)."""
+    differ = _all_differences(config.prepare, store.prepare)
+    if not differ:
+        return config, ""
+    told = f"{store.path} was prepared with {_told(differ, 2)}, not {_told(differ, 1)}: the store's settings hold"
+    return config.model_copy(update={"prepare": store.prepare}), told
+
+
+def check_store(contract: Contract, store: Store) -> None:
+    """Refuse a store that was not prepared as the model was trained.
+
+    Raises:
+        DataError: it has labels or rates of sound that the model does not know, or differs in a setting of `prepare`
+            that changes what a clip becomes.
+    """
+    unknown = sorted(set(store.labels) - set(contract.labels))
+    if unknown:
+        raise DataError(
+            f"{store.path} has labels that the model does not know: {', '.join(unknown)}; the model knows "
+            f"{', '.join(contract.labels)}. Take the store of its own data set ({contract.data_set})."
+        )
+    differ = _differences(contract.prepare, store.prepare)
+    if differ:
+        raise DataError(
+            f"{store.path} was prepared with {_told(differ, 2)}, the model was trained with {_told(differ, 1)}: other "
+            "faces, frames or sound cost accuracy, silently. Prepare a store with the model's settings: "
+            + " ".join(f"--set prepare.{key}={wanted}" for key, wanted, _ in differ)
+        )
+    if not contract.store or contract.store != store.header.fingerprint:
+        _check_rates(contract, store)
+
+
+def check_rate(contract: Contract, rate: int, path: Path | str) -> None:
+    """Refuse a file whose sound has a rate at which the model has heard none.
+
+    Args:
+        contract: of the model.
+        rate: at which the file's filter bank was computed, in Hz; 0 where it has no sound.
+        path: the file, for the message.
+
+    Raises:
+        ClipError: `sound rate`: the model hears sound at its own rate, knows its rates, and this is none of them.
+    """
+    if _strange(contract, [rate]):
+        raise ClipError(_other_sound(contract, path, f"{rate} Hz", rate), "sound rate")
+
+
+def sound_rates(clips: Iterable[Clip]) -> dict[int, int]:
+    """Rate in Hz, rising -> how many clips were heard at it; clips without sound, or of unknown rate, do not count."""
+    counts = Counter(clip.rate for clip in clips if clip.rate)
+    return dict(sorted(counts.items()))
+
+
+def mostly_cropped(store: Store) -> bool:
+    """Whether more than half of the clips are frames that the set's owners cropped; a model says no more of a mix."""
+    return 2 * sum(clip.cropped for clip in store.clips.values()) > len(store.clips)
+
+
+def other_crops(contract: Contract, store: Store) -> str:
+    """What to warn of where clips were not cropped by those who cropped the training's; "" if there is nothing.
+
+    A mixed store is as most of its clips, and its own models are not warned of. `face_box: union` makes the same faces
+    as the published program did for MAFW, so there it does not matter who ran it.
+    """
+    own = contract.store and contract.store == store.header.fingerprint
+    others = sum(clip.cropped != contract.cropped for clip in store.clips.values())
+    if own or not others or contract.modalities == "audio" or contract.prepare.face_box == "union":
+        return ""
+    ways = ("found by mmadfer", "cropped by the data set's owners")
+    return (
+        f"the model was trained on faces {ways[contract.cropped]}; those of {others} of {len(store.clips)} clips of "
+        f"{store.path} were {ways[not contract.cropped]}. Other crops cost accuracy: the result says less."
+    )
+
+
+def _check_rates(contract: Contract, store: Store) -> None:
+    counts = sound_rates(store.clips.values())
+    strange = _strange(contract, counts)
+    if strange:
+        found = ", ".join(f"{rate} Hz ({counts[rate]} of {len(store.clips)} clips)" for rate in strange)
+        raise DataError(_other_sound(contract, store.path, found, strange[0]))
+
+
+def _other_sound(contract: Contract, path: Path | str, found: str, rate: int) -> str:
+    nearest = min(contract.sound_rates, key=lambda known: abs(known - rate))
+    return (
+        f"{path} has sound at {found}, but the model was trained at {hertz(contract.sound_rates)}: it takes sound at "
+        "its own rate, and mel bands of another rate cost accuracy, silently. Convert the sound of such a file (ffmpeg "
+        f"-i FILE -c:v copy -ar {nearest} NEW), or train with --set prepare.sound.rate=16000, which resamples all sound"
+    )
+
+
+def _strange(contract: Contract, rates: Iterable[int]) -> list[int]:
+    """Those of the rates that the model has not heard; none where it hears nothing, resamples, or does not say."""
+    known = contract.sound_rates
+    if contract.modalities == "vision" or contract.prepare.sound.rate != "native" or not known:
+        return []
+    return [rate for rate in rates if rate and rate not in known]
+
+
+def _own_folds(store: Store) -> str:
+    count = len(store.folds)
+    whole = count and store.folds == tuple(range(1, count + 1))
+    return f", or train with the store's own (--set data.folds={count})" if whole else ""
+
+
+def _differences(one: PrepareConfig, other: PrepareConfig) -> list[tuple[str, Any, Any]]:
+    """Keys below `prepare` that change what a clip becomes and whose values differ, with both values."""
+    idle = OF_CLIPS | (OF_TRACK if one.face_box == other.face_box == "union" else set())
+    return [item for item in _all_differences(one, other) if item[0] not in idle]
+
+
+def _all_differences(one: PrepareConfig, other: PrepareConfig) -> list[tuple[str, Any, Any]]:
+    left, right = (_flat(section) for section in (one, other))
+    return [(key, left[key], right[key]) for key in left if left[key] != right[key]]
+
+
+def _flat(section: PrepareConfig) -> dict[str, Any]:
+    values = section.model_dump(exclude={"sound"})
+    return values | {f"sound.{key}": value for key, value in section.sound.model_dump().items()}
+
+
+def _told(differ: list[tuple[str, Any, Any]], side: int) -> str:
+    return ", ".join(f"{item[0]} {item[side]}" for item in differ)
+
+
+def _cure(sound: list[tuple[str, Any, Any]], store: Store) -> str:
+    keys = [f"--set prepare.{key}={held}" for key, _, held in sound]
+    if {key for key, *_ in sound} & {"sound.frames", "sound.mels"}:
+        held = store.prepare.sound
+        keys.append(f"--set 'model.fbank=[{held.frames}, {held.mels}]'")
+    return " ".join(keys)

@@ -1,0 +1,166 @@
+"""Looking for faces in every n-th frame: in small pictures, and again in larger ones where these show none.
+
+A face in a sixteenth of the picture's longer side or less, as in 4K video, recordings of screens and groups, cannot be
+found in the small ones. The frames are gone through once more for it, only if there are larger pictures, and if hardly
+any frame of the clip (or window) shows a face.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.faces import detection, track
+from mmadfer.data.faces.one_thread import one_thread
+from mmadfer.data.media import frames, notes
+from mmadfer.data.media.frames import Seen, Source
+from mmadfer.data.media.notes import Note
+
+SELDOM = 0.25
+"""Larger pictures are looked at where less than this share of the small ones shows a face."""
+SURE = 0.95
+"""Least probability of a face in a larger picture, in which far more places are tried."""
+LOST = 3
+"""Pictures in a row without a face after which other sizes are tried again."""
+MOST_SKIPPED = 25
+"""Pictures that are passed over, at most, between two that are tried in all sizes."""
+NONE = np.empty((0, 5))
+
+
+@dataclass
+class Looks:
+    """What was seen in the frames that were looked at."""
+
+    indexes: list[int] = field(default_factory=list)
+    """Their numbers, rising."""
+    faces: list[np.ndarray] = field(default_factory=list)
+    """The faces in each, as `detection.detect` gives them."""
+    reduced: list[bool] = field(default_factory=list)
+    """Whether the frame may have more pixels than were looked at."""
+    closer: set[int] = field(default_factory=set)
+    """The looks, counted from 0, whose faces were found in larger pictures."""
+
+    def follow(self, first: int = 0, end: int | None = None) -> "Face":
+        """The face that is followed through a part of the looks, by default all."""
+        part = range(len(self.indexes))[first:end]
+        followed = track.follow(self.faces[part.start : part.stop])
+        small = any(box is not None and k in self.closer for k, box in zip(part, followed.boxes, strict=True))
+        told = (*notes.second_face(followed.others, len(part)), *(notes.SMALL_FACE,) * small)
+        return Face(self.indexes[part.start : part.stop], followed.boxes, told, notes.followed(followed.boxes))
+
+
+class Face(NamedTuple):
+    """The face that is followed."""
+
+    indexes: list[int]
+    """The frames looked at."""
+    boxes: list[np.ndarray | None]
+    """Where it was found in them."""
+    notes: tuple[Note, ...]
+    faceless: tuple[Note, ...]
+    """As in `ClipData`."""
+
+
+NO_FACE = Face([], [], (), ())
+
+
+def look(path: Source, settings: PrepareConfig, device: str) -> tuple[Seen, Looks]:
+    """Look for faces in every n-th frame, and the last one; all in small pictures.
+
+    Returns:
+        what is known of all frames, and what was seen.
+    """
+    seen, looks = Seen(), Looks()
+    pictures = seen.passing(frames.pictures(path, settings))
+    with one_thread():
+        looks.faces.extend(detection.detect(_looked_at(pictures, settings.detect_every, looks), device))
+    return seen, looks
+
+
+def look_closer(
+    path: Source, settings: PrepareConfig, device: str, looks: Looks, parts: Iterable[tuple[int, int]]
+) -> None:
+    """Look again in larger pictures, in those parts of the looks (first, end) that need it; adds what is found."""
+    todo = {looks.indexes[k]: k for part in parts for k in _in_vain(looks, *part)}
+    if not todo:
+        return
+    closer, last = _Closer(device), max(todo)
+    with one_thread():
+        for index, picture in enumerate(frames.pictures(path, settings)):
+            if index in todo and len(found := closer.look(picture)):
+                looks.faces[todo[index]] = found
+                looks.closer.add(todo[index])
+            if index == last:
+                break
+
+
+def _looked_at(pictures: Iterable[frames.Picture], every: int, looks: Looks) -> Iterator[np.ndarray]:
+    """Every n-th picture and the last one, small; which these are is noted."""
+
+    def small(index: int, picture: frames.Picture) -> np.ndarray:
+        image = picture.rgb(detection.LONGEST)
+        looks.indexes.append(index)
+        looks.reduced.append(max(image.shape) >= detection.LONGEST)
+        return image
+
+    index, picture = 0, None
+    for index, picture in enumerate(pictures):
+        if index % every == 0:
+            yield small(index, picture)
+    if picture is not None and looks.indexes[-1] != index:
+        yield small(index, picture)
+
+
+def _in_vain(looks: Looks, first: int, end: int) -> Sequence[int]:
+    """The looks of this part that are to be looked at closer."""
+    without = [k for k in range(first, end) if not len(looks.faces[k])]
+    some = end - first - len(without)
+    return [k for k in without if looks.reduced[k]] if some < SELDOM * (end - first) else []
+
+
+class _Closer:
+    """Finds the size at which faces are seen, and stays with it.
+
+    All sizes are tried in the first picture, then in ever fewer of those that follow, as long as none shows a face: a
+    recording without anyone would else take all day.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._size, self._vain, self._skip = 0, 0, 0
+
+    def look(self, picture: frames.Picture) -> np.ndarray:
+        """The faces (K, 5), as `detection.detect` gives them."""
+        if self._skip:
+            self._skip -= 1
+            return NONE
+        for size, image in [(self._size, picture.rgb(self._size))] if self._size else _larger(picture):
+            if len(found := self._sure(image)):
+                self._size, self._vain = size, 0
+                return found
+        self._miss()
+        return NONE
+
+    def _miss(self) -> None:
+        self._vain += 1
+        if not self._size:
+            self._skip = min(self._vain, MOST_SKIPPED)
+        elif self._vain == LOST:
+            self._size, self._vain = 0, 0
+
+    def _sure(self, image: np.ndarray) -> np.ndarray:
+        (found,) = detection.detect([image], self._device)
+        return np.asarray(found[found[:, 4] >= SURE])
+
+
+def _larger(picture: frames.Picture) -> Iterator[tuple[int, np.ndarray]]:
+    """The picture in sizes that grow twofold, up to its own."""
+    size, seen = detection.LONGEST, detection.LONGEST
+    while seen == size:
+        size *= 2
+        image = picture.rgb(size)
+        if max(image.shape) > seen:
+            yield size, image
+        seen = max(image.shape)

@@ -1,0 +1,87 @@
+"""A batch of clips, and how the device makes the model's input of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mmadfer.data.loading.memory_pool import Blocks
+
+Move = Callable[[Tensor], Tensor]
+_blocks = Blocks(2)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The clips that those of a batch are blended with; `mmadfer.data.loading.mixup` makes it."""
+
+    frames: Tensor
+    """uint8 (B, T, 3, S, S), as the batch's own."""
+    brightness: Tensor
+    """float32 (B,)."""
+    share: Tensor
+    """float32 (B,) in [0, 1]: how much of the blend is the batch's own clip."""
+    targets: Tensor
+    """float32 (B, classes): the shares of both clips' labels, each row adding up to 1."""
+
+    def moved(self, move: Move) -> "Mix":
+        """With all tensors moved."""
+        return Mix(move(self.frames), move(self.brightness), move(self.share), move(self.targets))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips on the loader's device."""
+
+    frames: Tensor
+    """uint8 (B, T, 3, S, S), RGB, without brightness; see `preprocess`."""
+    fbank: Tensor
+    """float32 (B, 1, 512, 128), time first, normalised; already blended, where there is a `mix`."""
+    labels: Tensor
+    """int64 (B,): places in the loader's labels."""
+    ids: list[str]
+    brightness: Tensor
+    """float32 (B,): factors; 1 in evaluation."""
+    drop_path: Tensor | None
+    """float32 (B, T + 1, depth, 2) uniform draws in [0, 1); None in evaluation."""
+    mix: Mix | None = None
+    """Of `data.augment.mixup`; None without it, and in evaluation."""
+
+    @property
+    def targets(self) -> Tensor:
+        """What the loss compares with: `labels`, or the shares of `mix`."""
+        return self.labels if self.mix is None else self.mix.targets
+
+    def moved(self, move: Move) -> "Batch":
+        """With all tensors moved."""
+        return replace(
+            self,
+            frames=move(self.frames),
+            fbank=move(self.fbank),
+            labels=move(self.labels),
+            brightness=move(self.brightness),
+            drop_path=None if self.drop_path is None else move(self.drop_path),
+            mix=None if self.mix is None else self.mix.moved(move),
+        )
+
+
+def preprocess(batch: Batch) -> Tensor:
+    """The frames as the model takes them: float32 (B, T, 3, S, S) in [0, 1], with the drawn brightness, and blended.
+
+    The published program multiplies and clamps the bytes before it crops and resizes. All but the clamp is linear, so
+    the order only matters beside pixels that saturate: it clamps before the interpolation, this does after it.
+    """
+    frames = _bright(batch.frames, batch.brightness)
+    if batch.mix is None:
+        return frames
+    other = _bright(batch.mix.frames, batch.mix.brightness)
+    return other.lerp_(frames, batch.mix.share.view(-1, 1, 1, 1, 1))
+
+
+def _bright(frames: Tensor, brightness: Tensor) -> Tensor:
+    if frames.is_cuda:
+        scaled = frames / 255
+    else:  # the same numbers; to convert and divide at once is slower
+        scaled = _blocks.take(tuple(frames.shape), torch.float32).copy_(frames).div_(255)
+    return scaled.mul_(brightness.view(-1, 1, 1, 1, 1)).clamp_(max=1)

@@ -1,0 +1,138 @@
+"""The contact sheet: random clips of a store as one page, to see at once whether the preparation is right.
+
+Wrong faces, wrong labels, and swapped, silent or cut sound show to a person here, and to no test: faces and filter bank
+come from the store, the waveform beside them from the media file.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmadfer.data.media import audio
+from mmadfer.data.media.decode import SoundTrack
+from mmadfer.data.media.image import decode_jpeg
+from mmadfer.data.preparation.preview.look import Look
+from mmadfer.data.preparation.preview.page import TITLE, heard, page
+from mmadfer.data.preparation.preview.sound import LONGEST as LONGEST_SOUND
+from mmadfer.data.store.record import Clip
+from mmadfer.data.store.store import Store, writing
+from mmadfer.errors import ClipError, DataError
+from mmadfer.utils.files import write_text
+
+FACES = 5
+"""Frames of each clip that are shown, the first and the last among them."""
+PAGES = (".html", ".htm")
+HEAD = 2**16
+"""Bytes in which the title ends."""
+LONGEST = 192
+"""Longer side in pixels of a face on the page, sharp on fine screens too."""
+
+
+def write_preview(store: Path, out: Path, count: int = 50, seed: int = 0) -> None:
+    """Write a page with `count` clips of a store, drawn by `seed`, the same number of every label as far as there are.
+
+    The page holds its pictures and needs no network. Where a media file is not there any more, the page says so in the
+    place of the waveform; a damaged record is named. The folder of `out` is made if need be.
+
+    Raises:
+        DataError: `store` is no store, `out` is no place for a page (`check_page`), or cannot be written.
+    """
+    check_page(Path(out), Path(store))
+    with Store(store) as opened:
+        looks = [_look(opened, clip) for clip in choose(opened.clips.values(), count, seed)]
+        with writing(Path(out)):
+            write_text(out, page(opened, looks, seed))
+
+
+def check_page(out: Path, store: Path) -> None:
+    """Refuse a place for the page where something else is that would be lost; to be asked before hours of preparation.
+
+    Raises:
+        DataError: not named as a page, the store itself, not below a folder, or there and not written by us.
+    """
+    if out.resolve() == store.resolve():
+        raise DataError(f"the preview would overwrite the store {store}: give it another name, such as preview.html")
+    if out.suffix.lower() not in PAGES:
+        raise DataError(f"{out} is no name for a page: the preview's name must end in .html, such as preview.html")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise DataError(f"the preview {out} cannot be written: {parent} is a file. Give it another folder")
+    if out.exists() and not _is_ours(out):
+        raise DataError(
+            f"the preview would overwrite {out}, which is no contact sheet of mmadfer: give it another name, or move "
+            "that file elsewhere"
+        )
+
+
+def _is_ours(out: Path) -> bool:
+    if not out.is_file():
+        return False
+    with out.open("rb") as file:
+        title = file.read(HEAD).partition(b"<title>")[2].partition(b"</title>")[0]
+    return title.endswith(TITLE.encode())
+
+
+def choose(clips: Iterable[Clip], count: int, seed: int) -> list[Clip]:
+    """Draw clips, one of each label in turn, so that rare labels are there; sorted by id.
+
+    The same clips and seed give the same choice.
+    """
+    of = defaultdict[str, list[Clip]](list)
+    for clip in sorted(clips, key=lambda clip: clip.id):
+        of[clip.label].append(clip)
+    rng = np.random.default_rng([seed])
+    shuffled = [[of[label][k] for k in rng.permutation(len(of[label]))] for label in sorted(of)]
+    turns = [(turn, clip) for group in shuffled for turn, clip in enumerate(group)]
+    turns.sort(key=lambda item: item[0])
+    return sorted((clip for _, clip in turns[:count]), key=lambda clip: clip.id)
+
+
+def _look(store: Store, clip: Clip) -> Look:
+    look = Look(clip)
+    try:
+        numbers = np.unique(np.linspace(0, clip.frames - 1, FACES).round().astype(int)).tolist()
+        record = store.read(clip.id, numbers)
+        look.bands = record.fbank
+        look.faces = [(number, _small(jpeg)) for number, jpeg in zip(numbers, record.jpegs, strict=True)]
+    except (DataError, IndexError) as error:
+        look.damage = str(error)
+    _listen(look, store)
+    return look
+
+
+def _small(jpeg: bytes) -> bytes:
+    # made anew, so that what is on the page is a picture whatever the store holds
+    image = Image.fromarray(decode_jpeg(jpeg))
+    image.thumbnail((LONGEST, LONGEST), Image.Resampling.BILINEAR, reducing_gap=None)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def _listen(look: Look, store: Store) -> None:
+    try:
+        look.sound = _sought(look.clip, store)
+        if not look.sound:
+            sound = store.root / (look.clip.sound or look.clip.media)
+            settings = store.prepare
+            track = SoundTrack(sound, limit=settings.max_seconds, placed=settings.media == "player")
+            drawn = LONGEST_SOUND * heard(settings)
+            look.waveform, look.rate, look.seconds = audio.beginning(track, lambda rate: round(drawn * rate))
+            look.channel, _ = audio.channel(look.waveform[:, : round(heard(settings) * look.rate)], settings)
+    except ClipError as error:
+        look.sound = "no sound" if error.reason == "no sound" else f"the sound cannot be read: {error}"
+    except Exception as error:  # one odd file must not cost the sheet; it is told like the others
+        look.sound = f"the sound cannot be read: {type(error).__name__}: {error}"
+
+
+def _sought(clip: Clip, store: Store) -> str:
+    """Why there is no file to listen to; "" if there is one."""
+    if not store.media(clip.id).exists():
+        return "media not found"
+    if clip.sound is None:
+        return "no sound" if store.media(clip.id).is_dir() else ""
+    return "" if (store.root / clip.sound).exists() else "no sound: its file is not there"

@@ -1,0 +1,233 @@
+"""Preparing single clips, here or in worker processes that survive a clip which crashes or hangs its decoder."""
+
+import errno
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.faces import detection
+from mmadfer.data.sets import Source
+from mmadfer.data.store.record import Clip, Record, encode
+from mmadfer.data.store.source_files import UNREAD, Digest, Files, digest, stamp
+from mmadfer.errors import ClipError, DataError, MmadferError
+from mmadfer.utils.files import sha256
+from mmadfer.utils.memory import lacks_memory
+from mmadfer.utils.worker_processes import kill, pool, submit
+
+AHEAD = 2
+"""Clips given to each worker in advance; what is in flight bounds the memory."""
+SLOWEST = {"track": 3600, "union": 3600}
+"""Seconds that a clip may take, by `face_box`; a hundred times what a clip of 30 s takes."""
+OF_THE_FILE = {
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG,
+}  # fmt: skip
+"""What a system says of a file that is not there or not for us; anything else it says of the disk or itself."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip to prepare."""
+
+    source: Source
+    media: str
+    """Its file, relative to the store's root."""
+    settings: PrepareConfig
+    sound: str | None = None
+    """The file with its sound, relative to the store's root, where that is not `media`."""
+    device: str = "cpu"
+    """Where faces are looked for."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A prepared clip, or why there is none."""
+
+    id: str
+    clip: Clip | None = None
+    data: bytes = b""
+    """As in the store."""
+    reason: str = ""
+    detail: str = ""
+    digest: Digest = UNREAD
+    """What the clip's files held before they were decoded."""
+    stamp: str = ""
+    """Of these files, likewise."""
+
+
+class _TookTooLongError(Exception):
+    """A worker gives no answer."""
+
+
+def outcomes(tasks: list[Task], jobs: int, seconds: int | None = None) -> Generator[Outcome, None, None]:
+    """Prepare clips in `jobs` processes; results come in the order of the tasks.
+
+    Args:
+        tasks: the clips.
+        jobs: processes; a single one is this one, which a clip may crash or hang, more are workers that are replaced.
+        seconds: that a worker may take for a clip before it is ended; by default `SLOWEST`.
+
+    Raises:
+        DataError: worker processes cannot be started, or the machine fails while a clip is prepared.
+    """
+    if jobs <= 1 or not tasks:
+        yield from map(prepare_clip, tasks)
+        return
+    waiting, seconds = deque(tasks), seconds or SLOWEST[tasks[0].settings.face_box]
+    while waiting:
+        crashed = yield from _until_trouble(waiting, min(jobs, len(waiting)), seconds)
+        in_flight = list(islice(waiting, AHEAD * jobs)) if crashed else []  # one of them; each for itself tells which
+        for task in in_flight:
+            yield _alone(task, seconds)
+            waiting.popleft()
+
+
+def _until_trouble(waiting: deque[Task], jobs: int, seconds: int) -> Generator[Outcome, None, bool]:
+    """Take tasks from the left as they are done; ends early when a worker dies (True) or hangs (False)."""
+    ahead, given = deque[Future[Outcome]](), 0
+    with pool(jobs) as workers:
+        try:
+            while waiting:
+                while given < len(waiting) and given < AHEAD * jobs:
+                    ahead.append(submit(workers, prepare_clip, waiting[given]))
+                    given += 1
+                outcome = _result(ahead.popleft(), seconds)
+                waiting.popleft()
+                given -= 1
+                yield outcome
+        except BrokenProcessPool:
+            kill(workers)
+            return True
+        except _TookTooLongError as error:
+            kill(workers)
+            yield _given_up(waiting.popleft(), str(error))
+        except BaseException:
+            kill(workers)  # a clip that hangs must not hold up the end either
+            raise
+    return False
+
+
+def _alone(task: Task, seconds: int) -> Outcome:
+    with pool(1) as workers:
+        try:
+            return _result(submit(workers, prepare_clip, task), seconds)
+        except BrokenProcessPool:
+            return _given_up(task, "ended the process that decoded it: it is damaged, or takes too much memory")
+        except _TookTooLongError as error:
+            kill(workers)
+            return _given_up(task, str(error))
+
+
+def _given_up(task: Task, why: str) -> Outcome:
+    return _mark(Outcome(task.source.id, reason="unreadable", detail=f"{task.source.media} {why}"), *look(task))
+
+
+def _result(future: Future[Outcome], seconds: int) -> Outcome:
+    for _ in range(seconds):  # one by one: while a cluster suspends the job, its clock goes on
+        with suppress(TimeoutError):
+            return future.result(timeout=1)
+    raise _TookTooLongError(f"took longer than {seconds} s to decode: it is damaged, or far too large")
+
+
+def prepare_clip(task: Task) -> Outcome:
+    """Prepare one clip; what is wrong with the clip itself is in the outcome.
+
+    Raises:
+        DataError: the machine ran out of memory, or its disk or GPU failed, which says nothing about the clip.
+        MmadferError: something else that would be wrong for every clip.
+    """
+    seen = look(task)  # first: files that change meanwhile are then found to have changed
+    outcome = _decode(task)
+    if seen[1] == UNREAD:  # for good, or for a moment; an index that says so would hold for ever
+        seen = look(task)
+    if seen[1] == UNREAD and outcome.clip:
+        _check_machine(task.source, OSError(errno.EIO, "it was decoded, and could not be read a second time"))
+    return _mark(outcome, *seen)
+
+
+def look(task: Task) -> tuple[str, Digest]:
+    """Stamp and digest of a clip's files."""
+    files = Files(task.source.media, task.source.sound)
+    return stamp(files), digest(files)
+
+
+def _mark(outcome: Outcome, now: str, found: Digest) -> Outcome:
+    clip = outcome.clip and replace(outcome.clip, sha256=found.sha256, size=found.size)
+    return replace(outcome, clip=clip, digest=found, stamp=now)
+
+
+def _decode(task: Task) -> Outcome:
+    from mmadfer.data.clip import read_clip
+    from mmadfer.data.media import container
+
+    source = task.source
+    try:
+        with container.explained():
+            data = read_clip(
+                source.media, task.settings, sound=source.sound, cropped=source.cropped, device=task.device
+            )
+    except ClipError as error:
+        _check_machine(source, error)
+        return Outcome(source.id, reason=error.reason, detail=str(error))
+    except MmadferError:
+        raise
+    except Exception as error:  # one odd file must not end hours of preparation; it is listed like the others
+        _check_machine(source, error)
+        return Outcome(source.id, reason="unreadable", detail=f"{source.media}: {type(error).__name__}: {error}")
+    clip = Clip(
+        source.id,
+        source.label,
+        source.fold,
+        task.media,
+        len(data.jpegs),
+        source.subject,
+        silent=data.silent,
+        sound=task.sound,
+        note="; ".join(map(str, (*data.notes, *data.faceless))),
+        rate=data.rate,
+        cropped=source.cropped,
+    )
+    return Outcome(source.id, clip, encode(Record(data.jpegs, data.fbank)))
+
+
+def _check_machine(source: Source, error: Exception) -> None:
+    """Stop where the machine is at fault: a clip that is left out now stays out when the machine is well again."""
+    kept = "Finished parts are kept:"
+    if lacks_memory(error) or lacks_memory(error.__cause__):
+        raise DataError(
+            f"{source.media}: no memory is left to decode it ({error.__cause__ or error}). {kept} run the "
+            "same command with fewer --jobs, or take this clip out if it needs too much even alone"
+        ) from error
+    if detection.lacks_gpu(error):
+        raise DataError(f"the GPU failed at {source.media} ({error}). {kept} run the same command again") from error
+    path, trouble = _disk_trouble(source, error)
+    if trouble is not None:
+        raise DataError(
+            f"{path} cannot be read: {trouble.strerror}. {kept} mend the disk or mount, and run the same command again"
+        ) from trouble
+
+
+def _disk_trouble(source: Source, error: Exception) -> tuple[Path, OSError | None]:
+    """The file that the disk does not give, and what it said; a file that is gone or not for us is no such trouble."""
+    path = source.media
+    try:
+        for path in Files(source.media, source.sound).listed():
+            if path.is_file():  # what FFmpeg calls an input error may be the file's fault or the disk's
+                sha256(path)
+    except OSError as trouble:
+        if _of_the_machine(trouble):
+            return path, trouble
+    return source.media, _of_the_machine(error)
+
+
+def _of_the_machine(error: Exception) -> OSError | None:
+    import av.error
+
+    if isinstance(error, av.error.FFmpegError) or not isinstance(error, OSError):
+        return None
+    return None if error.errno is None or error.errno in OF_THE_FILE else error

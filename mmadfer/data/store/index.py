@@ -1,0 +1,221 @@
+"""What the index of a store says, how it is written, and how what a stranger wrote is found out.
+
+Every error here is a ValueError, LookupError or TypeError, which `Store` turns into a word to the user.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from sys import intern
+from typing import Any, NamedTuple, get_args, get_type_hints
+from zipfile import ZIP_STORED, ZipInfo
+
+from pydantic import ValidationError
+
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.store.record import Clip, is_storable
+from mmadfer.errors import DataError
+from mmadfer.utils.terminal import one_line
+
+FORMAT = "mmadfer-store"
+VERSION = 2
+LOCAL_HEADER = 30  # bytes before the name in a ZIP member; ours have nothing between the name and the content
+PER_FRAME = 16
+"""Bytes of a record that a frame takes at least: its checksum and where it starts."""
+KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("format", "data_set", "root", "root_from_here", "fingerprint"), str),
+    **dict.fromkeys(("labels", "clips"), list),
+    **dict.fromkeys(("prepare", "left_out", "left_out_files", "stamps"), dict),
+}
+"""What the index has, and of which kind."""
+OF_CLIP = {name: {*get_args(kind)} or {kind} for name, kind in get_type_hints(Clip).items()}
+"""Field of `Clip` -> the kinds that it may have; exactly these, a bool is no number."""
+RANGES = {"fold": range(1, 10**6), "frames": range(1, 2**31), "rate": range(2**31), "size": range(2**63)}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What holds for the whole store."""
+
+    data_set: str
+    labels: tuple[str, ...]
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    root: Path = Path()
+    fingerprint: str = ""
+    """Of settings and sources; equal fingerprints mean that preparing again would give the same store."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Clip id -> why it is not in the store."""
+    left_out_files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """Clip id -> size and SHA-256 of the files of a clip that is not in the store."""
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    """Clip id -> stamp of its files as `mmadfer.data.store.source_files.stamp` gives it; only in the parts of a
+    preparation, since dates are no part of what a store is."""
+
+
+class Place(NamedTuple):
+    """Where a record lies in the file, and the checksums that the index has of it."""
+
+    start: int
+    size: int
+    crc: int
+    head: int
+    head_crc: int
+
+
+def to_text(path: Path, header: Header, clips: Mapping[str, Clip], heads: Mapping[str, tuple[int, int]]) -> str:
+    """The index as JSON, with one line for each clip."""
+    top = {
+        "format": FORMAT,
+        "version": VERSION,
+        "data_set": header.data_set,
+        "labels": header.labels,
+        "prepare": header.prepare.model_dump(mode="json"),
+        "root": str(header.root),
+        "root_from_here": os.path.relpath(header.root, path.absolute().parent),
+        "fingerprint": header.fingerprint,
+        "left_out": dict(header.left_out),
+        "left_out_files": dict(header.left_out_files),
+        "stamps": dict(header.stamps),
+    }
+    rows = ",\n".join(json.dumps(asdict(clips[name]) | {"head": heads[name]}) for name in sorted(clips))
+    return f'{json.dumps(top, indent=1)[:-2]},\n "clips": [\n{rows}\n]}}\n'
+
+
+def check_version(index: Mapping[str, Any], path: Path) -> None:
+    """Refuse what another version of this program wrote.
+
+    Raises:
+        DataError: a store, but not one of `VERSION`.
+        ValueError: no store.
+    """
+    if index["format"] != FORMAT:
+        raise ValueError(f"format {index['format']!r:.60} is not {FORMAT!r}")
+    if type(index["version"]) is not int:
+        raise ValueError(f"version {index['version']!r:.60} is no number")
+    if index["version"] != VERSION:
+        raise DataError(_of_another_time(path, index["version"]))
+
+
+def _of_another_time(path: Path, version: int) -> str:
+    old = version < VERSION
+    cure = "delete it and run `mmadfer prepare` again" if old else "read it with that version, or prepare again"
+    kind = "an older" if old else "a newer"
+    return f"{path} was prepared by {kind} version of mmadfer (store {version}, this one reads {VERSION}): {cure}"
+
+
+def header(index: Mapping[str, Any], here: Path) -> Header:
+    """What an index in the folder `here` says of the whole store.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is damaged.
+    """
+    for key, kind in KINDS.items():
+        if type(index[key]) is not kind:
+            raise ValueError(f"{key} is a {type(index[key]).__name__}, not a {kind.__name__}")
+    _check_kind("labels", index["labels"], str)
+    _check_kind("clips", index["clips"], dict)
+    try:
+        settings = PrepareConfig.model_validate(index["prepare"])
+    except ValidationError as error:
+        raise ValueError(f"its settings are not understood: {error}") from error
+    labels, root = tuple(index["labels"]), _root(index, here)
+    if len({*labels}) < len(labels) or not all(map(one_line, (index["data_set"], *labels))):
+        raise ValueError("a label is there twice, or a name is no line of text")
+    lost = {name: _digest(*found) for name, found in index["left_out_files"].items()}
+    _check_kind("left_out", index["left_out"].values(), str)
+    _check_kind("stamps", index["stamps"].values(), str)
+    what = index["data_set"], labels, settings, root, index["fingerprint"], index["left_out"]
+    return Header(*what, lost, index["stamps"])
+
+
+def _check_kind(what: str, values: Iterable[object], kind: type) -> None:
+    if not {*map(type, values)} <= {kind}:
+        raise ValueError(f"{what} holds something that is no {kind.__name__}")
+
+
+def _digest(size: object, digest: object) -> tuple[int, str]:
+    if type(size) is not int or type(digest) is not str:
+        raise ValueError("left_out_files holds something that is no size and checksum")
+    return size, digest
+
+
+def _root(index: Mapping[str, Any], here: Path) -> Path:
+    """Where the media are: at the same place relative to the store, if the first one is there, as after a common move.
+
+    That this is a folder says little: of a store inside its own root, it is wherever the store was copied.
+    """
+    if "\0" in index["root"] + index["root_from_here"]:
+        raise ValueError("root is no path")
+    moved = Path(os.path.normpath(here / index["root_from_here"]))
+    return moved if index["clips"] and os.path.exists(moved / index["clips"][0]["media"]) else Path(index["root"])
+
+
+def clips(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Clip]:
+    """Clip id -> what the index says of it; column by column, as a store may have a million.
+
+    Raises:
+        ValueError, TypeError: a field that is unknown, missing, of another kind or out of range, a label
+            that is none of `labels`, an id that is there twice or cannot be stored.
+    """
+    found = [_clip(row) for row in rows]
+    for name in OF_CLIP:
+        _check_column(found, name)
+    named = {clip.id: clip for clip in found}
+    if odd := next((name for name in named if not is_storable(name)), None):
+        raise ValueError(f"clip id {odd!r:.60} cannot be")
+    if len(named) < len(found) or not {clip.label for clip in found} <= {*labels}:
+        raise ValueError("a clip is there twice, or has a label that the store does not have")
+    if any("\0" in clip.media or "\0" in (clip.sound or "") for clip in found):
+        raise ValueError("media or sound of a clip is no path")
+    return named
+
+
+def _check_column(found: Sequence[Clip], name: str) -> None:
+    column = [getattr(clip, name) for clip in found]
+    if not {*map(type, column)} <= OF_CLIP[name] or not _within(column, RANGES.get(name)):
+        odd = next(k for k, value in enumerate(column) if not _may_be(name, value))
+        raise ValueError(f"clip {found[odd].id!r:.60} has {name} {column[odd]!r:.60}, which cannot be")
+
+
+def _within(column: Sequence[int], allowed: range | None) -> bool:
+    return allowed is None or not column or (min(column) in allowed and max(column) in allowed)
+
+
+def _may_be(name: str, value: Any) -> bool:
+    return type(value) in OF_CLIP[name] and _within([value], RANGES.get(name))
+
+
+def _clip(row: dict[str, Any]) -> Clip:
+    row["label"] = intern(row["label"])  # a few words, shared by thousands of clips
+    return Clip(**row)
+
+
+def check_stored(member: ZipInfo, length: int) -> None:
+    """Refuse a member that is packed, which could swell, or does not lie in a file of `length` bytes.
+
+    Raises:
+        ValueError: it is, or does not; names it.
+    """
+    end = member.header_offset + LOCAL_HEADER + len(member.filename.encode()) + member.file_size
+    if member.compress_type != ZIP_STORED or member.compress_size != member.file_size:
+        raise ValueError(f"{member.filename} is packed")
+    if not 0 <= member.header_offset < end <= length:
+        raise ValueError(f"{member.filename} does not lie within the file")
+
+
+def place(member: ZipInfo, clip: Clip, head: Sequence[int], length: int) -> Place:
+    """Where the record of a clip is: in this ZIP member of a file of `length` bytes, its head as in the index.
+
+    Raises:
+        ValueError, TypeError: there is no room for such a record.
+    """
+    check_stored(member, length)
+    size, crc = head
+    if type(size) is not int or type(crc) is not int or not 0 < size <= member.file_size:
+        raise ValueError(f"the head of clip {clip.id!r} does not lie in its record")
+    if clip.frames * PER_FRAME > member.file_size:
+        raise ValueError(f"clip {clip.id!r} has {clip.frames} frames in {member.file_size} bytes, which cannot be")
+    start = member.header_offset + LOCAL_HEADER + len(member.filename.encode())
+    return Place(start, member.file_size, member.CRC, size, crc)

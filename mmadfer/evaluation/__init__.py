@@ -1,0 +1,1 @@
+"""From the clips of a fold to scores, and from scores to comparisons."""

@@ -1,0 +1,288 @@
+"""Testing: logits of every clip of a fold, as published; over several ranks, each takes its share."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmadfer.config.base import validated
+from mmadfer.config.schema import Config, DataConfig, Precision, TrainConfig
+from mmadfer.contract import Contract
+from mmadfer.data.compatibility import check_store, other_crops
+from mmadfer.data.loading.batch import Batch, preprocess
+from mmadfer.data.loading.loader import Loader
+from mmadfer.data.store.store import Store
+from mmadfer.distributed.ranks import Ranks
+from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.precision import apply, autocast
+from mmadfer.tasks import logit_adjustment as adjustment
+from mmadfer.tasks import metrics
+from mmadfer.utils.csv_cells import cell, to_csv
+from mmadfer.utils.files import write_text
+from mmadfer.utils.terminal import say
+
+SHOWN = 5
+"""Clips that a message names."""
+Forward = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of N clips."""
+
+    ids: list[str]
+    labels: np.ndarray
+    """int64 (N,): the truth, as places in `names`."""
+    logits: np.ndarray
+    """float32 (N, classes); where a clip is looked at in several ways, the logarithm of their mean probabilities."""
+    names: tuple[str, ...]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float32 (N, classes), each row adding up to 1."""
+        return torch.from_numpy(self.logits).softmax(1).numpy()
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64 (N,): the most probable class."""
+        return self.logits.argmax(1)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """int64 (classes, classes), rows are the truth."""
+        return metrics.confusion(self.labels, self.predicted, len(self.names))
+
+    def scores(self) -> dict[str, float]:
+        """UAR and WAR as fractions."""
+        return {"uar": metrics.uar(self.confusion), "war": metrics.war(self.confusion)}
+
+    def adjusted(self, priors: Sequence[float], tau: float) -> "Predictions":
+        """The same with adjusted logits; arguments and errors are those of `adjust.shift`."""
+        return replace(self, logits=self.logits - adjustment.shift(self.names, priors, tau))
+
+    def write(self, path: Path) -> None:
+        """Write `csv`; atomic."""
+        write_text(path, self.csv())
+
+    def csv(self) -> str:
+        """One line a clip: id, label, predicted, and p_<label> for each class."""
+        names = [cell(name) for name in self.names]
+        rows = zip(self.ids, self.labels, self.predicted, self.probabilities, strict=True)
+        return to_csv(
+            [
+                ["id", "label", "predicted", *(f"p_{name}" for name in self.names)],
+                *([cell(clip), names[k], names[guess], *(f"{p:.6f}" for p in row)] for clip, k, guess, row in rows),
+            ]
+        )
+
+
+def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str], ids: Sequence[str]) -> Predictions:
+    """Test a model on clips of a store, on the device that it is on and with the arithmetic of `train.precision`.
+
+    bf16 rounds the operands of matrix products as training did; the sums may differ by the order of addition.
+
+    Args:
+        model: as `mmadfer.load` gives it.
+        store: holds the clips.
+        config: `data.test_clips`, `data.test_flips`, `data.modalities`, `data.threads`, `model`, `train.batch_size`,
+            `train.precision`.
+        labels: class names in the model's order.
+        ids: the clips.
+
+    Raises:
+        DataError: a clip that cannot be read.
+        ConfigError: a label of the store that the model does not know.
+    """
+    device = next(model.parameters()).device
+
+    def forward(batch: Batch) -> Tensor:
+        with autocast(config.train.precision, device):
+            return model(preprocess(batch), batch.fbank)
+
+    with closing(Loader(store, config, labels, "cpu" if device.type == "cpu" else device.index or 0)) as loader:
+        predictions = run_test(forward, loader, ids, Ranks(device=device))
+    assert predictions is not None
+    return predictions
+
+
+def looks(data: DataConfig) -> list[tuple[int, bool]]:
+    """The ways in which each clip is looked at in a test: an index set, and whether its frames are mirrored."""
+    flips = (False, True) if data.test_flips else (False,)
+    return [(clip, flip) for flip in flips for clip in range(data.test_clips)]
+
+
+@torch.no_grad()
+def run_test(
+    forward: Forward, loader: Loader, ids: Sequence[str], ranks: Ranks, stop: Callable[[], bool] | None = None
+) -> Predictions | None:
+    """Logits of all clips on every rank, each having run its share; None if any rank was asked to stop.
+
+    The shares are as long as each other (the last clip fills them up), because ranks must do as many batches; and so
+    are the batches of more than one, because a compiled model is compiled for each size.
+    """
+    size = loader.config.train.batch_size
+    rounds = -(-len(ids) // ranks.world)
+    share = [*ids, *[ids[-1]] * (rounds * ranks.world - len(ids))][ranks.rank :: ranks.world]
+    if rounds > size:
+        share += [ids[-1]] * (-rounds % size)
+    sets = []
+    for clip, flip in looks(loader.config.data):
+        rows = []
+        for batch in loader.test(share, size, clip, flip):
+            rows.append(forward(batch).float())
+            if stop is not None and ranks.any(stop()):
+                return None
+        sets.append(torch.cat(rows)[:rounds])
+    every = torch.stack(sets)
+    mine = sets[0] if len(sets) == 1 else every.softmax(-1).mean(0).log()
+    mine = mine.masked_fill(~every.isfinite().all(0).all(1, keepdim=True), torch.nan)
+    everyone = ranks.gather_tensor(mine).transpose(0, 1).flatten(0, 1)[: len(ids)].cpu()
+    _refuse_no_numbers(ids, everyone)
+    truth = [loader.labels.index(loader.store.clips[clip].label) for clip in ids]
+    return Predictions(list(ids), np.array(truth, np.int64), everyone.numpy(), loader.labels)
+
+
+def _refuse_no_numbers(ids: Sequence[str], logits: Tensor) -> None:
+    """Raise a WeightsError that names clips where rows of `logits` hold NaN: no class is the largest of these."""
+    if odd := [clip for clip, lost in zip(ids, logits.isnan().any(1).tolist(), strict=True) if lost]:
+        more = f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else ""
+        raise WeightsError(
+            f"the model's answers to {len(odd)} of {len(ids)} clips are no finite numbers ({', '.join(odd[:SHOWN])}"
+            f"{more}), so nothing can be counted. Where it is all clips, look for such a number in the encoder files "
+            "or the trained weights; where it is some, in the store (`mmadfer doctor STORE`)"
+        )
+
+
+def evaluate_path(
+    path: Path,
+    data: Path,
+    fold: int | None = None,
+    clips: int = 1,
+    out: Path | None = None,
+    flips: bool = False,
+    adjust: float = 0.0,
+) -> Predictions:
+    """Test a trained model on its own test fold of the store `data`; writes the predictions to `out` as CSV.
+
+    Args:
+        path: as for `mmadfer.load`; of a run directory, `fold` chooses the model too (by default its first).
+        data: the store.
+        fold: only needed where the model does not say which fold it was not trained on, as published ones.
+        clips: index sets averaged per clip, 1 to 16.
+        out: the CSV file.
+        flips: average each of them with its mirror image.
+        adjust: tau of `mmadfer.tasks.logit_adjustment`; a model that does not know the labels that it was
+            trained on takes those of the other folds of its own store.
+
+    Raises:
+        WeightsError: no such model, or one that was trained on the clips of `fold`, or does not say and `fold` is None;
+            or logits cannot be adjusted.
+        DataError: no such store or fold, or one of other classes, or prepared otherwise than the model's.
+    """
+    from mmadfer.model.weights.load import load
+
+    adjustment.check(adjust)
+    model, store = load(path, fold=fold), Store(data)
+    contract = model.contract
+    assert contract is not None
+    check_store(contract, store)
+    fold = _test_fold(contract, fold, path)
+    priors = _priors(contract, store, fold) if adjust else ()
+    _warn_of_other_folds(contract, store)
+    if told := other_crops(contract, store):
+        say(f"WARNING: {told}", err=True)
+    predictions = tested(model, store, fold, clips, flips)
+    if adjust:
+        predictions = predictions.adjusted(priors, adjust)
+    if out is not None:
+        predictions.write(out)
+    return predictions
+
+
+def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> Predictions:
+    """Test a loaded model on a fold of a store that fits it, on the GPU where there is one, as its contract says.
+
+    Raises:
+        DataError: no such fold, or a clip that cannot be read.
+        ConfigError: `clips` is not 1 to 16.
+    """
+    contract = model.contract
+    assert contract is not None
+    asked = {"test_clips": clips, "test_flips": flips, "modalities": contract.modalities, "labels": contract.labels}
+    config = Config(
+        name="evaluation",
+        prepare=contract.prepare,
+        model=contract.model,
+        data=validated(DataConfig, {"store": store.path, **asked}, "evaluation"),
+        train=TrainConfig(precision=contract.precision),
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _compute_as(contract.precision, model.to(device), device)
+    return evaluate(model, store, config, contract.labels, store.fold(fold))
+
+
+def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> None:
+    """As training did; in bfloat16 where it was in 8 bits and this device has none."""
+    try:
+        apply(model, precision, device)
+    except ConfigError as error:
+        say(f"WARNING: trained with fp8, tested with bf16: {error}", err=True)
+        apply(model, "bf16", device)
+
+
+def print_result(predictions: Predictions, adjust: float = 0.0) -> None:
+    """UAR, WAR and the recall of every class, for a person; `adjust` as for `evaluate_path`."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mmadfer.utils.console import Console
+
+    scores, table = predictions.scores(), Table("label", "clips", "recall")
+    counts = predictions.confusion.sum(1)
+    for name, clips, recall in zip(predictions.names, counts, metrics.recalls(predictions.confusion), strict=True):
+        table.add_row(escape(name), str(clips), f"{recall:.1%}" if clips else "-")
+    console = Console()
+    console.print(table)
+    console.print(f"{len(predictions.ids)} clips  UAR {scores['uar']:.2%}  WAR {scores['war']:.2%}", highlight=False)
+    if adjust:
+        console.print(f"logits adjusted by the training clips' shares of labels (tau {adjust:g})", highlight=False)
+
+
+def _test_fold(contract: Contract, fold: int | None, path: Path) -> int:
+    """The fold that the model has not seen."""
+    known = contract.fold if fold is None else fold
+    if known is None:
+        raise WeightsError(f"{path} does not say which fold it was not trained on: give it with --fold")
+    if contract.fold not in (None, known):
+        raise WeightsError(
+            f"{path} holds the model whose test fold is {contract.fold}; it was trained on the clips of fold {known}. "
+            f"Leave --fold out, or give the run directory or the model of fold {known}"
+        )
+    return known
+
+
+def _priors(contract: Contract, store: Store, fold: int) -> tuple[float, ...]:
+    """The model's own, or those of the clips that it was trained on, in the store that they are from."""
+    if contract.priors:
+        return contract.priors
+    if contract.store not in ("", store.header.fingerprint) or contract.data_set != store.data_set:
+        raise WeightsError(
+            "the model does not know the labels that it was trained on, and the store is not the one that it was "
+            "trained on: leave --adjust out, or train it anew"
+        )
+    return adjustment.shares(contract.labels, (clip.label for clip in store.clips.values() if clip.fold != fold))
+
+
+def _warn_of_other_folds(contract: Contract, store: Store) -> None:
+    now = store.header.fingerprint
+    if contract.store and now and contract.store != now and contract.data_set == store.data_set:
+        say(
+            f"WARNING: {store.path} was prepared anew since this model was trained (fingerprint {now[:12]}, then "
+            f"{contract.store[:12]}); its folds may differ, and the model may have seen these clips.",
+            err=True,
+        )

@@ -1,0 +1,1 @@
+"""TensorRT engines and the sidecar that describes them."""

@@ -1,0 +1,80 @@
+"""Every finished fold of a run as ONNX: RUN/export/fold-K.onnx, and its proof of parity in fold-K.parity.json."""
+
+from pathlib import Path
+
+from mmadfer.errors import ConfigError, MmadferError, RunError
+from mmadfer.run import checkpoint_state
+from mmadfer.run import directory as runs
+from mmadfer.utils.files import own_folder, read_object, sha256
+from mmadfer.utils.terminal import say
+
+CLIPS = 100
+"""Test clips of a fold, evenly spread, that prove parity."""
+ARITHMETIC = "fp32"
+"""That of a run's exports."""
+
+
+def export_run(run: Path, clips: int = CLIPS) -> list[int]:
+    """Export the finished folds; one that cannot be exported does not keep the others. Returns what is exported.
+
+    Raises:
+        RunError: no fold is finished, or some could not be exported: it says which, and why.
+    """
+    config = runs.read(run).config
+    store, folds = config.data.store, range(1, config.data.folds + 1)
+    if store is None:
+        raise ConfigError(f"{run / 'config.yaml'} names no store (data.store), whose clips prove parity")
+    ready = [fold for fold in folds if runs.result(runs.fold_dir(run, fold)) is not None]
+    if not ready:
+        raise RunError(f"no fold of {run} is finished: there is nothing to export yet")
+    for fold in sorted(set(folds) - set(ready)):
+        say(f"fold {fold} is not finished: left out")
+    failed = {fold: reason for fold in ready if (reason := _export(run, fold, store, clips))}
+    if failed:
+        lines = "\n".join(f"  fold {fold}: {reason}" for fold, reason in failed.items())
+        raise RunError(f"{len(failed)} of {len(ready)} finished folds could not be exported:\n{lines}")
+    return ready
+
+
+def exported(run: Path) -> list[int]:
+    """Folds that have been exported with their proof, by what lies on disk."""
+    return [k for k in runs.folds(run) if all(path.is_file() for path in _places(run, k))]
+
+
+def _places(run: Path, fold: int) -> tuple[Path, Path]:
+    folder = run / "export"
+    return folder / f"fold-{fold}.onnx", folder / f"fold-{fold}.parity.json"
+
+
+def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
+    """Export one fold unless that is done; what went wrong, if anything did."""
+    from mmadfer.export.parity import parity
+
+    model, _ = _places(run, fold)
+    if _current(run, fold, clips):
+        say(f"fold {fold}: {model} is there")
+        return None
+    try:
+        own_folder(run / "export")
+        parity.export(run, model, store, fold, clips, precision=ARITHMETIC)
+    except (MmadferError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _current(run: Path, fold: int, clips: int) -> bool:
+    """Whether the export is whole, of the fold's last weights, in the run's arithmetic, and proven on enough clips."""
+    model, proof = _places(run, fold)
+    try:
+        proven = read_object(proof)
+        form, checkpoint = proven["forms"][0], runs.latest_checkpoint(runs.fold_dir(run, fold))
+        return (
+            proven["passed"] is True
+            and proven["clips"] >= min(clips, proven["of"])
+            and (form["arithmetic"], form["input"]) == (ARITHMETIC, "fbank")
+            and checkpoint is not None
+            and proven["reference"]["weights_hash"] == checkpoint_state.read(checkpoint).weights_hash
+            and form["sha256"] == sha256(model)
+        )
+    except (OSError, MmadferError, LookupError, TypeError):
+        return False

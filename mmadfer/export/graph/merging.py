@@ -1,0 +1,25 @@
+"""What is delivered has no low-rank updates: they are in the weights."""
+
+from mmadfer.config.model import LoraConfig
+from mmadfer.model.lora import LoraLinear
+from mmadfer.model.mma_dfer import MMADFER, empty
+
+
+def merged(model: MMADFER) -> MMADFER:
+    """The same function as a model without updates, whose contract says so; hashes in it are left to be computed.
+
+    Other weights than those of layers with updates are shared; a model without updates is returned as it is.
+    """
+    if not model.config.lora.rank:
+        return model
+    config = model.config.model_copy(update={"lora": LoraConfig()})
+    state = {name: value for name, value in model.state_dict().items() if ".lora_" not in name}
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLinear):
+            state[f"{name}.weight"] = layer.merged()
+    made = empty(config, model.classifier.out_features)
+    made.load_state_dict(state, assign=True)
+    made.contract = model.contract and model.contract.model_copy(
+        update={"model": config, "encoder_hash": "", "weights_hash": ""}
+    )
+    return made.train(model.training)

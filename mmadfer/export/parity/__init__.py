@@ -1,0 +1,1 @@
+"""Exported models against PyTorch on the same clips, from file to label."""

@@ -1,0 +1,97 @@
+"""The clips of a comparison: which they are, and what becomes of each on the three ways from its file to arrays."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmadfer.contract import Contract
+from mmadfer.data.faces.mtcnn_networks import WITHOUT_TORCH
+from mmadfer.data.store.store import Store
+from mmadfer.errors import DataError
+from mmadfer.runtime.inputs import Inputs, Video, from_clip, from_record, read_whole
+
+Hearing = tuple[str, int | None]
+"""What a model hears: its contract's `input` and `waveform_rate`."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What models are fed with for one clip."""
+
+    own: Inputs
+    """As PyTorch's `Recogniser` reads the file."""
+    served: dict[Hearing, Inputs]
+    """As an install without PyTorch reads it, where exported models serve: ONNX Runtime finds the faces."""
+    stored: Inputs
+    """From the clip's record in the store."""
+
+
+def read(store: Store, name: str, reference: Contract, contracts: Iterable[Contract]) -> Arrays:
+    """Read a clip for PyTorch's model and for exported ones; each decodes the file and finds the face on its own.
+
+    Raises:
+        DataError: the file cannot be read, or lacks what the model needs.
+    """
+    found = _video(store, name)
+    clip = read_whole(found, reference, WITHOUT_TORCH)
+    return Arrays(
+        from_clip(read_whole(found, reference), reference),
+        {hearing(one): from_clip(clip, one) for one in (reference, *contracts)},
+        from_record(store.read(name), reference),
+    )
+
+
+def hearing(contract: Contract) -> Hearing:
+    """Models with the same one are fed with the same arrays."""
+    return contract.input, contract.waveform_rate
+
+
+def equal(one: Inputs, other: Inputs) -> bool:
+    """Whether the arrays are the same to the last bit."""
+    return all(map(np.array_equal, one, other))
+
+
+def apart(one: Inputs, other: Inputs) -> tuple[float, float]:
+    """Mean absolute difference of the frames, of 255, and of the filter bank."""
+    frames, sound = (float(np.abs(a.astype(np.float64) - b).mean()) for a, b in zip(one, other, strict=True))
+    return frames, sound
+
+
+def _video(store: Store, name: str) -> Video:
+    clip = store.clips[name]
+    return Video(store.media(name), store.root / clip.sound if clip.sound else None, clip.cropped)
+
+
+def check_media(store: Store, ids: Sequence[str]) -> None:
+    """Whether the clips' files are there.
+
+    Raises:
+        DataError: some are not.
+    """
+    missing = [name for name in ids if not store.media(name).exists()]
+    if missing:
+        raise DataError(
+            f"parity starts from the media files, and {len(missing)} of {len(ids)} are not there; the first is "
+            f"{store.media(missing[0])}. Mount the folder that the store was prepared from."
+        )
+
+
+def choose_clips(store: Store, fold: int | None, clips: int | None, contracts: Sequence[Contract] = ()) -> list[str]:
+    """Ids of the test clips of a fold (all clips without one); `clips` of them, evenly spread, if given.
+
+    Clips whose sound one of the models in `contracts` cannot hear, since it was exported for samples at another rate,
+    are not among them.
+
+    Raises:
+        DataError: there are none.
+    """
+    rates = {contract.waveform_rate for contract in contracts if contract.modalities != "vision"} - {None}
+    ids = store.fold(fold) if fold is not None else list(store.clips)
+    ids = [name for name in ids if rates <= {store.clips[name].rate} or not store.clips[name].rate]
+    if not ids:
+        told = " and ".join(f"{rate} Hz" for rate in sorted(filter(None, rates)))
+        raise DataError(f"{store.path} has no test clip whose sound all models hear: they were exported for {told}")
+    if clips is None or clips >= len(ids):
+        return ids
+    return [ids[i * len(ids) // clips] for i in range(clips)]

@@ -1,0 +1,209 @@
+"""What PyTorch's model and its exported forms say of the same clips: read, computed in batches, and compared."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from rich.progress import track
+
+from mmadfer.contract import Contract
+from mmadfer.data.compatibility import check_store
+from mmadfer.data.store.store import Store
+from mmadfer.errors import DataError, WeightsError
+from mmadfer.export.graph.merging import merged
+from mmadfer.export.graph.to_onnx import carried
+from mmadfer.export.parity import clip_inputs
+from mmadfer.export.parity.clip_inputs import Arrays, hearing
+from mmadfer.export.parity.comparison import Comparison, Form, Reading, distance
+from mmadfer.export.parity.exported_models import Candidate
+from mmadfer.runtime.backends.torch_backend import TorchBackend, promised
+from mmadfer.runtime.batches import ON_GPU
+from mmadfer.runtime.inputs import Inputs
+from mmadfer.runtime.recogniser import Recogniser
+from mmadfer.utils.console import Console
+
+SERVED, STORED = "torch, as served", "torch, from the store"
+CURES = {
+    SERVED: "An install without PyTorch would see other clips than the model was tested on: install mmadfer anew, and "
+    "if that does not help, report it with these numbers",
+    STORED: "What the model learned from is not what its files give now. See whether these have changed (mmadfer "
+    "doctor STORE --media), or prepare the store anew with this version",
+}
+
+
+class _Other(NamedTuple):
+    """What PyTorch's model says of a clip that is read another way, and how far that reading is from its own."""
+
+    logits: np.ndarray
+    frames: float
+    sound: float
+
+
+class _Seen(NamedTuple):
+    """What PyTorch's model says of a clip: logits (classes,)."""
+
+    name: str
+    own: np.ndarray
+    served: _Other
+    stored: _Other
+
+
+def compare(reference: Recogniser, candidates: Sequence[Candidate], store: Store, ids: Sequence[str]) -> Comparison:
+    """Predict the clips `ids` with all, from their media files; memory holds one batch of clips at a time.
+
+    Raises:
+        WeightsError: models that do not belong together.
+        DataError: the store was prepared otherwise than the model asks for, or no clip can be read.
+    """
+    delivered = _delivered(reference)
+    for candidate in candidates:
+        _check_same(reference.path, delivered, candidate.recogniser)
+    check_store(reference.contract, store)
+    clip_inputs.check_media(store, ids)
+    unread = dict[str, str]()
+    rows = list(_rows(reference, candidates, store, ids, unread))
+    if not rows:
+        raise DataError(f"no clip of {store.path} can be read: {next(iter(unread.values()))}")
+    seen, *found = zip(*rows, strict=True)
+    names, labels = [one.name for one in seen], reference.labels
+    own = np.stack([one.own for one in seen])
+    comparison = Comparison(
+        labels=labels,
+        ids=names,
+        media=[store.clips[name].media for name in names],
+        truth=[labels.index(store.clips[name].label) for name in names],
+        reference=Form("torch", own, facts={**reference.facts(), "recorded": reference.contract.metrics}),
+        served=_reading(SERVED, [one.served for one in seen]),
+        stored=_reading(STORED, [one.stored for one in seen]),
+        forms=[_form(candidate, np.stack(logits)) for candidate, logits in zip(candidates, found, strict=True)],
+        facts={"store": store.path.name, "fold": reference.contract.fold},
+        unread=unread,
+    )
+    return _explained(comparison, reference, candidates, store)
+
+
+def _rows(
+    reference: Recogniser, candidates: Sequence[Candidate], store: Store, ids: Sequence[str], unread: dict[str, str]
+) -> Iterator[tuple[Any, ...]]:
+    """Each clip with the logits (classes,) of every form; what it was computed from is let go."""
+    clips = _clips(reference, candidates, store, ids, unread)
+    for size in _sizes(candidates):
+        if not (batch := list(islice(clips, size))):
+            return
+        logits = [_together(candidate, [arrays for _, arrays in batch]) for candidate in candidates]
+        yield from zip([seen for seen, _ in batch], *logits, strict=True)
+
+
+def _sizes(candidates: Sequence[Candidate]) -> Iterator[int]:
+    """Of the batches, in turn, so that every size is seen and no clip is computed twice.
+
+    On a GPU three of a size follow each other: the second is recorded as a CUDA graph, and the third only launches it.
+    """
+    sizes, times = {1}, 1
+    for candidate in candidates:
+        _, usual, most = candidate.contract.batch or (1, ON_GPU, ON_GPU)
+        gpu = candidate.recogniser.backend.device.gpu
+        sizes |= {usual, most} if gpu else {usual}
+        times = 3 if gpu else times
+    return cycle([size for size in sorted(sizes) for _ in range(times)])
+
+
+def _clips(
+    reference: Recogniser, candidates: Sequence[Candidate], store: Store, ids: Sequence[str], unread: dict[str, str]
+) -> Iterator[tuple[_Seen, Arrays]]:
+    """Read the clips and ask PyTorch; those that cannot be read go to `unread`, so that they do not cost the others."""
+    contracts = [candidate.contract for candidate in candidates]
+    for name in track(ids, "From file to label", console=Console(), transient=True):
+        try:
+            arrays = clip_inputs.read(store, name, reference.contract, contracts)
+        except DataError as error:
+            unread[name] = str(error)
+        else:
+            yield _asked(reference, name, arrays), arrays
+
+
+def _asked(reference: Recogniser, name: str, arrays: Arrays) -> _Seen:
+    own = _alone(reference, arrays.own)
+    others = [
+        _Other(
+            own if clip_inputs.equal(other, arrays.own) else _alone(reference, other),
+            *clip_inputs.apart(other, arrays.own),
+        )
+        for other in (arrays.served[hearing(reference.contract)], arrays.stored)
+    ]
+    return _Seen(name, own, *others)
+
+
+def _alone(recogniser: Recogniser, inputs: Inputs) -> np.ndarray:
+    """Logits (classes,) of one clip."""
+    return recogniser.backend.logits(*inputs)[0]
+
+
+def _together(candidate: Candidate, batch: Sequence[Arrays]) -> np.ndarray:
+    """Logits (clips, classes) of a form for clips that it computes as one batch."""
+    return candidate.batches.computed([arrays.served[hearing(candidate.contract)] for arrays in batch], len(batch))
+
+
+def _reading(name: str, found: Sequence[_Other]) -> Reading:
+    logits, frames, sound = map(np.stack, zip(*found, strict=True))
+    return Reading(name, logits, frames, sound, CURES[name])
+
+
+def _form(candidate: Candidate, logits: np.ndarray) -> Form:
+    facts, note = candidate.facts(), candidate.note
+    return Form(candidate.path.name, logits, candidate.contract.arithmetic, facts, note, candidate.simulated)
+
+
+def _explained(
+    comparison: Comparison, reference: Recogniser, candidates: Sequence[Candidate], store: Store
+) -> Comparison:
+    """Look whether forms that differ do so without others in the batch, too: by the clip that is furthest apart."""
+    told = list[Form]()
+    for form, candidate in zip(comparison.forms, candidates, strict=True):
+        if not comparison.faults(form):
+            told.append(form)
+            continue
+        worst = comparison.ids.index(comparison.worst(form)[0]["id"])
+        arrays = clip_inputs.read(store, comparison.ids[worst], reference.contract, [candidate.contract])
+        alone = _alone(candidate.recogniser, arrays.served[hearing(candidate.contract)])
+        told.append(replace(form, alone=float(distance(comparison.served.logits[worst], alone).max())))
+    return replace(comparison, forms=told)
+
+
+def _delivered(reference: Recogniser) -> Contract:
+    """The contract of what is exported from PyTorch's model: with low-rank updates, other hashes than its own."""
+    if not reference.contract.model.lora.rank:
+        return reference.contract
+    model = merged(cast(TorchBackend, reference.backend).model)
+    return carried(model, promised(model.contract, reference.path))
+
+
+def _check_same(path: Path, wanted: Contract, candidate: Recogniser) -> None:
+    """Same labels, sizes, preparation and weights; where hashes are not known, that is for the logits to say."""
+    one, other = (_promises(contract) for contract in (wanted, candidate.contract))
+    differ = [name for name in one if one[name] != other[name]]
+    if differ:
+        raise WeightsError(
+            f"{candidate.path} was not exported from {path}: their {', '.join(differ)} differ "
+            f"({one[differ[0]]} and {other[differ[0]]}). Export it anew, or name the fold that it was exported from."
+        )
+    for what, kind in (("trained weights", "weights_hash"), ("encoders", "encoder_hash")):
+        hashes = [getattr(contract, kind) for contract in (wanted, candidate.contract)]
+        if all(hashes) and hashes[0] != hashes[1]:
+            raise WeightsError(
+                f"{candidate.path} holds other {what} than {path} ({hashes[1][:12]} and {hashes[0][:12]}): "
+                "it was exported from another run or epoch. Export it anew, or name the one that it was exported from."
+            )
+
+
+def _promises(contract: Contract) -> dict[str, Any]:
+    return {
+        "labels": contract.labels,
+        "input sizes": (contract.model.image_size, contract.model.frames),
+        "preparation": contract.prepare,
+        "modalities": contract.modalities,
+        "fold": contract.fold,
+    }

@@ -1,0 +1,55 @@
+"""One .safetensors file that needs no other: `python export/to_weights.py RUN --fold 1 --out model.safetensors`.
+
+Checkpoints of a run hold the trained part and the paths of the encoders' files. This file holds the encoders too, so it
+loads on any machine: `mmadfer.load`, `mmadfer predict`, `mmadfer evaluate`, `mmadfer export onnx`.
+"""
+
+import os
+from pathlib import Path
+
+from mmadfer.errors import WeightsError
+from mmadfer.export.graph.to_onnx import carried, finished
+from mmadfer.model.weights.build import save_weights
+from mmadfer.runtime.backends.torch_backend import promised
+from mmadfer.utils.files import check_place, sync
+from mmadfer.utils.temporary_folders import workplace
+from mmadfer.utils.terminal import say
+
+SUFFIX = ".safetensors"
+
+
+def to_weights(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
+    """Write a trained model with its encoders, float32; `out` is replaced in one step or left as it was.
+
+    Args:
+        path: run or fold directory, checkpoint, .safetensors, or published .pth.
+        out: the file to write.
+        fold: which fold of a run directory.
+
+    Returns:
+        `out`.
+
+    Raises:
+        WeightsError: no such model, one that has epochs left to train, or a name that would not load again.
+    """
+    out = Path(out)
+    if out.suffix != SUFFIX:
+        raise WeightsError(f"{out} must end in {SUFFIX}: by this mmadfer knows the file when it loads it")
+    model = finished(path, fold)
+    check_place(out)
+    with workplace(out) as folder:
+        save_weights(folder / out.name, model, carried(model, promised(model.contract, path)), frozen=True)
+        os.replace(folder / out.name, out)
+        sync(out.parent)
+    return out
+
+
+def export(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
+    """`to_weights`, and say what was written.
+
+    Raises:
+        WeightsError: as `to_weights`.
+    """
+    written = to_weights(path, out, fold)
+    say(f"model   {written}: {written.stat().st_size / 2**20:.1f} MiB, encoders included")
+    return written

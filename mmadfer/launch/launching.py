@@ -1,0 +1,215 @@
+"""One launch from its beginning to its end, here or on SLURM."""
+
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmadfer.config.schema import Config
+from mmadfer.errors import RunError
+from mmadfer.launch import in_use, plan
+from mmadfer.launch.jobs import FoldJob
+from mmadfer.launch.resources import Resources
+from mmadfer.launch.slurm import commands
+from mmadfer.run import code_snapshot, launch_record
+from mmadfer.run import directory as runs
+from mmadfer.run.lock import lock
+from mmadfer.run.owner import this_process
+from mmadfer.utils.files import own_folder
+from mmadfer.utils.terminal import say
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything that a launch needs to know."""
+
+    run: Path
+    config: Config
+    folds: list[int]
+    resources: Resources
+    resume: bool
+    export: bool = False
+    trust: bool = False
+    """Whether the run's copy of the code may be another than the installed code."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of every job."""
+        return code_snapshot.environment(self.run)
+
+    def todo(self) -> list[int]:
+        """Folds that are not finished yet."""
+        return [fold for fold in self.folds if runs.result(runs.fold_dir(self.run, fold)) is None]
+
+    def jobs(self) -> list[FoldJob]:
+        """The jobs of these folds."""
+        return plan.jobs(self.run, self.todo(), self.resources)
+
+    def record(self) -> launch_record.Record:
+        """What is left in the run for status, cancel and resume."""
+        options = {**self.resources.options(), "export": self.export}
+        local = self.resources.cluster == "local"
+        launcher = this_process() if local else None
+        return launch_record.Record(self.resources.cluster, self.folds, options, launcher=launcher)
+
+
+def start(task: Launch) -> int:
+    """Carry out a launch; on SLURM it is submitted, here it is waited for. Returns the exit code.
+
+    Raises:
+        RunError: the run is live already, cannot be made, or SLURM does not take a job.
+    """
+    slurmed = task.resources.cluster == "slurm"
+    if slurmed:
+        from mmadfer.launch.slurm import submit
+
+        submit.refuse_without_slurm()
+    in_use.refuse_live(task.run)
+    _prepare(task)
+    return _on_slurm(task) if slurmed else here(task)
+
+
+def _prepare(task: Launch) -> None:
+    told_of_code(task.run, task.trust)
+    runs.create(task.run, task.config, task.resume)
+    code_snapshot.take(task.run)
+
+
+def told_of_code(run: Path, trust: bool) -> None:
+    """Check the run's copy of the code, and say where the user has it run though it is another; raises as `check`."""
+    if changed := code_snapshot.check(run, trust):
+        say(f"note: {run / 'code'} differs from the installed code in {len(changed)} files ({changed[0]}, ...).")
+        say("The run goes on with this copy; remove it to use the installed code.")
+
+
+def here(task: Launch) -> int:
+    """Train on this machine; exit code 0 if every fold is finished."""
+    from mmadfer.launch import follow
+    from mmadfer.launch import local as on_local
+
+    with _claimed(task):
+        task.record().write(task.run)
+    resources = task.resources
+    say(f"run {task.run}\n  from elsewhere: {command('status', task.run)}")
+    limits = {"parallel": resources.parallel, "minutes": resources.minutes}
+    folds = on_local.LocalFolds(task.run, task.jobs(), task.environment, **limits)
+    show = follow.Follower(task.run, task.todo(), task.config.train.epochs)
+    try:
+        with stoppable():
+            failed = on_local.train_here(folds, show)
+    except KeyboardInterrupt:
+        say(f"\nStopped. To go on from the last checkpoints:\n  {command('resume', task.run)}")
+        return 130
+    if failed:
+        say(f"Failed: fold {join(failed)}. When the cause is mended, go on with:\n  {command('resume', task.run)}")
+    if len(failed) == len(task.folds):
+        return 1
+    report(task.run)
+    return max(int(bool(failed)), _export_here(task))
+
+
+def report(run: Path) -> None:
+    """Write the report of what is finished."""
+    from mmadfer.report import report as write
+
+    write(run, {})
+
+
+def _export_here(task: Launch) -> int:
+    """Export in a process of its own, for the launcher loads no model; its exit code."""
+    if not task.export:
+        return 0
+    command = [sys.executable, "-m", "mmadfer", "export", "run", str(task.run)]
+    return subprocess.run(command, env={**os.environ, **task.environment}, check=False).returncode
+
+
+def _on_slurm(task: Launch) -> int:
+    from mmadfer.launch.slurm import submit
+
+    with _claimed(task) as last:
+        if last:  # what still waits for folds of an earlier launch would report on these too early
+            commands.cancel(*commands.live(in_use.asked(task.run, last, {}), last.followers))
+        run, name, made = task.run, task.config.name, task.record()
+        with told(run):
+            if jobs := task.jobs():
+                made = submit.submit(run, name, jobs, task.resources, task.environment, made)
+            else:
+                report(run)
+                made = submit.submit_export(run, name, task.resources, task.environment, made)
+    say(f"run {run}")
+    for job, number in made.jobs.items():
+        say(f"  {job}: SLURM job {number}")
+    say(f"Logs are in {run / 'jobs'}. To follow, end, and go on with it:")
+    say("".join(f"  {command(word, run)}\n" for word in ("status", "cancel", "resume")), end="")
+    return 0
+
+
+@contextmanager
+def _claimed(task: Launch) -> Iterator[launch_record.Record | None]:
+    """Of launches that come together, one at a time looks whether the run is live, and leaves its own record."""
+    with lock(own_folder(task.run / "jobs"), "launched"):
+        in_use.refuse_live(task.run)
+        clear_jobs(task.run / "jobs")
+        yield launch_record.read(task.run)
+
+
+def clear_jobs(folder: Path) -> None:
+    """Make a folder of jobs safe to start jobs in, of which none is live: they open files there by guessable names.
+
+    Pickles go: a new job with the number of an old one could load them.
+
+    Raises:
+        RunError: something in it is neither a file nor a folder.
+    """
+    for path in folder.iterdir():
+        kind = path.lstat().st_mode
+        if path.name[0] != "." and not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # submitit keeps links itself
+            raise RunError(f"{path} is a link or no regular file, and a job may write to it: remove it")
+        if path.suffix == ".pkl":
+            path.unlink()
+
+
+@contextmanager
+def told(run: Path) -> Iterator[None]:
+    """Where SLURM refuses a job after it has taken others, the error says which, and how to end them."""
+    before = launch_record.read(run)
+    try:
+        yield
+    except RunError as error:
+        left = launch_record.read(run)
+        if left is None or left == before or not left.jobs:
+            raise
+        taken = ", ".join(f"{name} (job {job})" for name, job in left.jobs.items())
+        raise RunError(f"{error}. It has taken {taken}: `{command('cancel', run)}` ends them") from error
+
+
+def command(word: str, run: Path) -> str:
+    """The words that a user types: status, cancel or resume."""
+    return shlex.join(["mmadfer", "launch", word, str(run)])
+
+
+def join(items: object) -> str:
+    """Items as people list them."""
+    return ", ".join(map(str, items)) if isinstance(items, list | tuple) else str(items)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """While folds train, a polite end of this process is an interrupt, so that no fold is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP) if os.name == "posix" else (signal.SIGTERM,)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

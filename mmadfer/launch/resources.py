@@ -1,0 +1,39 @@
+"""What each fold of a launch gets."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each fold gets."""
+
+    cluster: str
+    gpus: int
+    """GPUs of a fold, over all its nodes; there is one rank per GPU, and one per node without GPUs."""
+    nodes: int
+    cpus: int
+    """CPU cores of a fold, over all its nodes."""
+    parallel: int
+    """Folds at the same time."""
+    minutes: int
+    """Time limit of a job."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What `resources` makes the same of, as plain values."""
+        values = {**asdict(self), "time": str(self.minutes)}
+        return {key: value for key, value in values.items() if key not in ("cluster", "minutes")}
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Processes of a fold on each of its nodes."""
+        return max(1, self.gpus // self.nodes)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each rank."""
+        return max(1, self.cpus // (self.ranks_per_node * self.nodes))

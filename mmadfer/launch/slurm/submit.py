@@ -1,0 +1,113 @@
+"""The folds of a launch as one SLURM array; then the report and the export, each waiting for what is before it."""
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmadfer.errors import RunError
+from mmadfer.launch.jobs import ExportJob, FoldJob, ReportJob
+from mmadfer.launch.resources import Resources
+from mmadfer.launch.slurm import commands, parameters
+from mmadfer.run.launch_record import Record
+from mmadfer.utils.optional import need
+
+
+def submit(
+    run: Path, name: str, jobs: list[FoldJob], resources: Resources, environment: dict[str, str], record: Record
+) -> Record:
+    """Submit the array, its report and (if the record says so) the export; returns the record with their SLURM ids.
+
+    The record is written after each submission, so that what SLURM has taken is never unknown.
+
+    Raises:
+        RunError: SLURM does not take a job; it says why.
+    """
+    ids = array(run, name, jobs, resources, environment)
+    record = _noted(run, record, {f"fold {job.fold}": number for job, number in zip(jobs, ids, strict=True)})
+    wanted = parameters.report_parameters(name, resources, environment, commands.base(ids[0]))
+    report = one(run, ReportJob(str(run)), wanted)
+    record = _noted(run, record, {"report": report})
+    return submit_export(run, name, resources, environment, record, report)
+
+
+def array(
+    folder: Path, name: str, jobs: Sequence[FoldJob], resources: Resources, environment: dict[str, str]
+) -> list[str]:
+    """Submit folds as one array, whose files and logs go to `folder/jobs`; their SLURM ids, in order.
+
+    Raises:
+        RunError: SLURM does not take it; it says why.
+    """
+    executor = _executor(folder, parameters.slurm_parameters(name, resources, environment))
+    return [str(job.job_id) for job in _taken(lambda: executor.submit_array(jobs))]
+
+
+def one(folder: Path, job: Callable[[], None], wanted: dict[str, Any]) -> str:
+    """Submit one job as `array` does; its SLURM id."""
+    executor = _executor(folder, wanted)
+    return str(_taken(lambda: executor.submit(job)).job_id)
+
+
+def submit_export(
+    run: Path,
+    name: str,
+    resources: Resources,
+    environment: dict[str, str],
+    record: Record,
+    report: str | None = None,
+) -> Record:
+    """Submit the export if the record says so, to start when the job `report` has ended (at once without one)."""
+    if not record.options.get("export"):
+        record.write(run)
+        return record
+    wanted = parameters.export_parameters(name, resources, environment, report)
+    return _noted(run, record, {"export": one(run, ExportJob(str(run), resources.threads), wanted)})
+
+
+def refuse_without_slurm() -> None:
+    """Raise a RunError where there is no SLURM to submit to."""
+    if not commands.present():
+        raise RunError(
+            "there is no SLURM here (sbatch, srun and a cluster that answers): use --cluster local, or --dry-run"
+        )
+
+
+def texts(
+    run: Path, name: str, count: int, resources: Resources, environment: dict[str, str], export: bool = False
+) -> dict[str, str]:
+    """The sbatch files that `submit` would write: `folds`, `report` and, if asked for, `export`."""
+    need("submitit", extra="train")
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    folder = run / "jobs"
+    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    folds = {**parameters.slurm_parameters(name, resources, environment), **({"map_count": count} if count > 1 else {})}
+    wanted = {"folds": folds, "report": parameters.report_parameters(name, resources, environment, "ARRAY_ID")}
+    if export:
+        wanted["export"] = parameters.export_parameters(name, resources, environment, "REPORT_ID")
+    return {job: _make_sbatch_string(command, folder, **options) for job, options in wanted.items()}
+
+
+def _noted(run: Path, record: Record, jobs: dict[str, str]) -> Record:
+    record = replace(record, jobs={**record.jobs, **jobs})
+    record.write(run)
+    return record
+
+
+def _executor(run: Path, wanted: dict[str, Any]) -> Any:
+    submitit = need("submitit", extra="train")
+    executor = submitit.SlurmExecutor(run / "jobs", max_num_timeout=parameters.RETRIES)
+    executor.update_parameters(**wanted)
+    return executor
+
+
+def _taken(submission: Callable[[], Any]) -> Any:
+    from submitit.core.utils import FailedJobError
+
+    try:
+        return submission()
+    except FailedJobError as error:
+        raise RunError(f"SLURM did not take the job: {error}") from error

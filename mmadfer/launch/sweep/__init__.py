@@ -1,0 +1,1 @@
+"""Many configurations at once, each over all its folds, as one array."""

@@ -1,0 +1,110 @@
+"""How the rows of a sweep stand, one line for each; SLURM is asked once for all."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from mmadfer.config import sweep
+from mmadfer.launch import launching
+from mmadfer.launch import status as states
+from mmadfer.launch.sweep.launch import left_in
+from mmadfer.utils.console import Console
+
+ALWAYS = ("finished", "running", "queued", "failed")
+"""States of folds that have a column also where no fold is in them; others have one where there are some."""
+WORDS = 10
+"""Folds whose last words are shown; the status of a row has all of its own."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A sweep."""
+
+    folder: Path
+    cluster: str
+    rows: dict[str, states.Status]
+    report: str
+    note: str = ""
+
+    @property
+    def folds(self) -> list[tuple[str, states.FoldStatus]]:
+        """All folds, each with its row."""
+        return [(row, fold) for row, one in self.rows.items() for fold in one.folds]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        rows = {row: one.to_dict() for row, one in self.rows.items()}
+        last = {"report": self.report, "note": self.note}
+        return {"sweep": str(self.folder), "cluster": self.cluster, "rows": rows, **last}
+
+
+def status(folder: Path) -> Status:
+    """How a sweep stands; where SLURM does not answer, what lies on disk.
+
+    Raises:
+        RunError: it is not a sweep, or a row is damaged.
+    """
+    table = sweep.of(folder)
+    left, told = left_in(folder, table.rows)
+    rows = {row: states.status(folder / row, told) for row in table.rows}
+    own = left.get(folder)
+    if own and own.launching:
+        rows = {row: _awaited(one, own.folds) for row, one in rows.items()}
+    page = folder / "report" / "sweep.md"
+    written, note = str(page) if page.is_file() else "", next((one.note for one in rows.values() if one.note), "")
+    report = written
+    if own and not note:
+        jobs = told.query(own.jobs.values(), own.folder(folder))
+        report = states.follower(folder, own.folder(folder), own.jobs.get("report", ""), jobs, written)
+    return Status(folder, own.cluster if own else "", rows, report, note)
+
+
+def _awaited(row: states.Status, folds: list[int]) -> states.Status:
+    """With the folds that a launcher on this machine still comes to."""
+    awaited = [one.state == "not begun" and one.fold in folds for one in row.folds]
+    return replace(
+        row, folds=[replace(one, state="queued") if yes else one for one, yes in zip(row.folds, awaited, strict=True)]
+    )
+
+
+def show(found: Status, console: Console | None = None) -> None:
+    """Print the table, then the last words of what failed."""
+    console = console or Console()
+    if not console.is_terminal:
+        console = Console(width=160, file=console.file)
+    console.print(_table(found))
+    told = [f"{row} fold {fold.fold}: {fold.words}" for row, fold in found.folds if fold.words]
+    more = (
+        [f"... and {len(told) - WORDS} more: `{launching.command('status', found.folder)}/ROW`"] if told[WORDS:] else []
+    )
+    lines = [*told[:WORDS], *more]
+    lines += [f"{name:<7} {text}" for name, text in (("report", found.report), ("note", found.note)) if text]
+    open_ = [fold for _, fold in found.folds if fold.state != "finished"]
+    if open_ and not found.note and not any(fold.live for fold in open_):
+        lines.append(f"Go on with: {launching.command('resume', found.folder)}")
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(found: Status) -> Table:
+    where = f"{found.folder}" + (f", launched on {found.cluster}" if found.cluster else "")
+    table = Table(title=escape(where), title_justify="left")
+    shown = list(dict.fromkeys([*ALWAYS, *(fold.state for _, fold in found.folds)]))
+    table.add_column("row")
+    for heading in (*shown, "UAR", "WAR"):
+        table.add_column(heading, justify="right")
+    for row, one in found.rows.items():
+        count = Counter(fold.state for fold in one.folds)
+        table.add_row(row, *(str(count[state] or "") for state in shown), _mean(one, "uar"), _mean(one, "war"))
+    return table
+
+
+def _mean(row: states.Status, score: str) -> str:
+    """Over the finished folds; the report checks them, and has the spread."""
+    values = [getattr(fold, score) for fold in row.folds if fold.state == "finished"]
+    return f"{fmean(values):.2%}" if values else ""

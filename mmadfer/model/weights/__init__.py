@@ -1,0 +1,1 @@
+"""Weights: drawn, read from files of others, saved and loaded."""

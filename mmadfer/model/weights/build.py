@@ -1,0 +1,218 @@
+"""Models with weights: built new, hashed, saved and read back as safetensors."""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmadfer import contract as contracts
+from mmadfer.config.model import EncoderConfig, ModelConfig
+from mmadfer.contract import Contract
+from mmadfer.errors import WeightsError
+from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.weights.check_shapes import explain
+from mmadfer.model.weights.encoders import check_finite, load_encoder
+from mmadfer.model.weights.init import draw_encoder, draw_trainable
+from mmadfer.utils.files import atomic
+from mmadfer.utils.memory import first_line
+
+SELF_CONTAINED = (
+    "write one file with everything where it was trained: `mmadfer export weights RUN --fold K --out model.safetensors`"
+)
+
+DRAWN = 1 << 29
+"""Numbers of an encoder that a file has drawn at random: more than a ViT-L has."""
+
+
+def build(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
+    """Make a new model on the CPU in float32; the global random state is neither read nor changed.
+
+    The encoders come from `config.vision.weights` and `config.audio.weights`, or are drawn from their own seeds; the
+    trainable part is drawn from `seed`.
+
+    Raises:
+        WeightsError: an encoder file that is missing, damaged or of another model.
+    """
+    model = empty(config, classes).to_empty(device="cpu")
+    for name in model.encoders:
+        _fill_encoder(model, name)
+    draw_trainable(model, seed)
+    return model
+
+
+def _fill_encoder(model: MMADFER, name: str) -> None:
+    config: EncoderConfig = getattr(model.config, name)
+    if config.weights is None:
+        draw_encoder(model, name, config.seed)
+    else:
+        load_encoder(model, name, config.weights)
+
+
+def encoder_hash(model: MMADFER) -> str:
+    """SHA-256 of the frozen tensors."""
+    return _hash(dict(model.frozen()))
+
+
+def weights_hash(model: MMADFER) -> str:
+    """SHA-256 of the trainable tensors."""
+    return _hash(dict(model.trainable()))
+
+
+def _hash(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over name, shape and float32 bytes of each tensor, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} float32 {list(value.shape)}\n".encode())
+        digest.update(value.numpy().data)
+    return digest.hexdigest()
+
+
+def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: bool) -> None:
+    """Write the trainable tensors (and the encoders, if `frozen`) as float32 safetensors, atomically.
+
+    The contract goes into the metadata with the hashes of what is written; an `encoder_hash` that it already holds is
+    kept, because encoders do not change while training.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
+    """
+    contract = contract.model_copy(
+        update={
+            "encoder_hash": contract.encoder_hash or encoder_hash(model),
+            "weights_hash": weights_hash(model),
+        }
+    )
+    tensors = {**model.trainable(), **(model.frozen() if frozen else {})}
+    values = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in tensors.items()}
+    with atomic(path) as temporary:
+        _write(temporary, values, contract)
+
+
+def _write(path: Path, values: dict[str, Tensor], contract: Contract) -> None:
+    """Write the file; what the system says of it comes as OSError, not in words of the library."""
+    try:
+        save_file(values, path, metadata={contracts.KEY: contract.dumps()})
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
+
+
+def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
+    """Read what `save_weights` wrote; encoders that it left out are built again as the contract says.
+
+    Raises:
+        WeightsError: no such file, not one of ours, damaged, or its encoders cannot be had or are other ones.
+    """
+    path = Path(path)
+    contract, shapes = _described(path)
+    model = planned(path, contract.model, len(contract.labels))
+    _compare(path, model, shapes)
+    included = set(model.frozen()) <= set(shapes)
+    if not included:
+        _check_origins(path, model)
+    tensors = _tensors(path)
+    for name, value in tensors.items():
+        check_finite(path, name, value)
+    if included:
+        model.load_state_dict(tensors, assign=True)
+    else:
+        model.to_empty(device="cpu")
+        for name in model.encoders:
+            _fill_encoder(model, name)
+        model.load_state_dict(tensors, strict=False)
+    return _verified(path, model, contract, included), contract
+
+
+def planned(path: Path | str, config: ModelConfig, classes: int) -> MMADFER:
+    """The model of the sizes that a file names, as names and shapes, without memory for weights.
+
+    Raises:
+        WeightsError: there is no such model.
+    """
+    try:
+        return empty(config, classes)
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # of torch, for sizes that cannot be
+        raise WeightsError(f"{path} names sizes that no model has ({first_line(error)}): get it again") from error
+
+
+def _described(path: Path) -> tuple[Contract, dict[str, tuple[int, ...]]]:
+    """The contract, and the shapes of the tensors."""
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(contracts.KEY)
+        if text is None:
+            raise WeightsError(f"{path} has no {contracts.KEY} in its metadata: it was not written by mmadfer")
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        odd = [name for name, one in slices.items() if one.get_dtype() != "F32"]
+        if odd:
+            raise WeightsError(
+                f"{path}: {odd[0]} is {slices[odd[0]].get_dtype()}: expected F32; use another checkpoint"
+            )
+        return contracts.loads(text, path), {name: tuple(one.get_shape()) for name, one in slices.items()}
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}: give a run directory, a .safetensors or a published .pth")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a whole safetensors file ({error}): use another checkpoint") from error
+
+
+def _compare(path: Path, model: MMADFER, shapes: dict[str, tuple[int, ...]]) -> None:
+    wanted = {**model.trainable(), **(model.frozen() if set(shapes) & set(model.frozen()) else {})}
+    explain(str(path), {k: tuple(v.shape) for k, v in wanted.items()}, shapes)
+
+
+def _verified(path: Path, model: MMADFER, contract: Contract, included: bool) -> MMADFER:
+    if contract.weights_hash != weights_hash(model):
+        raise WeightsError(
+            f"{path} is damaged: its weights do not have the hash in its contract; use another checkpoint"
+        )
+    if contract.encoder_hash != encoder_hash(model):
+        origin = "the encoders inside" if included else f"the encoders built from {_origins(contract.model)}"
+        cure = "use another copy of it" if included else f"put the files of the training there, or {SELF_CONTAINED}"
+        raise WeightsError(f"{path}: {origin} are not those it was trained with (another hash): {cure}")
+    model.contract = contract
+    return model
+
+
+def _check_origins(path: Path, model: MMADFER) -> None:
+    """Whether the encoders can be had again, before there is memory for them."""
+    files = {name: getattr(model.config, name).weights for name in model.encoders}
+    missing = [str(file) for file in files.values() if file is not None and not file.is_file()]
+    if missing:
+        raise WeightsError(
+            f"{path} holds the trained part only, and there is no weights file at {' and '.join(missing)} for its "
+            f"encoders: put the files of the training there, or {SELF_CONTAINED}"
+        )
+    for name, encoder in model.encoders.items():
+        count, file = sum(p.numel() for p in encoder.parameters()), files[name]
+        if count > (DRAWN if file is None else file.stat().st_size):
+            raise WeightsError(
+                f"{path} asks for a {name} encoder of {count} numbers, more than {file or 'one drawn at random'} may "
+                "have: get it again"
+            )
+
+
+def _origins(config: ModelConfig) -> str:
+    named = ((name, getattr(config, name)) for name in config.modalities)
+    return " and ".join(f"{name} {encoder.weights or f'seed {encoder.seed}'}" for name, encoder in named)

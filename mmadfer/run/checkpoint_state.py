@@ -1,0 +1,216 @@
+"""What a checkpoint says of itself: how far the run is, what it belongs to, and which files make it whole."""
+
+import hashlib
+import json
+import stat
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from mmadfer.config import identity
+from mmadfer.config.base import Fraction
+from mmadfer.config.schema import parse
+from mmadfer.errors import ConfigError, FileError, MmadferError, RunError, WeightsError
+from mmadfer.utils.files import read_object, sha256, write_json
+
+FORMAT = 2
+"""With 2 came `sha256`, of all the rest of state.json; one of 1 has none."""
+STATE = "state.json"
+VALIDATION = "validation_"
+"""Before the name of a score: it is of the clips that `data.validation` keeps from training."""
+OLD = "old"
+"""In a checkpoint: the one that it replaces, until that is deleted; no part of it."""
+
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+_CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what it must remember to go on as if it had not stopped."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CHECKED
+
+    epoch: Count = 0
+    """Finished epochs."""
+    step: Count = 0
+    """Optimizer steps done in the current epoch."""
+    total: Count = 0
+    """Optimizer steps done in all, skipped ones included."""
+    loss: float = 0.0
+    """Sum of the losses of this epoch's steps that were not skipped."""
+    losses: Count = 0
+    """How many these are."""
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Time spent training and testing."""
+    metrics: dict[str, Fraction] = field(default_factory=dict)
+    """`uar` and `war` of the last finished epoch on the test fold; with `data.validation` also `validation_uar` and
+    `validation_war`, and those of the test fold after the last epoch only."""
+    best: dict[str, int | float] = field(default_factory=dict)
+    """`epoch`, `uar` and `war` of the epoch with the highest UAR: picked on test data, or with `data.validation` on
+    those clips."""
+
+    def problem(self, epochs: int) -> str | None:
+        """What no training of so many epochs comes to; None where it could."""
+        whole, rest = divmod(self.total - self.step, self.epoch or 1)
+        best = self.best.get("epoch", 0)
+        if self.epoch > epochs or not (1 <= best <= self.epoch if self.epoch else best == 0):
+            return f"epoch {self.epoch} of {epochs} does not go with {best:g} as the best one"
+        if best % 1 or {*self.best} != ({"epoch", "uar", "war"} if self.epoch else set()):
+            return "its best epoch is none"
+        if self.epoch and not {"uar", "war"} & {name.removeprefix(VALIDATION) for name in self.metrics}:
+            return "it has no scores"
+        if rest or whole < 0 or (whole > 0) != (self.epoch > 0) or self.losses > self.step:
+            return f"{self.total} steps are not {self.epoch} epochs and {self.step} steps"
+        return None
+
+    def end_epoch(self, scores: dict[str, float]) -> None:
+        """Count an epoch after which the tests gave these `metrics`; `best` goes by validation where there is any."""
+        self.epoch, self.step, self.loss, self.losses, self.metrics = self.epoch + 1, 0, 0.0, 0, scores
+        kind = VALIDATION if f"{VALIDATION}uar" in scores else ""
+        if not self.best or scores[f"{kind}uar"] > self.best["uar"]:
+            self.best = {"epoch": self.epoch, **{name: scores[kind + name] for name in ("uar", "war")}}
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """What a checkpoint belongs to; a run that differs cannot go on from it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CHECKED
+
+    config: dict[str, Any]
+    """The whole configuration as plain values."""
+    fold: int
+    data: str
+    """Fingerprint of the store."""
+    labels: list[str]
+    encoder_hash: str
+    world: int
+    """Number of ranks."""
+
+    def check(self, saved: "Belonging", path: Path) -> None:
+        """Refuse to go on from what was `saved` in `path`.
+
+        Raises:
+            WeightsError: it was trained on other encoders.
+            RunError: on other data, with other settings, or with ZeRO state of another number of ranks.
+        """
+        if saved.encoder_hash != self.encoder_hash:
+            raise WeightsError(
+                f"{path} was trained on other encoders (hash {saved.encoder_hash[:12]}, now {self.encoder_hash[:12]}): "
+                "give the same files in model.vision.weights and model.audio.weights"
+            )
+        self._check_settings(saved, path)
+        for name, was, now in (
+            ("fold", saved.fold, self.fold),
+            ("labels", saved.labels, self.labels),
+            ("the store's fingerprint", saved.data, self.data),
+        ):
+            if was != now:
+                raise RunError(
+                    f"{path} belongs to another run: {name} was {was}, now {now}. Give the same store and fold, or "
+                    "choose another run directory"
+                )
+        if saved.world != self.world and self.config["train"]["zero_stage"]:
+            raise RunError(
+                f"{path} holds ZeRO state of {saved.world} ranks, but there are {self.world}: start {saved.world} "
+                "(only with train.zero_stage=0 may their number change)"
+            )
+
+    def _check_settings(self, saved: "Belonging", path: Path) -> None:
+        try:
+            old, new = (parse(tree, where=str(path / STATE)) for tree in (saved.config, self.config))
+        except ConfigError as error:
+            raise RunError(f"{path} was written by another version of mmadfer: {error}") from error
+        changed = {key: values for key, values in identity.differences(old, new).items() if not identity.is_free(key)}
+        if changed:
+            lines = "\n".join(f"  {key}: {was!r} in the checkpoint, {now!r} now" for key, (was, now) in changed.items())
+            raise RunError(f"{path} was trained with other settings; set them back or choose another run:\n{lines}")
+
+
+@dataclass(frozen=True)
+class State:
+    """The content of state.json."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CHECKED
+
+    progress: Progress
+    belonging: Belonging
+    weights_hash: str
+    """SHA-256 over the trainable tensors."""
+    files: dict[str, Any]
+    """Size and SHA-256 of every other file of the checkpoint, by its path in it."""
+
+
+_STATE = TypeAdapter(State)
+
+
+def write(path: Path, progress: Progress, belonging: Belonging, weights_hash: str) -> None:
+    """Make the checkpoint in `path` whole: state.json is its last file."""
+    state = State(progress, belonging, weights_hash, {name: _mark(path / name) for name in _files(path)})
+    tree = {"format": FORMAT, **asdict(state)}
+    write_json(path / STATE, {**tree, "sha256": _digest(tree)})
+
+
+def read(path: Path) -> State:
+    """The state.json of the checkpoint in `path`.
+
+    Raises:
+        FileError: it is not one, or has changed since it was written.
+        OSError: it cannot be read.
+    """
+    tree = read_object(path / STATE)
+    digest = tree.pop("sha256", None)
+    if tree.get("format") not in (1, FORMAT):
+        raise FileError(f"{path / STATE} is of format {tree.get('format')!r:.20}, not {FORMAT}")
+    if digest != (_digest(tree) if tree["format"] == FORMAT else None):
+        raise FileError(f"{path / STATE} has changed since it was written")
+    del tree["format"]
+    try:
+        state = _STATE.validate_json(json.dumps(tree))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise FileError(f"{path / STATE} holds what no checkpoint holds: {key:.80}: {first['msg']:.80}") from error
+    return state
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the files of a checkpoint; None if all are there and have their hashes."""
+    try:
+        state = read(path)
+        marks = state.files
+        odd = set(marks) ^ set(_files(path))
+        if odd:
+            return f"missing or unknown: {', '.join(sorted(odd))}"
+        changed = (f"{name} has changed" for name, mark in marks.items() if _mark(path / name) != mark)
+        return next(changed, None) or _untrue(path, state)
+    except (OSError, MmadferError) as error:
+        return str(error)
+
+
+def _untrue(path: Path, state: State) -> str | None:
+    """What cannot be in a state of this checkpoint, though all of it can be read."""
+    if path.name != f"step-{state.progress.total:08d}":
+        return f"it is of step {state.progress.total}"
+    train = state.belonging.config.get("train")
+    epochs = train.get("epochs") if isinstance(train, dict) else None
+    return state.progress.problem(epochs) if isinstance(epochs, int) else f"{STATE} has no train.epochs"
+
+
+def _digest(tree: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return sorted(name for name in found if name != STATE and not name.startswith(f"{OLD}/"))
+
+
+def _mark(path: Path) -> dict[str, Any]:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise FileError(f"{path} is a link or no regular file")
+    return {"size": path.stat().st_size, "sha256": sha256(path)}

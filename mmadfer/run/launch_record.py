@@ -1,0 +1,112 @@
+"""What a launch leaves behind in RUN/jobs/launch.json, so that status, cancel and resume need no options.
+
+cluster, folds, options    as resolved at the launch; `options` are those of `plan.resources`, and `export`
+jobs                       SLURM ids by name: `fold 1`, ..., `report`, `export`; of a sweep `array`, `report`
+launcher                   the process of a local launch, as in a lease
+logs                       where the job files and logs are, if not in RUN/jobs: a sweep's rows have theirs together
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from mmadfer.config.base import Line, Section
+from mmadfer.errors import FileError, RunError
+from mmadfer.run.owner import Owner
+from mmadfer.utils.files import read_object, write_json
+
+Size = Annotated[int, Field(ge=1, le=10**6)]
+Name = Annotated[str, Field(pattern=r"^(fold \d{1,6}|report|export|array)$")]
+Number = Annotated[str, Field(pattern=r"^\d{1,12}(_\d{1,9})?$")]
+"""SLURM's, of a job or an element of an array."""
+
+PLACE = Path("jobs", "launch.json")
+"""In the run directory."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One launch."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    cluster: Annotated[str, Field(pattern="^(local|slurm)$")]
+    folds: list[Size]
+    options: dict[str, Any]
+    """Keys and kinds of `_Options`."""
+    jobs: dict[Name, Number] = field(default_factory=dict)
+    launcher: Owner | None = None
+    logs: str = ""
+
+    @property
+    def launching(self) -> bool:
+        """Whether the process of a local launch is known to be alive; it can only be on its own machine."""
+        return self.launcher is not None and self.launcher.here() and not self.launcher.dead()
+
+    @property
+    def followers(self) -> list[str]:
+        """SLURM ids of the jobs that come after the folds; the last one first."""
+        return [self.jobs[name] for name in ("export", "report") if name in self.jobs]
+
+    @property
+    def fold_ids(self) -> dict[int, str]:
+        """SLURM id of each fold."""
+        return {int(name[5:]): job for name, job in self.jobs.items() if name.startswith("fold ")}
+
+    def folder(self, run: Path) -> Path:
+        """Where the jobs leave their files."""
+        return Path(self.logs) if self.logs else run / PLACE.parent
+
+    def write(self, run: Path) -> None:
+        """Leave it in the run directory."""
+        write_json(run / PLACE, asdict(self))
+
+
+def read(run: Path) -> Record | None:
+    """What the last launch left, or None where the run was made without one.
+
+    Raises:
+        RunError: there is one, but it cannot be read: jobs that it names may still run.
+    """
+    try:
+        found = _RECORD.validate_json(json.dumps(read_object(run / PLACE)))
+        _Options.model_validate(found.options)
+        return found
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, FileError, ValidationError) as error:
+        raise RunError(
+            f"{run / PLACE} cannot be read ({_short(error)}), so nobody knows which jobs of this run still run: end "
+            "them with squeue and scancel, or by their processes, and delete the file"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])):.80}: {first['msg']:.80}"
+
+
+class _Options(Section):
+    """What `plan.resources` is asked for, as plain values, and what follows the folds."""
+
+    model_config = ConfigDict(strict=True)
+
+    gpus: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    nodes: Size | None = None
+    cpus: Size | None = None
+    parallel: Size | None = None
+    time: Line | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
+    export: bool = False
+    folds: Line | None = None
+
+
+_RECORD = TypeAdapter(Record)

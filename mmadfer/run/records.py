@@ -1,0 +1,133 @@
+"""What the small files of a run hold; each is checked when it is read, for a run may come from a stranger.
+
+run.json            Origin: by which code the run was made
+fold-K/result.json  Ended: how a training ended; written last
+fold-K/failed.json  Failure: why its job ended before its time
+fold-K/metrics.jsonl   an Event a line
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from mmadfer.config.base import Fraction, Section, validated
+from mmadfer.errors import FileError
+from mmadfer.utils.files import parse_json, read_bytes, read_object
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Seconds = Annotated[float, Field(ge=0, lt=1e12)]
+LOG = 1 << 30
+"""Bytes of a log that is read as a whole."""
+
+
+class _Known(Section):
+    """Keys that are used here; others are passed over, for another version may have written them."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class Commit(_Known):
+    """Of the checkout that the code came from."""
+
+    commit: str
+    dirty: bool = False
+
+
+class Origin(_Known):
+    """run.json."""
+
+    name: str
+    created: str | None = None
+    version: str | None = None
+    git: Commit | None = None
+    packages: dict[str, str | None] = Field(default_factory=dict)
+    resumed: list[dict[str, Any]] = Field(default_factory=list)
+    changed: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class Scores(_Known):
+    """After one epoch."""
+
+    uar: Fraction
+    war: Fraction
+
+
+class Best(Scores):
+    """The best epoch."""
+
+    epoch: Count
+
+
+class Validation(Scores):
+    """On the clips that are kept for validation."""
+
+    clips: Count
+
+
+class Ended(_Known):
+    """result.json; the numbers of a measurement are others."""
+
+    finished: bool = False
+    fold: Count | None = None
+    epoch: Count | None = None
+    epochs: Count | None = None
+    uar: Fraction | None = None
+    war: Fraction | None = None
+    best: Best | dict[str, None] | None = None
+    validation: Validation | None = None
+    labels: list[str] = Field(default_factory=list)
+    confusion: list[list[Annotated[int, Field(gt=-(10**9), lt=10**9)]]] = Field(default_factory=list)
+    seconds: Seconds | None = None
+
+
+class Failure(_Known):
+    """failed.json."""
+
+    reason: str
+    plain: bool = False
+    log: str | None = None
+
+
+class Event(_Known):
+    """A line of metrics.jsonl."""
+
+    event: str
+    epoch: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    step: Count | None = None
+    loss: float | None = None
+    lr: float | None = None
+    norm: float | None = None
+    uar: Fraction | None = None
+    war: Fraction | None = None
+    validation_uar: Fraction | None = None
+    validation_war: Fraction | None = None
+    seconds: Seconds | None = None
+    clips_per_second: float | None = None
+
+
+def read(kind: type[Section], path: Path) -> dict[str, Any]:
+    """What the file holds, other keys too, once it has been found to be of this kind.
+
+    Raises:
+        FileError, ConfigError: it is damaged: no object, or a value that breaks a rule; the file is named.
+        OSError: it is not there, or cannot be read.
+    """
+    found = read_object(path)
+    validated(kind, found, str(path))
+    return found
+
+
+def events(data: bytes) -> Iterator[dict[str, Any]]:
+    """The events of whole lines, the keys that are known here; a line that is torn or damaged is passed over."""
+    for line in data.splitlines():
+        try:
+            yield Event.model_validate(parse_json(line, "a line")).model_dump(exclude_unset=True)
+        except (FileError, ValidationError):
+            continue
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Those of a metrics file; none where there is no such file."""
+    return list(events(read_bytes(path, LOG))) if path.is_file() else []

@@ -1,0 +1,1 @@
+"""What computes logits: PyTorch, ONNX Runtime, TensorRT."""

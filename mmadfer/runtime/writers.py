@@ -1,0 +1,126 @@
+"""Predictions for a person (a table) and for a program (JSON, CSV)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from mmadfer.errors import ConfigError
+from mmadfer.runtime.prediction import Failure, Prediction
+from mmadfer.utils.console import Console
+from mmadfer.utils.csv_cells import cell, to_csv
+from mmadfer.utils.files import check_place, write_text
+from mmadfer.utils.files import write_json as write
+from mmadfer.utils.terminal import shown
+
+BAR = 10  # characters of a full bar
+MODEL = {"file": "model", "fold": "fold", "weights_hash": "weights_hash"}
+"""What CSV says of the model: key of `Prediction.model` -> column."""
+
+
+def print_predictions(results: Sequence[Prediction | Failure], console: Console | None = None) -> None:
+    """A table with one row per video and the probabilities as bars, in label order; failures below it.
+
+    Windows next to each other that have one label are told together.
+    """
+    console = console or Console()
+    predictions = [result for result in results if isinstance(result, Prediction)]
+    if predictions:
+        console.print(_table(predictions))
+    for result in results:
+        if isinstance(result, Failure):
+            console.print(f"[red]{escape(shown(str(result.error)))}", soft_wrap=True, highlight=False)
+        else:
+            for note in result.notes:
+                told = f"{shown(result.video)}: {shown(note)}"
+                console.print(f"[yellow]{escape(told)}", soft_wrap=True, highlight=False)
+
+
+def _table(predictions: Sequence[Prediction]) -> Table:
+    windows = any(len(prediction.segments) > 1 for prediction in predictions)
+    table = Table("video", "label", "probabilities", *(["windows"] if windows else []))
+    for prediction in predictions:
+        bars = "\n".join(_bar(label, share, prediction) for label, share in prediction.probabilities.items())
+        row = [escape(shown(prediction.video)), f"[bold]{escape(prediction.label)}", bars]
+        table.add_row(*row, *(["\n".join(_stretches(prediction.segments))] if windows else []))
+    return table
+
+
+def _bar(label: str, share: float, prediction: Prediction) -> str:
+    width = max(map(len, prediction.probabilities))
+    line = escape(f"{label:<{width}} ") + f"{share:6.1%} {'█' * round(share * BAR)}"
+    return f"[bold]{line}[/]" if label == prediction.label else line
+
+
+def _stretches(segments: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for label, same in groupby(segments, key=lambda one: one["label"]):
+        run = list(same)
+        yield escape(f"{run[0]['start']:.1f} - {run[-1]['end']:.1f} s  {label or run[0]['notes'][0]}")
+
+
+def write_json(path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str] = ()) -> None:
+    """Write a list with one object per video, atomically; a failure is {video, error}."""
+    write(path, [_object(result) for result in results])
+
+
+def _object(result: Prediction | Failure) -> dict[str, object]:
+    return result.to_dict() if isinstance(result, Prediction) else {"video": result.video, "error": str(result.error)}
+
+
+def write_csv(path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str]) -> None:
+    """Write `video,start,end,label,p_<label>…,error,notes,model,fold,weights_hash`, atomically.
+
+    There is one row per video, or per window; one that lacks a face or sound says so as its error. The last three say
+    which model it was, so that rows of several can be put together.
+    """
+    shares = [f"p_{label}" for label in labels]
+    header = ["video", "start", "end", "label", *shares, "error", "notes", *MODEL.values()]
+    write_text(path, to_csv([header, *(row for result in results for row in _rows(result, labels))]))
+
+
+WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str]], None]] = {
+    ".json": write_json,
+    ".csv": write_csv,
+}
+"""A file's ending -> what writes it."""
+
+
+def check_names(paths: Sequence[Path]) -> None:
+    """Ask before hours of work, not after them.
+
+    Raises:
+        ConfigError: nothing can be written under these names.
+    """
+    others = {unfinished(path).resolve(): path for path in paths}
+    for path in paths:
+        if path.suffix.lower() not in WRITERS:
+            raise ConfigError(f"--out {path}: the name must end in {' or '.join(WRITERS)}")
+        if other := others.get(path.resolve()):
+            raise ConfigError(f"--out {path} is where --out {other} is kept until it is whole: give another name")
+        check_place(path)
+
+
+def unfinished(path: Path) -> Path:
+    """Where results lie that are not all: answers.partial.csv for answers.csv."""
+    return path.with_suffix(f".partial{path.suffix}")
+
+
+def _rows(result: Prediction | Failure, labels: Sequence[str]) -> Iterator[list[str]]:
+    if isinstance(result, Failure):
+        none = [""] * len(labels)
+        yield [cell(result.video, "./"), "", "", "", *none, cell(str(result.error)), "", *("" for _ in MODEL)]
+        return
+    model = [cell(str(result.model.get(key) or "")) for key in MODEL]
+    for one in result.segments:
+        shares = [f"{one['probabilities'][label]:.6f}" if one["label"] else "" for label in labels]
+        notes = cell("; ".join(one["notes"]))
+        place = [cell(result.video, "./"), f"{one['start']:.3f}", f"{one['end']:.3f}", cell(one["label"] or "")]
+        yield [*place, *shares, *(("", notes) if one["label"] else (notes, "")), *model]
+
+
+def _shown(text: str) -> str:
+    """Text in UTF-8, whatever bytes a file name has."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,1 @@
+"""What a step computes: losses, scores, and the decoding of an output."""

@@ -1,0 +1,78 @@
+"""Temporary folders beside what is written: gone when a command ends, or at the next one where it was killed."""
+
+import errno
+import fcntl
+import glob
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from mmadfer.errors import FileError
+from mmadfer.utils.files import naming, open_lock
+
+LOCK = ".lock"
+"""File in each folder, which its process holds while it lives."""
+
+
+@contextmanager
+def workplace(out: Path) -> Iterator[Path]:
+    """Yield an empty folder for what is to become `out`, on the same disk; it goes with the block.
+
+    What earlier ones for `out` left that were killed is removed; what another process is using just now stays. An error
+    of the system that names no file, or one in the folder, names `out`.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for folder in out.parent.glob(f".{glob.escape(out.name)}.{'[a-z0-9_]' * 8}"):  # as `mkdtemp` names them
+        _remove_if_left(folder)
+    folder, lock = _made(out)
+    with lock:
+        try:
+            with naming(out):
+                yield folder
+        except OSError as error:
+            if not any(str(name).startswith(str(folder)) for name in (error.filename, error.filename2)):
+                raise
+            raise OSError(error.errno, error.strerror, str(out)) from error  # the folder is gone when that is read
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def scratch(name: str) -> AbstractContextManager[Path]:
+    """A folder as of `workplace`, where the system keeps temporary files."""
+    return workplace(Path(tempfile.gettempdir()) / f"mmadfer-{name}")
+
+
+def _made(out: Path) -> tuple[Path, IO[str]]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        with suppress(FileNotFoundError):  # taken for a left one by another process, before it was locked
+            lock = open_lock(folder / LOCK)
+            if _locked(lock, wait=True) and _is_there(lock, folder / LOCK):
+                return folder, lock
+            lock.close()
+
+
+def _remove_if_left(folder: Path) -> None:
+    with suppress(OSError, FileError):
+        if stat.S_ISDIR(folder.lstat().st_mode):
+            with open_lock(folder / LOCK) as lock:
+                if _locked(lock, wait=False):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(lock: IO[str], wait: bool) -> bool:
+    """Hold the lock; on a disk that has none, only for the one that waits: nothing there is taken for left."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        return wait and error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+    return True
+
+
+def _is_there(lock: IO[str], path: Path) -> bool:
+    return os.path.samestat(os.fstat(lock.fileno()), path.stat())

@@ -1,0 +1,3 @@
+"""The version of this package, which runs, checkpoints and exported models carry."""
+
+VERSION = "0.1.0"
