@@ -223,8 +223,8 @@ def test_preparation_computes_what_the_module_does(rate: int) -> None:
 
 HASHES = """
 import hashlib, sys, numpy as np
-from mmadfer.config import SoundConfig
-from mmadfer.data.fbank import fbank
+from mmadfer.config.schema import SoundConfig
+from mmadfer.data.media.fbank import fbank
 for rate in (16000, 48000):
     sound = 0.2 * np.random.default_rng(7).standard_normal((1, 3 * rate)).astype(np.float32)
     print(hashlib.sha256(fbank(sound, rate, SoundConfig()).tobytes()).hexdigest(), "torch" in sys.modules)

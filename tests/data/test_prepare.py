@@ -119,8 +119,9 @@ SCRIPT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from mmadfer.config import PrepareConfig
-from mmadfer.data import prepare, sets
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data import sets
+from mmadfer.data.preparation import prepare
 if __name__ == "__main__":
     prepare.PART = 2
     root = Path(sys.argv[1])

@@ -38,7 +38,7 @@ def clip(number: int) -> Clip:
 READ_AT_RANDOM = """
 import random, sys
 from concurrent.futures import ThreadPoolExecutor
-from mmadfer.data.store import Store
+from mmadfer.data.store.store import Store
 sys.path.insert(0, sys.argv[1])
 from test_scale import FRAMES, content
 store = Store(sys.argv[2])

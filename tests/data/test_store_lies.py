@@ -187,7 +187,7 @@ def test_a_record_that_is_not_as_the_index_says_is_named(path: Path, tmp_path: P
 
 OPEN = """
 import sys
-from mmadfer.data.store import Store
+from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
 try:
     Store(sys.argv[1])

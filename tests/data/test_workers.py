@@ -126,7 +126,7 @@ def test_a_worker_that_is_stopped_does_not_hold_up_the_end_of_one_that_crashed(t
 RUN = """
 import resource, sys
 from pathlib import Path
-from mmadfer.data.workers import outcomes
+from mmadfer.data.preparation.workers import outcomes
 from mmadfer.errors import DataError
 sys.path.insert(0, sys.argv[1])
 from test_workers import task

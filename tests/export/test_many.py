@@ -283,7 +283,7 @@ def test_an_unknown_backend_is_named(onnx_file: Path) -> None:
 
 LEAVING = """
 import sys, time
-from mmadfer.runtime.ahead import ahead
+from mmadfer.runtime.prefetch import ahead
 
 def work(task):
     try:

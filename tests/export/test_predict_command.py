@@ -128,7 +128,7 @@ def test_a_full_disk_hides_no_other_error(
 ENDLESS = """
 import sys
 from mmadfer import cli
-from mmadfer.runtime import cli as predict
+from mmadfer.cli import predict
 
 predict.EVERY = 0
 sys.argv = ["mmadfer", "predict", *sys.argv[1:]]

@@ -11,6 +11,10 @@ from typer.testing import CliRunner
 
 from mmadfer.cli import launch
 
+ROOT = Path(__file__).parents[2]
+FIVE_FOLD, SWEEP = (str(ROOT / "launch" / name) for name in ("five_fold.py", "sweep.py"))
+"""What people type."""
+
 
 def said(*arguments: object) -> Any:
     """What `mmadfer launch` and these words come to, in this process."""
@@ -19,7 +23,7 @@ def said(*arguments: object) -> Any:
 
 def start(config: Path, run: Path, *options: str) -> "subprocess.Popen[str]":
     """A launch on this machine, in a process of its own."""
-    command = [sys.executable, launch.__file__, str(config), "--run", str(run), "--cluster", "local", *options]
+    command = [sys.executable, FIVE_FOLD, str(config), "--run", str(run), "--cluster", "local", *options]
     quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet, start_new_session=True

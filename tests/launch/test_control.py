@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from launch_setup import Commands, said
+from launch_setup import FIVE_FOLD, Commands, said
 
-from mmadfer.cli import launch
 from mmadfer.errors import RunError
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
@@ -61,7 +60,7 @@ def test_a_launch_leaves_its_jobs_and_options(run: Path) -> None:
 def test_the_launcher_loads_no_model_and_returns_in_seconds(five: Path, tmp_path: Path, commands: Commands) -> None:
     arguments = [str(five), "--run", str(tmp_path / "run"), *map(str, SLURM), "--export"]
     code = f"""import sys
-from mmadfer.cli import app, run
+from mmadfer.cli.main import app, run
 assert run(app, {["launch", *arguments]!r}) == 0
 assert run(app, ["launch", "status", {str(tmp_path / "run")!r}]) == 0
 print([name for name in ("torch", "deepspeed", "nvidia", "matplotlib") if name in sys.modules])"""
@@ -264,7 +263,7 @@ def test_a_hundred_jobs_cost_as_many_calls_as_one(run: Path, commands: Commands)
 def test_words_that_are_no_command_are_a_configuration(five: Path, tmp_path: Path) -> None:
     assert said("--run", tmp_path / "run", five, "--cluster", "local", "--dry-run").exit_code == 0
     assert "--array-parallelism" in said("--help").stdout
-    command = [sys.executable, launch.__file__, "status", str(tmp_path)]
+    command = [sys.executable, FIVE_FOLD, "status", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr[:6]) == (2, "error:")
 

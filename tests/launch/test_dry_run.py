@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launch_setup import said
+from launch_setup import FIVE_FOLD, said
 
 from mmadfer.errors import ConfigError, RunError
 from mmadfer.launch import plan
@@ -208,7 +208,7 @@ def test_times_are_read_as_slurm_reads_them() -> None:
 
 
 def test_the_launcher_imports_nothing_heavy() -> None:
-    modules = "five_fold, mmadfer.launch.local, mmadfer.launch.slurm.submit, mmadfer.launch.estimate"
+    modules = "local, mmadfer.launch.slurm.submit, mmadfer.launch.estimate"
     code = f"import sys, mmadfer.launch.{modules}\n"
     code += (
         "print([name for name in ('torch', 'deepspeed', 'submitit', 'nvidia', 'matplotlib') if name in sys.modules])"
@@ -218,9 +218,7 @@ def test_the_launcher_imports_nothing_heavy() -> None:
 
 
 def test_it_runs_as_a_script(config: Path, tmp_path: Path) -> None:
-    from mmadfer.cli import launch
-
-    command = [sys.executable, launch.__file__, str(config), "--dry-run", "--folds", "7"]
+    command = [sys.executable, FIVE_FOLD, str(config), "--dry-run", "--folds", "7"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ}, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --folds '7'")

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from launch_setup import said, start
+from launch_setup import FIVE_FOLD, said, start
 
-from mmadfer.cli import launch
 from mmadfer.config import schema as configs
 from mmadfer.errors import RunError
 from mmadfer.launch.jobs import FoldJob
@@ -127,7 +126,7 @@ def test_a_launch_here_is_shown_refused_to_others_cancelled_and_resumed(config: 
     assert begun.wait(timeout=30) == 130
     assert said("cancel", run).stdout == f"nothing of {run} is running or queued\n"
     assert json.loads(said("status", run, "--json").stdout)["folds"][0]["state"] == "failed"
-    command = [sys.executable, launch.__file__, "resume", str(run), "--array-parallelism", "2"]
+    command = [sys.executable, FIVE_FOLD, "resume", str(run), "--array-parallelism", "2"]
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
     last = json.loads(said("status", run, "--json").stdout)

@@ -7,15 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from launch_setup import Commands, said
+from launch_setup import FIVE_FOLD, SWEEP, Commands, said
 from test_control import finish
 from test_dry_run import plain
 
-from mmadfer.cli import launch
 from mmadfer.config import sweep
 from mmadfer.config.schema import CONFIGS
 from mmadfer.errors import ConfigError, RunError
-from mmadfer.launch.sweep import launch as sweep_module
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
 
@@ -115,7 +113,7 @@ def test_a_table_that_is_wrong_is_explained(file: Path, tmp_path: Path, text: st
 
 
 def test_the_command_line_ends_with_two(tmp_path: Path) -> None:
-    command = [sys.executable, launch.__file__, "sweep", str(tmp_path / "none.yaml"), "--cluster", "local"]
+    command = [sys.executable, FIVE_FOLD, "sweep", str(tmp_path / "none.yaml"), "--cluster", "local"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "none.yaml cannot be read" in done.stderr) == (2, True)
 
@@ -130,14 +128,17 @@ def test_shipped_tables_are_found_by_name_and_the_file_runs_them(file: Path, tmp
 
 def test_the_file_itself_runs_a_table_on_another_base(config: Path, tmp_path: Path) -> None:
     words = ["configs/ablations/table4.yaml", "--base", config, "--cluster", "local", "--run", tmp_path / "sweep"]
-    command = [sys.executable, sweep_module.__file__, *map(str, words), "--dry-run"]
+    command = [sys.executable, SWEEP, *map(str, words), "--dry-run"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"base         {config}\n" in done.stdout
     assert "row          mtt_fb: folds 1, 2; model.prompts=0, model.progressive=0\n" in done.stdout
     assert "folds        14 in all" in done.stdout
-    command = [sys.executable, sweep_module.__file__, "--help"]
-    assert "Usage: sweep.py [OPTIONS] " in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, SWEEP, "--help"]
+    assert (
+        "Usage: mmadfer launch sweep [OPTIONS] "
+        in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    )
 
 
 def test_another_base_has_the_same_rows(file: Path, config: Path, tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_a_folder_that_holds_something_is_refused(file: Path, folder: Path, comm
 
 
 def test_of_two_that_come_together_one_wins(file: Path, tmp_path: Path, commands: Commands) -> None:
-    words = [sys.executable, launch.__file__, "sweep", str(file), "--run", str(tmp_path / "sweep"), *map(str, SLURM)]
+    words = [sys.executable, FIVE_FOLD, "sweep", str(file), "--run", str(tmp_path / "sweep"), *map(str, SLURM)]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said_ = [one.communicate(timeout=60)[1] for one in both]
     assert sorted(one.returncode for one in both) == [0, 2], said_
@@ -335,7 +336,7 @@ def test_what_is_finished_is_reported_at_once(folder: Path, commands: Commands) 
 def test_rows_train_here_one_after_the_other_and_one_that_fails_stops_no_other(file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     file.write_text(ROWS.replace("full: {}", "bad: {train.epochs: 1}").replace("  short: {train.epochs: 1}\n", ""))
-    command = [sys.executable, launch.__file__, "sweep", str(file), "--run", str(folder)]
+    command = [sys.executable, FIVE_FOLD, "sweep", str(file), "--run", str(folder)]
     here = ("--cluster", "local", "--folds", "1", "--cpus-per-fold", "1", "--set", "train.epochs=1")
     quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     spoiled = folder / "bad" / "fold-1" / "checkpoints" / "step-00000004" / "state.json"

@@ -21,7 +21,7 @@ from mmadfer.utils.slurm_env import hosts, ranks
 KEEP = """
 import sys, time
 from pathlib import Path
-from mmadfer.lease import lease
+from mmadfer.run.lease import lease
 from mmadfer.errors import RunError
 folder, wait, together = Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
 while time.time() < together: pass

@@ -12,27 +12,22 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-import mmadfer.export
-import mmadfer.launch
+import mmadfer
 from mmadfer.utils.console import Console
 from mmadfer.utils.terminal import one_line, plain, shown
 
-PLACES = [Path(str(module.__file__)).parent for module in (mmadfer, mmadfer.export, mmadfer.launch)]
-OWN = {"terminal.py", "console.py", "triton_client.py"}
+PACKAGE = Path(mmadfer.__file__).parent
+OWN = {PACKAGE / name for name in ("utils/terminal.py", "utils/console.py", "export/server/client.py")}
 """What may print: the two modules, and a client that runs without mmadfer."""
 PRINTS = {"print", "print_exc", "print_exception", "echo", "secho"}
 TITLE = "\x1b]0;changed\x1b\\"
 
 
 def test_nothing_else_prints() -> None:
-    files = {path for place in PLACES for path in place.rglob("*.py")} - {PLACES[0] / name for name in OWN}
+    files = set(PACKAGE.rglob("*.py")) - OWN
     assert len(files) > 150
     found = [
-        f"{path}:{node.lineno}"
-        for path in files
-        if path.name not in OWN
-        for node in ast.walk(ast.parse(path.read_text()))
-        if _prints(node)
+        f"{path}:{node.lineno}" for path in files for node in ast.walk(ast.parse(path.read_text())) if _prints(node)
     ]
     assert found == []
 
@@ -134,10 +129,10 @@ def test_names_are_no_markup_and_no_pictures() -> None:
 PLAIN = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 WAYS = [PLAIN, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "iso-8859-9"}, {"PYTHONIOENCODING": "utf-8"}]
 PREDICTION = r"""
-from mmadfer.runtime.answer import Failure, Prediction
-from mmadfer.runtime.results import print_predictions
+from mmadfer.runtime.prediction import Failure, Prediction
+from mmadfer.runtime.writers import print_predictions
 from mmadfer.errors import DataError
-from mmadfer.data.progress import Meter
+from mmadfer.utils.progress import Meter
 shares = {"happy \u7b11": 0.75, "sad": 0.25}
 with Meter("predicting \u7b11", 1) as meter:
     meter.step("\x1b[2J")
@@ -192,9 +187,7 @@ def test_what_the_command_line_says_of_odd_words(words: list[str], tmp_path: Pat
 
 
 def test_warnings_and_tracebacks_are_harmless() -> None:
-    code = (
-        "import warnings; from mmadfer import cli; cli.run = lambda app: warnings.warn('\\x1b[2J') or 1 / 0; cli.main()"
-    )
+    code = "import warnings; from mmadfer.cli import main as cli; cli.run = lambda app: warnings.warn('\\x1b[2J') or 1 / 0; cli.main()"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.stderr.startswith("warning: \\x1b[2J\nTraceback")
     raised = code.replace("1 / 0", "[][chr(27)]")

@@ -32,8 +32,8 @@ from pathlib import Path
 import torch
 from export_setup import CONTRACT, awake
 from mmadfer.data.sets import toy
-from mmadfer.export.to_onnx import to_onnx
-from mmadfer.model.build import save_weights
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.build import save_weights
 
 torch.set_num_threads(1)
 out = Path(sys.argv[1])
@@ -78,9 +78,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
     source = folder / "source"  # setuptools writes beside what it packs
-    for name in ("mmadfer", "launch", "export"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    shutil.copytree(ROOT / "mmadfer", source / "mmadfer", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     called(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source, cwd=folder)
     (wheel,) = folder.glob("*.whl")
