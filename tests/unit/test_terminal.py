@@ -187,7 +187,10 @@ def test_what_the_command_line_says_of_odd_words(words: list[str], tmp_path: Pat
 
 
 def test_warnings_and_tracebacks_are_harmless() -> None:
-    code = "import warnings; from mmadfer.cli import main as cli; cli.run = lambda app: warnings.warn('\\x1b[2J') or 1 / 0; cli.main()"
+    code = (
+        "import warnings; from mmadfer.cli import main as cli; "
+        "cli.run = lambda app: warnings.warn('\\x1b[2J') or 1 / 0; cli.main()"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.stderr.startswith("warning: \\x1b[2J\nTraceback")
     raised = code.replace("1 / 0", "[][chr(27)]")
