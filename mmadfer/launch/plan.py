@@ -12,6 +12,7 @@ from mmadfer.errors import RunError
 from mmadfer.launch.jobs import FoldJob
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm import commands
+from mmadfer.utils import cores
 from mmadfer.utils.terminal import one_line
 
 EARLY = 60
@@ -25,7 +26,7 @@ def places(resources: Resources) -> float:
     if resources.cluster != "local":
         return float("inf")
     cores_of_a_fold = resources.ranks_per_node * resources.threads
-    return max(1.0, len(visible_gpus()) / resources.gpus if resources.gpus else cores() / cores_of_a_fold)
+    return max(1.0, len(visible_gpus()) / resources.gpus if resources.gpus else cores.granted() / cores_of_a_fold)
 
 
 def jobs(run: Path, folds: Iterable[int], resources: Resources) -> list[FoldJob]:
@@ -60,7 +61,7 @@ def resources(config: Config, folds: list[int], cluster: str | None, **wanted: A
         raise RunError(f"--gpus-per-fold {gpus} cannot be shared evenly by --nodes-per-fold {nodes}")
     fitting = max(1, len(here) // gpus) if cluster == "local" and gpus else len(folds)
     parallel = min(len(folds), wanted["parallel"] or fitting)
-    cpus = wanted["cpus"] or (max(1, cores() // parallel) if cluster == "local" else 4 * max(gpus, nodes))
+    cpus = wanted["cpus"] or (max(1, cores.granted() // parallel) if cluster == "local" else 4 * max(gpus, nodes))
     minutes = parse_time(wanted["time"]) if wanted["time"] else (30 * 24 * 60 if cluster == "local" else 24 * 60)
     where = {key: _word(key, wanted[key]) for key in ("partition", "account", "qos", "constraint")}
     return Resources(cluster, gpus, nodes, cpus, parallel, minutes, **where)
@@ -99,11 +100,6 @@ def parse_time(text: str) -> int:
     if not seconds:
         raise RunError(f"--time {text!r} leaves no time")
     return -(-seconds // 60)
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
