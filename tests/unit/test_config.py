@@ -296,7 +296,7 @@ def test_an_override_changes_one_of_two_aliases(tmp_path: Path) -> None:
     ["train.epochs", "train.batch_size", "train.seed", "data.folds", "data.threads", "prepare.detect_every"],
 )
 def test_settings_ask_for_nothing_absurd(key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{key}: Input should be less than"):
+    with pytest.raises(ConfigError, match=rf"{key}\S*: Input should be less than"):
         load("demo", [f"{key}={10**30}"])
 
 
