@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import needed
 
 PROGRAM = Path(__file__).parents[2] / "bench" / "same.py"
 pytestmark = pytest.mark.usefixtures("_programs")
@@ -104,6 +105,30 @@ def test_every_kind_of_file_becomes_one_table(tmp_path: Path) -> None:
     assert of_events(events) == {"step.0.loss": 1.5, "step.1.loss": 0.5, "step.length": 2}
     assert of_tensors(tensors)["bias"].tolist() == [1, 1]
     assert of_metadata(tensors) == {"contract.labels.length": 1, "contract.labels.0": "sad", "hash": "12e"}
+
+
+def test_two_graphs_get_the_same_inputs_whatever_these_are_called(tmp_path: Path) -> None:
+    onnx, _ = needed("onnx"), needed("onnxruntime")
+    from _same_values import compare, of_answers
+
+    def answers(name: str, input_: str, factor: float) -> dict[str, np.ndarray]:
+        helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+        made = helper.make_graph(
+            [helper.make_node("Mul", [input_, "factor"], ["logits"])],
+            "graph",
+            [helper.make_tensor_value_info(input_, kind, ["batch", 3])],
+            [helper.make_tensor_value_info("logits", kind, ["batch", 3])],
+            [helper.make_tensor("factor", kind, [1], [factor])],
+        )
+        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        onnx.save(model, tmp_path / name)
+        return of_answers(tmp_path / name)
+
+    old = answers("old.onnx", "fbank", 2.0)
+    assert old["logits"].shape == (4, 3)
+    assert not compare(old, answers("new.onnx", "sound", 2.0), ["^logits$"], whole=True).differences
+    changed = compare(old, answers("changed.onnx", "fbank", np.nextafter(np.float32(2), np.float32(3)).item()))
+    assert changed.differences[0].startswith("logits: [0, 0] ")
 
 
 def test_a_lost_file_and_another_video_differ(tmp_path: Path) -> None:
