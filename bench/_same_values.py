@@ -33,6 +33,8 @@ class Compared:
     """One thing of both sides."""
 
     equal: int = 0
+    numbers: int = 0
+    """In the equal values, of which an array has many."""
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ignored: set[str] = field(default_factory=set)
@@ -68,7 +70,7 @@ def compare(old: Values, new: Values, needed: Sequence[str] = (), whole: bool = 
 
 def _add(found: Compared, path: str, old: Any, new: Any) -> None:
     if same(old, new):
-        found.equal += 1
+        found.equal, found.numbers = found.equal + 1, found.numbers + np.size(old)
     elif _prose(old) and _prose(new):
         found.notes.append(f"{path}: {old!r} in OLD, {new!r} in NEW (text)")
     else:

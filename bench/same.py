@@ -229,10 +229,13 @@ def store_compared(old: Path, new: Path) -> Compared:
 
 def line(name: str, found: Compared) -> str:
     """`name`, equal or the first difference, and the notes below."""
-    total = f"{found.equal + len(found.differences):,}"
     said = f"equal    {found.equal:,} values"
+    if found.numbers > found.equal:
+        said += f", {found.numbers:,} numbers"
     if found.differences:
-        said = f"DIFFERS  {found.differences[0]}; {len(found.differences):,} of {total}"
+        said = (
+            f"DIFFERS  {found.differences[0]}; {len(found.differences):,} of {found.equal + len(found.differences):,}"
+        )
     elif not found.equal:
         said = "told"
     return "\n".join([f"{name:<20} {said}", *(f"{'':20} {note}" for note in found.notes)])
