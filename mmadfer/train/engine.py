@@ -91,7 +91,7 @@ class Engine:
         """Step or skip, by what the ranks (ranks, 3) say."""
         if self._skips:
             lost = (~rows[:, :2].isfinite().all()).float()
-            self._optimizer.found_inf = lost  # type: ignore[attr-defined]
+            self._optimizer.found_inf = lost
             self._engine.step()
             self._follow(1 - lost)
         elif Report(rows).read().finite:
