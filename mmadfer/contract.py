@@ -11,6 +11,7 @@ from mmadfer.config.base import Fraction, Line, Positive, Section, validated
 from mmadfer.config.model import Modality
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
 from mmadfer.errors import ConfigError, FileError, WeightsError
+from mmadfer.tasks.tables import TASKS, of_events, spec_of
 from mmadfer.utils.files import parse_json
 
 LONGEST = 1 << 20
@@ -38,6 +39,8 @@ class Contract(Section):
     model: ModelConfig
     prepare: PrepareConfig
     data_set: Line
+    task: Line = "classification"
+    """What it was trained for."""
     modalities: Literal["both", "vision", "audio"] = "both"
     """What it was trained on: `vision` is fed silence, `audio` black frames."""
     sound_rates: tuple[Hertz, ...] = ()
@@ -69,9 +72,8 @@ class Contract(Section):
     missing: tuple[Modality, ...] = ()
     """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
     metrics: dict[Line, float] = Field(default_factory=dict)
-    """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch. With
-    `data.validation`, `validation_uar` and `validation_war` on those clips, and `uar` and `war` of the last epoch only.
-    """
+    """Scores of these very weights on the test fold, by the task's names; empty in the middle of an epoch. With
+    `data.validation`, also on those clips (`validation_…`), and on the test fold after the last epoch only."""
     encoder_hash: Line = ""
     """SHA-256 over the frozen encoder tensors."""
     weights_hash: Line = ""
@@ -176,14 +178,19 @@ def describe(contract: Contract) -> dict[str, Any]:
         "sound rate": _rate(contract),
         "input": f"frames and {contract.input}",
         "arithmetic": contract.arithmetic,
-        **{told(name): f"{value:.2%}" for name, value in contract.metrics.items()},
+        **_scores(contract),
     }
 
 
-def told(score: str) -> str:
-    """The name of a score for a person: UAR, validation UAR."""
-    *kind, name = score.split("_")
-    return " ".join([*kind, name.upper()])
+def _scores(contract: Contract) -> dict[str, str]:
+    """As the task calls and shows them; as they are, where no package here has the task."""
+    known = of_events(spec_of(contract.task)) if contract.task in TASKS.names() else []
+    titles = {key: (title, score.shown) for key, title, score in known}
+    told = {}
+    for key, value in contract.metrics.items():
+        title, shown = titles.get(key, (key, "{:.4g}".format))
+        told[title] = shown(value)
+    return told
 
 
 def span(rate: int, frames: int) -> int:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from mmadfer.launch.slurm.cached_query import Told
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
 from mmadfer.run.owner import Owner
+from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils.console import Console
 
 ENDED = {
@@ -58,8 +59,8 @@ class FoldStatus:
     job: str | None = None
     epoch: int = 0
     epochs: int = 0
-    uar: float | None = None
-    war: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of the last epoch that was tested, by name."""
     left: float | None = None
     """Seconds of training that are left, by the last epoch."""
     limit: str = ""
@@ -84,11 +85,13 @@ class Status:
     folds: list[FoldStatus]
     report: str
     export: str
+    spec: TaskSpec
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**asdict(self), "run": str(self.run)}
+        own = {key: value for key, value in vars(self).items() if key != "spec"}
+        return {**own, "run": str(self.run), "folds": [asdict(fold) for fold in self.folds]}
 
 
 def status(run: Path, told: Told = commands) -> Status:
@@ -104,7 +107,7 @@ def status(run: Path, told: Told = commands) -> Status:
     logs = left.folder(run) if left else run / "jobs"
     folds = []
     for fold in range(1, config.data.folds + 1):
-        one, job = _on_disk(run, fold, config.train.epochs), jobs.get(own.get(fold, ""))
+        one, job = _on_disk(run, fold, config.train.epochs, config.task.spec), jobs.get(own.get(fold, ""))
         if one.state != "finished":
             one = _in_slurm(one, job, ends) if job else _here(one, beating.get(fold), fold in launched)
         folds.append(_with_words(run, logs, replace(one, job=own.get(fold))))
@@ -113,7 +116,7 @@ def status(run: Path, told: Told = commands) -> Status:
     report = follower(run, logs, known.get("report", ""), jobs, str(page) if page.is_file() else "")
     done = finished_folds.exported(run)
     export = follower(run, logs, known.get("export", ""), jobs, f"{len(done)} of {len(folds)} folds" if done else "")
-    return Status(run, left.cluster if left else "", folds, report, export, note)
+    return Status(run, left.cluster if left else "", folds, report, export, config.task.spec, note)
 
 
 def show(found: Status, console: Console | None = None) -> None:
@@ -146,15 +149,16 @@ def _asked(
         return {}, {}, f"{error}; this is what lies on disk"
 
 
-def _on_disk(run: Path, fold: int, epochs: int) -> FoldStatus:
+def _on_disk(run: Path, fold: int, epochs: int, spec: TaskSpec) -> FoldStatus:
     folder = runs.fold_dir(run, fold)
     view = follow.FoldView(fold, epochs, follow.Tail(folder / "metrics.jsonl"))
     view.advance("")
     get = view.latest.get
     one = FoldStatus(fold, "not begun", epoch=view.done, epochs=epochs, restarts=view.resumes)
-    one = replace(one, uar=get("uar"), war=get("war"))
-    if result := runs.scored(folder):
-        return replace(one, state="finished", epoch=result["epoch"], uar=result["uar"], war=result["war"])
+    one = replace(one, scores={name: view.latest[name] for name in spec.names if name in view.latest})
+    if result := runs.scored(folder, spec):
+        scores = {name: result[name] for name in spec.names}
+        return replace(one, state="finished", epoch=result["epoch"], scores=scores)
     if view.done and get("seconds"):
         one = replace(one, left=float(get("seconds", 0)) * (epochs - view.done))
     return replace(one, state="failed" if runs.failure(folder) else "stopped" if view.latest else "not begun")
@@ -224,7 +228,7 @@ def _again(run: Path) -> str:
 def _table(found: Status) -> Table:
     where = f"{found.run}" + (f", launched on {found.cluster}" if found.cluster else "")
     table = Table(title=escape(where), title_justify="left")
-    for heading in ("fold", "state", "", "job", "epoch", "UAR", "WAR", "left", "limit", "restarts"):
+    for heading in ("fold", "state", "", "job", "epoch", *found.spec.titles, "left", "limit", "restarts"):
         table.add_column(heading, justify="left" if heading in ("state", "") else "right")
     for one in found.folds:
         table.add_row(
@@ -233,7 +237,7 @@ def _table(found: Status) -> Table:
             escape(one.detail),
             one.job or "",
             f"{one.epoch}/{one.epochs}",
-            *("" if score is None else f"{score:.2%}" for score in (one.uar, one.war)),
+            *(score.shown(one.scores.get(score.name)) for score in found.spec.scores),
             str(timedelta(seconds=round(one.left))) if one.left is not None else "",
             one.limit,
             str(one.restarts),

@@ -3,15 +3,20 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from mmadfer.config.schema import TrainConfig
 from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.report.plots import curve
 from mmadfer.report.summary import RESULT, SPREAD, Report
-from mmadfer.report.terminal import beside, beside_mean, beside_of, percent, spread
+from mmadfer.report.terminal import beside, beside_mean, beside_of, means, percent
+from mmadfer.tasks.tables import VALIDATION, of_events
 from mmadfer.utils.html_page import document, section, table
 from mmadfer.utils.html_page import text as _text
 
 FAINT = ' class="dim"'
+EPOCH = ("event", "epoch", "step", "loss", "lr", "seconds", "clips_per_second")
+"""What every epoch's event holds."""
 
 
 def render(report: Report) -> str:
@@ -22,7 +27,7 @@ def render(report: Report) -> str:
         _alarm(report),
         _figures(report),
         section("Folds", _folds(report)),
-        section("Confusion and recall", _matrix(report)),
+        section("Confusion and recall", _matrix(report, report.confusion)) if report.confusion is not None else "",
         section("Curves", _curves(report)),
         section("Beside other runs", _beside(report)) if report.beside else "",
         section("Where it comes from", _origin(report)),
@@ -45,32 +50,31 @@ def _alarm(report: Report) -> str:
 
 
 def _figures(report: Report) -> str:
-    names = {"uar": "UAR, mean of the per-class recalls", "war": "WAR, accuracy"}
     figures = "".join(
-        f'<div class="figure">{name}<b>{percent(report.mean(value))} %</b>'
-        f'<span class="dim small">{spread(report.std(value)) or "one fold"}</span></div>'
-        for value, name in names.items()
+        f'<div class="figure">{_text(f"{score.title}, {score.meaning}")}'
+        f"<b>{score.number(report.mean(score.name))}{' %' if score.percent else ''}</b>"
+        f'<span class="dim small">{score.spread(report.std(score.name)) or "one fold"}</span></div>'
+        for score in report.spec.scores
     )
     return f'<div class="figures">{figures}</div>\n<p class="dim small">Result: {RESULT}. ± is the {SPREAD}.</p>\n'
 
 
 def _folds(report: Report) -> str:
-    heads = ("Fold", "UAR %", "WAR %", "Test clips", "Epochs", "Minutes", "State")
+    heads = ("Fold", *_headings(report), "Test clips", "Epochs", "Minutes", "State")
     faint = [f"{name[0].upper()}{name[1:]}" for name in beside(report)]
     head = "".join([*(f"<th>{name}</th>" for name in heads), *(f"<th{FAINT}>{name}</th>" for name in faint)])
     body = "".join(_fold(report, fold) for fold in report.folds)
-    means = [f"{percent(report.mean(value))}{spread(report.std(value))}" for value in ("uar", "war")]
-    foot = ["Mean", *means, int(report.confusion.sum()), "", "", ""]
+    foot = ["Mean", *means(report), report.clips, "", "", ""]
     return table(head, body, _cells(foot, beside_mean(report)), f"* {report.picked}.")
 
 
 def _fold(report: Report, fold: FoldResult) -> str:
     if not fold.usable:
-        row = [fold.fold, "", "", "", f"{fold.epoch}/{fold.epochs}", "", fold.state]
+        row = [fold.fold, *[""] * len(report.spec.scores), "", f"{fold.epoch}/{fold.epochs}", "", fold.state]
         return f'<tr class="bad">{_cells(row, [""] * len(beside(report)))}</tr>'
     minutes = "" if fold.seconds is None else f"{fold.seconds / 60:.1f}"
-    clips = "" if fold.confusion is None else fold.confusion.sum()
-    row = [fold.fold, percent(fold.uar), percent(fold.war), clips, f"{fold.epoch}/{fold.epochs}", minutes, fold.state]
+    scores = [score.number(fold.scores[score.name]) for score in report.spec.scores]
+    row = [fold.fold, *scores, fold.clips, f"{fold.epoch}/{fold.epochs}", minutes, fold.state]
     return f"<tr>{_cells(row, beside_of(report, fold))}</tr>"
 
 
@@ -81,13 +85,13 @@ def _cells(values: Iterable[Any], faint: Iterable[str]) -> str:
     return f'<th scope="row">{first}</th>{cells}' + "".join(f"<td{FAINT}>{_text(value)}</td>" for value in faint)
 
 
-def _matrix(report: Report) -> str:
+def _matrix(report: Report, confusion: np.ndarray) -> str:
     heads = ("truth \\ predicted", *report.labels, "Recall %")
     head = "".join(f"<th>{_text(name)}</th>" for name in heads)
-    lines = zip(report.labels, report.confusion, report.recall, strict=True)
+    lines = zip(report.labels, confusion, report.recall, strict=True)
     rows = "".join(_matrix_row(label, row, recall) for label, row, recall in lines)
     caption = "Clips, and percent of the row, summed over the test folds. Recall is of this sum: its mean may differ"
-    return table(head, rows, "", f"{caption} from the mean UAR of the folds.", "matrix")
+    return table(head, rows, "", f"{caption} from the mean {report.spec.primary.title} of the folds.", "matrix")
 
 
 def _matrix_row(label: str, row: Any, recall: float | None) -> str:
@@ -101,22 +105,37 @@ def _matrix_row(label: str, row: Any, recall: float | None) -> str:
 
 
 def _curves(report: Report) -> str:
-    kind, where = ("validation_", "validation clips") if report.validated else ("", "the test fold")
+    kind, where = (VALIDATION, "validation clips") if report.validated else ("", "the test fold")
+    scores = [(score, ", %" if score.percent else "", 100 if score.percent else 1) for score in report.spec.scores]
     plots = (
         curve(report.folds, "loss", "Training loss"),
-        curve(report.folds, f"{kind}uar", f"UAR on {where}, %", 100),
-        curve(report.folds, f"{kind}war", f"WAR on {where}, %", 100),
+        *(curve(report.folds, name, f"Training {name}") for name in _parts(report)),
+        *(curve(report.folds, kind + score.name, f"{score.title} on {where}{unit}", by) for score, unit, by in scores),
     )
     drawn = "".join(f"<div>{plot}</div>" for plot in plots if plot)
     return f'<div class="plots">{drawn}</div>\n' if drawn else '<p class="dim">No epoch was recorded.</p>\n'
 
 
+def _parts(report: Report) -> list[str]:
+    """Other numbers of training's epochs that the task named."""
+    told = {key for key, _, _ in of_events(report.spec)} | {*EPOCH}
+    return list(
+        dict.fromkeys(name for fold in report.folds for event in fold.curves for name in event if name not in told)
+    )
+
+
+def _headings(report: Report) -> list[str]:
+    return [score.heading for score in report.spec.scores]
+
+
 def _beside(report: Report) -> str:
-    head = '<th>Run</th><th>Folds</th><th>UAR %</th><th>WAR %</th><th class="text">Differs in</th>'
+    scores = "".join(f"<th>{_text(name)}</th>" for name in _headings(report))
+    head = f'<th>Run</th><th>Folds</th>{scores}<th class="text">Differs in</th>'
     body = ""
     for row in report.beside:
         differs = row.note or ", ".join(f"{key} = {value}" for key, value in row.differs.items())
-        cells = (", ".join(map(str, row.folds)), percent(row.uar), percent(row.war))
+        numbers = [score.number(row.scores[score.name]) for score in report.spec.scores]
+        cells = (", ".join(map(str, row.folds)), *numbers)
         middle = "".join(f"<td>{cell}</td>" for cell in cells)
         body += f'<tr><th scope="row">{_text(row.name)}</th>{middle}<td class="text">{_text(differs)}</td></tr>'
     return table(head, body, "", "Means over the folds that all these runs have.")

@@ -63,7 +63,7 @@ class Engine:
         self._shares = [group["lr"] / config.scaled_lr for group in groups]
         self._optimizer = OPTIMIZERS.load(config.optimizer)(groups, config, fused)
         self._skips = config.zero_stage == 0 and bool(self._optimizer.defaults.get("fused"))
-        loss = LOSSES.load(task.loss)(task)
+        loss = LOSSES.load(task.loss or task.spec.loss)(task)
         self._engine = _initialize(
             Task(model, partial(_run, config.precision, ranks.device), loss), self._optimizer, config, ranks
         )
