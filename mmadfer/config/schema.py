@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mmadfer.config.base import Fraction, Positive, Section, Seed, validated
 from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
 from mmadfer.config.sources import CONFIGS, find, read, value
+from mmadfer.config.stages import StagesConfig
 from mmadfer.utils.names import one_form
 
 __all__ = [
@@ -208,6 +209,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    stages: StagesConfig = StagesConfig()
 
     @model_validator(mode="after")
     def _sound_fits_model(self) -> "Config":
