@@ -23,7 +23,7 @@ from mmadfer.run import code_snapshot
 from mmadfer.run import directory as runs
 from mmadfer.run.lease import LostError
 from mmadfer.run.lock import BusyError
-from mmadfer.utils import compat
+from mmadfer.utils import compat, cores
 from mmadfer.utils.slurm_env import port_of
 
 
@@ -60,7 +60,9 @@ class RankJob:
             "WORLD_SIZE": job.num_tasks,
             "MASTER_ADDR": "127.0.0.1" if alone else job.hostnames[0],
             "MASTER_PORT": _free_port() if job.num_tasks == 1 else port_of(start),
+            "LOCAL_WORLD_SIZE": job.num_tasks // job.num_nodes,
             "OMP_NUM_THREADS": self.threads,
+            cores.VARIABLE: self.threads,
             "DS_ACCELERATOR": self.accelerator,
         }
         if self.devices is not None:  # submitit gives every fold the same GPUs on one machine

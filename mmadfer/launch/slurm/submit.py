@@ -59,7 +59,7 @@ def submit_export(
     report: str | None = None,
 ) -> Record:
     """Submit the export if the record says so, to start when the job `report` has ended (at once without one)."""
-    if not record.options.get("export"):
+    if not record.options.export:
         record.write(run)
         return record
     wanted = parameters.export_parameters(name, resources, environment, report)
