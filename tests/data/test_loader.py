@@ -28,7 +28,7 @@ def test_shapes_types_and_labels(loader: Loader, store: Store) -> None:
     assert batch.fbank.shape == (4, 1, 512, 128)
     assert batch.drop_path is not None
     assert batch.drop_path.shape == (4, 17, 12, 2)
-    assert [LABELS[k] for k in batch.labels] == [store.clips[clip].label for clip in batch.ids]
+    assert [LABELS[k] for k in batch.targets["label"]] == [store.clips[clip].label for clip in batch.ids]
     for clip, fbank in zip(batch.ids, batch.fbank, strict=True):
         np.testing.assert_array_equal(fbank[0], store.read(clip).fbank)
 
@@ -143,7 +143,7 @@ def test_one_modality(loader: Loader, store: Store, modalities: str) -> None:
     both = next(loader.train(0, ids))
     assert torch.equal(one.frames, both.frames if modalities == "vision" else torch.zeros_like(both.frames))
     assert torch.equal(one.fbank, both.fbank if modalities == "audio" else torch.full_like(both.fbank, SILENCE))
-    assert torch.equal(one.labels, both.labels)
+    assert torch.equal(one.targets["label"], both.targets["label"])
 
 
 def test_the_next_batch_is_made_while_this_one_is_used(path: Path) -> None:

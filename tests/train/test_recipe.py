@@ -18,8 +18,8 @@ from mmadfer.errors import TrainingError
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.model.weights.build import build
 from mmadfer.tasks.metrics import uar
-from mmadfer.train.engine import learning_rate
 from mmadfer.train.loop import train
+from mmadfer.train.schedules import learning_rate
 
 
 def by_hand(config: Config) -> dict[str, torch.Tensor]:
@@ -34,7 +34,7 @@ def by_hand(config: Config) -> dict[str, torch.Tensor]:
         optimizer.param_groups[0]["lr"] = learning_rate(config.train, epoch)
         for batch in loader.train(epoch, batches(config, store, 1, epoch)):
             logits = model(preprocess(batch), batch.fbank, batch.drop_path)
-            loss = functional.cross_entropy(logits, batch.labels)
+            loss = functional.cross_entropy(logits, batch.targets["label"])
             optimizer.zero_grad()
             loss.backward()
             if loss.isfinite():

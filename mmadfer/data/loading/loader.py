@@ -180,7 +180,7 @@ class Loader:
         both = Batch(
             frames=self._frames(ids, draws, records),
             fbank=torch.from_numpy(fbank),
-            labels=torch.tensor([self.labels.index(self.store.clips[clip].label) for clip in ids]),
+            targets={"label": torch.tensor([self.labels.index(self.store.clips[clip].label) for clip in ids])},
             ids=ids,
             brightness=torch.tensor([drawn.brightness for drawn in draws], dtype=torch.float32),
             drop_path=torch.from_numpy(np.stack(drop_path)) if drop_path else None,
