@@ -102,6 +102,8 @@ class Trainer:
         self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
         self.engine = Engine(model, config.train, ranks, config.task)
+        if teacher := self.parents.teacher(self.labels):
+            self.engine.teach(teacher)
         origin, labels = self.store.header.fingerprint, list(self.labels)
         belonging = Belonging(config.model_dump(mode="json"), fold, origin, labels, self.encoder_hash, ranks.world)
         self.checkpoints = Checkpoints(folder, held, belonging, config.train.keep, ranks, self.log.say)
