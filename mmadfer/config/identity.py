@@ -22,6 +22,8 @@ def absolute(config: Config) -> Config:
         (tree["data"], "store"),
         (tree["model"]["vision"], "weights"),
         (tree["model"]["audio"], "weights"),
+        (tree["stages"], "init"),
+        (tree["stages"], "teacher"),
     ):
         if parent[key] is not None:
             parent[key] = Path(parent[key]).absolute()

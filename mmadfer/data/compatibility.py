@@ -4,13 +4,14 @@ Nothing here imports torch, so that a launcher can ask before it makes anything.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmadfer.config.schema import Config, PrepareConfig
 from mmadfer.contract import Contract, hertz
 from mmadfer.data.fold_clips import check_training
+from mmadfer.data.stages import check_stages
 from mmadfer.data.store.record import Clip
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError
@@ -21,13 +22,16 @@ OF_TRACK = {"face_margin", "detect_every"}
 """Keys that have no effect where `face_box` is `union`."""
 
 
-def check_files(config: Config, folds: Iterable[int] = ()) -> None:
+def check_files(config: Config, folds: Iterable[int] = (), planned: Mapping[Path, Config] | None = None) -> None:
     """Refuse, before anything is made, a training of these folds that could not begin.
+
+    `planned` are configurations of parents (`stages`) that are made with it.
 
     Raises:
         ConfigError: no store is given, a file is not there, or the store has other folds, labels or sound, or too few
             clips.
-        DataError: the store is damaged, or another file.
+        DataError: the store is damaged, or another file; or a parent has seen clips of the test.
+        RunError: a parent is no run.
     """
     if config.data.store is None:
         raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
@@ -41,7 +45,9 @@ def check_files(config: Config, folds: Iterable[int] = ()) -> None:
             raise ConfigError(f"{key}: {path} does not exist")
     with Store(config.data.store) as store:
         check_config(config, store)
-        check_training(config, store, [fold for fold in folds if fold in store.folds])
+        there = [fold for fold in folds if fold in store.folds]
+        check_training(config, store, there)
+        check_stages(config, store, there, planned)
 
 
 def check_config(config: Config, store: Store) -> None:
