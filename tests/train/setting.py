@@ -80,7 +80,14 @@ def make_config(store: Path, folds: int = 2, **train: Any) -> Config:
     }
     defaults = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "save_every": 2, "log_every": 1}
     data = {"store": str(store), "folds": folds, "threads": 1}
-    return parse({"name": "tiny", "data": data, "model": model, "train": {**defaults, **train}}, "the test")
+    tree = {
+        "name": "tiny",
+        "prepare": {"face_size": SIDE},
+        "data": data,
+        "model": model,
+        "train": {**defaults, **train},
+    }
+    return parse(tree, "the test")
 
 
 class StopAt:
