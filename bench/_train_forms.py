@@ -78,7 +78,8 @@ class Plain:
         """One step of the optimizer."""
         ours = torch.are_deterministic_algorithms_enabled()  # on a GPU the engines ask for it, for the whole process
         torch.use_deterministic_algorithms(False)
-        loss = functional.cross_entropy(self.model(preprocess(batch), batch.fbank, batch.drop_path), batch.labels)
+        logits = self.model(preprocess(batch), batch.fbank, batch.drop_path)
+        loss = functional.cross_entropy(logits, batch.targets["label"])
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()

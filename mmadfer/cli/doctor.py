@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from mmadfer.errors import DataError
+from mmadfer.utils import cores
 from mmadfer.utils.console import Console
 from mmadfer.utils.terminal import say
 
@@ -32,12 +33,13 @@ SHOWN = 20
 
 
 def machine() -> None:
-    """Print the versions of what is installed, and the GPUs that torch sees."""
+    """Print the versions of what is installed, the cores there are, and the GPUs that torch sees."""
     table = Table("package", "version", "for")
     for name, purpose in PACKAGES.items():
         table.add_row(name, _version(name), purpose)
     console = Console()
     console.print(table)
+    console.print(f"CPU cores granted to this process: {cores.granted()}")
     console.print(_gpus())
     if _version("onnxruntime") != "-" and _version("onnxruntime-gpu") != "-":
         console.print("[red]onnxruntime and onnxruntime-gpu break each other: remove both, install one")

@@ -17,29 +17,20 @@ from mmadfer.data import compatibility
 from mmadfer.errors import RunError
 from mmadfer.launch import plan
 from mmadfer.launch.launching import Launch
+from mmadfer.run.launch_record import Options
 
 
+@launch_options.with_options
 def launch(
     config: Annotated[str, typer.Argument(help="Configuration file, or the name of a shipped one.")],
     *,
     overrides: launch_options.Set = None,
-    folds: launch_options.Folds = None,
     run: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME-TIME).")] = None,
-    cluster: launch_options.Cluster = None,
-    gpus: launch_options.Gpus = None,
-    cpus: launch_options.Cpus = None,
-    nodes: launch_options.Nodes = None,
-    parallel: launch_options.Parallel = None,
-    time: launch_options.Time = None,
-    partition: launch_options.Partition = None,
-    account: launch_options.Account = None,
-    qos: launch_options.Qos = None,
-    constraint: launch_options.Constraint = None,
-    export: Annotated[bool, typer.Option("--export", help=launch_options.EXPORT)] = False,
     estimate: launch_options.Estimate = False,
     dry_run: launch_options.DryRun = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished folds of --run.")] = False,
     trust_code: launch_options.Trust = False,
+    asked: Options,
 ) -> None:
     """Train the folds as an array of jobs, then report on them.
 
@@ -47,11 +38,9 @@ def launch(
     trains many configurations at once; each has its --help.
     """
     settings = compatibility.from_store(identity.absolute(configs.load(config, overrides or ())))
-    chosen = parse_folds(folds, settings)
-    wanted = {"gpus": gpus, "nodes": nodes or 1, "cpus": cpus, "parallel": parallel, "time": time}
-    where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
-    resources = plan.resources(settings, chosen, cluster, **wanted, **where)
-    task = Launch(_place(run, settings, resume), settings, chosen, resources, resume, export, trust_code)
+    chosen = parse_folds(asked.folds, settings)
+    resources = plan.resources(chosen, asked)
+    task = Launch(_place(run, settings, resume), settings, chosen, resources, resume, bool(asked.export), trust_code)
     launch_options.carry_out(task, dry_run, estimate)
 
 

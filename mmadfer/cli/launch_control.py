@@ -18,6 +18,7 @@ from mmadfer.launch import in_use, launching, plan
 from mmadfer.launch.slurm import commands
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
+from mmadfer.run.launch_record import Options
 from mmadfer.run.owner import Owner
 from mmadfer.utils.terminal import say
 
@@ -63,56 +64,27 @@ def cancel(run: Run) -> None:
         say(f"Of sbatch's own arrays only what trains is known here: scancel {' '.join(sorted(plain))} ends all of it")
 
 
+@launch_options.with_options
 def resume(
     run: Run,
     *,
     overrides: launch_options.Set = None,
-    folds: launch_options.Folds = None,
-    cluster: launch_options.Cluster = None,
-    gpus: launch_options.Gpus = None,
-    cpus: launch_options.Cpus = None,
-    nodes: launch_options.Nodes = None,
-    parallel: launch_options.Parallel = None,
-    time: launch_options.Time = None,
-    partition: launch_options.Partition = None,
-    account: launch_options.Account = None,
-    qos: launch_options.Qos = None,
-    constraint: launch_options.Constraint = None,
-    export: Annotated[bool | None, typer.Option("--export/--no-export", help=launch_options.EXPORT)] = None,
     trust_code: launch_options.Trust = False,
     dry_run: launch_options.DryRun = False,
+    asked: Options,
 ) -> None:
     """Go on with the unfinished folds of a run, as it was launched; options given here replace those of the launch."""
     run = _opened(run)
     left = launch_record.read(run)
-    kept = _kept(left, cluster, other_folds=bool(folds), other_size=(gpus, nodes) != (None, None))
-    size = {"gpus": gpus, "nodes": nodes, "cpus": cpus, "parallel": parallel, "time": time}
-    where = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
-    given: dict[str, Any] = {**size, **where}
-    wanted = {key: kept.get(key) if value is None else value for key, value in given.items()}
-    wanted["nodes"] = wanted["nodes"] or 1
-    cluster = cluster or (left.cluster if left else None)
+    options = asked.over(left.options.kept(asked)) if left else asked
     if sweep.is_sweep(run):
-        how = {"trust": trust_code, "cluster": cluster}
-        launch_sweep.resume(run, overrides or [], folds, export, dry_run, **how, **wanted)
+        launch_sweep.resume(run, overrides or [], options, dry_run, trust_code)
         return
     settings = identity.absolute(configs.load(run / "config.yaml", overrides or ()))
-    chosen = parse_folds(folds, settings) if folds or not left else left.folds
-    resources = plan.resources(settings, chosen, cluster, **wanted)
-    exporting = bool(kept.get("export")) if export is None else export
-    launch_options.carry_out(launching.Launch(run, settings, chosen, resources, True, exporting, trust_code), dry_run)
-
-
-def _kept(
-    left: launch_record.Record | None, cluster: str | None, *, other_folds: bool, other_size: bool
-) -> dict[str, Any]:
-    """The options of the last launch that still mean something: on another cluster, only what is not about a fold."""
-    if left is None:
-        return {}
-    if cluster not in (None, left.cluster):
-        return {"export": left.options.get("export")}
-    stale = {*(("cpus", "parallel") if other_size else ()), *(("parallel",) if other_folds else ())}
-    return {key: value for key, value in left.options.items() if key not in stale}
+    chosen = parse_folds(options.folds, settings) if options.folds or not left else left.folds
+    resources = plan.resources(chosen, options)
+    task = launching.Launch(run, settings, chosen, resources, True, bool(options.export), trust_code)
+    launch_options.carry_out(task, dry_run)
 
 
 def _cancel_here(run: Path, left: launch_record.Record, launcher: Owner) -> None:

@@ -1,35 +1,22 @@
-"""The options that `launch` and `launch resume` share, and what is done with them."""
+"""The options that `launch`, `launch sweep` and `launch resume` share, and what is done with them."""
 
 import os
 import time
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mmadfer.data import compatibility
 from mmadfer.errors import RunError
 from mmadfer.launch import launching
+from mmadfer.run.launch_record import Options
 from mmadfer.utils.terminal import one_line, say
 
-SLURM = "SLURM"
-"""Name of the help panel."""
-EXPORT = "Afterwards export each finished fold to RUN/export/fold-K.onnx, with parity."
-
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
-Folds = Annotated[str | None, typer.Option(help="Folds to train: 1-5 or 1,3 (default: all).")]
-Cluster = Annotated[str | None, typer.Option(help="local or slurm (default: slurm where a cluster answers).")]
-Gpus = Annotated[int | None, typer.Option("--gpus-per-fold", min=0, help="GPUs of a fold; one rank each.")]
-Cpus = Annotated[int | None, typer.Option("--cpus-per-fold", min=1, help="CPU cores of a fold.")]
-Nodes = Annotated[int | None, typer.Option("--nodes-per-fold", min=1, help="Nodes of a fold (default: 1).")]
-Parallel = Annotated[
-    int | None, typer.Option("--array-parallelism", min=1, help="Folds at a time (default: as GPUs allow).")
-]
-Time = Annotated[str | None, typer.Option(help="Time limit of a job: 480 or 8:00:00.")]
-Partition = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
-Account = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
-Qos = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
-Constraint = Annotated[str | None, typer.Option(rich_help_panel=SLURM)]
 Estimate = Annotated[
     bool, typer.Option("--estimate", help="Measure a few steps, tell what the folds would take, and start none.")
 ]
@@ -37,6 +24,38 @@ Trust = Annotated[
     bool, typer.Option("--trust-code", help="Run the run's own copy of the code, though it is not the installed code.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show everything, make and submit nothing.")]
+
+_EXPORT = "Afterwards export each finished fold to RUN/export/fold-K.onnx, with parity (of a sweep, row by row)."
+_SLURM = Annotated[str | None, typer.Option(rich_help_panel="SLURM")]
+_SHARED: dict[str, Any] = {
+    "folds": Annotated[str | None, typer.Option(help="Folds to train: 1-5 or 1,3 (default: all).")],
+    "cluster": Annotated[str | None, typer.Option(help="local or slurm (default: slurm where a cluster answers).")],
+    "gpus": Annotated[int | None, typer.Option("--gpus-per-fold", min=0, help="GPUs of a fold; one rank each.")],
+    "nodes": Annotated[int | None, typer.Option("--nodes-per-fold", min=1, help="Nodes of a fold (default: 1).")],
+    "cpus": Annotated[int | None, typer.Option("--cpus-per-fold", min=1, help="CPU cores of a fold.")],
+    "parallel": Annotated[
+        int | None, typer.Option("--array-parallelism", min=1, help="Folds at a time (default: as GPUs allow).")
+    ],
+    "time": Annotated[str | None, typer.Option(help="Time limit of a job: 480 or 8:00:00.")],
+    **dict.fromkeys(("partition", "account", "qos", "constraint"), _SLURM),
+    "export": Annotated[bool | None, typer.Option("--export/--no-export", help=_EXPORT)],
+}
+"""The fields of `Options` as options of the command line."""
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each field of `Options`, which it takes as its parameter `asked`."""
+
+    @wraps(command)
+    def given(**values: Any) -> None:
+        asked = Options(**{name: values.pop(name) for name in _SHARED})
+        command(**values, asked=asked)
+
+    shared = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in _SHARED.items()]
+    own = signature(command, eval_str=True)
+    kept = [value for name, value in own.parameters.items() if name != "asked"]
+    given.__signature__ = own.replace(parameters=[*kept, *shared])  # type: ignore[attr-defined]
+    return given
 
 
 def place(run: Path | None, name: str) -> Path:

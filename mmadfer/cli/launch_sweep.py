@@ -1,7 +1,7 @@
 """`mmadfer launch sweep FILE`, and status, cancel and resume where they are given a sweep's folder."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -9,15 +9,16 @@ from mmadfer.cli import launch_options
 from mmadfer.config import identity
 from mmadfer.config import schema as configs
 from mmadfer.config import sweep as sweep_file
-from mmadfer.errors import RunError
 from mmadfer.launch import launching
 from mmadfer.launch.slurm import commands, submit
 from mmadfer.launch.sweep.launch import Sweep, check_code, left_in, plan_sweep, start
-from mmadfer.run import code_snapshot, launch_record
+from mmadfer.run import code_snapshot
 from mmadfer.run import directory as runs
+from mmadfer.run.launch_record import Options
 from mmadfer.utils.terminal import say
 
 
+@launch_options.with_options
 def sweep(
     file: Annotated[
         str, typer.Argument(help="YAML: name, base, and rows of keys that differ; or a shipped one, as table4.")
@@ -28,31 +29,16 @@ def sweep(
         typer.Option(help="Another base for the same rows: a file or a shipped configuration (default: the file's)."),
     ] = None,
     overrides: launch_options.Set = None,
-    folds: launch_options.Folds = None,
     run: Annotated[Path | None, typer.Option(help="Folder of all rows (default: runs/NAME-TIME).")] = None,
-    cluster: launch_options.Cluster = None,
-    gpus: launch_options.Gpus = None,
-    cpus: launch_options.Cpus = None,
-    nodes: launch_options.Nodes = None,
-    parallel: launch_options.Parallel = None,
-    time: launch_options.Time = None,
-    partition: launch_options.Partition = None,
-    account: launch_options.Account = None,
-    qos: launch_options.Qos = None,
-    constraint: launch_options.Constraint = None,
-    export: Annotated[bool, typer.Option("--export", hidden=True)] = False,
     dry_run: launch_options.DryRun = False,
+    asked: Options,
 ) -> None:
     """Train every row of a table over its folds, as one array of jobs, then report on all rows.
 
     `launch status`, `cancel` and `resume` take its folder, or that of one row, DIR/ROW.
     """
-    _refuse(export)
     table, settings = sweep_file.read(sweep_file.find(file), overrides or (), base)
-    size: dict[str, Any] = {"gpus": gpus, "nodes": nodes or 1, "cpus": cpus, "parallel": parallel, "time": time}
-    where: dict[str, Any] = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
-    place = launch_options.place(run, table.name)
-    carry_out(plan_sweep(place, table, settings, folds, cluster, **size, **where), dry_run)
+    carry_out(plan_sweep(launch_options.place(run, table.name), table, settings, asked), dry_run)
 
 
 def carry_out(wanted: Sweep, dry_run: bool) -> None:
@@ -92,16 +78,12 @@ def _row(wanted: Sweep, row: str) -> str:
     return f"folds {folds}; {sweep_file.shown(wanted.table.own(row)) or 'as the base'}"
 
 
-def resume(
-    folder: Path, overrides: list[str], folds: str | None, export: bool | None, dry_run: bool, **wanted: Any
-) -> None:
+def resume(folder: Path, overrides: list[str], asked: Options, dry_run: bool, trust: bool) -> None:
     """Go on with the unfinished folds of all rows."""
-    _refuse(bool(export))
-    table, left = sweep_file.of(folder), launch_record.read(folder)
-    folds = folds or (left.options.get("folds") if left else None)
+    table = sweep_file.of(folder)
     places = {row: runs.read(folder / row).path / "config.yaml" for row in table.rows}
     settings = {row: identity.absolute(configs.load(place, overrides)) for row, place in places.items()}
-    carry_out(plan_sweep(folder, table, settings, folds, resume=True, **wanted), dry_run)
+    carry_out(plan_sweep(folder, table, settings, asked, resume=True, trust=trust), dry_run)
 
 
 def cancel(folder: Path) -> list[str]:
@@ -114,11 +96,3 @@ def cancel(folder: Path) -> list[str]:
     commands.cancel(*after)  # first: the report would start as soon as the folds have ended
     commands.cancel(*arrays)
     return [*arrays, *after]
-
-
-def _refuse(export: bool) -> None:
-    if export:
-        raise RunError(
-            "a sweep is not exported as a whole: when a row is finished, `mmadfer launch resume DIR/ROW --export` "
-            "exports its folds"
-        )

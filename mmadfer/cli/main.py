@@ -4,7 +4,6 @@ Only the wiring is here; each command calls the module that does the work, and i
 """
 
 import io
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -15,7 +14,7 @@ import typer
 from mmadfer.config import identity
 from mmadfer.data import compatibility
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.utils import terminal
+from mmadfer.utils import cores, terminal
 from mmadfer.utils.terminal import say
 
 app = typer.Typer(
@@ -54,7 +53,7 @@ def prepare(
     out: Annotated[Path, typer.Option(help="The store to write.")],
     config: Annotated[str | None, typer.Option(help=f"Configuration with the `prepare` section. {DEFAULTS}")] = None,
     overrides: Set = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = cores.granted(),
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where faces are looked for.")] = "cpu",
     lists: Annotated[
         Path | None, typer.Option(help="dfew, mafw: folder of the published program's lists (folder count label).")
@@ -151,7 +150,7 @@ def predict(
     out: Annotated[
         list[Path] | None, typer.Option(help="Write predictions as .json or .csv (repeat for both).")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads reading videos.")] = min(256, os.cpu_count() or 1),
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads reading videos.")] = min(256, cores.granted()),
     window: Annotated[float | None, typer.Option(help="Cut videos into windows of so many seconds.")] = None,
     hop: Annotated[
         float | None, typer.Option(help="Seconds between the starts of two windows (default: --window).")

@@ -1,10 +1,12 @@
 """Values that come from a file, checked: every error names the key, the rule and the value."""
 
 import reprlib
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from mmadfer.config.nearest import nearest, section
 from mmadfer.errors import ConfigError
 from mmadfer.utils.terminal import one_line, shown
 
@@ -35,10 +37,17 @@ Line = Annotated[str, AfterValidator(_checked)]
 """Text from a file that a person will see."""
 
 S = TypeVar("S", bound=Section)
+Place = Callable[[tuple[int | str, ...]], str | None]
 
 
-def validated(kind: type[S], tree: dict[str, Any], where: str) -> S:
+def validated(kind: type[S], tree: dict[str, Any], where: str, place: Place = lambda key: None) -> S:
     """A tree of values as a section; `where` is named in errors.
+
+    Args:
+        kind: the section.
+        tree: its values.
+        where: the file, for errors.
+        place: where the value with a key stands, if not in `where`.
 
     Raises:
         ConfigError: unknown key, or a value that breaks a rule.
@@ -46,20 +55,28 @@ def validated(kind: type[S], tree: dict[str, Any], where: str) -> S:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, where, kind)) from error
+        raise ConfigError(_explain(error, where, kind, place)) from error
 
 
-def _explain(error: ValidationError, where: str, kind: type[Section]) -> str:
+def _explain(error: ValidationError, where: str, kind: type[Section], place: Place) -> str:
     lines = [f"{where} breaks {error.error_count()} rule(s):"]
     for item in error.errors():
         key = ".".join(_word(part) for part in item["loc"]) or "(top)"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = f"unknown key; known here: {', '.join(_keys(kind, item['loc'][:-1]))}"
+            message = _unknown(kind, item["loc"])
         elif item["type"] != "missing" and item["loc"]:
             message = f"{message} (got {_short(item['input'])})"
-        lines.append(f"  {key}: {message}")
+        stands = place(item["loc"])
+        lines.append(f"  {key}: {message}{f' [{stands}]' if stands not in (None, where) else ''}")
     return "\n".join(lines)
+
+
+def _unknown(kind: type[Section], key: tuple[int | str, ...]) -> str:
+    name, here = str(key[-1])[:LONG], section(kind, key[:-1])
+    near = nearest(kind, key[:-1], name)
+    known = ", ".join(sorted(here.model_fields)) if here is not None else ""
+    return f"unknown key{f': did you mean {near}?' if near else ';'} known here: {known}"
 
 
 def _word(part: int | str) -> str:
@@ -69,11 +86,3 @@ def _word(part: int | str) -> str:
 
 def _short(value: Any) -> str:
     return _word(_REPR.repr(value))
-
-
-def _keys(kind: type[Section], parents: tuple[int | str, ...]) -> list[str]:
-    section: Any = kind
-    for name in parents:
-        field = section.model_fields.get(name) if hasattr(section, "model_fields") else None
-        section = field.annotation if field else None
-    return sorted(section.model_fields) if hasattr(section, "model_fields") else []

@@ -12,17 +12,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mmadfer.config.base import Fraction, Positive, Section, Seed, validated
 from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
-from mmadfer.errors import ConfigError
-from mmadfer.utils.files import read_yaml
+from mmadfer.config.sources import CONFIGS, find, read, value
 from mmadfer.utils.names import one_form
-from mmadfer.utils.safe_yaml import SYNTAX, parse_yaml
 
 __all__ = [
-    "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision", "PrepareConfig",
-    "SoundConfig", "TemporalConfig", "TrainConfig", "find", "load", "parse", "value",
+    "CONFIGS", "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision",
+    "PrepareConfig", "SoundConfig", "TemporalConfig", "TrainConfig", "find", "load", "parse", "value",
 ]  # fmt: skip
-
-CONFIGS = Path(__file__).parents[1] / "configs"
 
 Precision = Literal["reference", "fp32", "bf16", "fp16", "fp8"]
 """Arithmetic of training; `mmadfer.model.precision` says what each means."""
@@ -134,8 +130,9 @@ class DataConfig(Section):
     """Index sets whose predictions are averaged at evaluation (section 4.2)."""
     test_flips: bool = False
     """Average the predictions of every clip and of its mirror image at evaluation."""
-    threads: Annotated[int, Field(gt=0, le=1024)] = 2
-    """CPU threads for each rank that read, and as many that decode and resize."""
+    threads: Literal["auto"] | Annotated[int, Field(gt=0, le=1024)] = "auto"
+    """CPU threads for each rank that read, and as many that decode and resize; `auto`: as many as this process was
+    granted cores (affinity, SLURM, control groups), divided among the ranks of its node. Changes no result."""
     read_ahead: Annotated[int, Field(gt=0, le=1024)] = 2
     """Batches that are read in advance; `mmadfer.data.loading.loader` says what each takes of memory."""
 
@@ -249,58 +246,10 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: no such file, broken YAML, unknown key, or a value that breaks a rule.
     """
     path = find(source)
-    tree = read_yaml(path)
-    for override in overrides:
-        _apply(tree, override)
-    return parse(tree, where=str(path))
+    sources = read(path, overrides)
+    return validated(Config, sources.tree, str(path), sources.place)
 
 
 def parse(tree: dict[str, Any], where: str) -> Config:
     """Validate a tree of values; `where` is named in errors."""
     return validated(Config, tree, where)
-
-
-def find(source: str | Path, folder: Path = Path()) -> Path:
-    """A configuration's file: `source` in `folder`, or the name of a shipped one.
-
-    Raises:
-        ConfigError: neither.
-    """
-    for candidate in (folder / source, CONFIGS / source, CONFIGS / f"{source}.yaml"):
-        if candidate.is_file():
-            return candidate
-    shipped = ", ".join(sorted(str(p.relative_to(CONFIGS).with_suffix("")) for p in CONFIGS.glob("*.yaml")))
-    raise ConfigError(f"no configuration {str(source)!r}: give a YAML file, or one of the shipped ones ({shipped})")
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r} must read KEY=VALUE, for example --set train.lr=3e-4")
-    *parents, leaf = key.strip().split(".", 10)
-    for name in parents:
-        child = tree.get(name, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: {name} is a value, not a section")
-        tree[name] = tree = dict(child)  # a copy, since an alias may stand for it elsewhere, too
-    tree[leaf] = value(text, f"--set {key}")
-
-
-def value(text: str, where: str) -> Any:
-    """What the right side of an override stands for; text that is no YAML is taken as it is.
-
-    Raises:
-        ConfigError: it is YAML that cannot be read; `where` is named.
-    """
-    try:
-        found = parse_yaml(text, where)
-    except ConfigError as error:
-        if isinstance(error.__cause__, SYNTAX):
-            return text
-        raise
-    if isinstance(found, str):  # YAML 1.1 reads 3e-4 as a string
-        try:
-            return float(found)
-        except ValueError:
-            return found
-    return found

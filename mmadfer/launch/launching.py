@@ -54,10 +54,8 @@ class Launch:
 
     def record(self) -> launch_record.Record:
         """What is left in the run for status, cancel and resume."""
-        options = {**self.resources.options(), "export": self.export}
-        local = self.resources.cluster == "local"
-        launcher = this_process() if local else None
-        return launch_record.Record(self.resources.cluster, self.folds, options, launcher=launcher)
+        launcher = this_process() if self.resources.cluster == "local" else None
+        return launch_record.Record(self.folds, self.resources.options(export=self.export), launcher=launcher)
 
 
 def start(task: Launch) -> int:

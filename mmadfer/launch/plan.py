@@ -5,13 +5,13 @@ import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from mmadfer.config.schema import Config
 from mmadfer.errors import RunError
 from mmadfer.launch.jobs import FoldJob
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm import commands
+from mmadfer.run.launch_record import Options
+from mmadfer.utils import cores
 from mmadfer.utils.terminal import one_line
 
 EARLY = 60
@@ -25,7 +25,7 @@ def places(resources: Resources) -> float:
     if resources.cluster != "local":
         return float("inf")
     cores_of_a_fold = resources.ranks_per_node * resources.threads
-    return max(1.0, len(visible_gpus()) / resources.gpus if resources.gpus else cores() / cores_of_a_fold)
+    return max(1.0, len(visible_gpus()) / resources.gpus if resources.gpus else cores.granted() / cores_of_a_fold)
 
 
 def jobs(run: Path, folds: Iterable[int], resources: Resources) -> list[FoldJob]:
@@ -41,17 +41,17 @@ def jobs(run: Path, folds: Iterable[int], resources: Resources) -> list[FoldJob]
     return made
 
 
-def resources(config: Config, folds: list[int], cluster: str | None, **wanted: Any) -> Resources:
+def resources(folds: list[int], asked: Options) -> Resources:
     """Fill in what was not asked for, and refuse what cannot be had.
 
     Raises:
         RunError: more GPUs or nodes than there are, GPUs that the nodes cannot share evenly, or a silent SLURM.
     """
-    cluster = cluster or ("slurm" if commands.present() else "local")
+    cluster = asked.cluster or ("slurm" if commands.present() else "local")
     if cluster not in ("local", "slurm"):
         raise RunError(f"--cluster {cluster}: it must be local or slurm")
     here = visible_gpus() if cluster == "local" else []
-    gpus, nodes = wanted["gpus"], wanted["nodes"]
+    gpus, nodes = asked.gpus, asked.nodes or 1
     if gpus is None:
         gpus = min(1, len(here)) if cluster == "local" else nodes
     if cluster == "local":
@@ -59,10 +59,10 @@ def resources(config: Config, folds: list[int], cluster: str | None, **wanted: A
     if gpus % nodes:
         raise RunError(f"--gpus-per-fold {gpus} cannot be shared evenly by --nodes-per-fold {nodes}")
     fitting = max(1, len(here) // gpus) if cluster == "local" and gpus else len(folds)
-    parallel = min(len(folds), wanted["parallel"] or fitting)
-    cpus = wanted["cpus"] or (max(1, cores() // parallel) if cluster == "local" else 4 * max(gpus, nodes))
-    minutes = parse_time(wanted["time"]) if wanted["time"] else (30 * 24 * 60 if cluster == "local" else 24 * 60)
-    where = {key: _word(key, wanted[key]) for key in ("partition", "account", "qos", "constraint")}
+    parallel = min(len(folds), asked.parallel or fitting)
+    cpus = asked.cpus or (max(1, cores.granted() // parallel) if cluster == "local" else 4 * max(gpus, nodes))
+    minutes = parse_time(asked.time) if asked.time else (30 * 24 * 60 if cluster == "local" else 24 * 60)
+    where = {key: _word(key, getattr(asked, key)) for key in ("partition", "account", "qos", "constraint")}
     return Resources(cluster, gpus, nodes, cpus, parallel, minutes, **where)
 
 
@@ -99,11 +99,6 @@ def parse_time(text: str) -> int:
     if not seconds:
         raise RunError(f"--time {text!r} leaves no time")
     return -(-seconds // 60)
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mmadfer.run.launch_record import Options
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -23,10 +25,10 @@ class Resources:
     qos: str | None = None
     constraint: str | None = None
 
-    def options(self) -> dict[str, Any]:
-        """What `resources` makes the same of, as plain values."""
-        values = {**asdict(self), "time": str(self.minutes)}
-        return {key: value for key, value in values.items() if key not in ("cluster", "minutes")}
+    def options(self, **more: Any) -> Options:
+        """What `plan.resources` makes the same of, and `more`."""
+        values = asdict(self)
+        return Options(time=str(values.pop("minutes")), **values, **more)
 
     @property
     def ranks_per_node(self) -> int:

@@ -152,7 +152,7 @@ def _fold_over_seeds(each: tuple[FoldResult, ...]) -> FoldResult:
 def _lacking(folder: Path, report: Report) -> list[str]:
     """The problems of the folds that the sweep was asked to train."""
     left = records.read(folder)
-    asked = parse_folds(left.options.get("folds") if left else None, report.config)
+    asked = parse_folds(left.options.folds if left else None, report.config)
     bad = [fold.fold for fold in report.folds if not fold.usable]
     return [problem for fold, problem in zip(bad, report.problems, strict=True) if fold in asked]
 

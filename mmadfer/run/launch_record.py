@@ -1,19 +1,19 @@
 """What a launch leaves behind in RUN/jobs/launch.json, so that status, cancel and resume need no options.
 
-cluster, folds, options    as resolved at the launch; `options` are those of `plan.resources`, and `export`
+folds, options             as resolved at the launch; of a sweep, `options.folds` is what `--folds` was
 jobs                       SLURM ids by name: `fold 1`, ..., `report`, `export`; of a sweep `array`, `report`
 launcher                   the process of a local launch, as in a lease
 logs                       where the job files and logs are, if not in RUN/jobs: a sweep's rows have theirs together
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from mmadfer.config.base import Line, Section
+from mmadfer.config.base import Line
 from mmadfer.errors import FileError, RunError
 from mmadfer.run.owner import Owner
 from mmadfer.utils.files import read_object, write_json
@@ -27,19 +27,60 @@ PLACE = Path("jobs", "launch.json")
 """In the run directory."""
 
 
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a launch, a sweep or a resumption is asked for; None leaves the choice to the launcher or the last launch.
+
+    `mmadfer.cli.launch_options` has the words for the command line; sizes and times are those of a fold.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    folds: Line | None = None
+    cluster: Annotated[str, Field(pattern="^(local|slurm)$")] | None = None
+    gpus: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    nodes: Size | None = None
+    cpus: Size | None = None
+    parallel: Size | None = None
+    time: Line | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
+    export: bool | None = None
+
+    def over(self, kept: "Options") -> "Options":
+        """These, and those that were `kept` where nothing is asked for here."""
+        return replace(kept, **{name: value for name, value in asdict(self).items() if value is not None})
+
+    def kept(self, asked: "Options") -> "Options":
+        """What of these still has a meaning in a launch that asks for others."""
+        if asked.cluster not in (None, self.cluster):
+            return Options(folds=self.folds, export=self.export)
+        if (asked.gpus, asked.nodes) != (None, None):
+            return replace(self, cpus=None, parallel=None)
+        return replace(self, parallel=None) if asked.folds else self
+
+
 @dataclass(frozen=True)
 class Record:
     """One launch."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    cluster: Annotated[str, Field(pattern="^(local|slurm)$")]
     folds: list[Size]
-    options: dict[str, Any]
-    """Keys and kinds of `_Options`."""
+    options: Options
     jobs: dict[Name, Number] = field(default_factory=dict)
     launcher: Owner | None = None
     logs: str = ""
+
+    @property
+    def cluster(self) -> str:
+        """`local` or `slurm`."""
+        return self.options.cluster or ""
 
     @property
     def launching(self) -> bool:
@@ -72,9 +113,7 @@ def read(run: Path) -> Record | None:
         RunError: there is one, but it cannot be read: jobs that it names may still run.
     """
     try:
-        found = _RECORD.validate_json(json.dumps(read_object(run / PLACE)))
-        _Options.model_validate(found.options)
-        return found
+        return _RECORD.validate_json(json.dumps(read_object(run / PLACE)))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, FileError, ValidationError) as error:
@@ -89,24 +128,6 @@ def _short(error: Exception) -> str:
         return str(error)
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])):.80}: {first['msg']:.80}"
-
-
-class _Options(Section):
-    """What `plan.resources` is asked for, as plain values, and what follows the folds."""
-
-    model_config = ConfigDict(strict=True)
-
-    gpus: Annotated[int, Field(ge=0, le=10**6)] | None = None
-    nodes: Size | None = None
-    cpus: Size | None = None
-    parallel: Size | None = None
-    time: Line | None = None
-    partition: Line | None = None
-    account: Line | None = None
-    qos: Line | None = None
-    constraint: Line | None = None
-    export: bool = False
-    folds: Line | None = None
 
 
 _RECORD = TypeAdapter(Record)

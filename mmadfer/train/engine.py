@@ -6,48 +6,33 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.profiler import record_function
 
-from mmadfer.config.schema import TrainConfig
+from mmadfer.config.schema import Precision, TrainConfig
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.distributed.ranks import Ranks, is_lost_peer
 from mmadfer.errors import MmadferError, TrainingError, WeightsError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast, compiles, loss_scale, products
 from mmadfer.run.disk import read_pickle, write_pickle
+from mmadfer.tasks.base import Task
+from mmadfer.tasks.losses import CrossEntropy
 from mmadfer.train.ema import Average
 from mmadfer.train.finite_checks import GradientNorm, Report
+from mmadfer.utils import compat
 from mmadfer.utils.optional import need
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
     """Cosine to zero, stepped once an epoch (METHOD "Training, as published"), scaled to the batch; epoch from 0."""
     return config.scaled_lr * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
-
-
-class Task(nn.Module):
-    """The model with its loss, so that one forward pass of DeepSpeed's engine is all that it needs to know."""
-
-    def __init__(self, model: MMADFER, config: TrainConfig, device: torch.device) -> None:
-        super().__init__()
-        self.model, self._config, self._device = model, config, device
-
-    def forward(self, frames: Tensor, fbank: Tensor, drop_path: Tensor | None, targets: Tensor | None) -> Tensor:
-        """Cross-entropy, a mean over clips; or logits (B, classes) in float32 where there are no targets.
-
-        Targets are labels (B,) or shares of labels (B, classes); smoothing makes t of them (1 - s) t + s / classes.
-        """
-        with autocast(self._config.precision, self._device):
-            logits = self.model(frames, fbank, drop_path).float()
-        if targets is None:
-            return logits
-        return functional.cross_entropy(logits, targets, label_smoothing=self._config.label_smoothing)
 
 
 class Engine:
@@ -82,7 +67,8 @@ class Engine:
             trainable, lr=config.scaled_lr, weight_decay=config.weight_decay, **self._how
         )
         self._skips = bool(self._how) and config.zero_stage == 0
-        self._engine = _initialize(Task(model, config, ranks.device), self._optimizer, config, ranks)
+        task = Task(model, partial(_run, config.precision, ranks.device), CrossEntropy(config.label_smoothing))
+        self._engine = _initialize(task, self._optimizer, config, ranks)
         self._average = Average(model.trainable(), config.ema) if config.ema else None
 
     def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
@@ -121,7 +107,7 @@ class Engine:
     def logits(self, batch: Batch) -> Tensor:
         """Logits (B, classes) in float32, of `whole`; at ZeRO stage 3 all ranks must ask together."""
         with nullcontext() if self._average is None else self._average.instead():
-            return self._engine(preprocess(batch), batch.fbank, None, None)
+            return self._engine(replace(batch, targets={}, drop_path=None))["output"]
 
     @contextmanager
     def whole(self) -> Iterator[MMADFER]:
@@ -171,7 +157,7 @@ class Engine:
 
     def _backward(self, batch: Batch) -> Tensor:
         with record_function("forward"):
-            loss = self._engine(preprocess(batch), batch.fbank, batch.drop_path, batch.targets)
+            loss = self._engine(batch)["loss"]
         # An infinite loss can have finite gradients; DeepSpeed judges by these alone.
         scale = torch.where(loss.detach().isfinite(), self._scale, torch.nan)
         with record_function("backward"), products(self.config.precision, self.ranks.device):
@@ -180,8 +166,7 @@ class Engine:
 
     def _skip(self) -> None:
         if self.config.zero_stage == 0:
-            self._engine.zero_grad()
-            self._engine.micro_steps += 1
+            compat.count_skipped_micro_batch(self._engine)
             return
         self._engine.step()  # ZeRO keeps gradients in buffers of its own, and drops them where their norm is not finite
         if self._engine.was_step_applied():
@@ -189,6 +174,13 @@ class Engine:
                 "DeepSpeed has moved the weights by a gradient that is not finite, so they are lost; checkpoints are "
                 "whole. Start a new run with train.zero_stage=0, where mmadfer itself skips such a step"
             )
+
+
+def _run(precision: Precision, device: torch.device, model: nn.Module, batch: Batch) -> Tensor:
+    """What the model says of a batch, in this arithmetic."""
+    frames = preprocess(batch)
+    with autocast(precision, device):
+        return model(frames, batch.fbank, batch.drop_path)
 
 
 @contextmanager
@@ -217,7 +209,7 @@ def _deterministic() -> None:
 def _initialize(task: Task, optimizer: torch.optim.Optimizer, config: TrainConfig, ranks: Ranks) -> Any:
     deepspeed = _deepspeed(ranks.device)
     engine, *_ = deepspeed.initialize(model=task, optimizer=optimizer, config=_settings(config, ranks.world))
-    engine.checkpoint_engine = _files()
+    compat.checkpoint_files(engine, write_pickle, read_pickle)
     return engine
 
 
@@ -241,27 +233,7 @@ def _deepspeed(device: torch.device) -> Any:
     os.environ["DS_ACCELERATOR"] = device.type
     deepspeed = need("deepspeed", "train")
     logging.getLogger("DeepSpeed").setLevel(os.environ.get("MMADFER_DEEPSPEED_LOG", "ERROR"))
-    need("deepspeed.ops", "train").__compatible_ops__ = {}  # else its communication compiles a kernel for a minute
-    _forget_earlier_groups()
+    compat.without_compiled_communication()
+    compat.forget_process_groups()
     deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False)
     return deepspeed
-
-
-def _forget_earlier_groups() -> None:
-    """Let a process train a second time: DeepSpeed keeps the process groups of the first in global variables."""
-    comm = need("deepspeed.comm.comm", "train")
-    if comm.cdb is not None:
-        comm.cdb = None
-        importlib.reload(need("deepspeed.utils.groups", "train"))
-
-
-def _files() -> Any:
-    """DeepSpeed's way to files, replaced: reading executes nothing, and a write that fails leaves no rank waiting."""
-    engine = need("deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine", "train").TorchCheckpointEngine()
-    engine.problem = None
-
-    def save(state_dict: Any, path: str) -> None:
-        engine.problem = write_pickle(Path(path), state_dict) or engine.problem
-
-    engine.save, engine.load = save, lambda path, map_location=None: read_pickle(Path(path))
-    return engine

@@ -126,7 +126,8 @@ class Trainer:
         self.at = found or Progress()
         self.log.open(self.at.total)
         how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
-        self.log.event("begin", **how, device=self.ranks.hardware, ranks=self.ranks.world)
+        ranks, threads = self.ranks, self.loader.threads
+        self.log.event("begin", **how, device=ranks.hardware, ranks=ranks.world, threads=threads)
         if self.engine.compiled:
             self.log.say("compiling the encoders' layers: the first steps wait for it, for up to a minute or two")
         if self.prepared:

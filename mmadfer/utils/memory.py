@@ -4,10 +4,11 @@ For the latter libraries have no common class, and many tell it by words.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmadfer.errors import DataError, WeightsError
+from mmadfer.utils import control_groups
 
 WORDS = (
     "out of memory", "allocate memory", "not enough memory", "alloc_failed", "cudaerrormemoryallocation",
@@ -26,20 +27,10 @@ def lacks_memory(error: BaseException | None) -> bool:
     return isinstance(error, MemoryError) or (error is not None and any(word in str(error).lower() for word in WORDS))
 
 
-def limit(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Most bytes of memory that the control groups of this process allow it (Linux, versions 1 and 2), or None.
-
-    A container may see the names of its groups, but their files only at the root; so all on the way there are asked.
-    """
-    found = []
-    with suppress(OSError):
-        for line in groups.read_text(encoding="utf-8").splitlines():
-            _, kinds, name = line.split(":", 2)
-            if kinds and "memory" not in kinds.split(","):
-                continue
-            top, file = (root / "memory", "memory.limit_in_bytes") if kinds else (root, "memory.max")
-            group = top / name.strip("/")
-            found += [_number(folder / file) for folder in (group, *group.parents) if folder.is_relative_to(top)]
+def limit(groups: Path = control_groups.GROUPS, root: Path = control_groups.ROOT) -> int | None:
+    """Most bytes of memory that the control groups of this process allow it, or None."""
+    names = {1: "memory.limit_in_bytes", 2: "memory.max"}
+    found = [_number(folder / names[version]) for folder, version in control_groups.folders("memory", groups, root)]
     return min((bound for bound in found if bound), default=None)
 
 

@@ -42,6 +42,20 @@ def ranks(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def tasks_here(environ: Mapping[str, str]) -> int:
+    """Tasks of this process's job step on its node, 1 without a step.
+
+    SLURM_STEP_TASKS_PER_NODE is like `2(x3),1`: two on each of three nodes, one on the fourth; SLURM_NODEID is the
+    number of this node.
+    """
+    node, before = environ.get("SLURM_NODEID", "0"), 0
+    for tasks, nodes in re.findall(r"(\d+)(?:\(x(\d+)\))?", environ.get("SLURM_STEP_TASKS_PER_NODE", "")):
+        before += int(nodes or 1)
+        if node.isdecimal() and int(node) < before:
+            return max(1, int(tasks))
+    return 1
+
+
 def port_of(start: str) -> int:
     """A port that all ranks of one start of a job agree on without talking, by its name."""
     return PORTS[zlib.crc32(start.encode()) % len(PORTS)]

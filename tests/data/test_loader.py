@@ -17,6 +17,7 @@ from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.media.image import decode_jpeg, resize
 from mmadfer.data.store.store import Header, Record, Store, write
 from mmadfer.errors import ConfigError, DataError
+from mmadfer.utils.cores import of_a_rank
 
 
 def test_shapes_types_and_labels(loader: Loader, store: Store) -> None:
@@ -27,7 +28,7 @@ def test_shapes_types_and_labels(loader: Loader, store: Store) -> None:
     assert batch.fbank.shape == (4, 1, 512, 128)
     assert batch.drop_path is not None
     assert batch.drop_path.shape == (4, 17, 12, 2)
-    assert [LABELS[k] for k in batch.labels] == [store.clips[clip].label for clip in batch.ids]
+    assert [LABELS[k] for k in batch.targets["label"]] == [store.clips[clip].label for clip in batch.ids]
     for clip, fbank in zip(batch.ids, batch.fbank, strict=True):
         np.testing.assert_array_equal(fbank[0], store.read(clip).fbank)
 
@@ -59,8 +60,10 @@ def test_a_step_in_the_middle_does_not_need_the_earlier_ones(loader: Loader, sto
 
 def test_threads_change_nothing(loader: Loader, store: Store) -> None:
     ids = batches(config(), store, 1, 0)
-    many = Loader(store, config(data={"threads": 4}), LABELS)
-    assert all(map(same, many.train(0, ids), loader.train(0, ids)))
+    auto, many = (Loader(store, config(data={"threads": threads}), LABELS) for threads in ("auto", 4))
+    assert (loader.threads, auto.threads, many.threads) == (1, of_a_rank(), 4)
+    for other in (auto, many):
+        assert all(map(same, other.train(0, ids), loader.train(0, ids)))
 
 
 def test_epoch_drops_only_the_last_incomplete_batch_and_the_test_fold(store: Store) -> None:
@@ -140,7 +143,7 @@ def test_one_modality(loader: Loader, store: Store, modalities: str) -> None:
     both = next(loader.train(0, ids))
     assert torch.equal(one.frames, both.frames if modalities == "vision" else torch.zeros_like(both.frames))
     assert torch.equal(one.fbank, both.fbank if modalities == "audio" else torch.full_like(both.fbank, SILENCE))
-    assert torch.equal(one.labels, both.labels)
+    assert torch.equal(one.targets["label"], both.targets["label"])
 
 
 def test_the_next_batch_is_made_while_this_one_is_used(path: Path) -> None:

@@ -46,7 +46,7 @@ def content(parts: Sequence[Batch]) -> dict[str, tuple[bytes, ...]]:
     found = {}
     for part in parts:
         assert part.drop_path is not None
-        fields = (part.frames, part.fbank, part.labels, part.brightness, part.drop_path)
+        fields = (part.frames, part.fbank, part.targets["label"], part.brightness, part.drop_path)
         for k, clip in enumerate(part.ids):
             found[clip] = tuple(tensor[k].numpy().tobytes() for tensor in fields)
     return found

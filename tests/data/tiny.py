@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from mmadfer.config.schema import Config, parse
 from mmadfer.data.loading.batch import Batch
@@ -49,11 +50,16 @@ def records(clips: int = CLIPS) -> Iterator[tuple[Clip, Record]]:
 
 
 def same(one: Batch, two: Batch) -> bool:
-    names = ("frames", "fbank", "labels", "brightness", "drop_path")
-    return one.ids == two.ids and all(torch.equal(getattr(one, name), getattr(two, name)) for name in names)
+    pairs = ((getattr(one, name), getattr(two, name)) for name in ("frames", "fbank", "brightness", "drop_path"))
+    return one.ids == two.ids and all(torch.equal(*pair) for pair in (*pairs, (label(one), label(two))))
+
+
+def label(batch: Batch) -> Tensor:
+    return batch.targets["label"]
 
 
 def join(parts: tuple[Batch, ...]) -> Batch:
-    names = ("frames", "fbank", "labels", "brightness", "drop_path")
+    names = ("frames", "fbank", "brightness", "drop_path")
     tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    return Batch(ids=[clip for part in parts for clip in part.ids], **tensors)
+    targets = {"label": torch.cat([label(part) for part in parts])}
+    return Batch(ids=[clip for part in parts for clip in part.ids], targets=targets, **tensors)

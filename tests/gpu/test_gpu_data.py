@@ -65,7 +65,7 @@ def test_the_loader_decodes_the_same_pixels(store: Store, training: bool, augmen
             assert other.frames.is_cuda
             assert one.ids == other.ids
             torch.testing.assert_close(other.fbank.cpu(), one.fbank, rtol=0, atol=0)
-            torch.testing.assert_close(other.targets.cpu(), one.targets, rtol=0, atol=0)
+            torch.testing.assert_close(other.targets["label"].cpu(), one.targets["label"], rtol=0, atol=0)
             assert (preprocess(one) - preprocess(other).cpu()).abs().mean().item() * 255 < 1.5
 
 

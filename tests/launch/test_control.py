@@ -52,7 +52,7 @@ def test_a_launch_leaves_its_jobs_and_options(run: Path) -> None:
     left = launch_record.read(run)
     assert left is not None
     assert left.jobs == {**{f"fold {k + 1}": f"11_{k}" for k in range(5)}, "report": "12", "export": "13"}
-    assert (left.options["gpus"], left.options["time"], left.options["export"]) == (2, "120", True)
+    assert (left.options.gpus, left.options.time, left.options.export) == (2, "120", True)
     assert left.fold_ids[5] == "11_4"
     assert left.followers == ["13", "12"]
 
@@ -171,7 +171,7 @@ def test_resume_needs_no_options_and_takes_new_ones(run: Path, commands: Command
     assert commands.calls("scancel") == [" 13 12"]  # else the earlier report and export came too early
     left = launch_record.read(run)
     assert left is not None
-    assert (left.fold_ids, left.options["time"]) == ({4: "14_0", 5: "14_1"}, "180")
+    assert (left.fold_ids, left.options.time) == ({4: "14_0", 5: "14_1"}, "180")
 
 
 def test_what_follows_from_a_new_size_is_worked_out_anew(run: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_report_that_slurm_refuses_leaves_word_of_the_folds(five: Path, tmp_pa
 def test_a_hundred_jobs_cost_as_many_calls_as_one(run: Path, commands: Commands) -> None:
     left = launch_record.read(run)
     assert left is not None
-    many = launch_record.Record("slurm", left.folds, left.options, {f"fold {k}": f"11_{k}" for k in range(1, 101)})
+    many = launch_record.Record(left.folds, left.options, {f"fold {k}": f"11_{k}" for k in range(1, 101)})
     many.write(run)
     queue(commands, **{f"_11_{k}": "RUNNING|None|n1|1:00|1" for k in range(1, 101)})
     said("status", run)

@@ -15,10 +15,11 @@ from mmadfer.config.schema import Config, PrepareConfig, parse
 from mmadfer.data.store.store import Header, Store, write
 from mmadfer.errors import RunError, TrainingError
 from mmadfer.launch import estimate, extrapolate
-from mmadfer.launch.plan import cores, places
+from mmadfer.launch.plan import places
 from mmadfer.launch.resources import Resources
 from mmadfer.run.directory import mark_failed
 from mmadfer.run.measurement import Measured, Size, read
+from mmadfer.utils.cores import granted
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 GB = 10**9
@@ -94,7 +95,7 @@ def test_folds_that_share_gpus_or_cores_are_not_faster_than_these(monkeypatch: p
     assert places(RESOURCES) == INF
     assert places(here) == 1.5  # of two GPUs each
     assert places(replace(here, gpus=1)) == 3
-    assert places(replace(here, gpus=0, cpus=1)) == max(1, cores())
+    assert places(replace(here, gpus=0, cpus=1)) == max(1, granted())
     assert places(replace(here, gpus=0, cpus=1000)) == 1  # what one takes was measured
     assert extrapolate.wall([5, 5, 5], 3, 1.5) == 10
     assert extrapolate.gpu_memory(MEASURED, here, 1.5) == 2 * MEASURED.gpu  # one of the three has both
@@ -139,7 +140,7 @@ def test_what_would_go_wrong_is_said() -> None:
     assert "a step and a checkpoint take 0:02:01" in told(replace(RESOURCES, minutes=20), save=120.5)
     here = replace(RESOURCES, gpus=0, cluster="local", parallel=1000, cpus=1)
     assert "of 64.0 GB on each node, 1000 folds at a time" in told(here)
-    assert f"from first to last with 1000 fold(s) at a time, on CPU cores for {cores()}\n" in told(here)
+    assert f"from first to last with 1000 fold(s) at a time, on CPU cores for {granted()}\n" in told(here)
     assert "WARNING: training takes 8.0 TB of 64.0 GB of main memory: lower --array-parallelism" in told(here)
     assert "1,234 CPU core hours" in told(replace(here, parallel=1), start=2_221_000.0)
 

@@ -45,7 +45,10 @@ def fed(config: Config, epoch: int = 0, **where: int) -> list[Batch]:
 def content(parts: list[Batch]) -> list[tuple[object, ...]]:
     """Clip by clip, all that the model and its loss get."""
     return [
-        (part.ids[k], *(tensor[k].numpy().tobytes() for tensor in (preprocess(part), part.fbank, part.targets)))
+        (
+            part.ids[k],
+            *(tensor[k].numpy().tobytes() for tensor in (preprocess(part), part.fbank, part.targets["label"])),
+        )
         for part in parts
         for k in range(len(part.ids))
     ]
@@ -65,7 +68,7 @@ def test_mixup_is_the_blend_of_both_clips_by_hand(store: Path) -> None:
     assert 0.7 < max(shares) <= 1
     fbanks, targets, frames, others = (
         torch.cat(list(map(of, parts)))
-        for of in (lambda part: part.fbank, lambda part: part.targets, preprocess, partners)
+        for of in (lambda part: part.fbank, lambda part: part.targets["label"], preprocess, partners)
     )
     for k, (pick, share) in enumerate(zip(picks, shares, strict=True)):
         assert pick.partner is not None
@@ -139,7 +142,8 @@ def by_hand(config: Config) -> dict[str, torch.Tensor]:
     for epoch in range(config.train.epochs):
         optimizer.param_groups[0]["lr"] = learning_rate(config.train, epoch)
         for batch in fed(config, epoch):
-            truth = batch.targets if batch.targets.ndim == 2 else functional.one_hot(batch.targets, 3).float()
+            target = batch.targets["label"]
+            truth = target if target.ndim == 2 else functional.one_hot(target, 3).float()
             logits = model(preprocess(batch), batch.fbank, batch.drop_path)
             loss = -(((1 - smooth) * truth + smooth / 3) * logits.log_softmax(1)).sum(1).mean()
             optimizer.zero_grad()

@@ -34,7 +34,7 @@ def by_hand(config: Config) -> dict[str, torch.Tensor]:
         optimizer.param_groups[0]["lr"] = learning_rate(config.train, epoch)
         for batch in loader.train(epoch, batches(config, store, 1, epoch)):
             logits = model(preprocess(batch), batch.fbank, batch.drop_path)
-            loss = functional.cross_entropy(logits, batch.labels)
+            loss = functional.cross_entropy(logits, batch.targets["label"])
             optimizer.zero_grad()
             loss.backward()
             if loss.isfinite():

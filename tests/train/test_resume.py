@@ -21,6 +21,7 @@ from mmadfer.model.weights.build import build, encoder_hash
 from mmadfer.model.weights.load import load
 from mmadfer.run import directory as runs
 from mmadfer.train.loop import train
+from mmadfer.utils.cores import granted
 from mmadfer.utils.files import sha256
 
 
@@ -75,9 +76,11 @@ def test_zero_stages_resume_exactly(store: Path, tmp_path: Path, stage: int) -> 
 
 def test_two_ranks_train_as_one_does(config: Config, straight: Path, tmp_path: Path) -> None:
     env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 10000)}
-    ranks = [start(config, tmp_path / "run", env={**env, "RANK": k, "LOCAL_RANK": k}) for k in "01"]
+    auto = config.model_copy(update={"data": config.data.model_copy(update={"threads": "auto"})})
+    ranks = [start(auto, tmp_path / "run", env={**env, "RANK": k, "LOCAL_RANK": k}) for k in "01"]
     outputs = [rank.communicate(timeout=120) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    assert [begin["threads"] for begin in events(tmp_path / "run" / "fold-1", "begin")] == [max(1, granted() // 2)]
     assert "epoch 2/2" in outputs[0][0]
     assert outputs[1][0] == "", "rank 0 alone talks"
     fold = tmp_path / "run" / "fold-1"

@@ -25,9 +25,11 @@ VALUES = (
     *(True, float("nan"), float("inf"), -1e308),
 )
 LAUNCH = {
-    "cluster": "local",
     "folds": [1, 2],
-    "options": {"gpus": 0, "nodes": 1, "cpus": 1, "parallel": 2, "time": "5", "partition": None, "export": False},
+    "options": {
+        **{"cluster": "local", "gpus": 0, "nodes": 1, "cpus": 1, "parallel": 2, "time": "5", "partition": None},
+        "export": False,
+    },
     "jobs": {"fold 1": "7_0", "report": "8"},
     "launcher": vars(this_process()),
     "logs": "",
@@ -173,9 +175,8 @@ def test_a_report_is_not_written_through_a_link(run: Path, tmp_path: Path) -> No
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    made = launch_record.Record(
-        "slurm", [1, 2], {"gpus": 1, "time": "5", "export": True}, {"fold 1": "7_0"}, this_process()
-    )
+    asked = launch_record.Options(cluster="slurm", gpus=1, time="5", export=True)
+    made = launch_record.Record([1, 2], asked, {"fold 1": "7_0"}, this_process())
     made.write(tmp_path)
     assert launch_record.read(tmp_path) == made
     assert runs.result(tmp_path) is None

@@ -162,7 +162,7 @@ def test_folds_that_nobody_asked_for_are_not_missing(tmp_path: Path) -> None:
     scores = {row: [0.5] for row in ("audio", "vision", "both")}
     sweep = make_sweep(tmp_path / "sweep", "table5", scores)
     assert "- audio: fold 2 is missing" in table(5, [sweep])
-    launch_record.Record("local", [1], {"folds": "1"}).write(sweep)
+    launch_record.Record([1], launch_record.Options(folds="1")).write(sweep)
     assert "is missing" not in table(5, [sweep])
 
 

@@ -22,12 +22,10 @@ class Mix:
     """float32 (B,)."""
     share: Tensor
     """float32 (B,) in [0, 1]: how much of the blend is the batch's own clip."""
-    targets: Tensor
-    """float32 (B, classes): the shares of both clips' labels, each row adding up to 1."""
 
     def moved(self, move: Move) -> "Mix":
         """With all tensors moved."""
-        return Mix(move(self.frames), move(self.brightness), move(self.share), move(self.targets))
+        return Mix(move(self.frames), move(self.brightness), move(self.share))
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,9 @@ class Batch:
     """uint8 (B, T, 3, S, S), RGB, without brightness; see `preprocess`."""
     fbank: Tensor
     """float32 (B, 1, 512, 128), time first, normalised; already blended, where there is a `mix`."""
-    labels: Tensor
-    """int64 (B,): places in the loader's labels."""
+    targets: dict[str, Tensor]
+    """By name. `label`: int64 (B,), places in the loader's labels, or of a `mix` float32 (B, classes), the shares of
+    both clips' labels, each row adding up to 1. Without any, a task computes no loss."""
     ids: list[str]
     brightness: Tensor
     """float32 (B,): factors; 1 in evaluation."""
@@ -48,18 +47,13 @@ class Batch:
     mix: Mix | None = None
     """Of `data.augment.mixup`; None without it, and in evaluation."""
 
-    @property
-    def targets(self) -> Tensor:
-        """What the loss compares with: `labels`, or the shares of `mix`."""
-        return self.labels if self.mix is None else self.mix.targets
-
     def moved(self, move: Move) -> "Batch":
         """With all tensors moved."""
         return replace(
             self,
             frames=move(self.frames),
             fbank=move(self.fbank),
-            labels=move(self.labels),
+            targets={name: move(target) for name, target in self.targets.items()},
             brightness=move(self.brightness),
             drop_path=None if self.drop_path is None else move(self.drop_path),
             mix=None if self.mix is None else self.mix.moved(move),

@@ -38,6 +38,7 @@ from mmadfer.data.loading.specaugment import masked
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.store.store import Record, Store
 from mmadfer.errors import ConfigError, DataError
+from mmadfer.utils import cores
 
 T = TypeVar("T")
 How = Callable[[Pick], Draw]
@@ -89,6 +90,8 @@ class Loader:
         labels: class names in class order.
         device: `cpu`, or the number of the GPU that decodes and gets the batches.
 
+    `threads` is what `data.threads` came to here.
+
     Raises:
         ConfigError: a label of the store is not in `labels`, or one is there twice.
         MissingDependencyError: DALI is not installed.
@@ -100,8 +103,10 @@ class Loader:
         self.store, self.config, self.labels = store, config, tuple(labels)
         self.device = torch.device(device if isinstance(device, str) else f"cuda:{device}")
         check_labels(store, self.labels)
-        self._decoder = Decoder(config.model.image_size, config.data.threads, self.device)
-        self._readers = ThreadPoolExecutor(config.data.threads, thread_name_prefix="reader")
+        asked = config.data.threads
+        self.threads = cores.of_a_rank() if asked == "auto" else asked
+        self._decoder = Decoder(config.model.image_size, self.threads, self.device)
+        self._readers = ThreadPoolExecutor(self.threads, thread_name_prefix="reader")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoder")
 
     def train(self, epoch: int, picked: Iterable[list[Pick]]) -> Iterator[Batch]:
@@ -175,7 +180,7 @@ class Loader:
         both = Batch(
             frames=self._frames(ids, draws, records),
             fbank=torch.from_numpy(fbank),
-            labels=torch.tensor([self.labels.index(self.store.clips[clip].label) for clip in ids]),
+            targets={"label": torch.tensor([self.labels.index(self.store.clips[clip].label) for clip in ids])},
             ids=ids,
             brightness=torch.tensor([drawn.brightness for drawn in draws], dtype=torch.float32),
             drop_path=torch.from_numpy(np.stack(drop_path)) if drop_path else None,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 from torch.nn.functional import one_hot
 
 from mmadfer.data.draws import uniform
@@ -46,16 +47,23 @@ def mixed(both: Batch, shares: Sequence[float], classes: int) -> Batch:
         classes: how many there are.
     """
     n, share = len(shares), torch.tensor(shares, dtype=torch.float32)
-    rows, truth = share[:, None], one_hot(both.labels, classes)
-    mix = Mix(both.frames[n:], both.brightness[n:], share, rows * truth[:n] + (1 - rows) * truth[n:])
+    rows = share[:, None]
+    targets = {name: _blended(target, rows, classes) for name, target in both.targets.items()}
     own, sound = rows[..., None, None].numpy(), both.fbank.numpy()  # torch would start threads for so little
     return replace(
         both,
         frames=both.frames[:n],
         fbank=torch.from_numpy(own * sound[:n] + (1 - own) * sound[n:]),
-        labels=both.labels[:n],
+        targets=targets,
         ids=both.ids[:n],
         brightness=both.brightness[:n],
         drop_path=None if both.drop_path is None else both.drop_path[:n],
-        mix=mix,
+        mix=Mix(both.frames[n:], both.brightness[n:], share),
     )
+
+
+def _blended(target: Tensor, rows: Tensor, classes: int) -> Tensor:
+    """A target of 2 B clips, those of the second half blended into the first: labels (int64) become their shares."""
+    truth = target if target.is_floating_point() else one_hot(target, classes)
+    share = rows.reshape(-1, *[1] * (truth.ndim - 1))
+    return share * truth[: len(rows)] + (1 - share) * truth[len(rows) :]

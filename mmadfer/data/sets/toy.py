@@ -6,7 +6,6 @@ so a bag of frames or a mean spectrum tells nothing, and one modality alone leav
 names of the classes are of the field; nobody's emotion is measured here.
 """
 
-import os
 from collections.abc import Generator
 from concurrent.futures import as_completed
 from contextlib import closing
@@ -25,6 +24,7 @@ from mmadfer.data.sets.toy_face import FPS, draw_look, render
 from mmadfer.data.sets.toy_voice import RATE, draw_voice, speak
 from mmadfer.data.store.store import writing
 from mmadfer.errors import DataError, FileError
+from mmadfer.utils import cores
 from mmadfer.utils.files import atomic, read_json, read_object, write_json
 from mmadfer.utils.optional import need
 from mmadfer.utils.progress import Meter
@@ -98,7 +98,7 @@ def make(root: Path | str, clips_per_class: int = 50, seed: int = 1, jobs: int |
         write_json(root / PLAN, asdict(plan))
         clips = _jobs(root, plan)
         todo = [clip for clip in clips if not clip.media.is_file()]
-        _run(todo, jobs or os.cpu_count() or 1, len(clips) - len(todo))
+        _run(todo, jobs or cores.granted(), len(clips) - len(todo))
         write_json(root / MANIFEST, _manifest(root, plan, clips))
     return root / MANIFEST
 

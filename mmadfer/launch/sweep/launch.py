@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -29,7 +28,7 @@ from mmadfer.launch.sweep import report as sweep_report
 from mmadfer.run import code_snapshot
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record as records
-from mmadfer.run.launch_record import Record
+from mmadfer.run.launch_record import Options, Record
 from mmadfer.run.lock import NAME, lock
 from mmadfer.run.owner import this_process
 from mmadfer.utils.files import own_folder, write_text
@@ -62,37 +61,39 @@ class Sweep:
         """What is left in the sweep for status, cancel and resume."""
         launcher = this_process() if self.resources.cluster == "local" else None
         folds = sorted({fold for one in self.rows.values() for fold in one.folds})
-        options = {**self.resources.options(), "folds": self.folds}
-        return Record(self.resources.cluster, folds, options, launcher=launcher)
+        return Record(folds, self.resources.options(folds=self.folds), launcher=launcher)
 
 
 def plan_sweep(
     folder: Path,
     table: Table,
     settings: dict[str, Config],
-    folds: str | None,
-    cluster: str | None,
+    asked: Options,
     *,
     resume: bool = False,
     trust: bool = False,
-    **wanted: Any,
 ) -> Sweep:
-    """A sweep of these rows; `wanted` are the options of `plan.resources`.
+    """A sweep of these rows.
 
     Raises:
         ConfigError, DataError: a file that training needs is not there, or cannot be used; the row is named.
-        RunError: as `plan.resources`.
+        RunError: as `plan.resources`, or an export is asked for.
     """
-    cluster = cluster or ("slurm" if commands.present() else "local")
+    if asked.export:
+        raise RunError(
+            "a sweep is not exported as a whole: when a row is finished, `mmadfer launch resume DIR/ROW --export` "
+            "exports its folds"
+        )
+    cluster = asked.cluster or ("slurm" if commands.present() else "local")
     settings = {row: _with_store(row, config) for row, config in settings.items()}
-    chosen = {row: _of_row(row, config, folds) for row, config in settings.items()}
+    chosen = {row: _of_row(row, config, asked.folds) for row, config in settings.items()}
     together = max(chosen.values(), key=len) if cluster == "local" else [k for each in chosen.values() for k in each]
-    whole = plan.resources(next(iter(settings.values())), together, cluster, **wanted)
+    whole = plan.resources(together, replace(asked, cluster=cluster))
     rows = {}
     for row, config in settings.items():
         own = replace(whole, parallel=min(whole.parallel, len(chosen[row])))
         rows[row] = launching.Launch(folder / row, config, chosen[row], own, resume, trust=trust)
-    return Sweep(folder, table, rows, whole, folds, resume, trust)
+    return Sweep(folder, table, rows, whole, asked.folds, resume, trust)
 
 
 def check_code(sweep: Sweep) -> None:
