@@ -66,7 +66,7 @@ def _jpeg(frame: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def make_config(store: Path, folds: int = 2, **train: Any) -> Config:
+def make_config(store: Path, folds: int = 2, task: dict[str, Any] | None = None, **train: Any) -> Config:
     """Two epochs of three steps of four clips."""
     encoder = {"width": 32, "depth": 2, "heads": 2}
     model = {
@@ -80,13 +80,8 @@ def make_config(store: Path, folds: int = 2, **train: Any) -> Config:
     }
     defaults = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "save_every": 2, "log_every": 1}
     data = {"store": str(store), "folds": folds, "threads": 1}
-    tree = {
-        "name": "tiny",
-        "prepare": {"face_size": SIDE},
-        "data": data,
-        "model": model,
-        "train": {**defaults, **train},
-    }
+    sections = {"prepare": {"face_size": SIDE}, "data": data, "model": model, "task": task or {}}
+    tree = {"name": "tiny", **sections, "train": {**defaults, **train}}
     return parse(tree, "the test")
 
 
