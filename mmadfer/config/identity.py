@@ -15,10 +15,16 @@ FREE = (
 order, so `train.compile` moves last digits.) Encoder files are known by their hash, the store by its fingerprint."""
 
 
+PATHS = (
+    *(("data", "store"), ("model", "vision", "weights"), ("model", "audio", "weights")),
+    *(("stages", "init"), ("stages", "teacher")),
+)
+
+
 def absolute(config: Config) -> Config:
     """The configuration with absolute paths, and no other values named than before."""
     tree = config.model_dump(exclude_unset=True)
-    for *parents, key in (("data", "store"), ("model", "vision", "weights"), ("model", "audio", "weights")):
+    for *parents, key in PATHS:
         section = tree
         for name in parents:
             section = section.get(name, {})

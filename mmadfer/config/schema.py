@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mmadfer.config.base import Fraction, Positive, Section, validated
 from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
 from mmadfer.config.sources import CONFIGS, find, read, value
+from mmadfer.config.stages import StagesConfig
 from mmadfer.config.task import TaskConfig
 from mmadfer.config.training import Precision, TrainConfig
 from mmadfer.utils.names import one_form
@@ -145,6 +146,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     task: TaskConfig = TaskConfig()
     train: TrainConfig = TrainConfig()
+    stages: StagesConfig = StagesConfig()
 
     @model_validator(mode="after")
     def _sound_fits_model(self) -> "Config":

@@ -4,7 +4,7 @@ Nothing here imports torch, so that a launcher can ask before it makes anything.
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from mmadfer.config.base import validated
 from mmadfer.config.schema import Config, DataConfig, ModelConfig, PrepareConfig
 from mmadfer.contract import Contract, hertz
 from mmadfer.data.fold_clips import check_training, labels_of
+from mmadfer.data.stages import check_stages
 from mmadfer.data.store.record import Clip
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError
@@ -34,17 +35,22 @@ def from_store(config: Config) -> Config:
         return adopted(config, store)[0]
 
 
-def check_files(config: Config, folds: Iterable[int] = ()) -> None:
+def check_files(config: Config, folds: Iterable[int] = (), planned: Mapping[Path, Config] | None = None) -> None:
     """Refuse, before anything is made, a training of these folds that could not begin.
+
+    `planned` are configurations of parents (`stages`) that are made with it.
 
     Raises:
         ConfigError: no store is given, a file is not there, or the store has other folds, labels or sound, or too few
             clips.
-        DataError: the store is damaged, or another file.
+        DataError: the store is damaged, or another file; or a parent has seen clips of the test.
+        RunError: a parent is no run.
     """
     _check_paths(config)
     with Store(_path(config)) as store:
-        check_training(adopted(config, store)[0], store, [fold for fold in folds if fold in store.folds])
+        there, whole = [fold for fold in folds if fold in store.folds], adopted(config, store)[0]
+        check_training(whole, store, there)
+        check_stages(whole, store, there, planned)
 
 
 def _check_paths(config: Config) -> None:

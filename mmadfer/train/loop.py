@@ -33,6 +33,7 @@ from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine
 from mmadfer.train.finite_checks import Outcome, Report, Strikes
 from mmadfer.train.log import Log, Pace, duration
+from mmadfer.train.parents import Parents
 from mmadfer.train.profiler import Trace, take
 from mmadfer.train.result import Result, finished, publish
 from mmadfer.train.schedules import learning_rate
@@ -96,7 +97,9 @@ class Trainer:
         self.loader = Loader(
             self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index
         )
+        self.parents = Parents(config, self.store, fold)
         model = build(config.model, len(self.labels), config.train.seed)
+        self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
         self.engine = Engine(model, config.train, ranks, config.task)
         origin, labels = self.store.header.fingerprint, list(self.labels)
@@ -125,6 +128,7 @@ class Trainer:
     def _begin(self, resume: bool) -> None:
         found = self.checkpoints.load(self.engine) if resume else None
         self.at = found or Progress()
+        together(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
         self.log.open(self.at.total)
         how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
         ranks, threads = self.ranks, self.loader.threads
@@ -138,6 +142,8 @@ class Trainer:
             self.log.say(f"going on after step {self.at.total}, in epoch {self.at.epoch + 1}")
         elif resume:
             self.log.say("no checkpoint yet: starting from the beginning")
+        if self.begins and not found:
+            self.log.say(self.begins)
         self._clock = time.monotonic()
 
     def _steps(self) -> bool:
