@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import HashStore
+from torch.distributed import HashStore  # type: ignore[attr-defined]  # it is documented there
 
 from mmadfer.distributed.rendezvous import meet
 from mmadfer.errors import MmadferError, RunError, TrainingError

@@ -11,7 +11,7 @@ from datetime import timedelta
 from ipaddress import ip_address
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import Store, TCPStore
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # it is documented there
 
 from mmadfer.errors import RunError, TrainingError
 

@@ -23,7 +23,7 @@ from mmadfer.run import code_snapshot
 from mmadfer.run import directory as runs
 from mmadfer.run.lease import LostError
 from mmadfer.run.lock import BusyError
-from mmadfer.utils import cores
+from mmadfer.utils import compat, cores
 from mmadfer.utils.slurm_env import port_of
 
 
@@ -112,7 +112,7 @@ class MeasureJob(RankJob):
 
     def _train(self, folder: Path, log: Path, first: bool) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit does not listen to it
-        signal.signal(_before_the_end(), signal.SIG_IGN)
+        signal.signal(compat.requeue_signal(), signal.SIG_IGN)
         try:
             code_snapshot.verify(Path(self.run))
             from mmadfer.train.measure import measure
@@ -171,7 +171,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = self._requeued = False
-        self._signal = _before_the_end()
+        self._signal = compat.requeue_signal()
         self._submitit = signal.signal(self._signal, self._ask)
         signal.signal(signal.SIGTERM, self._ask)
 
@@ -192,11 +192,6 @@ class Stop:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self._requeued |= number == self._signal
-
-
-def _before_the_end() -> signal.Signals:
-    """The signal that comes before a time limit, or at preemption."""
-    return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
 
 
 def _free_port() -> int:

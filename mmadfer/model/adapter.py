@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadfer.config.model import ModelConfig, TemporalConfig
+from mmadfer.model.draws import Stream
 from mmadfer.model.temporal import Attention
 
 HEADS = 2
@@ -39,6 +40,10 @@ class Adapter(nn.Module):
     def outside(self, vision: Tensor, latent: Tensor) -> Tensor:
         """(B, T, N, D) and (B, T, N, d) -> (B, T, N, D), CLS updated where it is not."""
         return vision if self.same else self._updated(vision, latent if self.above else vision)
+
+    def draw(self, name: str, stream: Stream) -> Tensor | None:
+        """The gate is closed at first."""
+        return stream.full(0) if name == "gate" else None
 
     def _updated(self, tokens: Tensor, source: Tensor) -> Tensor:
         update = torch.tanh(self.gate) * self.up(self.attention(self.down(source[:, :, 0])))

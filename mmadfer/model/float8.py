@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from mmadfer.errors import ConfigError
 from mmadfer.model.lora import LoraLinear, update
+from mmadfer.utils import compat
 
 FORMAT = torch.float8_e4m3fn
 MULTIPLE = 16
@@ -37,6 +38,7 @@ TWICE_ONE = 0x7F000000
 """Twice the bits of 1.0 in float32: less those of a power of two, they are its inverse's."""
 SMALLEST = 2.0**-100
 """A row's maximum is taken to be at least this, for the scale and its inverse to be normal float32 numbers."""
+_scaled_product = compat.scaled_matrix_product()
 
 
 def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +133,7 @@ class _Product(torch.autograd.Function):
 def _multiply(rows: Tensor, scales: Tensor, weight: Tensor, weight_scales: Tensor, bias: Tensor | None) -> Tensor:
     """(M, K), (M, 1), (N, K), (1, N), (N) -> bfloat16 (M, N)."""
     if rows.is_cuda:  # it wants the second matrix column after column, which the transposed one is
-        return torch._scaled_mm(rows, weight.t(), scales, weight_scales, bias=bias, out_dtype=torch.bfloat16)
+        return _scaled_product(rows, weight.t(), scales, weight_scales, bias=bias, out_dtype=torch.bfloat16)
     with torch.autocast(rows.device.type, enabled=False):  # it would round the sum before it is scaled
         outputs = rows.float() @ weight.float().t() * scales * weight_scales
     return (outputs if bias is None else outputs + bias).to(torch.bfloat16)

@@ -12,6 +12,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from mmadfer.config.model import ModelConfig
 from mmadfer.model.adapter import Adapter
+from mmadfer.model.draws import Stream
 
 HEADS = 2
 """Of the attention in `Cross` and `Together` (section 4.5)."""
@@ -34,6 +35,10 @@ class Side(nn.Module):
     def expand(self, latent: Tensor) -> Tensor:
         """(..., d) -> the gated update (..., D), equations 4 and 5."""
         return torch.tanh(self.gate) * gelu(self.up(latent))
+
+    def draw(self, name: str, stream: Stream) -> Tensor | None:
+        """The gate is closed at first."""
+        return stream.full(0) if name == "gate" else None
 
 
 class Bottleneck(nn.Module):
@@ -80,6 +85,10 @@ class Addition(nn.Module):
         to_vision = vision + audio.mean(dim=1)[:, None, None]
         to_audio = audio + vision.mean(dim=(1, 2))[:, None]
         return vision + torch.tanh(self.vision_gate) * to_vision, audio + torch.tanh(self.audio_gate) * to_audio
+
+    def draw(self, name: str, stream: Stream) -> Tensor | None:
+        """The gates are closed at first."""
+        return stream.full(0)
 
 
 class Attention(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmadfer.config.model import LoraConfig
+from mmadfer.model.draws import Stream
 
 FUSED = "qkv"
 """timm's name of the layer that computes q, k and v."""
@@ -34,6 +35,12 @@ class LoraLinear(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         """With the update."""
         return super().forward(inputs) + update(inputs, self.lora_a, self.lora_b, self.scale)
+
+    def draw(self, name: str, stream: Stream) -> Tensor | None:
+        """A as trained linear layers, B 0; the frozen layer is the encoder's."""
+        if name == "lora_a":
+            return stream.uniform(self.in_features**-0.5)
+        return stream.full(0) if name == "lora_b" else None
 
     @torch.no_grad()
     def merged(self) -> Tensor:

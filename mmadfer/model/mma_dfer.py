@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmadfer.config.model import ModelConfig
 from mmadfer.contract import Contract
+from mmadfer.model.draws import learned
 from mmadfer.model.encoder import Encoder, audio_encoder, vision_encoder
 from mmadfer.model.fusion import FUSIONS
 from mmadfer.model.layer import layer
@@ -89,6 +90,10 @@ class MMADFER(nn.Module):
     def trainable(self) -> dict[str, nn.Parameter]:
         """Parameters that learn, by their state-dict name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def learned(self) -> dict[str, Tensor]:
+        """What training changes and checkpoints hold: `trainable`, and buffers that are saved."""
+        return learned(self)
 
     def frozen(self) -> dict[str, nn.Parameter]:
         """The encoders' parameters that never change, by their state-dict name."""

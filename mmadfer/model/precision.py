@@ -22,7 +22,6 @@ from typing import Any, cast
 import torch
 from timm.models.vision_transformer import Block
 from torch import nn
-from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils.checkpoint import checkpoint
 
 from mmadfer.config.schema import Precision, TrainConfig
@@ -30,6 +29,7 @@ from mmadfer.errors import MissingDependencyError
 from mmadfer.model import float8
 from mmadfer.model.layer import layer
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.utils.compat import compiled_programs_folder
 from mmadfer.utils.float32 import exact
 
 PRODUCTS: dict[Precision, torch.dtype] = {
@@ -146,7 +146,7 @@ def _keep_programs() -> None:
     Importing timm already sets TORCHINDUCTOR_CACHE_DIR to that place. What the user has set it to holds, and torch's
     place where there is no home that can be written to.
     """
-    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) != default_cache_dir():
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled_programs_folder()) != compiled_programs_folder():
         return
     with suppress(OSError, RuntimeError):
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmadfer" / "compiled"

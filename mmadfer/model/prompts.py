@@ -6,6 +6,8 @@ Shapes: n sequences, L tokens, D encoder width, P prompts, S updates.
 import torch
 from torch import Tensor, nn
 
+from mmadfer.model.draws import Stream
+
 
 class Prompts(nn.Module):
     """P tokens at the end of every sequence; S times on the way, the next few of them get a learned addition.
@@ -25,6 +27,10 @@ class Prompts(nn.Module):
         self.period = layers // updates if updates else 0
         self.initial = nn.Parameter(torch.zeros(count, width))
         self.progressive = nn.ParameterList(torch.zeros(share, width) for _ in range(updates))
+
+    def draw(self, name: str, stream: Stream) -> Tensor | None:
+        """Standard normal * D**-0.5."""
+        return stream.normal(stream.shape[-1] ** -0.5)
 
     def append(self, tokens: Tensor) -> Tensor:
         """(n, L, D) -> (n, L + P, D)."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from mmadfer.config.model import TemporalConfig
+from mmadfer.model.draws import Stream
 
 
 class Attention(nn.Module):
@@ -80,6 +81,10 @@ class Temporal(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x[:, 0]
+
+    def draw(self, name: str, stream: Stream) -> Tensor | None:
+        """CLS and positions standard normal."""
+        return stream.normal() if name in ("cls", "positions") else None
 
 
 class Mean(nn.Module):

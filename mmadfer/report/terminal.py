@@ -60,6 +60,11 @@ def together(spec: TaskSpec, scores: Mapping[str, float | None]) -> str:
     return " / ".join(score.number(scores.get(score.name)) for score in spec.scores)
 
 
+def scores_of(report: Report, scores: Mapping[str, float | None]) -> list[str]:
+    """A cell for each score of the task."""
+    return [score.number(scores[score.name]) for score in report.spec.scores]
+
+
 def means(report: Report) -> list[str]:
     """The mean of each score over the folds, with its deviation."""
     return [
@@ -84,8 +89,8 @@ def _folds(report: Report) -> Table:
         if not fold.usable:
             table.add_row(str(fold.fold), "", f"{fold.epoch}/{fold.epochs}", fold.state, style="red")
             continue
-        scores = [score.number(fold.scores[score.name]) for score in spec.scores]
-        table.add_row(str(fold.fold), str(fold.clips), f"{fold.epoch}/{fold.epochs}", *scores, *beside_of(report, fold))
+        cells = [str(fold.fold), str(fold.clips), f"{fold.epoch}/{fold.epochs}", *scores_of(report, fold.scores)]
+        table.add_row(*cells, *beside_of(report, fold))
     table.add_section()
     table.add_row("mean", str(report.clips), "", *means(report), *beside_mean(report), style="bold")
     table.caption = f"* {report.picked}"
@@ -113,6 +118,5 @@ def _beside(report: Report) -> Table:
     for row in report.beside:
         differs = row.note or ", ".join(f"{key}={value}" for key, value in row.differs.items())
         folds = ", ".join(map(str, row.folds))
-        scores = [score.number(row.scores[score.name]) for score in report.spec.scores]
-        table.add_row(escape(row.name), folds, *scores, escape(differs))
+        table.add_row(escape(row.name), folds, *scores_of(report, row.scores), escape(differs))
     return table

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from mmadfer.errors import TrainingError, WeightsError
+from mmadfer.utils import compat
 from mmadfer.utils.files import sync
 
 
@@ -51,13 +52,9 @@ def read_pickle(path: Path) -> Any:
     Raises:
         WeightsError: it holds more than tensors, plain values and three plain classes of DeepSpeed's, or is damaged.
     """
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
     try:
         _refuse_packed(path)
-        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+        with torch.serialization.safe_globals(compat.checkpoint_classes()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error}): use another checkpoint") from error

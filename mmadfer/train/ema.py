@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mmadfer.utils import compat
+
 
 class Average:
     """Follows the weights on their device; nothing here waits for it.
@@ -28,9 +30,7 @@ class Average:
     @torch.no_grad()
     def follow(self, moved: Tensor) -> None:
         """Count a step: `moved` () is 1 where it moved the weights, and 0 where it was skipped."""
-        apart = torch._foreach_sub(self._weights, self._values)
-        torch._foreach_mul_(apart, moved * (1 - self._decay))
-        torch._foreach_add_(self._values, apart)
+        compat.move_towards(self._values, self._weights, moved * (1 - self._decay))
 
     @contextmanager
     def instead(self) -> Iterator[None]:
@@ -54,4 +54,4 @@ class Average:
 
     @torch.no_grad()
     def _put(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_(self._weights, values)
+        compat.copy_all(self._weights, values)

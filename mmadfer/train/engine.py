@@ -27,6 +27,7 @@ from mmadfer.tasks.tables import LOSSES
 from mmadfer.train.ema import Average
 from mmadfer.train.finite_checks import GradientNorm, Report
 from mmadfer.train.optimizers import grouped
+from mmadfer.utils import compat
 from mmadfer.utils.optional import need
 
 
@@ -68,6 +69,12 @@ class Engine:
             Task(model, partial(_run, config.precision, ranks.device), loss), self._optimizer, config, ranks
         )
         self._average = Average(model.trainable(), config.ema) if config.ema else None
+
+    def teach(self, teacher: MMADFER) -> None:
+        """Let the task ask `teacher`, a model in eval mode and in float32 on the CPU, which moves to the device."""
+        apply(teacher, self.config.precision, self.ranks.device)
+        run = partial(_run, self.config.precision, self.ranks.device, teacher)
+        self._engine.module.teacher = partial(_answer, run)
 
     def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
         """One optimizer step over the micro-batches, skipped by all ranks if any rank's part is not finite.
@@ -167,8 +174,7 @@ class Engine:
 
     def _skip(self) -> None:
         if self.config.zero_stage == 0:
-            self._engine.zero_grad()
-            self._engine.micro_steps += 1
+            compat.count_skipped_micro_batch(self._engine)
             return
         self._engine.step()  # ZeRO keeps gradients in buffers of its own, and drops them where their norm is not finite
         if self._engine.was_step_applied():
@@ -183,6 +189,12 @@ def _run(precision: Precision, device: torch.device, model: nn.Module, batch: Ba
     frames = preprocess(batch)
     with autocast(precision, device):
         return model(frames, batch.fbank, batch.drop_path)
+
+
+@torch.no_grad()
+def _answer(run: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    """Output (B, C) in float32 of all blocks."""
+    return run(replace(batch, drop_path=None)).float()
 
 
 @contextmanager
@@ -211,7 +223,7 @@ def _deterministic() -> None:
 def _initialize(task: Task, optimizer: torch.optim.Optimizer, config: TrainConfig, ranks: Ranks) -> Any:
     deepspeed = _deepspeed(ranks.device)
     engine, *_ = deepspeed.initialize(model=task, optimizer=optimizer, config=_settings(config, ranks.world))
-    engine.checkpoint_engine = _files()
+    compat.checkpoint_files(engine, write_pickle, read_pickle)
     return engine
 
 
@@ -235,27 +247,7 @@ def _deepspeed(device: torch.device) -> Any:
     os.environ["DS_ACCELERATOR"] = device.type
     deepspeed = need("deepspeed", "train")
     logging.getLogger("DeepSpeed").setLevel(os.environ.get("MMADFER_DEEPSPEED_LOG", "ERROR"))
-    need("deepspeed.ops", "train").__compatible_ops__ = {}  # else its communication compiles a kernel for a minute
-    _forget_earlier_groups()
+    compat.without_compiled_communication()
+    compat.forget_process_groups()
     deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False)
     return deepspeed
-
-
-def _forget_earlier_groups() -> None:
-    """Let a process train a second time: DeepSpeed keeps the process groups of the first in global variables."""
-    comm = need("deepspeed.comm.comm", "train")
-    if comm.cdb is not None:
-        comm.cdb = None
-        importlib.reload(need("deepspeed.utils.groups", "train"))
-
-
-def _files() -> Any:
-    """DeepSpeed's way to files, replaced: reading executes nothing, and a write that fails leaves no rank waiting."""
-    engine = need("deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine", "train").TorchCheckpointEngine()
-    engine.problem = None
-
-    def save(state_dict: Any, path: str) -> None:
-        engine.problem = write_pickle(Path(path), state_dict) or engine.problem
-
-    engine.save, engine.load = save, lambda path, map_location=None: read_pickle(Path(path))
-    return engine

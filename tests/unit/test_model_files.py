@@ -182,5 +182,5 @@ def test_weights_of_another_type_are_refused(tmp_path: Path, model: MMADFER) -> 
     with safe_open(path, "pt") as file:
         values, facts = {name: file.get_tensor(name).to(torch.int8) for name in file.keys()}, file.metadata()  # noqa: SIM118
     save_file(values, path, facts)
-    with pytest.raises(WeightsError, match="is I8: expected F32"):
+    with pytest.raises(WeightsError, match="is int8: expected float32"):
         load_weights(path)

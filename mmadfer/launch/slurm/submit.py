@@ -1,7 +1,5 @@
 """The folds of a launch as one SLURM array; then the report and the export, each waiting for what is before it."""
 
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from mmadfer.launch.jobs import ExportJob, FoldJob, ReportJob
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm import commands, parameters
 from mmadfer.run.launch_record import Record
+from mmadfer.utils import compat
 from mmadfer.utils.optional import need
 
 
@@ -79,16 +78,11 @@ def texts(
     run: Path, name: str, count: int, resources: Resources, environment: dict[str, str], export: bool = False
 ) -> dict[str, str]:
     """The sbatch files that `submit` would write: `folds`, `report` and, if asked for, `export`."""
-    need("submitit", extra="train")
-    from submitit.slurm.slurm import _make_sbatch_string
-
-    folder = run / "jobs"
-    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     folds = {**parameters.slurm_parameters(name, resources, environment), **({"map_count": count} if count > 1 else {})}
     wanted = {"folds": folds, "report": parameters.report_parameters(name, resources, environment, "ARRAY_ID")}
     if export:
         wanted["export"] = parameters.export_parameters(name, resources, environment, "REPORT_ID")
-    return {job: _make_sbatch_string(command, folder, **options) for job, options in wanted.items()}
+    return {job: compat.sbatch_text(run / "jobs", options) for job, options in wanted.items()}
 
 
 def _noted(run: Path, record: Record, jobs: dict[str, str]) -> Record:

@@ -18,10 +18,11 @@ from mmadfer import contract as contracts
 from mmadfer.config.model import EncoderConfig, ModelConfig
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
+from mmadfer.model.draws import fill_constants
 from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.weights.check_shapes import explain
 from mmadfer.model.weights.encoders import check_finite, load_encoder
-from mmadfer.model.weights.init import draw_encoder, draw_trainable
+from mmadfer.model.weights.init import draw_encoder, draw_learned
 from mmadfer.utils.files import atomic
 from mmadfer.utils.memory import first_line
 
@@ -41,11 +42,12 @@ def build(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
 
     Raises:
         WeightsError: an encoder file that is missing, damaged or of another model.
+        ConfigError: a tensor of a part that does not say how it is drawn.
     """
     model = empty(config, classes).to_empty(device="cpu")
     for name in model.encoders:
         _fill_encoder(model, name)
-    draw_trainable(model, seed)
+    draw_learned(model, seed)
     return model
 
 
@@ -63,22 +65,28 @@ def encoder_hash(model: MMADFER) -> str:
 
 
 def weights_hash(model: MMADFER) -> str:
-    """SHA-256 of the trainable tensors."""
-    return _hash(dict(model.trainable()))
+    """SHA-256 of the tensors that training changes: trainable ones, and buffers that are saved."""
+    return _hash(model.learned())
 
 
 def _hash(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over name, shape and float32 bytes of each tensor, in the order of names."""
+    """SHA-256 over name, type, shape and bytes of each tensor, floats in float32, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        value = tensors[name].detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name} float32 {list(value.shape)}\n".encode())
+        value = _plain(tensors[name])
+        digest.update(f"{name} {str(value.dtype).removeprefix('torch.')} {list(value.shape)}\n".encode())
         digest.update(value.numpy().data)
     return digest.hexdigest()
 
 
+def _plain(tensor: Tensor) -> Tensor:
+    """On the CPU, floats in float32; integers of buffers as they are."""
+    kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", kind).contiguous()
+
+
 def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: bool) -> None:
-    """Write the trainable tensors (and the encoders, if `frozen`) as float32 safetensors, atomically.
+    """Write what training changes (and the encoders, if `frozen`) as float32 safetensors, atomically.
 
     The contract goes into the metadata with the hashes of what is written; an `encoder_hash` that it already holds is
     kept, because encoders do not change while training.
@@ -92,8 +100,8 @@ def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: b
             "weights_hash": weights_hash(model),
         }
     )
-    tensors = {**model.trainable(), **(model.frozen() if frozen else {})}
-    values = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in tensors.items()}
+    tensors = {**model.learned(), **(model.frozen() if frozen else {})}
+    values = {name: _plain(value) for name, value in tensors.items()}
     with atomic(path) as temporary:
         _write(temporary, values, contract)
 
@@ -121,16 +129,18 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
     included = set(model.frozen()) <= set(shapes)
     if not included:
         _check_origins(path, model)
-    tensors = _tensors(path)
+    tensors = _tensors(path, model)
     for name, value in tensors.items():
         check_finite(path, name, value)
     if included:
         model.load_state_dict(tensors, assign=True)
+        fill_constants(model)
     else:
         model.to_empty(device="cpu")
         for name in model.encoders:
             _fill_encoder(model, name)
         model.load_state_dict(tensors, strict=False)
+        fill_constants(model)
     return _verified(path, model, contract, included), contract
 
 
@@ -152,18 +162,20 @@ def _described(path: Path) -> tuple[Contract, dict[str, tuple[int, ...]]]:
         text = (file.metadata() or {}).get(contracts.KEY)
         if text is None:
             raise WeightsError(f"{path} has no {contracts.KEY} in its metadata: it was not written by mmadfer")
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        odd = [name for name, one in slices.items() if one.get_dtype() != "F32"]
-        if odd:
-            raise WeightsError(
-                f"{path}: {odd[0]} is {slices[odd[0]].get_dtype()}: expected F32; use another checkpoint"
-            )
-        return contracts.loads(text, path), {name: tuple(one.get_shape()) for name, one in slices.items()}
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        return contracts.loads(text, path), shapes
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path, model: MMADFER) -> dict[str, Tensor]:
+    """All tensors, of the model's types; floats are float32."""
+    wanted = {name: _plain(value.new_empty(0, device="cpu")).dtype for name, value in model.state_dict().items()}
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    odd = [name for name, value in found.items() if value.dtype != wanted[name]]
+    if odd:
+        was, kind = (str(one).removeprefix("torch.") for one in (found[odd[0]].dtype, wanted[odd[0]]))
+        raise WeightsError(f"{path}: {odd[0]} is {was}: expected {kind}; use another checkpoint")
+    return found
 
 
 @contextmanager
@@ -178,7 +190,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _compare(path: Path, model: MMADFER, shapes: dict[str, tuple[int, ...]]) -> None:
-    wanted = {**model.trainable(), **(model.frozen() if set(shapes) & set(model.frozen()) else {})}
+    wanted = {**model.learned(), **(model.frozen() if set(shapes) & set(model.frozen()) else {})}
     explain(str(path), {k: tuple(v.shape) for k, v in wanted.items()}, shapes)
 
 
