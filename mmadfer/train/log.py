@@ -27,7 +27,7 @@ BREATH = 30.0
 
 LONGEST = 1 << 30
 """Bytes of a log that is gone on with."""
-PLAIN = ("epoch", "step", "seconds", "ranks")
+PLAIN = ("epoch", "step", "seconds")
 """Numbers that are no curve."""
 
 
@@ -72,8 +72,8 @@ class Log:
         if not self._append("metrics.jsonl", json.dumps(line)):
             return
         with writing(self._folder / "tensorboard"):
-            for name, value in line.items():
-                if isinstance(value, int | float) and not isinstance(value, bool) and name not in PLAIN:
+            for name, value in line.items() if "step" in values else ():
+                if isinstance(value, int | float) and name not in PLAIN:
                     self._board.add_scalar(f"{kind}/{name}", value, values["step"])
 
     def say(self, text: str) -> None:
