@@ -43,6 +43,8 @@ class Progress:
     """Sum of the losses of this epoch's steps that were not skipped."""
     losses: Count = 0
     """How many these are."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Sums of the other numbers of the task over the same steps, by name."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
     """Time spent training and testing."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -70,9 +72,15 @@ class Progress:
             return f"{self.total} steps are not {self.epoch} epochs and {self.step} steps"
         return None
 
+    def count(self, loss: float, parts: dict[str, float]) -> None:
+        """Add up a step that was not skipped."""
+        self.loss, self.losses = self.loss + loss, self.losses + 1
+        self.parts = {name: self.parts.get(name, 0.0) + value for name, value in parts.items()}
+
     def end_epoch(self, scores: dict[str, float], spec: TaskSpec) -> None:
         """Count an epoch after which the tests gave these `metrics`; `best` goes by validation where there is any."""
         self.epoch, self.step, self.loss, self.losses, self.metrics = self.epoch + 1, 0, 0.0, 0, scores
+        self.parts = {}
         kind, primary = VALIDATION if VALIDATION + spec.primary.name in scores else "", spec.primary
         if not self.best or primary.better(scores[kind + primary.name], self.best[primary.name]):
             self.best = {"epoch": self.epoch, **{name: scores[kind + name] for name in spec.names}}

@@ -1,7 +1,8 @@
-"""What a task promises beside its step: its scores, and how they are called and shown. Nothing here imports torch."""
+"""What a task promises beside its step: its scores, and how they are called and shown. This imports no torch."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -71,6 +72,11 @@ class TaskSpec(ABC):
     """The first is the primary one: the best epoch goes by it."""
     module: ClassVar[str] = "mmadfer.tasks.base:Task"
     """Where its step is, as `module:attribute`; a subclass of `mmadfer.tasks.base.Task`."""
+
+    def step(self) -> Any:
+        """The class of its step, which imports torch."""
+        module, _, attribute = self.module.partition(":")
+        return getattr(import_module(module), attribute)
 
     @property
     def primary(self) -> Score:

@@ -186,9 +186,10 @@ class Trainer:
         at.step, at.total = at.step + 1, at.total + 1
         where = {"epoch": at.epoch + 1, "step": at.total}
         if outcome.finite:
-            at.loss, at.losses = at.loss + outcome.loss, at.losses + 1
+            at.count(outcome.loss, outcome.parts)
             if at.total % self.config.train.log_every == 0:
-                self.log.event("step", **where, loss=outcome.loss, lr=self._rate(at.step - 1), norm=outcome.norm)
+                told = {"loss": outcome.loss, **outcome.parts, "lr": self._rate(at.step - 1), "norm": outcome.norm}
+                self.log.event("step", **where, **told)
         else:
             clips = [clip for rank in outcome.culprits for clip in self._clips(rank, at.step - 1)]
             self.log.event("skip", **where, reason=outcome.explain(), ids=clips)
@@ -241,12 +242,14 @@ class Trainer:
 
     def _score(self, scores: dict[str, float]) -> None:
         at = self.at
-        loss = at.loss / at.losses
+        loss, parts = at.loss / at.losses, {name: value / at.losses for name, value in at.parts.items()}
         lr, text = self._rate(self.steps - 1), self._epoch()
         at.end_epoch(scores, self.config.task.spec)
         seconds, speed = self.pace.seconds, self.pace.speed * self.config.train.batch_size
         self.log.event(
-            "epoch", epoch=at.epoch, step=at.total, loss=loss, lr=lr, **scores, seconds=seconds, clips_per_second=speed
+            "epoch",
+            **{"epoch": at.epoch, "step": at.total, "loss": loss, **parts, "lr": lr, **scores},
+            **{"seconds": seconds, "clips_per_second": speed},
         )
         left = duration(self.pace.epoch(self.steps) * (self.config.train.epochs - at.epoch))
         told = "  ".join(
