@@ -11,13 +11,13 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from mmadfer.config.base import Fraction, Positive, Section, Seed, validated
-from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
+from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig
 from mmadfer.config.sources import CONFIGS, find, read, value
 from mmadfer.utils.names import one_form
 
 __all__ = [
     "CONFIGS", "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision",
-    "PrepareConfig", "SoundConfig", "TemporalConfig", "TrainConfig", "find", "load", "parse", "value",
+    "PrepareConfig", "SoundConfig", "TrainConfig", "find", "load", "parse", "value",
 ]  # fmt: skip
 
 Precision = Literal["reference", "fp32", "bf16", "fp16", "fp8"]
