@@ -21,7 +21,7 @@ ADDITIONS = {
     "mixup": ["data.augment.mixup=0.2"],
     "spec": ["data.augment.spec_time=48", "data.augment.spec_mels=24"],
     "dropout": ["data.augment.drop_vision=0.1", "data.augment.drop_audio=0.1"],
-    "smoothing": ["train.label_smoothing=0.1"],
+    "smoothing": ["task.label_smoothing=0.1"],
     "ema": ["train.ema=0.95"],
     "lora": ["model.lora.rank=8"],
     "pixels": ["model.pixels=imagenet"],

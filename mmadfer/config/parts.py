@@ -92,7 +92,9 @@ class Parts(Registry):
         except Exception as error:  # whatever a package's import may raise
             raise ValueError(f"{self.kind} {name!r} of {self.source(name)} does not load: {error}") from error
         if not (isinstance(found, type) and issubclass(found, self._section)):
-            raise ValueError(f"{self.kind} {name!r} of {self.source(name)}: Settings must be a {self._section.__name__}")
+            raise ValueError(
+                f"{self.kind} {name!r} of {self.source(name)}: Settings must be a {self._section.__name__}"
+            )
         return found
 
     def read(self, value: Any) -> Any:

@@ -10,18 +10,17 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from mmadfer.config.base import Fraction, Positive, Section, Seed, validated
+from mmadfer.config.base import Fraction, Positive, Section, validated
 from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig
 from mmadfer.config.sources import CONFIGS, find, read, value
+from mmadfer.config.task import TaskConfig
+from mmadfer.config.training import Precision, TrainConfig
 from mmadfer.utils.names import one_form
 
 __all__ = [
     "CONFIGS", "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision",
-    "PrepareConfig", "SoundConfig", "TrainConfig", "find", "load", "parse", "value",
+    "PrepareConfig", "SoundConfig", "TaskConfig", "TrainConfig", "find", "load", "parse", "value",
 ]  # fmt: skip
-
-Precision = Literal["reference", "fp32", "bf16", "fp16", "fp8"]
-"""Arithmetic of training; `mmadfer.model.precision` says what each means."""
 
 
 class SoundConfig(Section):
@@ -136,70 +135,6 @@ class DataConfig(Section):
     """Batches that are read in advance; `mmadfer.data.loading.loader` says what each takes of memory."""
 
 
-PUBLISHED_BATCH = 8
-LR_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
-
-
-class TrainConfig(Section):
-    """The published recipe: AdamW, cosine to zero stepped once an epoch, last epoch is the result."""
-
-    epochs: Positive = 25
-    batch_size: Positive = 8
-    """Clips in one optimizer step, over all ranks."""
-    accumulate: Positive = 1
-    """Micro-batches per optimizer step."""
-    lr: Annotated[float, Field(gt=0)] = 1e-4
-    """Learning rate of the first epoch; `lr_scaling` says for which batch."""
-    lr_scaling: Literal["none", "sqrt", "linear"] = "none"
-    """What `lr` becomes with another batch than the published 8: times (batch_size / 8) to the power of 0, 1/2 or 1.
-    The root is the rule for optimizers like Adam (Malladi et al. 2022, "On the SDEs and Scaling Rules for Adaptive
-    Gradient Algorithms"), the line the one for plain gradient descent (Goyal et al. 2017)."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each label that is spread evenly over all classes (Szegedy et al. 2016, "Rethinking the Inception
-    Architecture", section 7)."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of an exponential moving average of the trained weights, one step of it after each optimizer step; tests
-    and checkpoints are of the average (Tarvainen and Valpola 2017, "Mean teachers"). 0: none."""
-    seed: Seed = 1
-    precision: Precision = "fp32"
-    compile: Literal["auto"] | bool = "auto"
-    """Whether torch.compile makes one program of each encoder layer with its fusion; `auto`: on a GPU that Triton
-    knows. On a CPU it needs a C++ compiler and takes half a minute before the first step."""
-    checkpoint_activations: bool = False
-    """Keep only what goes from layer to layer, and compute the rest again on the way back: for GPUs with little memory,
-    at the price of a second forward pass."""
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    """DeepSpeed's ZeRO stage; 0 because the trainable weights take 30 MB."""
-    save_every: Positive = 500
-    """Optimizer steps between checkpoints; one is also saved at the end of every epoch."""
-    keep: Annotated[int, Field(ge=1)] = 2
-    """Complete checkpoints kept on disk."""
-    log_every: Positive = 20
-
-    @property
-    def scaled_lr(self) -> float:
-        """Learning rate of the first epoch, for this batch."""
-        return (self.batch_size / PUBLISHED_BATCH) ** LR_POWERS[self.lr_scaling] * self.lr
-
-    @model_validator(mode="after")
-    def _batches_divide(self) -> "TrainConfig":
-        if self.batch_size % self.accumulate:
-            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
-        return self
-
-    @model_validator(mode="after")
-    def _speed_fits(self) -> "TrainConfig":
-        if self.compile is True and self.precision == "reference":
-            raise ValueError("compile is true, but precision reference is never compiled: take precision fp32")
-        if self.zero_stage == 3 and (self.compile is True or self.precision == "fp8"):
-            what = "compile true" if self.compile is True else "precision fp8"
-            raise ValueError(f"{what} does not go with weights spread over ranks: take zero_stage 0, 1 or 2")
-        if self.zero_stage == 3 and self.ema:
-            raise ValueError("ema does not go with weights spread over ranks: take zero_stage 0, 1 or 2")
-        return self
-
-
 class Config(Section):
     """A whole configuration."""
 
@@ -207,6 +142,7 @@ class Config(Section):
     prepare: PrepareConfig = PrepareConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
+    task: TaskConfig = TaskConfig()
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")

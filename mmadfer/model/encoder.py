@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         return [token for token in (self.cls, self.registers) if token is not None]
 
     def _freeze(self, learns: bool) -> None:
-        """Positions and prompts learn unless `model.positions` is frozen, nothing else, LayerNorms included (section 4.2)."""
+        """Positions and prompts may learn, everything else is frozen, LayerNorms included (section 4.2)."""
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(learns and (name == "positions" or name.startswith("prompts.")))
 

@@ -34,6 +34,6 @@ class Values(Classes):
         super().__init__(config, outputs)
         self.low, self.high = cast(ValuesConfig, config.head).range
 
-    def forward(self, cls: Tensor | None, sequence: Tensor) -> Tensor:
+    def forward(self, cls: Tensor | None, sequence: Tensor) -> Tensor:  # type: ignore[override]
         """As `Classes`; in float32, in which a value near a bound is not rounded to it as in half precision."""
         return self.low + (self.high - self.low) * torch.sigmoid(super().forward(cls, sequence).float())

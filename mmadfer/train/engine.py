@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from mmadfer.config.schema import Precision, TrainConfig
+from mmadfer.config.task import TaskConfig
+from mmadfer.config.training import OPTIMIZERS, Precision, TrainConfig
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.distributed.ranks import Ranks, is_lost_peer
 from mmadfer.errors import MmadferError, TrainingError, WeightsError
@@ -23,16 +23,12 @@ from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast, compiles, loss_scale, products
 from mmadfer.run.disk import read_pickle, write_pickle
 from mmadfer.tasks.base import Task
-from mmadfer.tasks.losses import CrossEntropy
+from mmadfer.tasks.tables import LOSSES
 from mmadfer.train.ema import Average
 from mmadfer.train.finite_checks import GradientNorm, Report
+from mmadfer.train.optimizers import grouped
 from mmadfer.utils import compat
 from mmadfer.utils.optional import need
-
-
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Cosine to zero, stepped once an epoch (METHOD "Training, as published"), scaled to the batch; epoch from 0."""
-    return config.scaled_lr * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
 
 
 class Engine:
@@ -45,12 +41,13 @@ class Engine:
         model: on the CPU in float32; it is moved to the rank's device, and its frozen part to `train.precision`.
         config: the recipe.
         ranks: this process and its peers.
+        task: what a step computes; by default, classification as published.
     """
 
-    def __init__(self, model: MMADFER, config: TrainConfig, ranks: Ranks) -> None:
+    def __init__(self, model: MMADFER, config: TrainConfig, ranks: Ranks, task: TaskConfig | None = None) -> None:
+        task = TaskConfig() if task is None else task
         self.model, self.config, self.ranks = model, config, ranks
-        layered = model.config.branches == "both"  # one branch alone has nothing that is worth compiling
-        self.compiled = layered and not ranks.any(not compiles(config, ranks.device))
+        self.compiled = model.config.layered and not ranks.any(not compiles(config, ranks.device))
         self.lag = int(ranks.device.type == "cuda")
         """Steps that may be under way when the report of one is read."""
         apply(model, config.precision, ranks.device, self.compiled, config.checkpoint_activations)
@@ -62,19 +59,23 @@ class Engine:
             for parameter in trainable:
                 parameter.register_hook(lambda gradient: gradient / self._scale)
         self._norm = GradientNorm(trainable, ranks.device)
-        self._how: dict[str, Any] = {} if config.precision == "reference" else {"fused": True}
-        self._optimizer = torch.optim.AdamW(
-            trainable, lr=config.scaled_lr, weight_decay=config.weight_decay, **self._how
+        groups, fused = grouped(model.trainable(), config), config.precision != "reference"
+        self._shares = [group["lr"] / config.scaled_lr for group in groups]
+        self._optimizer = OPTIMIZERS.load(config.optimizer)(groups, config, fused)
+        self._skips = config.zero_stage == 0 and bool(self._optimizer.defaults.get("fused"))
+        loss = LOSSES.load(task.loss)(task)
+        self._engine = _initialize(
+            Task(model, partial(_run, config.precision, ranks.device), loss), self._optimizer, config, ranks
         )
-        self._skips = bool(self._how) and config.zero_stage == 0
-        task = Task(model, partial(_run, config.precision, ranks.device), CrossEntropy(config.label_smoothing))
-        self._engine = _initialize(task, self._optimizer, config, ranks)
         self._average = Average(model.trainable(), config.ema) if config.ema else None
 
     def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
-        """One optimizer step over the micro-batches, skipped by all ranks if any rank's part is not finite."""
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = lr
+        """One optimizer step over the micro-batches, skipped by all ranks if any rank's part is not finite.
+
+        `lr` is for weights of no group; those of `train.groups` move by as many times it as in the first epoch.
+        """
+        for group, share in zip(self._engine.optimizer.param_groups, self._shares, strict=True):
+            group["lr"] = lr * share
         losses = []
         for index, batch in enumerate(batches):
             if index:
@@ -90,7 +91,7 @@ class Engine:
         """Step or skip, by what the ranks (ranks, 3) say."""
         if self._skips:
             lost = (~rows[:, :2].isfinite().all()).float()
-            self._optimizer.found_inf = lost  # type: ignore[attr-defined]
+            self._optimizer.found_inf = lost
             self._engine.step()
             self._follow(1 - lost)
         elif Report(rows).read().finite:
@@ -222,7 +223,7 @@ def _settings(config: TrainConfig, world: int) -> dict[str, Any]:
             "stage": config.zero_stage,
             "memory_efficient_linear": False,
         },  # it patches torch for good
-        "gradient_clipping": 0.0,  # DeepSpeed clips at 1 by default; the published recipe does not
+        "gradient_clipping": config.clip_norm or 0.0,  # DeepSpeed clips at 1 by default
         "zero_allow_untested_optimizer": True,
         "steps_per_print": None,
     }

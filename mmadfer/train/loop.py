@@ -30,11 +30,12 @@ from mmadfer.run.checkpoint_state import VALIDATION, Belonging, Progress
 from mmadfer.run.lease import Held
 from mmadfer.tasks.logit_adjustment import shares
 from mmadfer.train.checkpoint import Checkpoints
-from mmadfer.train.engine import Engine, learning_rate
+from mmadfer.train.engine import Engine
 from mmadfer.train.finite_checks import Outcome, Report, Strikes
 from mmadfer.train.log import Log, Pace, duration
 from mmadfer.train.profiler import Trace, take
 from mmadfer.train.result import Result, finished, publish
+from mmadfer.train.schedules import learning_rate
 from mmadfer.utils.terminal import say
 from mmadfer.version import VERSION
 
@@ -97,7 +98,7 @@ class Trainer:
         )
         model = build(config.model, len(self.labels), config.train.seed)
         self.encoder_hash = encoder_hash(model)
-        self.engine = Engine(model, config.train, ranks)
+        self.engine = Engine(model, config.train, ranks, config.task)
         origin, labels = self.store.header.fingerprint, list(self.labels)
         belonging = Belonging(config.model_dump(mode="json"), fold, origin, labels, self.encoder_hash, ranks.world)
         self.checkpoints = Checkpoints(folder, held, belonging, config.train.keep, ranks, self.log.say)
@@ -143,11 +144,10 @@ class Trainer:
         """The rest of the epoch's steps; False where the ranks were asked to stop, and have saved."""
         train, ranks = self.config.train, self.ranks
         ids = self._share(ranks.rank, self.at.step)
-        lr = learning_rate(train, self.at.epoch)
         self.pace, waiting = Pace(), deque[Report]()
         with closing(cast(Generator[Batch], self.loader.train(self.at.epoch, ids))) as stream:
             while micro := take(stream, train.accumulate):
-                waiting.append(self.engine.step(micro, lr, self.stop))
+                waiting.append(self.engine.step(micro, self._rate(self.at.step + len(waiting)), self.stop))
                 self.trace.step()
                 done = self.at.step + len(waiting)
                 due = (self.at.total + len(waiting)) % train.save_every == 0 and done < self.steps
@@ -176,8 +176,7 @@ class Trainer:
         if outcome.finite:
             at.loss, at.losses = at.loss + outcome.loss, at.losses + 1
             if at.total % self.config.train.log_every == 0:
-                lr = learning_rate(self.config.train, at.epoch)
-                self.log.event("step", **where, loss=outcome.loss, lr=lr, norm=outcome.norm)
+                self.log.event("step", **where, loss=outcome.loss, lr=self._rate(at.step - 1), norm=outcome.norm)
         else:
             clips = [clip for rank in outcome.culprits for clip in self._clips(rank, at.step - 1)]
             self.log.event("skip", **where, reason=outcome.explain(), ids=clips)
@@ -187,6 +186,10 @@ class Trainer:
         self.strikes.see(outcome, at.total)
         if self.pace.tick():
             self.log.say(f"{self._epoch()}  step {at.step}/{self.steps}  loss {outcome.loss:.3f}  {self._speed()}")
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step of this epoch, from 0."""
+        return learning_rate(self.config.train, self.at.epoch, step, self.steps)
 
     def _share(self, rank: int, step: int) -> list[list[Pick]]:
         """What a rank trains on from `step` of this epoch on: micro-batches of clips."""
@@ -227,7 +230,7 @@ class Trainer:
     def _score(self, scores: dict[str, float]) -> None:
         at = self.at
         loss = at.loss / at.losses
-        lr, text = learning_rate(self.config.train, at.epoch), self._epoch()
+        lr, text = self._rate(self.steps - 1), self._epoch()
         at.end_epoch(scores)
         seconds, speed = self.pace.seconds, self.pace.speed * self.config.train.batch_size
         self.log.event(

@@ -25,10 +25,10 @@ from mmadfer.model.mma_dfer import empty
 from mmadfer.run import directory as runs
 from mmadfer.run.lease import Held
 from mmadfer.run.measurement import Measured, Size
-from mmadfer.train.engine import learning_rate
 from mmadfer.train.finite_checks import Report
 from mmadfer.train.loop import Trainer
 from mmadfer.train.profiler import SKIPPED
+from mmadfer.train.schedules import learning_rate
 from mmadfer.utils import memory
 from mmadfer.utils.optional import need
 

@@ -77,7 +77,7 @@ def started(store: Path, **way: Any) -> Iterator[tuple[Engine, list[Batch]]]:
     with Store(store) as opened, connected() as ranks:
         with closing(Loader(opened, config, opened.labels, ranks.device.index)) as loader:
             feed = list(loader.train(0, batches(config, opened, 1, 0)))
-        engine = Engine(build(config.model, len(opened.labels)), config.train, ranks)
+        engine = Engine(build(config.model, len(opened.labels)), config.train, ranks, config.task)
         for batch in feed[:2]:
             assert engine.step([batch], 1e-3, lambda: False).read().finite
         yield engine, feed
@@ -86,7 +86,11 @@ def started(store: Path, **way: Any) -> Iterator[tuple[Engine, list[Batch]]]:
 
 @pytest.mark.parametrize(
     "way",
-    [{}, {"precision": "bf16", "ema": 0.9, "label_smoothing": 0.1}, {"precision": "bf16", "compile": True}],
+    [
+        {},
+        {"precision": "bf16", "ema": 0.9, "clip_norm": 1.0, "task": {"label_smoothing": 0.1}},
+        {"precision": "bf16", "compile": True},
+    ],
     ids=str,
 )
 def test_no_step_waits_for_the_gpu(store: Path, way: dict[str, Any]) -> None:

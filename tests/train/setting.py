@@ -66,7 +66,7 @@ def _jpeg(frame: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def make_config(store: Path, folds: int = 2, **train: Any) -> Config:
+def make_config(store: Path, folds: int = 2, task: dict[str, Any] | None = None, **train: Any) -> Config:
     """Two epochs of three steps of four clips."""
     encoder = {"width": 32, "depth": 2, "heads": 2}
     model = {
@@ -74,13 +74,15 @@ def make_config(store: Path, folds: int = 2, **train: Any) -> Config:
         "frames": 4,
         "vision": encoder,
         "audio": {**encoder, "seed": 1},
-        "latent": 8,
+        "fusion": {"latent": 8},
+        "joint": {"width": 32},
         "prompts": 4,
-        "temporal": {"width": 32, "heads": 2, "head_width": 16, "mlp_width": 64},
+        "temporal": {"heads": 2, "head_width": 16, "mlp_width": 64},
     }
     defaults = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "save_every": 2, "log_every": 1}
     data = {"store": str(store), "folds": folds, "threads": 1}
-    return parse({"name": "tiny", "data": data, "model": model, "train": {**defaults, **train}}, "the test")
+    tree = {"name": "tiny", "data": data, "model": model, "task": task or {}, "train": {**defaults, **train}}
+    return parse(tree, "the test")
 
 
 class StopAt:

@@ -20,11 +20,11 @@ from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.store.store import Store
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.model.weights.build import build
-from mmadfer.train.engine import learning_rate
 from mmadfer.train.loop import train
+from mmadfer.train.schedules import learning_rate
 
 AUGMENT = {"spec_time": 40, "spec_mels": 20, "mixup": 0.4, "drop_vision": 0.2, "drop_audio": 0.2}
-RECIPE = {"label_smoothing": 0.1, "ema": 0.7}
+RECIPE: dict[str, Any] = {"task": {"label_smoothing": 0.1}, "ema": 0.7}
 
 
 def extras(store: Path, sampler: str = "shuffle", augment: dict[str, float] | None = None, **recipe: Any) -> Config:
@@ -138,7 +138,7 @@ def by_hand(config: Config) -> dict[str, torch.Tensor]:
             block.attn.fused_attn = False
     optimizer = torch.optim.AdamW(model.trainable().values(), lr=1.0, weight_decay=config.train.weight_decay)
     average = {name: value.detach().double().clone() for name, value in model.trainable().items()}
-    smooth, keep = config.train.label_smoothing, config.train.ema
+    smooth, keep = config.task.label_smoothing, config.train.ema
     for epoch in range(config.train.epochs):
         optimizer.param_groups[0]["lr"] = learning_rate(config.train, epoch)
         for batch in fed(config, epoch):
@@ -250,5 +250,5 @@ def test_compiled_training_has_it_all_too(store: Path, together: Path, tmp_path:
 def test_off_is_as_published(store: Path, straight: Path, tmp_path: Path) -> None:
     """`straight` was trained with the defaults; these are the same, said aloud."""
     off = {"spec_time": 0, "spec_mels": 0, "mixup": 0.0, "drop_vision": 0.0, "drop_audio": 0.0}
-    assert train(extras(store, "shuffle", off, label_smoothing=0.0, ema=0.0), 1, tmp_path / "fold").finished
+    assert train(extras(store, "shuffle", off, task={"label_smoothing": 0.0}, ema=0.0), 1, tmp_path / "fold").finished
     assert weights(tmp_path / "fold") == weights(straight)

@@ -18,8 +18,8 @@ from mmadfer.errors import TrainingError
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.model.weights.build import build
 from mmadfer.tasks.metrics import uar
-from mmadfer.train.engine import learning_rate
 from mmadfer.train.loop import train
+from mmadfer.train.schedules import learning_rate
 
 
 def by_hand(config: Config) -> dict[str, torch.Tensor]:

@@ -24,8 +24,9 @@ from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast, compiles
 from mmadfer.model.weights.build import build
-from mmadfer.train.engine import Engine, learning_rate
+from mmadfer.train.engine import Engine
 from mmadfer.train.loop import train
+from mmadfer.train.schedules import learning_rate
 
 WEIGHTS = 2e-4
 """How far any float32 weight may be from the plain one after 51 steps with a learning rate of 1e-3."""
@@ -144,10 +145,10 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize(("precision", "waits"), [("reference", True), ("fp32", False), ("bf16", False)])
 def test_a_step_does_not_wait_for_the_device(store: Path, precision: str, waits: bool) -> None:
-    config = make_config(store, precision=precision, ema=0.9, label_smoothing=0.1)
+    config = make_config(store, precision=precision, ema=0.9, task={"label_smoothing": 0.1}, clip_norm=1.0)
     with Store(store) as opened, connected() as ranks:
         feed = micro(config, opened)
-        engine = Engine(build(config.model, 3), config.train, ranks)
+        engine = Engine(build(config.model, 3), config.train, ranks, config.task)
         engine.step(feed[:1], 1e-3, lambda: False)
         with Waits() as noted:
             reports = [engine.step([batch], 1e-3, lambda: False) for batch in feed]
