@@ -254,7 +254,7 @@ def test_one_branch_is_its_encoder_a_mean_and_a_classifier(branch: str) -> None:
             x = encoder.embed(frames[clip] / 255 if branch == "vision" else fbank[clip : clip + 1])
             for block in encoder.blocks:
                 x = block(x)
-            rows.append(model.classifier(encoder.norm(x)[:, 0].mean(0)))
+            rows.append(nn.functional.linear(encoder.norm(x)[:, 0].mean(0), *model.classifier.parameters()))
         torch.testing.assert_close(model(frames, fbank), torch.stack(rows))
         unused = (frames, torch.randn_like(fbank)) if branch == "vision" else (255 - frames, fbank)
         assert torch.equal(model(*unused), model(frames, fbank))
