@@ -1,4 +1,5 @@
 # make demo   toy videos -> five trained folds -> report -> ONNX model -> a prediction
+# make check  lint, types, import contracts and the fast tests
 # make test   lint, types and every test (what CI runs)
 # make bench  the programs behind the performance tables in docs/results.md
 SHELL := /bin/bash
@@ -9,12 +10,16 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 SOURCES := mmadfer launch export bench tests
 
-.PHONY: help demo test bench lint types test-packages lock clean
+.PHONY: help demo check test bench lint types test-packages lock clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED)
 	@$(PY) -m mmadfer.cli.demo
+
+# Fast: what takes seconds and starts no training, cluster or server; tests that take longer are marked slow.
+check: lint
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile -m "not slow" tests/unit tests/data
 
 # Some tests start a SLURM cluster (slurm/cluster) or compare with ffmpeg; where these are not to be had, they are skipped at
 # the end, by name, as all that lack a package. CI sets MMADFER_NEED=1, which makes each of them an error (tests/needs.py).

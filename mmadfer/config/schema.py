@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mmadfer.config.base import Fraction, Positive, Section, validated
 from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig
 from mmadfer.config.sources import CONFIGS, find, read, value
+from mmadfer.config.stages import StagesConfig
 from mmadfer.config.task import TaskConfig
 from mmadfer.config.training import Precision, TrainConfig
 from mmadfer.utils.names import one_form
@@ -112,8 +113,9 @@ class DataConfig(Section):
     store: Path | None = None
     """The prepared store (`mmadfer prepare`)."""
     labels: tuple[Annotated[str, AfterValidator(one_form)], ...] | None = None
-    """Class order by name; by default the store's own order."""
+    """Class order by name; by default the store's own order. Clips with labels that are not named are not used."""
     folds: Annotated[int, Field(gt=0, le=1000)] = 5
+    """By default as many as the store has; for preparation, how many are made."""
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
     augment: AugmentConfig = AugmentConfig()
@@ -144,6 +146,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     task: TaskConfig = TaskConfig()
     train: TrainConfig = TrainConfig()
+    stages: StagesConfig = StagesConfig()
 
     @model_validator(mode="after")
     def _sound_fits_model(self) -> "Config":

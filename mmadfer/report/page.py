@@ -1,131 +1,53 @@
 """The report as one self-contained HTML page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from mmadfer.config.schema import TrainConfig
-from mmadfer.evaluation.fold_result import FoldResult
+from mmadfer.report import terminal
 from mmadfer.report.plots import curve
 from mmadfer.report.summary import RESULT, SPREAD, Report
-from mmadfer.report.terminal import beside, beside_mean, beside_of, percent, spread
-from mmadfer.utils.html_page import document, section, table
-from mmadfer.utils.html_page import text as _text
-
-FAINT = ' class="dim"'
+from mmadfer.utils.html_page import render as rendered
 
 
 def render(report: Report) -> str:
     """The whole page."""
-    title = f"{report.about.get('name')}: {len(report.usable)} of {len(report.folds)} folds"
-    parts = [
-        _head(report),
-        _alarm(report),
-        _figures(report),
-        section("Folds", _folds(report)),
-        section("Confusion and recall", _matrix(report)),
-        section("Curves", _curves(report)),
-        section("Beside other runs", _beside(report)) if report.beside else "",
-        section("Where it comes from", _origin(report)),
-    ]
-    return document(title, "".join(parts))
-
-
-def _head(report: Report) -> str:
-    data = report.origin["data_set"] or report.config.data.store
-    what = f"MMA-DFER on {data}: {len(report.usable)} of {len(report.folds)} folds. {report.made[:10]}."
-    return f'<header><h1>{_text(report.about.get("name"))}</h1><p class="dim">{_text(what)}</p></header>\n'
-
-
-def _alarm(report: Report) -> str:
-    if report.complete:
-        return ""
-    items = "".join(f"<li>{_text(problem)}</li>" for problem in report.problems)
-    what = f"{len(report.usable)} of {len(report.folds)} folds count; the mean is not the result of the whole run."
-    return f'<div class="alarm" role="alert"><strong>Incomplete.</strong> {what}<ul>{items}</ul></div>\n'
-
-
-def _figures(report: Report) -> str:
-    names = {"uar": "UAR, mean of the per-class recalls", "war": "WAR, accuracy"}
-    figures = "".join(
-        f'<div class="figure">{name}<b>{percent(report.mean(value))} %</b>'
-        f'<span class="dim small">{spread(report.std(value)) or "one fold"}</span></div>'
-        for value, name in names.items()
+    counted = f"{len(report.usable)} of {len(report.folds)} folds"
+    return rendered(
+        "report.html",
+        title=f"{report.about.get('name')}: {counted}",
+        report=report,
+        counted=counted,
+        terminal=terminal,
+        result=RESULT,
+        deviation=SPREAD,
+        matrix=_matrix(report),
+        curves=_curves(report),
+        facts=_facts(report),
     )
-    return f'<div class="figures">{figures}</div>\n<p class="dim small">Result: {RESULT}. ± is the {SPREAD}.</p>\n'
 
 
-def _folds(report: Report) -> str:
-    heads = ("Fold", "UAR %", "WAR %", "Test clips", "Epochs", "Minutes", "State")
-    faint = [f"{name[0].upper()}{name[1:]}" for name in beside(report)]
-    head = "".join([*(f"<th>{name}</th>" for name in heads), *(f"<th{FAINT}>{name}</th>" for name in faint)])
-    body = "".join(_fold(report, fold) for fold in report.folds)
-    means = [f"{percent(report.mean(value))}{spread(report.std(value))}" for value in ("uar", "war")]
-    foot = ["Mean", *means, int(report.confusion.sum()), "", "", ""]
-    return table(head, body, _cells(foot, beside_mean(report)), f"* {report.picked}.")
+def _matrix(report: Report) -> Iterator[tuple[str, float | None, list[tuple[int, float]]]]:
+    """Rows of the confusion matrix: a label, its recall, and for each prediction the clips and their share."""
+    for label, row, recall in zip(report.labels, report.confusion, report.recall, strict=True):
+        total = max(1, int(row.sum()))
+        yield label, recall, [(count, count / total) for count in row.tolist()]
 
 
-def _fold(report: Report, fold: FoldResult) -> str:
-    if not fold.usable:
-        row = [fold.fold, "", "", "", f"{fold.epoch}/{fold.epochs}", "", fold.state]
-        return f'<tr class="bad">{_cells(row, [""] * len(beside(report)))}</tr>'
-    minutes = "" if fold.seconds is None else f"{fold.seconds / 60:.1f}"
-    clips = "" if fold.confusion is None else fold.confusion.sum()
-    row = [fold.fold, percent(fold.uar), percent(fold.war), clips, f"{fold.epoch}/{fold.epochs}", minutes, fold.state]
-    return f"<tr>{_cells(row, beside_of(report, fold))}</tr>"
-
-
-def _cells(values: Iterable[Any], faint: Iterable[str]) -> str:
-    """Table cells of the folds: the first one a heading, the last ones faint."""
-    first, *middle = (_text(value) for value in values)
-    cells = "".join(f"<td>{value}</td>" for value in middle)
-    return f'<th scope="row">{first}</th>{cells}' + "".join(f"<td{FAINT}>{_text(value)}</td>" for value in faint)
-
-
-def _matrix(report: Report) -> str:
-    heads = ("truth \\ predicted", *report.labels, "Recall %")
-    head = "".join(f"<th>{_text(name)}</th>" for name in heads)
-    lines = zip(report.labels, report.confusion, report.recall, strict=True)
-    rows = "".join(_matrix_row(label, row, recall) for label, row, recall in lines)
-    caption = "Clips, and percent of the row, summed over the test folds. Recall is of this sum: its mean may differ"
-    return table(head, rows, "", f"{caption} from the mean UAR of the folds.", "matrix")
-
-
-def _matrix_row(label: str, row: Any, recall: float | None) -> str:
-    total = max(1, int(row.sum()))
-    cells = "".join(
-        f'<td style="background: rgba(var(--hue), {0.9 * count / total:.3f})">'
-        f"<span>{count}</span><span>{percent(count / total)}</span></td>"
-        for count in row.tolist()
-    )
-    return f'<tr><th scope="row">{_text(label)}</th>{cells}<td class="side"><b>{percent(recall)}</b></td></tr>'
-
-
-def _curves(report: Report) -> str:
+def _curves(report: Report) -> list[str]:
     kind, where = ("validation_", "validation clips") if report.validated else ("", "the test fold")
     plots = (
         curve(report.folds, "loss", "Training loss"),
         curve(report.folds, f"{kind}uar", f"UAR on {where}, %", 100),
         curve(report.folds, f"{kind}war", f"WAR on {where}, %", 100),
     )
-    drawn = "".join(f"<div>{plot}</div>" for plot in plots if plot)
-    return f'<div class="plots">{drawn}</div>\n' if drawn else '<p class="dim">No epoch was recorded.</p>\n'
+    return [plot for plot in plots if plot]
 
 
-def _beside(report: Report) -> str:
-    head = '<th>Run</th><th>Folds</th><th>UAR %</th><th>WAR %</th><th class="text">Differs in</th>'
-    body = ""
-    for row in report.beside:
-        differs = row.note or ", ".join(f"{key} = {value}" for key, value in row.differs.items())
-        cells = (", ".join(map(str, row.folds)), percent(row.uar), percent(row.war))
-        middle = "".join(f"<td>{cell}</td>" for cell in cells)
-        body += f'<tr><th scope="row">{_text(row.name)}</th>{middle}<td class="text">{_text(differs)}</td></tr>'
-    return table(head, body, "", "Means over the folds that all these runs have.")
-
-
-def _origin(report: Report) -> str:
+def _facts(report: Report) -> dict[str, Any]:
     about, config, git = report.about, report.config, report.about.get("git")
     model, train, vision = config.model, config.train, config.model.vision
-    facts = {
+    return {
         "Data set": report.origin["data_set"] or "not recorded",
         "Store": config.data.store,
         "Model": f"{model.image_size} px, {model.frames} frames, encoders {vision.width} wide, {vision.depth} deep",
@@ -139,9 +61,6 @@ def _origin(report: Report) -> str:
         "Run": f"{report.run}, begun {about.get('created')}",
         "Licences": ", ".join(f"{name}: {licence}" for name, licence in report.origin["licences"].items()),
     }
-    pairs = "".join(f"<dt>{name}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
-    whole = f"<details><summary>The whole configuration</summary><pre>{_text(config.to_yaml())}</pre></details>"
-    return f"<dl>{pairs}</dl>\n{whole}\n"
 
 
 def _lr(train: TrainConfig) -> str:

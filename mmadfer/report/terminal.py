@@ -31,6 +31,11 @@ def spread(std: float | None) -> str:
     return "" if std is None else f" ± {percent(std)}"
 
 
+def score(report: Report, value: str) -> str:
+    """The mean of `uar` or `war` over the folds, with its deviation."""
+    return f"{percent(report.mean(value))}{spread(report.std(value))}"
+
+
 def beside(report: Report) -> list[str]:
     """Headings of what stands beside the result, and is none: scores on validation clips, and the best epoch."""
     return [*(["validation: UAR / WAR"] if report.validated else []), "best epoch: UAR / WAR *"]
@@ -72,8 +77,8 @@ def _folds(report: Report) -> Table:
         scores = percent(fold.uar), percent(fold.war)
         table.add_row(str(fold.fold), clips, f"{fold.epoch}/{fold.epochs}", *scores, *beside_of(report, fold))
     table.add_section()
-    mean = [f"{percent(report.mean(value))}{spread(report.std(value))}" for value in ("uar", "war")]
-    table.add_row("mean", str(int(report.confusion.sum())), "", *mean, *beside_mean(report), style="bold")
+    mean = [str(int(report.confusion.sum())), "", score(report, "uar"), score(report, "war")]
+    table.add_row("mean", *mean, *beside_mean(report), style="bold")
     table.caption = f"* {report.picked}"
     table.caption_justify = "left"
     return table

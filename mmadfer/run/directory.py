@@ -185,6 +185,13 @@ def about(folder: Path) -> dict[str, Any]:
         return {"name": Path(folder).name}
 
 
+def note_parents(folder: Path, fold: int, parents: dict[str, dict[str, Any]]) -> None:
+    """Write into run.json what the fold begins from and learns from, each a `records.Parent`."""
+    with lock(folder, "opened"):
+        found = about(folder)
+        write_json(folder / "run.json", {**found, "parents": {**found.get("parents", {}), str(fold): parents}})
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from mmadfer.config.base import Fraction, Section, validated
+from mmadfer.config.base import Fraction, Line, Section, validated
 from mmadfer.errors import FileError
 from mmadfer.utils.files import parse_json, read_bytes, read_object
 
@@ -35,6 +35,19 @@ class Commit(_Known):
     dirty: bool = False
 
 
+class Parent(_Known):
+    """The fold of another run that a fold began from, or learns from."""
+
+    run: Line
+    fold: Count
+    step: Count
+    """Of the checkpoint that was read."""
+    weights_hash: Line
+    """SHA-256 over its trained tensors."""
+    config_hash: Line
+    """SHA-256 of that run's config.yaml."""
+
+
 class Origin(_Known):
     """run.json."""
 
@@ -45,6 +58,8 @@ class Origin(_Known):
     packages: dict[str, str | None] = Field(default_factory=dict)
     resumed: list[dict[str, Any]] = Field(default_factory=list)
     changed: list[dict[str, Any]] = Field(default_factory=list)
+    parents: dict[str, dict[str, Parent]] = Field(default_factory=dict)
+    """By fold, and by key of `stages`."""
 
 
 class Scores(_Known):

@@ -43,7 +43,7 @@ class Page:
 def read(path: Path) -> Page:
     page = Page(path)
     tokens = MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8"))
-    for token, following in zip(tokens, [*tokens[1:], Token("", "", 0)], strict=True):
+    for token, following in zip(tokens, [*tokens[1:], Token("", "", 0)], strict=False):
         if token.type in ("fence", "code_block"):
             page.codes.append(Code(token.content, token.info))
         elif token.type == "heading_open":

@@ -1,4 +1,4 @@
-"""Every package that the code imports is declared in pyproject.toml."""
+"""Every package that the code imports is declared in pyproject.toml, and every file of the package is installed."""
 
 import ast
 import re
@@ -7,10 +7,12 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mmadfer
+from mmadfer.run import code_snapshot
 
 ROOT = Path(mmadfer.__file__).parent
 NO_PACKAGE = {"triton_python_backend_utils"}
@@ -40,11 +42,15 @@ def _third_party() -> dict[str, set[str]]:
     return found
 
 
-def _declared() -> set[str]:
+def _settings() -> dict[str, Any]:
     file = ROOT.parent / "pyproject.toml"
     if not file.is_file():
         pytest.skip("installed without its folder")
-    project = tomllib.loads(file.read_text())["project"]
+    return tomllib.loads(file.read_text())
+
+
+def _declared() -> set[str]:
+    project = _settings()["project"]
     extras = {key: value for key, value in project["optional-dependencies"].items() if key != "dev"}
     lines = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
     return {re.split(r"[\[<>=; ]", line)[0].lower() for line in lines}
@@ -63,3 +69,12 @@ def test_what_is_imported_is_declared() -> None:
 def test_imports_are_found() -> None:
     found = _third_party()
     assert {"numpy", "torch", "deepspeed", "submitit", "psutil", "onnx", "av"} <= set(found)
+
+
+def test_every_file_of_the_package_is_installed_and_in_the_copies_that_runs_keep() -> None:
+    patterns = _settings()["tool"]["setuptools"]["package-data"]["mmadfer"]
+    files = {path for path in ROOT.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {path.name for path in files} > {"report.html", "page.css"}
+    assert files == {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
+    copied = code_snapshot.sources().values()
+    assert {path.name for path in files if path not in copied} == {"LICENSE"}

@@ -138,7 +138,7 @@ def test_an_origin_is_told_or_its_file_is_named_whatever_it_holds(run: Path) -> 
     told_of = 0
     for text in _texts({**json.loads(before), "git": {"commit": "c", "dirty": True, "diff": None}}):
         path.write_text(text)
-        told_of += _plain(lambda run: page._origin(gather(run)), run, path)
+        told_of += _plain(lambda run: page._facts(gather(run)), run, path)
     path.write_text(before)
     assert told_of > 10
 
