@@ -9,7 +9,7 @@ like all others. Nothing here imports torch.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 from mmadfer.config.base import Section, problems
 from mmadfer.utils.registry import Registry
 
-if TYPE_CHECKING:
-    from mmadfer.config.model import ModelConfig
+Model = Any
+"""A `mmadfer.config.model.ModelConfig`, which is made of these."""
 
 
 class Part(Section):
@@ -26,18 +26,18 @@ class Part(Section):
 
     name: str
 
-    def check(self, model: "ModelConfig") -> None:
+    def check(self, model: Model) -> None:
         """Raises ValueError where the part does not fit the rest of the model; says what to change."""
 
 
 class JointPart(Part):
     """Of what makes one sequence of both encoders."""
 
-    def width_of(self, model: "ModelConfig") -> int:
+    def width_of(self, model: Model) -> int:
         """W of the sequence; by default the encoder's, of vision where there are two."""
         return int(getattr(model, model.modalities[0]).width)
 
-    def steps_of(self, model: "ModelConfig") -> int:
+    def steps_of(self, model: Model) -> int:
         """T of the sequence; by default one step for each frame, and one for sound alone."""
         return model.frames if "vision" in model.modalities else 1
 
@@ -58,7 +58,7 @@ class HeadPart(Part):
     """What of the sequence stands for the clip: the CLS token, or the mean over steps; by default the CLS token where
     the temporal part gives one."""
 
-    def check(self, model: "ModelConfig") -> None:
+    def check(self, model: Model) -> None:
         """As in `Part`."""
         if self.per == "step" and self.pool:
             raise ValueError(f"head.pool {self.pool} is for outputs per clip: with head.per step, leave it out")
