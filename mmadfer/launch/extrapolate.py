@@ -202,7 +202,8 @@ def _measured(measured: Measured, config: Config, resources: Resources, places: 
     here, gpu = host_memory(measured, resources), gpu_memory(measured, resources, places)
     lines = {
         "step": f"{duration(measured.step)} (10th to 90th percentile {duration(measured.low)} to "
-        f"{duration(measured.high)}), {config.train.batch_size / measured.step:.1f} clips/s, {measured.waiting:.0%} of it waiting for data",
+        f"{duration(measured.high)}), {config.train.batch_size / measured.step:.1f} clips/s, "
+        f"{measured.waiting:.0%} of it waiting for data",
         "test": f"{duration(measured.clip)} a clip on each rank",
         "checkpoint": f"{duration(measured.save)}, {amount(measured.checkpoint)}",
         "start": f"{duration(measured.start)} to the end of the first step",
