@@ -19,6 +19,7 @@ from mmadfer.run import records
 from mmadfer.tasks.spec import TaskSpec
 from mmadfer.tasks.tables import of_events
 from mmadfer.utils.console import Console
+from mmadfer.utils.durations import duration
 from mmadfer.utils.files import no_link
 
 STYLES = {"queued": "dim", "running": "cyan", "finished": "green", "failed": "bold red"}
@@ -140,7 +141,7 @@ class Follower:
                 escape(str(get("step", ""))),
                 _number(get("loss"), "{:.4f}"),
                 *(score.shown(get(score.name)) for score in self.spec.scores),
-                f"{int(view.seconds) // 60}:{int(view.seconds) % 60:02d}",
+                duration(int(view.seconds)),
             )
         return table
 

@@ -34,11 +34,12 @@ from mmadfer.tasks.tables import VALIDATION, of_events
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine
 from mmadfer.train.finite_checks import Outcome, Report, Strikes
-from mmadfer.train.log import Log, Pace, duration
+from mmadfer.train.log import Log, Pace
 from mmadfer.train.parents import Parents
 from mmadfer.train.profiler import Trace, take
 from mmadfer.train.result import Result, finished, publish
 from mmadfer.train.schedules import learning_rate
+from mmadfer.utils.durations import duration
 from mmadfer.utils.terminal import say
 from mmadfer.version import VERSION
 
@@ -251,7 +252,7 @@ class Trainer:
             **{"epoch": at.epoch, "step": at.total, "loss": loss, **parts, "lr": lr, **scores},
             **{"seconds": seconds, "clips_per_second": speed},
         )
-        left = duration(self.pace.epoch(self.steps) * (self.config.train.epochs - at.epoch))
+        left = duration(round(self.pace.epoch(self.steps) * (self.config.train.epochs - at.epoch)))
         told = "  ".join(
             f"{title} {score.shown(scores[key], 1)}"
             for key, title, score in of_events(self.config.task.spec)
