@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from mmadfer.config.base import Fraction, Line, Positive, Section, validated
 from mmadfer.config.model import Modality
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
+from mmadfer.config.task import Number
 from mmadfer.errors import ConfigError, FileError, WeightsError
+from mmadfer.tasks.spec import Kind
 from mmadfer.tasks.tables import TASKS, of_events, spec_of
 from mmadfer.utils.files import parse_json
 
@@ -33,9 +35,14 @@ UNKNOWN_LICENCE = "see the model card of its weights"
 
 
 class Contract(Section):
-    """The promises of a model file: labels in order, input sizes, preprocessing and origin."""
+    """The promises of a model file: labels or values in order, input sizes, preprocessing and origin."""
 
-    labels: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100_000)]
+    labels: Annotated[tuple[Line, ...], Field(max_length=100_000)] = ()
+    """Names of classes, in the order of the logits; none where the output is values."""
+    output: Kind = "classes"
+    """What the model gives: logits of classes, or values."""
+    values: Annotated[dict[Line, tuple[Number, Number]], Field(max_length=100_000)] = Field(default_factory=dict)
+    """The values by name, in the order of the output, each with its lowest and highest number; none of classes."""
     model: ModelConfig
     prepare: PrepareConfig
     data_set: Line
@@ -88,6 +95,10 @@ class Contract(Section):
         twice = [label for label, count in Counter(self.labels).items() if count > 1]
         if twice:
             raise ValueError(f"labels name {', '.join(map(repr, twice))} twice")
+        if bool(self.labels) == bool(self.values) or (self.output == "values") != bool(self.values):
+            raise ValueError(
+                f"output {self.output} does not go with {len(self.labels)} labels and {len(self.values)} values"
+            )
         if len(self.priors) not in (0, len(self.labels)):
             raise ValueError(f"there are {len(self.labels)} labels, but {len(self.priors)} priors")
         return self
@@ -99,6 +110,11 @@ class Contract(Section):
         if self.batch is not None and list(self.batch) != sorted(self.batch):
             raise ValueError(f"batch {list(self.batch)} does not rise")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the outputs, in order: labels of classes, or names of values."""
+        return tuple(self.values) if self.output == "values" else self.labels
 
     @property
     def samples(self) -> int:
@@ -171,7 +187,7 @@ def loads(text: str | bytes, where: Path | str = "it") -> Contract:
 def describe(contract: Contract) -> dict[str, Any]:
     """The contract for a person: flat, without the sizes of layers."""
     return {
-        "labels": ", ".join(contract.labels),
+        **_named(contract),
         "data set": contract.data_set,
         "fold": contract.fold,
         "image size": contract.model.image_size,
@@ -180,6 +196,12 @@ def describe(contract: Contract) -> dict[str, Any]:
         "arithmetic": contract.arithmetic,
         **_scores(contract),
     }
+
+
+def _named(contract: Contract) -> dict[str, str]:
+    if contract.output == "values":
+        return {"values": ", ".join(f"{name} ({low:g} to {high:g})" for name, (low, high) in contract.values.items())}
+    return {"labels": ", ".join(contract.labels)}
 
 
 def _scores(contract: Contract) -> dict[str, str]:

@@ -91,7 +91,13 @@ class Status:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         own = {key: value for key, value in vars(self).items() if key != "spec"}
-        return {**own, "run": str(self.run), "folds": [asdict(fold) for fold in self.folds]}
+        return {**own, "run": str(self.run), "folds": [self._plain(fold) for fold in self.folds]}
+
+    def _plain(self, fold: FoldStatus) -> dict[str, Any]:
+        """With the task's scores beside the rest."""
+        plain = asdict(fold)
+        scores = plain.pop("scores")
+        return plain | {name: scores.get(name) for name in self.spec.names}
 
 
 def status(run: Path, told: Told = commands) -> Status:

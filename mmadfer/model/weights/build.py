@@ -127,7 +127,7 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
     """
     path = Path(path)
     contract, shapes = _described(path)
-    model = planned(path, contract.model, len(contract.labels))
+    model = planned(path, contract.model, len(contract.names))
     _compare(path, model, shapes)
     included = set(model.frozen()) <= set(shapes)
     if not included:
