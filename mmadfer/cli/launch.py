@@ -13,6 +13,7 @@ from mmadfer.config import identity
 from mmadfer.config import schema as configs
 from mmadfer.config.folds import parse_folds
 from mmadfer.config.schema import Config
+from mmadfer.data import compatibility
 from mmadfer.errors import RunError
 from mmadfer.launch import plan
 from mmadfer.launch.launching import Launch
@@ -36,7 +37,7 @@ def launch(
     `mmadfer launch status RUN`, `launch cancel RUN` and `launch resume RUN` take it from there, and `launch sweep FILE`
     trains many configurations at once; each has its --help.
     """
-    settings = identity.absolute(configs.load(config, overrides or ()))
+    settings = compatibility.from_store(identity.absolute(configs.load(config, overrides or ())))
     chosen = parse_folds(asked.folds, settings)
     resources = plan.resources(chosen, asked)
     task = Launch(_place(run, settings, resume), settings, chosen, resources, resume, bool(asked.export), trust_code)

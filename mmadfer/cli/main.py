@@ -98,7 +98,7 @@ def train(
     from mmadfer.run import directory as runs
     from mmadfer.train.loop import train as start
 
-    settings = identity.absolute(configs.load(config, overrides or ()))
+    settings = compatibility.from_store(identity.absolute(configs.load(config, overrides or ())))
     compatibility.check_files(settings, [fold])
     folder = runs.open_fold(run or Path("runs") / settings.name, settings, fold, resume)
     result = start(settings, fold, folder, resume=resume, profile=profile)

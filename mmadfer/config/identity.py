@@ -15,18 +15,21 @@ FREE = (
 order, so `train.compile` moves last digits.) Encoder files are known by their hash, the store by its fingerprint."""
 
 
+PATHS = (
+    *(("data", "store"), ("model", "vision", "weights"), ("model", "audio", "weights")),
+    *(("stages", "init"), ("stages", "teacher")),
+)
+
+
 def absolute(config: Config) -> Config:
-    """The configuration with absolute paths."""
-    tree = config.model_dump()
-    for parent, key in (
-        (tree["data"], "store"),
-        (tree["model"]["vision"], "weights"),
-        (tree["model"]["audio"], "weights"),
-        (tree["stages"], "init"),
-        (tree["stages"], "teacher"),
-    ):
-        if parent[key] is not None:
-            parent[key] = Path(parent[key]).absolute()
+    """The configuration with absolute paths, and no other values named than before."""
+    tree = config.model_dump(exclude_unset=True)
+    for *parents, key in PATHS:
+        section = tree
+        for name in parents:
+            section = section.get(name, {})
+        if section.get(key) is not None:
+            section[key] = Path(section[key]).absolute()
     return configs.parse(tree, where="the configuration")
 
 

@@ -113,8 +113,9 @@ class DataConfig(Section):
     store: Path | None = None
     """The prepared store (`mmadfer prepare`)."""
     labels: tuple[Annotated[str, AfterValidator(one_form)], ...] | None = None
-    """Class order by name; by default the store's own order."""
+    """Class order by name; by default the store's own order. Clips with labels that are not named are not used."""
     folds: Annotated[int, Field(gt=0, le=1000)] = 5
+    """By default as many as the store has; for preparation, how many are made."""
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
     augment: AugmentConfig = AugmentConfig()

@@ -4,13 +4,14 @@ Nothing here imports torch, so that a launcher can ask before it makes anything.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmadfer.config.schema import Config, PrepareConfig
+from mmadfer.config.base import validated
+from mmadfer.config.schema import Config, DataConfig, ModelConfig, PrepareConfig
 from mmadfer.contract import Contract, hertz
-from mmadfer.data.fold_clips import check_training
+from mmadfer.data.fold_clips import check_training, labels_of
 from mmadfer.data.stages import check_stages
 from mmadfer.data.store.record import Clip
 from mmadfer.data.store.store import Store
@@ -20,6 +21,18 @@ OF_CLIPS = {"fps", "max_seconds", "no_sound"}
 """Keys below `prepare` that say which clips are kept and told of, not how those that are kept are processed."""
 OF_TRACK = {"face_margin", "detect_every"}
 """Keys that have no effect where `face_box` is `union`."""
+
+
+def from_store(config: Config) -> Config:
+    """The configuration with what its store says: how clips were prepared, and how many folds there are (`adopted`).
+
+    Raises:
+        ConfigError: no store is given, a file is not there, or the configuration names other values than the store's.
+        DataError: the store is damaged, or another file.
+    """
+    _check_paths(config)
+    with Store(_path(config)) as store:
+        return adopted(config, store)[0]
 
 
 def check_files(config: Config, folds: Iterable[int] = (), planned: Mapping[Path, Config] | None = None) -> None:
@@ -33,51 +46,85 @@ def check_files(config: Config, folds: Iterable[int] = (), planned: Mapping[Path
         DataError: the store is damaged, or another file; or a parent has seen clips of the test.
         RunError: a parent is no run.
     """
-    if config.data.store is None:
-        raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
+    _check_paths(config)
+    with Store(_path(config)) as store:
+        there, whole = [fold for fold in folds if fold in store.folds], adopted(config, store)[0]
+        check_training(whole, store, there)
+        check_stages(whole, store, there, planned)
+
+
+def _check_paths(config: Config) -> None:
     named = {
-        "data.store": config.data.store,
+        "data.store": _path(config),
         "model.vision.weights": config.model.vision.weights,
         "model.audio.weights": config.model.audio.weights,
     }
     for key, path in named.items():
         if path is not None and not path.exists():
             raise ConfigError(f"{key}: {path} does not exist")
-    with Store(config.data.store) as store:
-        check_config(config, store)
-        there = [fold for fold in folds if fold in store.folds]
-        check_training(config, store, there)
-        check_stages(config, store, there, planned)
 
 
-def check_config(config: Config, store: Store) -> None:
-    """Refuse to train on a store whose sound or folds are not those of the configuration.
+def _path(config: Config) -> Path:
+    if config.data.store is None:
+        raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
+    return config.data.store
+
+
+def adopted(config: Config, store: Store) -> tuple[Config, str]:
+    """The configuration with what the store says, and a word on what else it names that the store does not hold.
+
+    `prepare`, `data.folds`, `data.labels` and `model.fbank` are the store's where the configuration names no other.
 
     Raises:
-        ConfigError: `prepare.sound` or `data.folds` differ; says both, and how to mend it.
+        ConfigError: it names a value that makes other clips or folds than the store's; says both, and how to mend it.
     """
-    sound = [item for item in _differences(config.prepare, store.prepare) if item[0].startswith("sound.")]
-    if sound:
+    named = _named(config)
+    _refuse_other(config, store, named)
+    told = [item for item in _all_differences(config.prepare, store.prepare) if item[0] in named]
+    words = f"{store.path} was prepared with {_told(told, 2)}, not {_told(told, 1)}: the store's settings hold"
+    changed: dict[str, Any] = {"prepare": store.prepare, "data": _data(config, store)}
+    bands = (store.prepare.sound.frames, store.prepare.sound.mels)
+    if bands != config.model.fbank:
+        changed["model"] = _with_fbank(config, store, bands)
+    return config.model_copy(update=changed), words if told else ""
+
+
+def _named(config: Config) -> set[str]:
+    """Keys below `prepare` that the configuration names, whatever their values."""
+    own = config.prepare.model_fields_set if "prepare" in config.model_fields_set else set[str]()
+    sound = config.prepare.sound.model_fields_set if "sound" in own else set[str]()
+    return {*own, *(f"sound.{key}" for key in sound)}
+
+
+def _refuse_other(config: Config, store: Store, named: Container[str]) -> None:
+    differ = [item for item in _differences(config.prepare, store.prepare) if item[0] in named]
+    if differ:
         raise ConfigError(
-            f"{store.path} was prepared with {_told(sound, 2)}, the configuration has {_told(sound, 1)}: the model "
-            f"would be trained on other sound than the configuration says. Prepare the data again with this "
-            f"configuration (mmadfer prepare ... --config), or say what the store holds: {_cure(sound, store)}"
+            f"{store.path} was prepared with {_told(differ, 2)}, the configuration has {_told(differ, 1)}: the model "
+            f"would be trained on other clips than the configuration says. Prepare the data again with this "
+            f"configuration (mmadfer prepare ... --config), or say what the store holds: {_cure(differ, store)}"
         )
-    if store.folds != tuple(range(1, config.data.folds + 1)):
+
+
+def _data(config: Config, store: Store) -> DataConfig:
+    count = config.data.folds if "folds" in config.data.model_fields_set else max(store.folds, default=0)
+    if store.folds != tuple(range(1, count + 1)):
         raise ConfigError(
             f"{store.path} has clips in folds {', '.join(map(str, store.folds)) or 'none'}, but data.folds is "
-            f"{config.data.folds}: the store must have folds 1 to data.folds, and no other. Prepare the data again "
-            f"with --set data.folds={config.data.folds}{_own_folds(store)}"
+            f"{count}: the store must have folds 1 to data.folds, and no other. Prepare the data again "
+            f"with --set data.folds={count}{_own_folds(store)}"
         )
+    return config.data.model_copy(update={"folds": count, "labels": labels_of(config, store)})
 
 
-def as_prepared(config: Config, store: Store) -> tuple[Config, str]:
-    """The configuration with the store's own `prepare` section, and what that changed, in words ("" if nothing)."""
-    differ = _all_differences(config.prepare, store.prepare)
-    if not differ:
-        return config, ""
-    told = f"{store.path} was prepared with {_told(differ, 2)}, not {_told(differ, 1)}: the store's settings hold"
-    return config.model_copy(update={"prepare": store.prepare}), told
+def _with_fbank(config: Config, store: Store, bands: tuple[int, int]) -> ModelConfig:
+    if "fbank" in config.model.model_fields_set:
+        raise ConfigError(
+            f"{store.path} holds filter banks of {list(bands)} frames and mels, but model.fbank is "
+            f"{list(config.model.fbank)}: leave model.fbank out, or prepare the data again"
+        )
+    tree = {**config.model.model_dump(exclude_unset=True), "fbank": bands}
+    return validated(ModelConfig, tree, f"model.fbank, which is {list(bands)} in {store.path},")
 
 
 def check_store(contract: Contract, store: Store) -> None:
@@ -87,8 +134,9 @@ def check_store(contract: Contract, store: Store) -> None:
         DataError: it has labels or rates of sound that the model does not know, or differs in a setting of `prepare`
             that changes what a clip becomes.
     """
-    unknown = sorted(set(store.labels) - set(contract.labels))
-    if unknown:
+    own = contract.store and contract.store == store.header.fingerprint
+    unknown = sorted({*store.labels} - {*contract.labels})
+    if unknown and not own:  # of its own store, it may have learnt some labels only
         raise DataError(
             f"{store.path} has labels that the model does not know: {', '.join(unknown)}; the model knows "
             f"{', '.join(contract.labels)}. Take the store of its own data set ({contract.data_set})."
@@ -100,7 +148,7 @@ def check_store(contract: Contract, store: Store) -> None:
             "faces, frames or sound cost accuracy, silently. Prepare a store with the model's settings: "
             + " ".join(f"--set prepare.{key}={wanted}" for key, wanted, _ in differ)
         )
-    if not contract.store or contract.store != store.header.fingerprint:
+    if not own:
         _check_rates(contract, store)
 
 
@@ -198,9 +246,9 @@ def _told(differ: list[tuple[str, Any, Any]], side: int) -> str:
     return ", ".join(f"{item[0]} {item[side]}" for item in differ)
 
 
-def _cure(sound: list[tuple[str, Any, Any]], store: Store) -> str:
-    keys = [f"--set prepare.{key}={held}" for key, _, held in sound]
-    if {key for key, *_ in sound} & {"sound.frames", "sound.mels"}:
+def _cure(differ: list[tuple[str, Any, Any]], store: Store) -> str:
+    keys = [f"--set prepare.{key}={held}" for key, _, held in differ]
+    if {key for key, *_ in differ} & {"sound.frames", "sound.mels"}:
         held = store.prepare.sound
         keys.append(f"--set 'model.fbank=[{held.frames}, {held.mels}]'")
     return " ".join(keys)

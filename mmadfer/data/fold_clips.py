@@ -8,28 +8,36 @@ from collections.abc import Iterable
 from mmadfer.config.schema import Config
 from mmadfer.data.splits import hold_out
 from mmadfer.data.store.store import Clip, Store
-from mmadfer.errors import ConfigError
+from mmadfer.errors import ConfigError, DataError
 
 
 def check_training(config: Config, store: Store, folds: Iterable[int]) -> None:
     """Refuse folds that could not be trained on this store.
 
     Raises:
-        ConfigError: a label that is not in `data.labels`, or too few clips for one batch, or for `data.validation`.
+        ConfigError: a label in `data.labels` that the store lacks, or too few clips for one batch, or for
+            `data.validation`.
         DataError: the store has no such fold.
     """
-    check_labels(store, config.data.labels or store.labels)
+    check_labels(store, labels_of(config, store))
     for fold in folds:
         steps_per_epoch(config, store, fold)
+
+
+def labels_of(config: Config, store: Store) -> tuple[str, ...]:
+    """Class names in class order: the store's, or those of them that the configuration names, in its order."""
+    return config.data.labels or store.labels
 
 
 def training_clips(config: Config, store: Store, fold: int) -> list[Clip]:
     """What is trained on where `fold` is the test fold: the other folds' clips, but those kept for validation.
 
+    Clips whose label `data.labels` does not name are in neither training, validation nor test.
+
     Raises as `validation_clips`.
     """
     kept = {*store.fold(fold), *validation_clips(config, store, fold)}
-    return [clip for clip in store.clips.values() if clip.id not in kept]
+    return [clip for clip in _of_labels(config, store) if clip.id not in kept]
 
 
 def validation_clips(config: Config, store: Store, fold: int) -> list[str]:
@@ -40,9 +48,27 @@ def validation_clips(config: Config, store: Store, fold: int) -> list[str]:
         ConfigError: `data.validation` takes all clips of a label, or none.
     """
     test, share = set(store.fold(fold)), config.data.validation
-    rest = [clip for clip in store.clips.values() if clip.id not in test]
+    rest = [clip for clip in _of_labels(config, store) if clip.id not in test]
     labels, subjects = {clip.id: clip.label for clip in rest}, {clip.id: clip.subject for clip in rest}
     return sorted(hold_out(labels, share, subjects)) if share else []
+
+
+def test_clips(config: Config, store: Store, fold: int) -> list[str]:
+    """Ids of the clips that `fold` tests, sorted.
+
+    Raises:
+        DataError: the store has no such fold, or none of its clips has one of the labels.
+    """
+    known = {clip.id for clip in _of_labels(config, store)}
+    ids = [name for name in store.fold(fold) if name in known]
+    if not ids:
+        raise DataError(f"fold {fold} of {store.path} has no clip labelled {', '.join(labels_of(config, store))}")
+    return ids
+
+
+def _of_labels(config: Config, store: Store) -> list[Clip]:
+    known = {*labels_of(config, store)}
+    return [clip for clip in store.clips.values() if clip.label in known]
 
 
 def steps_per_epoch(config: Config, store: Store, fold: int) -> int:
@@ -62,12 +88,14 @@ def steps_per_epoch(config: Config, store: Store, fold: int) -> int:
 
 
 def check_labels(store: Store, labels: tuple[str, ...]) -> None:
-    """Raise a ConfigError where clips have a label that is not among these, or one of these is there twice."""
-    unknown = sorted({clip.label for clip in store.clips.values()} - set(labels))
-    if len(set(labels)) < len(labels):
+    """Raise a ConfigError where the store lacks one of these labels, one is there twice, or there is only one."""
+    unknown = sorted({*labels} - {*store.labels})
+    if len({*labels}) < len(labels):
         raise ConfigError(f"data.labels names a class twice: {', '.join(labels)}")
+    if len(labels) < 2:
+        raise ConfigError(f"data.labels names {', '.join(labels) or 'nothing'}: a model tells two labels or more apart")
     if unknown:
         raise ConfigError(
-            f"{store.path} has clips labelled {', '.join(unknown)}, which data.labels does not name "
-            f"(it has {', '.join(labels)}): add them, or prepare a store without these clips"
+            f"data.labels names {', '.join(unknown)}, but {store.path} has {', '.join(store.labels)}: name labels of "
+            "the store, all or some of them, or leave data.labels out"
         )

@@ -13,6 +13,7 @@ from mmadfer.config.base import validated
 from mmadfer.config.schema import Config, DataConfig, Precision, TrainConfig
 from mmadfer.contract import Contract
 from mmadfer.data.compatibility import check_store, other_crops
+from mmadfer.data.fold_clips import test_clips
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.data.loading.loader import Loader
 from mmadfer.data.store.store import Store
@@ -223,7 +224,7 @@ def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> 
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _compute_as(contract.precision, model.to(device), device)
-    return evaluate(model, store, config, contract.labels, store.fold(fold))
+    return evaluate(model, store, config, contract.labels, test_clips(config, store, fold))
 
 
 def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> None:

@@ -25,6 +25,9 @@ class Task(nn.Module):
 
     target = "label"
     """The name of the target that `loss` compares the output with."""
+    teacher: Callable[[Batch], Tensor] | None = None
+    """What the model of `stages.teacher` says of a batch: its output (B, C) in float32, without a gradient. It is no
+    module of this one, so it is neither trained nor saved."""
 
     def __init__(self, model: nn.Module, run: Run, loss: nn.Module) -> None:
         super().__init__()

@@ -70,6 +70,12 @@ class Engine:
         )
         self._average = Average(model.trainable(), config.ema) if config.ema else None
 
+    def teach(self, teacher: MMADFER) -> None:
+        """Let the task ask `teacher`, a model in eval mode and in float32 on the CPU, which moves to the device."""
+        apply(teacher, self.config.precision, self.ranks.device)
+        run = partial(_run, self.config.precision, self.ranks.device, teacher)
+        self._engine.module.teacher = partial(_answer, run)
+
     def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
         """One optimizer step over the micro-batches, skipped by all ranks if any rank's part is not finite.
 
@@ -183,6 +189,12 @@ def _run(precision: Precision, device: torch.device, model: nn.Module, batch: Ba
     frames = preprocess(batch)
     with autocast(precision, device):
         return model(frames, batch.fbank, batch.drop_path)
+
+
+@torch.no_grad()
+def _answer(run: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    """Output (B, C) in float32 of all blocks."""
+    return run(replace(batch, drop_path=None)).float()
 
 
 @contextmanager

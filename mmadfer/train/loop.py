@@ -14,8 +14,8 @@ from typing import cast
 
 from mmadfer.config.schema import Config
 from mmadfer.contract import Contract, left_out, licences, told, used
-from mmadfer.data.compatibility import as_prepared, check_config, mostly_cropped, sound_rates
-from mmadfer.data.fold_clips import steps_per_epoch, training_clips, validation_clips
+from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
+from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, training_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches
 from mmadfer.data.loading.samplers import Pick
@@ -86,9 +86,9 @@ class Trainer:
         self.fold, self.folder, self.ranks, self.held = fold, folder, ranks, held
         self.stop = lambda: stop() or held.lost  # then the save that follows fails, on all ranks
         self.store = _store(config)
-        config, self.prepared = as_prepared(config, self.store)
+        config, self.prepared = adopted(config, self.store)
         self.config = config
-        self.labels = config.data.labels or self.store.labels
+        self.labels = labels_of(config, self.store)
         self.steps = steps_per_epoch(config, self.store, fold)
         self.validation = validation_clips(config, self.store, fold)
         batches(config, self.store, fold, 0, rank=ranks.rank, world=ranks.world)  # refuses what the ranks do not divide
@@ -102,6 +102,8 @@ class Trainer:
         self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
         self.engine = Engine(model, config.train, ranks, config.task)
+        if teacher := self.parents.teacher(self.labels):
+            self.engine.teach(teacher)
         origin, labels = self.store.header.fingerprint, list(self.labels)
         belonging = Belonging(config.model_dump(mode="json"), fold, origin, labels, self.encoder_hash, ranks.world)
         self.checkpoints = Checkpoints(folder, held, belonging, config.train.keep, ranks, self.log.say)
@@ -231,7 +233,7 @@ class Trainer:
         if self.validation:
             yield VALIDATION, self.validation
         if not self.validation or self.at.epoch + 1 == self.config.train.epochs:
-            yield "", self.store.fold(self.fold)
+            yield "", test_clips(self.config, self.store, self.fold)
 
     def _score(self, scores: dict[str, float]) -> None:
         at = self.at
@@ -287,7 +289,9 @@ class Trainer:
     def _end(self) -> Result:
         """The result of the last epoch; after a crash between the last checkpoint and it, the test is run again."""
         if self.predictions is None:
-            self.predictions = run_test(self.engine.logits, self.loader, self.store.fold(self.fold), self.ranks)
+            self.predictions = run_test(
+                self.engine.logits, self.loader, test_clips(self.config, self.store, self.fold), self.ranks
+            )
         assert self.predictions is not None
         scores, at, epochs = self.predictions.scores(), self.at, self.config.train.epochs
         self.log.event("end", epoch=at.epoch, step=at.total, **scores, seconds=at.seconds)
@@ -305,6 +309,4 @@ class Trainer:
 def _store(config: Config) -> Store:
     if config.data.store is None:
         raise ConfigError("data.store is not set: name a store made by `mmadfer prepare` (--set data.store=PATH)")
-    store = Store(config.data.store)
-    check_config(config, store)
-    return store
+    return Store(config.data.store)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mmadfer.config.schema import Config
-from mmadfer.data.fold_clips import steps_per_epoch, validation_clips
+from mmadfer.data.fold_clips import steps_per_epoch, test_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import batches
 from mmadfer.data.store.store import Store
@@ -96,7 +96,7 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
 
 def _sizes(config: Config, store: Store, fold: int) -> Size:
     steps, validation = steps_per_epoch(config, store, fold), validation_clips(config, store, fold)
-    return Size(fold, steps, len(store.fold(fold)), len(validation))
+    return Size(fold, steps, len(test_clips(config, store, fold)), len(validation))
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _micro_batches(trainer: Trainer) -> Generator[list[Batch]]:
 def _test(trainer: Trainer) -> tuple[float, float]:
     """Seconds for one clip of a rank, and how many more the first batch took."""
     config, ranks = trainer.config, trainer.ranks
-    clips, batch = trainer.store.fold(trainer.fold), config.train.batch_size * ranks.world
+    clips, batch = test_clips(config, trainer.store, trainer.fold), config.train.batch_size * ranks.world
 
     def timed(ids: Sequence[str]) -> tuple[float, int]:
         begun = _now(ranks)

@@ -228,8 +228,8 @@ def test_bad_settings_are_explained(store: Store) -> None:
         batches(config(), store, 1, 0, world=3)
     with pytest.raises(ConfigError, match="leaves 18 training clips"):
         batches(config(train={"batch_size": 32}), store, 1, 0)
-    with pytest.raises(ConfigError, match="labelled calm"):
-        Loader(store, config(), LABELS[:2])
+    with pytest.raises(ConfigError, match=r"data\.labels names odd, but .* has"):
+        Loader(store, config(), (*LABELS[:2], "odd"))
     with pytest.raises(ConfigError, match="twice"):
         Loader(store, config(), (*LABELS, "sad"))
     with pytest.raises(DataError, match="no fold 9"):

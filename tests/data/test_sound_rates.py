@@ -11,7 +11,7 @@ import torch
 
 from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig, parse
 from mmadfer.contract import Contract
-from mmadfer.data.compatibility import check_config, sound_rates
+from mmadfer.data.compatibility import adopted, sound_rates
 from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import folder
 from mmadfer.data.store.store import Store
@@ -88,7 +88,7 @@ def test_a_store_knows_the_rates_of_its_files(stores: dict[int, Path]) -> None:
 def test_training_refuses_another_policy(stores: dict[int, Path]) -> None:
     config = parse({"name": "x", "data": {"folds": 2}, "prepare": RESAMPLED.model_dump()}, "the test")
     with pytest.raises(ConfigError, match=r"sound\.rate native.*sound\.rate 16000.*prepare\.sound\.rate=native"):
-        check_config(config, Store(stores[44100]))
+        adopted(config, Store(stores[44100]))
 
 
 def test_evaluation_refuses_a_store_of_another_rate(model: Path, stores: dict[int, Path]) -> None:

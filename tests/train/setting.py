@@ -80,7 +80,8 @@ def make_config(store: Path, folds: int = 2, task: dict[str, Any] | None = None,
     }
     defaults = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "save_every": 2, "log_every": 1}
     data = {"store": str(store), "folds": folds, "threads": 1}
-    tree = {"name": "tiny", "data": data, "model": model, "task": task or {}, "train": {**defaults, **train}}
+    sections = {"prepare": {"face_size": SIDE}, "data": data, "model": model, "task": task or {}}
+    tree = {"name": "tiny", **sections, "train": {**defaults, **train}}
     return parse(tree, "the test")
 
 

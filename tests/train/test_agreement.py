@@ -8,7 +8,7 @@ from setting import LABELS, checkpoints, make_config, make_store, promises
 
 from mmadfer.config.schema import Config, ModelConfig, PrepareConfig, parse
 from mmadfer.contract import Contract, describe
-from mmadfer.data.compatibility import as_prepared, check_rate, check_store, other_crops, sound_rates
+from mmadfer.data.compatibility import adopted, check_rate, check_store, other_crops, sound_rates
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError, WeightsError
 from mmadfer.evaluation.evaluate import evaluate_path
@@ -30,9 +30,9 @@ def promise(**prepare: Any) -> Contract:
 
 
 def changed(config: Config, **sections: dict) -> Config:
-    tree = config.model_dump()
+    tree = config.model_dump(exclude_unset=True)
     for name, values in sections.items():
-        tree[name].update(values)
+        tree.setdefault(name, {}).update(values)
     return parse(tree, "the test")
 
 
@@ -41,15 +41,24 @@ def test_another_sound_rate_is_refused_with_a_cure_that_works(config: Config, st
     with pytest.raises(ConfigError, match=r"rate native.*rate 16000.*--set prepare\.sound\.rate=native"):
         train(other, 1, tmp_path / "fold")
     short = make_store(tmp_path / "short.store", sound={"frames": 256})
+    named = changed(make_config(short), prepare={"sound": {"frames": 512}})
     with pytest.raises(ConfigError, match=r"prepare\.sound\.frames=256 --set 'model\.fbank=\[256, 128\]'"):
-        train(make_config(short), 1, tmp_path / "other")
+        train(named, 1, tmp_path / "other")
+    unnamed = make_config(short).model_copy(update={"prepare": PrepareConfig()})
+    assert adopted(unnamed, Store(short))[0].model.fbank == (256, 128)
 
 
-def test_other_settings_are_told_once_and_the_stores_hold(straight: Path) -> None:
-    told = [line for line in (straight / "log.txt").read_text().splitlines() if "WARNING" in line]
-    assert len(told) == 1
-    assert "face_size 32, not face_size 224" in told[0]
-    newest = checkpoints(straight)[-1]
+def test_a_setting_that_is_named_and_makes_other_clips_is_refused(config: Config, tmp_path: Path) -> None:
+    other = changed(config, prepare={"face_size": 64})
+    with pytest.raises(ConfigError, match=r"face_size 32, .*face_size 64: .*--set prepare\.face_size=32"):
+        train(other, 1, tmp_path / "fold")
+
+
+def test_what_is_not_named_comes_from_the_store(config: Config, tmp_path: Path) -> None:
+    unnamed = config.model_copy(update={"prepare": PrepareConfig()})
+    train(unnamed, 1, tmp_path / "fold")
+    assert "WARNING" not in (tmp_path / "fold" / "log.txt").read_text()
+    newest = checkpoints(tmp_path / "fold")[-1]
     assert promises(newest).prepare.face_size == 32
     assert checkpoint_state.read(newest).belonging.config["prepare"]["face_size"] == 32
 
@@ -112,13 +121,34 @@ def test_which_clips_are_kept_does_not_change_those_that_are(tmp_path: Path) -> 
 
 def test_a_runs_configuration_is_its_stores_in_every_key(tmp_path: Path) -> None:
     store = Store(make_store(tmp_path / "one.store", no_sound="silence"))
-    config = changed(make_config(store.path), prepare={"face_size": 32})
-    adopted, told = as_prepared(config, store)
-    assert adopted.prepare == store.prepare
+    config = changed(make_config(store.path), prepare={"no_sound": "leave_out"})
+    whole, told = adopted(config, store)
+    assert (whole.prepare, whole.data.labels) == (store.prepare, LABELS)
     assert told == (
         f"{store.path} was prepared with no_sound silence, not no_sound leave_out: the store's settings hold"
     )
-    assert as_prepared(adopted, store) == (adopted, "")
+    assert adopted(whole, store) == (whole, "")
+
+
+def test_folds_come_from_the_store_where_none_are_named(tmp_path: Path) -> None:
+    store = Store(make_store(tmp_path / "three.store", folds=3))
+    config = make_config(store.path)
+    tree = config.model_dump(exclude_unset=True)
+    del tree["data"]["folds"]
+    assert adopted(parse(tree, "the test"), store)[0].data.folds == 3
+
+
+def test_a_subset_of_labels_leaves_the_others_out(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "own.store", fingerprint="own")
+    config = make_config(store)
+    some = changed(config, data={"labels": ("calm", "glad")})
+    train(some, 1, tmp_path / "fold")
+    tested = evaluate_path(tmp_path / "fold", store)
+    assert tested.names == ("calm", "glad")
+    assert len(tested.ids) == 8
+    assert {Store(store).clips[name].label for name in tested.ids} == {"calm", "glad"}
+    with pytest.raises(ConfigError, match=r"data\.labels names happy, but .* has glad, sad, calm"):
+        train(changed(config, data={"labels": ("glad", "happy")}), 1, tmp_path / "other")
 
 
 def test_who_cropped_the_faces_is_kept_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

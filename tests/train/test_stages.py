@@ -1,21 +1,30 @@
 """A run that begins from another, fold by fold: its weights, and that no test clip was seen before."""
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 from setting import StopAt, checkpoints, make_config, make_store, seal
+from torch import Tensor
+from torch.nn.functional import kl_div
 
 from mmadfer.config.schema import Config, parse
+from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.data.stages import check_stages
 from mmadfer.data.store.store import Store, write
+from mmadfer.distributed.ranks import connected
 from mmadfer.errors import ConfigError, DataError, RunError, WeightsError
 from mmadfer.model.weights.build import build
+from mmadfer.model.weights.load import load
 from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
-from mmadfer.train.loop import train
+from mmadfer.run.lease import Held
+from mmadfer.tasks.base import Task
+from mmadfer.train.loop import Trainer, train
 from mmadfer.train.parents import Parents
 from mmadfer.utils.files import sha256
 
@@ -204,3 +213,49 @@ def test_a_child_goes_on_only_with_the_weights_that_it_began_from(store: Path, t
     save_file({}, checkpoint / "weights.safetensors")
     with pytest.raises(RunError, match=r"cannot be used: .*safetensors has changed"):
         train(config, 1, folder, resume=True)
+
+
+class Distilling(Task):
+    """The answers of the teacher as targets (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network")."""
+
+    def parts(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        assert self.teacher is not None
+        theirs = self.teacher(batch)
+        assert not theirs.requires_grad
+        return {"loss": kl_div(output.log_softmax(1), theirs.softmax(1), reduction="batchmean")}
+
+
+def test_a_task_learns_from_a_teacher(
+    store: Path, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmadfer.train.engine.Task", Distilling)
+    config = child(make_config(store), train={"epochs": 1}, teacher=parent)
+    before = (checkpoints(runs.fold_dir(parent, 1))[-1] / "weights.safetensors").read_bytes()
+    folder = runs.open_fold(tmp_path / "student", config, 1)
+    with connected() as ranks, closing(Trainer(config, 1, folder, ranks, Held(token="t"), lambda: False)) as trainer:
+        picks = trainer._share(0, 0)
+        batch = next(iter(trainer.loader.train(0, picks)))
+        teacher = load(parent, fold=1)
+        with torch.no_grad():
+            wanted = teacher(preprocess(batch), batch.fbank)
+        task = trainer.engine._engine.module
+        torch.testing.assert_close(task.teacher(batch), wanted, rtol=0, atol=1e-6)
+        assert not any("teacher" in name for name in task.state_dict())
+        loss = kl_div(task(batch)["output"].log_softmax(1), wanted.softmax(1), reduction="batchmean")
+        torch.testing.assert_close(task(batch)["loss"].detach(), loss, rtol=1e-4, atol=1e-6)
+    run = trained(config, tmp_path / "student", 1)
+    assert (checkpoints(runs.fold_dir(parent, 1))[-1] / "weights.safetensors").read_bytes() == before
+    told = json.loads((run / "run.json").read_text())["parents"]["1"]
+    assert list(told) == ["teacher"]
+    assert tensors(run).keys() == tensors(parent).keys()
+
+
+def test_a_teacher_must_see_the_same_clips_and_know_the_same_labels(store: Path, parent: Path) -> None:
+    with Store(store) as opened:
+        other = child(make_config(store), model={"frames": 2}, teacher=parent)
+        with pytest.raises(
+            ConfigError, match=r"stages\.teacher: .*takes clips of .*\(32, 4, .*are \(32, 2, "
+        ):
+            Parents(other, opened, 1).teacher(opened.labels)
+        with pytest.raises(WeightsError, match="tells 3 classes"):
+            Parents(child(make_config(store), teacher=parent), opened, 1).teacher(("glad", "sad"))

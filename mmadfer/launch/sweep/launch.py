@@ -85,6 +85,7 @@ def plan_sweep(
             "exports its folds"
         )
     cluster = asked.cluster or ("slurm" if commands.present() else "local")
+    settings = {row: _with_store(row, config) for row, config in settings.items()}
     chosen = {row: _of_row(row, config, asked.folds) for row, config in settings.items()}
     together = max(chosen.values(), key=len) if cluster == "local" else [k for each in chosen.values() for k in each]
     whole = plan.resources(together, replace(asked, cluster=cluster))
@@ -103,11 +104,23 @@ def check_code(sweep: Sweep) -> None:
         launching.told_of_code(run, sweep.trust)
 
 
+def _with_store(row: str, config: Config) -> Config:
+    with _named(row):
+        return compatibility.from_store(config)
+
+
 def _of_row(row: str, config: Config, folds: str | None) -> list[int]:
-    try:
+    with _named(row):
         chosen = parse_folds(folds, config)
         compatibility.check_files(config, chosen)
         return chosen
+
+
+@contextmanager
+def _named(row: str) -> Iterator[None]:
+    """Errors that name the row."""
+    try:
+        yield
     except (ConfigError, DataError, RunError) as error:
         raise type(error)(f"row {row}: {error}") from error
 
