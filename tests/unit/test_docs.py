@@ -139,6 +139,7 @@ def test_every_configuration_in_the_text_is_valid(page: Page) -> None:
     for code in page.codes:
         if (
             code.inline
+            or code.file
             or code.language not in ("", "yaml")
             or not re.match(r"(name|base|model|data|train|rows):", code.text)
         ):
