@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmadfer.config import label_orders
-from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig
+from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig
 from mmadfer.contract import ENCODER_LICENCES, LICENCES, Contract
 from mmadfer.errors import WeightsError
 from mmadfer.model.mma_dfer import MMADFER
@@ -142,11 +143,11 @@ def _infer(shapes: dict[str, tuple[int, ...]], where: str) -> tuple[ModelConfig,
         frames=shape("temporal.positions", 3)[1] - 1,
         vision=encoder,
         audio=encoder,
-        latent=shape("fusion.0.vision.down.weight", 2)[0],
+        fusion=BottleneckConfig(latent=shape("fusion.0.vision.down.weight", 2)[0]),
+        joint=SumConfig(width=temporal),
         prompts=prompts,
         progressive=count(r"vision\.prompts\.progressive\.(\d+)"),
-        temporal=TemporalConfig(
-            width=temporal,
+        temporal=TransformerConfig(
             depth=count(r"temporal\.layers\.(\d+)\."),
             heads=max(inner // 64, 1),
             head_width=min(inner, 64),
