@@ -253,9 +253,7 @@ def test_a_task_learns_from_a_teacher(
 def test_a_teacher_must_see_the_same_clips_and_know_the_same_labels(store: Path, parent: Path) -> None:
     with Store(store) as opened:
         other = child(make_config(store), model={"frames": 2}, teacher=parent)
-        with pytest.raises(
-            ConfigError, match=r"stages\.teacher: .*takes clips of .*\(32, 4, .*are \(32, 2, "
-        ):
+        with pytest.raises(ConfigError, match=r"stages\.teacher: .*takes clips of .*\(32, 4, .*are \(32, 2, "):
             Parents(other, opened, 1).teacher(opened.labels)
         with pytest.raises(WeightsError, match="tells 3 classes"):
             Parents(child(make_config(store), teacher=parent), opened, 1).teacher(("glad", "sad"))
