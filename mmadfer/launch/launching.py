@@ -18,12 +18,16 @@ from mmadfer.launch import in_use, parents, plan
 from mmadfer.launch.jobs import FoldJob
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm import commands
+from mmadfer.launch.slurm.dependencies import Waits
 from mmadfer.run import code_snapshot, launch_record
 from mmadfer.run import directory as runs
 from mmadfer.run.lock import lock
 from mmadfer.run.owner import this_process
 from mmadfer.utils.files import own_folder
 from mmadfer.utils.terminal import say
+
+INTERRUPTED = 130
+"""Exit code."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Launch:
         """The jobs of these folds."""
         return plan.jobs(self.run, self.todo(), self.resources)
 
-    def waits(self) -> parents.Waits:
+    def waits(self) -> Waits:
         """The jobs that each fold waits for; raises as `parents.waits`."""
         return parents.waits(self.config, self.todo(), {one.run: (one.config, one.todo()) for one in self.after})
 
@@ -116,7 +120,7 @@ def here(task: Launch) -> int:
             failed = on_local.train_here(folds, show)
     except KeyboardInterrupt:
         say(f"\nStopped. To go on from the last checkpoints:\n  {command('resume', task.run)}")
-        return 130
+        return INTERRUPTED
     if failed:
         say(f"Failed: fold {join(failed)}. When the cause is mended, go on with:\n  {command('resume', task.run)}")
     if len(failed) == len(task.folds):

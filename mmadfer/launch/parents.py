@@ -9,10 +9,9 @@ from mmadfer.data.stages import Parent
 from mmadfer.errors import RunError
 from mmadfer.launch import in_use
 from mmadfer.launch.slurm import commands
+from mmadfer.launch.slurm.dependencies import Waits
 from mmadfer.run import launch_record
 
-Waits = dict[int, list[str]]
-"""Fold -> SLURM's ids of the jobs, or elements of arrays, that it waits for."""
 Planned = tuple[Config, list[int]]
 """A launch that is not submitted yet: its configuration, and the folds that it trains."""
 
@@ -53,31 +52,3 @@ def _trained(parent: Parent, folds: list[int]) -> dict[int, str]:
     jobs = in_use.asked(parent.run, left, beating)
     ids = in_use.trainers(left, jobs, beating)
     return {fold: ids[fold] for fold in folds if fold in ids and commands.live(jobs, [ids[fold]])}
-
-
-def dependency(ids: list[list[str]]) -> str | None:
-    """What SLURM's --dependency is for folds of one array, of which each waits for its `ids`; "" for nothing.
-
-    None where one array cannot wait so: element k of an array can wait for element k of others (`aftercorr`).
-    """
-    if not any(ids):
-        return ""
-    if len(ids) == 1:
-        return ",".join(f"afterok:{name}" for name in ids[0])
-    arrays = [commands.base(name) for name in ids[0]]
-    as_here = all(names == [f"{array}_{place}" for array in arrays] for place, names in enumerate(ids))
-    return ",".join(f"aftercorr:{array}" for array in arrays) if as_here else None
-
-
-def arrays(waiting: Waits) -> list[tuple[list[int], str]]:
-    """The folds that are submitted together, and the --dependency of each such array.
-
-    All of them, where they wait for the same elements of other arrays, or for nothing; else those that wait for nothing
-    together, and each of the others alone.
-    """
-    whole = dependency(list(waiting.values()))
-    if whole is not None:
-        return [([*waiting], whole)] if waiting else []
-    free = [fold for fold, ids in waiting.items() if not ids]
-    alone = [([fold], dependency([ids]) or "") for fold, ids in waiting.items() if ids]
-    return [*([(free, "")] if free else []), *alone]

@@ -7,9 +7,9 @@ from typing import Any
 
 from mmadfer.errors import RunError
 from mmadfer.launch.jobs import ExportJob, FoldJob, ReportJob
-from mmadfer.launch.parents import Waits, arrays
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm import commands, parameters
+from mmadfer.launch.slurm.dependencies import Waits, arrays
 from mmadfer.run.launch_record import Record
 from mmadfer.utils import compat
 from mmadfer.utils.optional import need
