@@ -3,7 +3,6 @@
 import re
 import shlex
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
 from mmadfer.run.owner import Owner
 from mmadfer.utils.console import Console
+from mmadfer.utils.durations import duration
 
 ENDED = {
     "COMPLETED": "stopped",
@@ -253,7 +253,7 @@ def _table(found: Status) -> Table:
             one.job or "",
             f"{one.epoch}/{one.epochs}",
             *("" if score is None else f"{score:.2%}" for score in (one.uar, one.war)),
-            str(timedelta(seconds=round(one.left))) if one.left is not None else "",
+            duration(round(one.left)) if one.left is not None else "",
             one.limit,
             str(one.restarts),
         )

@@ -112,13 +112,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def duration(seconds: float) -> str:
-    """As people say it: 45s, 1m20s, 2h05m."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{hours}h{minutes_left:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
 class Pace:
     """The speed of an epoch, or of what is left of it after a resume."""
 

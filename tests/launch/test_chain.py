@@ -11,7 +11,7 @@ import pytest
 import yaml
 from launch_setup import FIVE_FOLD, Commands, said
 
-from mmadfer.errors import ConfigError, DataError, RunError
+from mmadfer.errors import ConfigError, RunError
 from mmadfer.launch.slurm.dependencies import arrays
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
@@ -237,7 +237,7 @@ def test_what_is_no_chain_is_refused_before_anything_is_made(config: Path, five:
     assert "--estimate measures one run" in str(refused(config, second, words=("--estimate",)))
     assert isinstance(refused(second), RunError)  # alone, tiny is a path, and no run
     assert isinstance(refused(config, loop), (ConfigError, RunError))
-    assert isinstance(refused(config, other), DataError)
+    assert "tiny has folds 1, 2, and no fold 3" in str(refused(config, other))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
