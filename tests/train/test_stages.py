@@ -114,7 +114,7 @@ def test_a_stopped_child_goes_on_to_the_same_weights(store: Path, parent: Path, 
 
 
 def test_tensors_that_are_missing_or_extra_are_named(store: Path, parent: Path, tmp_path: Path) -> None:
-    config = child(make_config(store), model={"latent": 4}, init=parent)
+    config = child(make_config(store), model={"fusion": {"latent": 4}}, init=parent)
     with Store(store) as opened:
         parents = Parents(config, opened, 1)
         with pytest.raises(WeightsError, match=r"lacks \d+ tensor.*fusion.*stages\.missing"):
