@@ -47,6 +47,8 @@ class Contract(Section):
     """Most of its store's frames were taken as the data set's owners had cropped them; else mmadfer found the faces."""
     store: Line = ""
     """Fingerprint of the store that it was trained on; empty where it is not known."""
+    split: Line = "folds"
+    """The split of its store that `fold` is one of."""
     fold: Positive | None = None
     """The test fold: the model has seen the clips of all others."""
     epoch: Annotated[int, Field(ge=0, le=1_000_000)] | None = None

@@ -30,8 +30,11 @@ class SoundConfig(Section):
     rate: Literal["native"] | Annotated[int, Field(ge=8000, le=96000)] = "native"
     """Sample rate in Hz, or `native`: the file's own rate, as the published weights need."""
     frames: Fbank = 512
-    """Filter-bank frames of 10 ms; shorter sound is padded, longer sound is cut."""
+    """Filter-bank frames of 10 ms that the model hears at once, from the start of the clip or of a window; shorter
+    sound is padded."""
     mels: Mels = 128
+    max_seconds: Annotated[float, Field(ge=0, le=3600)] = 60
+    """Of each clip's sound that the store holds, for windows; never less than `frames`."""
 
 
 FPS = 25.0
@@ -115,7 +118,10 @@ class DataConfig(Section):
     labels: tuple[Annotated[str, AfterValidator(one_form)], ...] | None = None
     """Class order by name; by default the store's own order. Clips with labels that are not named are not used."""
     folds: Annotated[int, Field(gt=0, le=1000)] = 5
-    """By default as many as the store has; for preparation, how many are made."""
+    """By default as many as the store's split has; for preparation, how many are made."""
+    split: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")] = "folds"
+    """Which of the store's splits is trained and tested on: `folds`, `leave_one_subject_out`, or one of its own
+    (`mmadfer doctor STORE` names them)."""
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
     augment: AugmentConfig = AugmentConfig()

@@ -215,6 +215,7 @@ def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> 
     contract = model.contract
     assert contract is not None
     asked = {"test_clips": clips, "test_flips": flips, "modalities": contract.modalities, "labels": contract.labels}
+    asked["split"] = contract.split
     config = Config(
         name="evaluation",
         prepare=contract.prepare,

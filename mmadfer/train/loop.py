@@ -264,6 +264,7 @@ class Trainer:
             sound_rates=tuple(sound_rates(self.store.clips.values())),
             cropped=mostly_cropped(self.store),
             store=self.store.header.fingerprint,
+            split=self.config.data.split,
             fold=self.fold,
             epoch=self.at.epoch,
             epochs=self.config.train.epochs,

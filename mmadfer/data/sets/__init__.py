@@ -1,15 +1,19 @@
 """Data sets: each module here turns a layout on disk into one table of clips."""
 
 import os
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from mmadfer.data.store import splits, targets
+from mmadfer.data.store.source_files import Files
 from mmadfer.data.store.store import check_id
+from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
+from mmadfer.utils.registry import Registry
 from mmadfer.utils.terminal import one_line
 
 
@@ -28,6 +32,17 @@ class Source:
     """The file with its sound; None: the sound of `media`. One that does not exist is a clip without sound."""
     cropped: bool = False
     """The frames show nothing but the face, and are taken as they are."""
+    targets: Mapping[str, Any] = field(default_factory=dict)
+    """Name of a target other than `label` -> its value (`mmadfer.data.store.targets`); not those of kind `steps`."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Name of a split other than `folds` -> the clip's part in it (`mmadfer.data.store.splits`)."""
+    tensors: Mapping[str, Path] = field(default_factory=dict)
+    """Named tensor, or target of kind `steps` -> its file (`mmadfer.data.preparation.tensor_files`)."""
+
+    @property
+    def files(self) -> Files:
+        """Where its files lie."""
+        return Files(self.media, self.sound, tuple(path for _, path in sorted(self.tensors.items())))
 
 
 @dataclass(frozen=True)
@@ -41,12 +56,14 @@ class Table:
 
     name: str
     labels: tuple[str, ...]
-    """Class names, in class order."""
+    """Class names of the target `label`, in class order; none where clips have no such target."""
     clips: list[Source]
     notes: tuple[str, ...] = ()
     """What a person should know of the layout that was found."""
     warnings: tuple[str, ...] = ()
     """What of it is most likely wrong."""
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    """Name of a target other than `label` -> what it is."""
 
     def __post_init__(self) -> None:
         if not self.clips:
@@ -59,42 +76,54 @@ class Table:
             )
         for clip in self.clips:
             check_id(clip.id)
-            if clip.label not in self.labels or clip.fold < 1:
+            if clip.label not in (self.labels or ("",)) or clip.fold < 1:
                 raise DataError(
                     f"clip {clip.id!r} ({clip.media}) has label {clip.label!r} and fold {clip.fold}; "
                     f"labels are {', '.join(self.labels)}, and folds count from 1"
                 )
+        self._check_named()
         twice = [name for name, count in Counter(clip.id for clip in self.clips).items() if count > 1]
         if twice:
             raise DataError(
                 f"data set {self.name!r} has clip ids twice; make them unique: {', '.join(sorted(twice)[:5])}"
             )
 
+    def _check_named(self) -> None:
+        parts = defaultdict[str, set[str]](set)
+        try:
+            for name, found in self.targets.items():
+                targets.checked(name, found)
+            for clip in self.clips:
+                for name, value in clip.targets.items():
+                    targets.check_value(name, self.targets[name], value)
+                for name, part in clip.splits.items():
+                    parts[name].add(part)
+            splits.check_parts(parts)
+        except (ValueError, KeyError) as error:
+            raise DataError(f"data set {self.name!r}: {error}") from error
+
     @cached_property
     def root(self) -> Path:
         """The deepest folder that holds all media files, and all files with sound of their own."""
-        files = {path.parent for clip in self.clips for path in (clip.media, clip.sound) if path}
+        files = {
+            path.parent for clip in self.clips for path in (clip.media, clip.sound, *clip.tensors.values()) if path
+        }
         return Path(os.path.commonpath([folder.absolute() for folder in files]))
 
 
-def _lazy(module: str, function: str = "table") -> Callable[..., Table]:
-    def table(*arguments: object) -> Table:
-        found: Table = getattr(import_module(f"{__name__}.{module}"), function)(*arguments)
-        return found
-
-    return table
-
-
-SETS: dict[str, Callable[[Path, int], Table]] = {
-    **{name: _lazy(name) for name in ("dfew", "mafw", "crema_d", "ravdess", "folder", "toy")},
-    "mafw_compound": _lazy("mafw", "compound"),
-    "csv": _lazy("table_csv"),
-}
-"""Name of a set -> function of its folder and the number of folds; modules are imported when they are used."""
-PUBLISHED: dict[str, Callable[[Path, int, Path, str | None], Table]] = {
-    name: _lazy("published", f"{name}_table") for name in ("dfew", "mafw")
-}
-"""Sets whose lists the published program has in a form of its own -> function that reads these."""
+_HERE = "mmadfer.data.sets"
+SETS = Registry(
+    "data set",
+    "mmadfer.data_sets",
+    {
+        **{name: f"{_HERE}.{name}:table" for name in ("dfew", "mafw", "crema_d", "ravdess", "folder", "toy")},
+        "mafw_compound": f"{_HERE}.mafw:compound",
+        "csv": f"{_HERE}.table_csv:table",
+    },
+)
+"""Name of a set -> function of its folder and the number of folds, which gives a `Table`."""
+PUBLISHED = {name: f"{name}_table" for name in ("dfew", "mafw")}
+"""Sets whose lists the published program has in a form of its own -> function of `published` that reads these."""
 
 
 def table(
@@ -103,7 +132,7 @@ def table(
     """The clip table of the set `name` under `root`.
 
     Args:
-        name: one of `SETS`.
+        name: one of `SETS`, which installed packages add to.
         root: the set's folder; for `csv` the file.
         folds: how many, for sets without folds of their own; the others check it.
         lists: a folder with the published program's lists, which are read in place of the set's own.
@@ -112,15 +141,25 @@ def table(
     Raises:
         DataError: no such set, the folder does not have the set's layout, or an option that the set does not take.
     """
-    if name not in SETS:
-        raise DataError(f"no data set {name!r}; known: {', '.join(sorted(SETS))}")
+    try:
+        read = SETS.load(name)
+    except ValueError as error:
+        raise DataError(str(error)) from error
     root = _real(Path(root))
     if lists is None and prefix is None:
-        return SETS[name](root, folds)
+        return _table(read(root, folds), name)
     if lists is None or name not in PUBLISHED:
         known = " and ".join(sorted(PUBLISHED))
         raise DataError(f"--lists is for {known}, and --prefix only for --lists; {name!r} was read with one of them")
-    return PUBLISHED[name](root, folds, Path(lists), prefix)
+    from mmadfer.data.sets import published
+
+    return _table(getattr(published, PUBLISHED[name])(root, folds, Path(lists), prefix), name)
+
+
+def _table(found: Any, name: str) -> Table:
+    if not isinstance(found, Table):
+        raise DataError(f"data set {name!r} ({SETS.source(name)}) gave a {type(found).__name__}, not a Table")
+    return found
 
 
 def _real(root: Path) -> Path:

@@ -7,6 +7,7 @@ import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.data.faces.mtcnn_networks import WITHOUT_TORCH
+from mmadfer.data.store.splits import FOLDS
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
 from mmadfer.runtime.inputs import Inputs, Video, from_clip, from_record, read_whole
@@ -87,7 +88,8 @@ def choose_clips(store: Store, fold: int | None, clips: int | None, contracts: S
         DataError: there are none.
     """
     rates = {contract.waveform_rate for contract in contracts if contract.modalities != "vision"} - {None}
-    ids = store.fold(fold) if fold is not None else list(store.clips)
+    split = contracts[0].split if contracts else FOLDS
+    ids = store.fold(fold, split) if fold is not None else list(store.clips)
     ids = [name for name in ids if rates <= {store.clips[name].rate} or not store.clips[name].rate]
     if not ids:
         told = " and ".join(f"{rate} Hz" for rate in sorted(filter(None, rates)))
