@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mmadfer.config.base import Fraction, Positive, Section, validated
 from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
+from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.sources import CONFIGS, find, read, value
 from mmadfer.config.stages import StagesConfig
 from mmadfer.config.task import TaskConfig
@@ -125,10 +126,12 @@ class DataConfig(Section):
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
     augment: AugmentConfig = AugmentConfig()
-    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    sampler: Annotated[str, AfterValidator(SAMPLERS.check)] = "shuffle"
     """`shuffle`: every clip once an epoch. `balanced`: as many clips in an epoch, as many of each class; clips of rare
     classes come several times, each time with other frames and augmentation (Kang et al. 2020, "Decoupling
-    Representation and Classifier for Long-Tailed Recognition")."""
+    Representation and Classifier for Long-Tailed Recognition"). Installed packages add others."""
+    sampler_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Arguments of the sampler, by name; those of our own have none."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training clips that is not trained on but tested after every epoch, to choose by; the test fold is
     then looked at once, after the last epoch. 0: the test fold after every epoch, as published."""

@@ -124,7 +124,10 @@ def _check_fold(parent: Parent, theirs: Store, config: Config, store: Store, fol
     count = parent.config.data.folds
     if fold > count:
         raise RunError(f"{parent.key}: {parent.run} has folds 1 to {count}, and no fold {fold}")
-    trained, tested = training_clips(parent.config, theirs, fold), [store.clips[name] for name in store.fold(fold, config.data.split)]
+    trained, tested = (
+        training_clips(parent.config, theirs, fold),
+        [store.clips[name] for name in store.fold(fold, config.data.split)],
+    )
     same_set = theirs.data_set == store.data_set
     if leaked := _leaked(trained, tested, same_set):
         raise DataError(_told(parent, fold, f"{len(leaked)} of the {len(tested)} clips", leaked))

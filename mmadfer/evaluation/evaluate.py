@@ -277,7 +277,8 @@ def _priors(contract: Contract, store: Store, fold: int) -> tuple[float, ...]:
             "the model does not know the labels that it was trained on, and the store is not the one that it was "
             "trained on: leave --adjust out, or train it anew"
         )
-    return adjustment.shares(contract.labels, (clip.label for clip in store.clips.values() if clip.fold != fold))
+    trained = store.split(contract.split).rest(fold)
+    return adjustment.shares(contract.labels, (store.clips[name].label for name in trained))
 
 
 def _warn_of_other_folds(contract: Contract, store: Store) -> None:

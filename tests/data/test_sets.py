@@ -10,8 +10,9 @@ import make_media
 import pytest
 
 from mmadfer.config.schema import CONFIGS, load
-from mmadfer.data.sets import Source, Table, crema_d, dfew, mafw, ravdess, table
+from mmadfer.data.sets import Source, Table, dfew, mafw, table
 from mmadfer.errors import DataError
+from mmadfer.model.weights import published
 
 NUMBERS = {1: 1, 2: 2, 262: 3, 2522: 4, 12583: 5, 16000: 6, 16001: 7}
 NAMES = {f"{k:05d}": label for k, label in enumerate(mafw.LABELS, start=25)}
@@ -35,7 +36,7 @@ def notes(found: Table) -> str:
 
 def test_label_orders_have_one_home() -> None:
     assert {path.stem: load(path.stem).data.labels for path in CONFIGS.glob("*.yaml")} == dict.fromkeys(
-        (path.stem for path in CONFIGS.glob("*.yaml"))
+        path.stem for path in CONFIGS.glob("*.yaml")
     )
     assert published.LABELS[7][1] == dfew.LABELS
     assert published.LABELS[11][1] == mafw.LABELS

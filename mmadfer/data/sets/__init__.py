@@ -98,7 +98,7 @@ class Table:
                     targets.check_value(name, self.targets[name], value)
                 for name, part in clip.splits.items():
                     parts[name].add(part)
-            splits.check_parts(parts)
+            splits.check_parts(parts, whole=True)
         except (ValueError, KeyError) as error:
             raise DataError(f"data set {self.name!r}: {error}") from error
 

@@ -81,21 +81,26 @@ def names(clips: Mapping[str, Clip]) -> list[str]:
     return [FOLDS, *([LEAVE_ONE_SUBJECT_OUT] if clips and all(clip.subject for clip in clips.values()) else []), *own]
 
 
-def check_parts(parts: Mapping[str, set[str]]) -> None:
+def check_parts(parts: Mapping[str, set[str]], whole: bool = False) -> None:
     """Refuse splits whose parts cannot be, by the parts that each has.
 
+    Args:
+        parts: of each split, what clips are in.
+        whole: whether these are all clips of a data set; a store may lack some.
+
     Raises:
-        ValueError: names it.
+        ValueError: names the split.
     """
     for name, found in parts.items():
         if name in (FOLDS, LEAVE_ONE_SUBJECT_OUT):
             raise ValueError(f"split {name!r} is a name of our own")
-        if not (found <= {*PARTS} and {"train", "test"} <= found) and not all(map(NUMBER.fullmatch, found)):
+        numbered = all(map(NUMBER.fullmatch, found))
+        if not (found <= {*PARTS} or numbered) or (whole and not numbered and not {"train", "test"} <= found):
             raise ValueError(
                 f"split {name!r:.60} has the parts {', '.join(sorted(found)):.60}: it must have train, test and, if "
                 "there is one, validation; or numbers of folds, from 1"
             )
-        if found.isdisjoint(PARTS) and {*map(int, found)} != {*range(1, len(found) + 1)}:
+        if whole and numbered and {*map(int, found)} != {*range(1, len(found) + 1)}:
             raise ValueError(f"split {name!r:.60} has folds {', '.join(sorted(found, key=int)):.60}: one is missing")
 
 
