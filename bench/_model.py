@@ -2,7 +2,8 @@
 
 import torch
 
-from mmadfer.config.schema import EncoderConfig, ModelConfig, TemporalConfig
+from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.build import build
 
@@ -14,10 +15,11 @@ SMALL = ModelConfig(
     frames=4,
     vision=ENCODER,
     audio=ENCODER,
-    latent=8,
+    fusion=BottleneckConfig(latent=8),
+    joint=SumConfig(width=16),
     prompts=2,
     progressive=1,
-    temporal=TemporalConfig(width=16, heads=2, head_width=8, mlp_width=32),
+    temporal=TransformerConfig(heads=2, head_width=8, mlp_width=32),
 )
 
 

@@ -95,13 +95,14 @@ def _store(path: Path) -> Path:
 
 def _config(store: Path) -> Config:
     encoder = {"width": 32, "depth": 2, "heads": 2}
-    temporal = {"width": 32, "heads": 2, "head_width": 16, "mlp_width": 64}
+    temporal = {"heads": 2, "head_width": 16, "mlp_width": 64}
     model = {
         "image_size": SIDE,
         "frames": 4,
         "vision": encoder,
         "audio": encoder,
-        "latent": 8,
+        "fusion": {"latent": 8},
+        "joint": {"width": 32},
         "prompts": 4,
         "temporal": temporal,
     }

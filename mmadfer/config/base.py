@@ -60,16 +60,24 @@ def validated(kind: type[S], tree: dict[str, Any], where: str, place: Place = la
 
 def _explain(error: ValidationError, where: str, kind: type[Section], place: Place) -> str:
     lines = [f"{where} breaks {error.error_count()} rule(s):"]
+    for item, problem in zip(error.errors(), problems(error, kind), strict=True):
+        stands = place(item["loc"])
+        lines.append(f"  {problem}{f' [{stands}]' if stands not in (None, where) else ''}")
+    return "\n".join(lines)
+
+
+def problems(error: ValidationError, kind: type[Section]) -> list[str]:
+    """Each rule that the values of a section break: the key, what is wrong, and the value."""
+    lines = []
     for item in error.errors():
         key = ".".join(_word(part) for part in item["loc"]) or "(top)"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = _unknown(kind, item["loc"])
-        elif item["type"] != "missing" and item["loc"]:
+        elif item["type"] not in ("missing", "part") and item["loc"]:
             message = f"{message} (got {_short(item['input'])})"
-        stands = place(item["loc"])
-        lines.append(f"  {key}: {message}{f' [{stands}]' if stands not in (None, where) else ''}")
-    return "\n".join(lines)
+        lines.append(f"{key}: {message}")
+    return lines
 
 
 def _unknown(kind: type[Section], key: tuple[int | str, ...]) -> str:

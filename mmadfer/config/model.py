@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from mmadfer.config.base import Line, Section, Seed
+from mmadfer.config.parts import HeadPart, JointPart, Part, Parts, TemporalPart
 
 Modality = Literal["vision", "audio"]
 Pixels = Literal["unit", "imagenet", "half", "clip"]
@@ -20,6 +21,7 @@ Side = Annotated[int, Field(gt=0, le=4096)]
 Frames = Annotated[int, Field(gt=0, le=1024)]
 Fbank = Annotated[int, Field(gt=0, le=65536)]
 Mels = Annotated[int, Field(gt=0, le=1024)]
+Bound = Annotated[float, Field(gt=-1e9, lt=1e9)]
 """The bounds are far beyond any model: they keep a file of strangers from asking for all time or memory."""
 
 
@@ -57,17 +59,160 @@ class LoraConfig(Section):
     """Updates are scaled by alpha / rank."""
 
 
-class TemporalConfig(Section):
-    """What becomes of the fused sequence: the multimodal temporal transformer (section 3.4), or its mean."""
+class BottleneckConfig(Part):
+    """The fusion bottleneck (section 3.3)."""
 
-    kind: Literal["transformer", "mean"] = "transformer"
-    """`mean`: the average over frames, as the paper's ablations without the transformer (section 4.6)."""
+    name: str = "bottleneck"
+    latent: Width = 128
+    """Width of the bottleneck."""
+    adapters: Annotated[int, Field(ge=0, le=16384, multiple_of=4)] = 0
+    """Width of the intermediate temporal adapters in every bottleneck (section 4.4); 0: none."""
+
+
+class NoFusionConfig(Part):
+    """The encoders meet only in the joint."""
+
+    name: str = "none"
+
+
+class AdditionConfig(Part):
+    """Addition in the encoders' own space (section 4.5)."""
+
+    name: str = "add"
+
+    def check(self, model: "ModelConfig") -> None:
+        """Both widths are one."""
+        _one_width(self.name, model)
+
+
+class CrossConfig(Part):
+    """Cross-attention from each encoder to the other (MULT, section 4.5)."""
+
+    name: str = "mult"
+    latent: Annotated[int, Field(gt=0, le=16384, multiple_of=2)] = 128
+    """Width of the attention, of 2 heads."""
+
+
+class TogetherConfig(CrossConfig):
+    """One attention over the tokens of both encoders (MULT-concat, section 4.5)."""
+
+    name: str = "mult_concat"
+
+    def check(self, model: "ModelConfig") -> None:
+        """Both widths are one."""
+        _one_width(self.name, model)
+
+
+def _one_width(name: str, model: "ModelConfig") -> None:
+    if model.vision.width != model.audio.width:
+        raise ValueError(
+            f"fusion {name} needs encoders of one width, not {model.vision.width} and {model.audio.width}: take "
+            "bottleneck, mult or none"
+        )
+
+
+FUSIONS = Parts(
+    "fusion",
+    "mmadfer.fusions",
+    Part,
+    {
+        "mmadfer.model.fusion:Bottleneck": BottleneckConfig,
+        "mmadfer.model.fusion:Apart": NoFusionConfig,
+        "mmadfer.model.fusion:Addition": AdditionConfig,
+        "mmadfer.model.fusion:Cross": CrossConfig,
+        "mmadfer.model.fusion:Together": TogetherConfig,
+    },
+)
+"""What joins the encoders after each layer."""
+
+
+class SumConfig(JointPart):
+    """The joint adaptation (section 3.4): a linear layer after the sum of the encoders' summaries."""
+
+    name: str = "sum"
     width: Width = 512
-    """Of the joint adaptation too, which precedes both kinds."""
+    """Of the sequence."""
+
+    def width_of(self, model: "ModelConfig") -> int:
+        """As in `JointPart`."""
+        return self.width
+
+
+class NoJointConfig(JointPart):
+    """The summaries of one encoder as they are."""
+
+    name: str = "none"
+
+    def check(self, model: "ModelConfig") -> None:
+        """As in `Part`."""
+        if len(model.modalities) > 1:
+            raise ValueError("joint none takes the summaries of one encoder, and branches is both: take joint sum")
+
+
+JOINTS = Parts(
+    "joint",
+    "mmadfer.joints",
+    JointPart,
+    {"mmadfer.model.joint:Sum": SumConfig, "mmadfer.model.joint:Single": NoJointConfig},
+)
+"""What makes one sequence of the encoders' tokens and summaries."""
+
+
+class TransformerConfig(TemporalPart):
+    """The multimodal temporal transformer (section 3.4)."""
+
+    summarises = True
+    name: str = "transformer"
     depth: Depth = 1
     heads: Heads = 8
     head_width: Annotated[int, Field(gt=0, le=1024)] = 64
     mlp_width: Annotated[int, Field(gt=0, le=1 << 22)] = 1024
+
+
+class NoTemporalConfig(TemporalPart):
+    """The sequence as it is, of which the head takes the mean, as the paper's ablations without the transformer."""
+
+    name: str = "none"
+
+
+TEMPORALS = Parts(
+    "temporal part",
+    "mmadfer.temporals",
+    TemporalPart,
+    {"mmadfer.model.temporal:Transformer": TransformerConfig, "mmadfer.model.temporal:Unchanged": NoTemporalConfig},
+)
+"""What works on the sequence before the head."""
+
+
+class ClassesConfig(HeadPart):
+    """Logits of classes, of a linear layer."""
+
+    name: str = "classes"
+
+
+class ValuesConfig(HeadPart):
+    """Values in a range, of a linear layer and a sigmoid; `task.values` names them."""
+
+    name: str = "values"
+    range: tuple[Bound, Bound] = (-1.0, 1.0)
+    """Lowest and highest value, neither of which is reached."""
+
+    def check(self, model: "ModelConfig") -> None:
+        """As in `Part`."""
+        super().check(model)
+        if not self.range[0] < self.range[1]:
+            raise ValueError(f"head.range is {list(self.range)}; it must be [low, high] with low < high")
+
+
+HEADS = Parts(
+    "head",
+    "mmadfer.heads",
+    HeadPart,
+    {"mmadfer.model.heads:Classes": ClassesConfig, "mmadfer.model.heads:Values": ValuesConfig},
+)
+"""What makes the output of the sequence."""
+TABLES: dict[str, Parts] = {"fusion": FUSIONS, "joint": JOINTS, "temporal": TEMPORALS, "head": HEADS}
+"""By the keys of `model` that name their parts."""
 
 
 class ModelConfig(Section):
@@ -81,24 +226,28 @@ class ModelConfig(Section):
     fbank: tuple[Fbank, Mels] = (512, 128)
     """Filter-bank frames and mel bands that the audio encoder sees; the same as in `prepare.sound`."""
     branches: Literal["both", "vision", "audio"] = "both"
-    """`vision`, `audio`: that frozen encoder alone, the mean over frames, and a classifier, which is all that learns
-    (table 5)."""
+    """`vision`, `audio`: that encoder alone, with prompts, low-rank updates and a temporal transformer or without. A
+    model of one never asks for the other's input."""
     vision: EncoderConfig = EncoderConfig()
     audio: EncoderConfig = EncoderConfig()
     lora: LoraConfig = LoraConfig()
-    fusion: Literal["bottleneck", "none", "add", "mult", "mult_concat"] = "bottleneck"
-    """What joins the encoders after each layer (sections 3.3 and 4.5); `mmadfer.model.fusion` says how each works."""
-    latent: Width = 128
-    """Width of the fusion bottleneck (section 3.3), and of the attention in `mult` and `mult_concat`."""
-    adapters: Annotated[int, Field(ge=0, le=16384, multiple_of=4)] = 0
-    """Width of the intermediate temporal adapters in every bottleneck (section 4.4); 0: none."""
+    positions: Literal["learned", "frozen"] = "learned"
+    """Whether position embeddings learn. `frozen`, without prompts: the encoders are as their files have them."""
+    fusion: Annotated[SerializeAsAny[Part], BeforeValidator(FUSIONS.read), FUSIONS] = BottleneckConfig()
+    """What joins the encoders after each layer (sections 3.3 and 4.5): `bottleneck`, `none`, `add`, `mult`,
+    `mult_concat`; `mmadfer.model.fusion` says how each works."""
+    joint: Annotated[SerializeAsAny[JointPart], BeforeValidator(JOINTS.read), JOINTS] = SumConfig()
+    """What makes one sequence of both encoders: `sum`; `none` for a branch alone (`mmadfer.model.joint`)."""
+    temporal: Annotated[SerializeAsAny[TemporalPart], BeforeValidator(TEMPORALS.read), TEMPORALS] = TransformerConfig()
+    """What works on the sequence: `transformer` (section 3.4) or `none` (`mmadfer.model.temporal`)."""
+    head: Annotated[SerializeAsAny[HeadPart], BeforeValidator(HEADS.read), HEADS] = ClassesConfig()
+    """What makes the output: `classes` or `values` (`mmadfer.model.heads`)."""
     prompts: Tokens = 6
     progressive: Tokens = 2
     """How often prompts are updated on the way (section 3.2)."""
     progressive_tokens: Annotated[int, Field(gt=0, le=1024)] | None = None
     """How many prompts each update moves, going round all of them; by default prompts / progressive."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    temporal: TemporalConfig = TemporalConfig()
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -113,7 +262,22 @@ class ModelConfig(Section):
     @property
     def depth(self) -> int:
         """Blocks of the deeper encoder."""
-        return max(self.vision.depth, self.audio.depth)
+        return max(getattr(self, name).depth for name in self.modalities)
+
+    @property
+    def width(self) -> int:
+        """W of the sequence."""
+        return self.joint.width_of(self)
+
+    @property
+    def steps(self) -> int:
+        """T of the sequence."""
+        return self.joint.steps_of(self)
+
+    @property
+    def layered(self) -> bool:
+        """Whether anything learns inside of the encoders or between them."""
+        return self.branches == "both" or self.positions == "learned" or self.lora.rank > 0
 
     @property
     def share(self) -> int:
@@ -155,20 +319,10 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _variants_fit(self) -> "ModelConfig":
-        if self.branches != "both" and (self.prompts or self.fusion != "none" or self.temporal.kind != "mean"):
-            raise ValueError(
-                f"branches {self.branches} is one frozen encoder and a classifier: it needs prompts 0, fusion "
-                "none and temporal.kind mean"
-            )
-        if self.branches != "both" and self.lora.rank:
-            raise ValueError(f"branches {self.branches} is a frozen encoder: it needs lora.rank 0")
-        if self.adapters and self.fusion != "bottleneck":
-            raise ValueError(f"adapters {self.adapters} follow fusion bottlenecks, but fusion is {self.fusion}")
-        if self.fusion in ("add", "mult_concat") and self.vision.width != self.audio.width:
-            raise ValueError(
-                f"fusion {self.fusion} needs encoders of one width, not {self.vision.width} and {self.audio.width}: "
-                "take bottleneck, mult or none"
-            )
-        if self.fusion in ("mult", "mult_concat") and self.latent % 2:
-            raise ValueError(f"fusion {self.fusion} has 2 heads, so latent {self.latent} must be even")
+        if self.branches != "both" and self.fusion.name != "none":
+            raise ValueError(f"branches {self.branches} has nothing to fuse: it needs fusion none")
+        if self.positions == "frozen" and self.prompts:
+            raise ValueError(f"positions frozen leaves those of {self.prompts} prompts undrawn: set prompts 0")
+        for key in TABLES:
+            getattr(self, key).check(self)
         return self

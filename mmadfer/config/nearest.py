@@ -1,10 +1,11 @@
 """The known key that an unknown one is nearest to, in its own section or in another one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 SAME, CLOSE = 0.8, 0.65
 """Likeness (of `difflib`) of two words that differ by a slip, and of two that may be meant for each other."""
@@ -39,8 +40,18 @@ def dotted(kind: type[BaseModel], before: str = "") -> Iterator[str]:
     """All keys of a section and of the sections below it."""
     for name, field in kind.model_fields.items():
         yield before + name
-        if below := _section_in(field.annotation):
+        for below in _sections_in(field):
             yield from dotted(below, f"{before}{name}.")
+
+
+def _sections_in(field: FieldInfo) -> Iterable[type[BaseModel]]:
+    """The section that a field holds, or all that it may hold, where it names a part (`mmadfer.config.parts`)."""
+    for table in field.metadata:
+        if hasattr(table, "sections"):
+            found: Iterable[type[BaseModel]] = table.sections()
+            return found
+    below = _section_in(field.annotation)
+    return [below] if below else []
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:

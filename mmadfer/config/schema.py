@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from mmadfer.config.base import Fraction, Positive, Section, validated
-from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, TemporalConfig
+from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig
 from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.sources import CONFIGS, find, read, value
 from mmadfer.config.stages import StagesConfig
@@ -21,7 +21,7 @@ from mmadfer.utils.names import one_form
 
 __all__ = [
     "CONFIGS", "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision",
-    "PrepareConfig", "SoundConfig", "TaskConfig", "TemporalConfig", "TrainConfig", "find", "load", "parse", "value",
+    "PrepareConfig", "SoundConfig", "TaskConfig", "TrainConfig", "find", "load", "parse", "value",
 ]  # fmt: skip
 
 

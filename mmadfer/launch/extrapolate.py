@@ -3,7 +3,6 @@
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from math import ceil, lcm
 
 from mmadfer.config.schema import Config, TrainConfig
@@ -11,6 +10,7 @@ from mmadfer.launch.plan import EARLY, RETRIES_HERE
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm.parameters import RETRIES, SIGNAL_DELAY
 from mmadfer.run.measurement import Measured, Size
+from mmadfer.utils.durations import duration
 
 FULL = 0.9
 """Share of a memory above which it is called full."""
@@ -141,19 +141,19 @@ def limits(measured: Measured, found: Cost, resources: Resources) -> list[str]:
     if never:
         work = max(found.seconds[fold] for fold in never) - measured.start
         enough = limit - each + work / tries(resources)
-        left = span(each) if each > 0 else "no time"
+        left = duration(each) if each > 0 else "no time"
         told.append(
-            f"fold {_listed(never)}: --time {span(limit)} leaves each start {left} for steps, and {tries(resources)} "
-            f"starts are not enough: give at least {span(60 * ceil(enough / 60))}"
+            f"fold {_listed(never)}: --time {duration(limit)} leaves each start {left} for steps, and "
+            f"{tries(resources)} starts are not enough: give at least {duration(60 * ceil(enough / 60))}"
         )
     if later:
         told.append(
-            f"fold {_listed(later)}: --time {span(limit)} takes {max(later.values())} starts; training saves "
+            f"fold {_listed(later)}: --time {duration(limit)} takes {max(later.values())} starts; training saves "
             f"{SIGNAL_DELAY} s before the limit, is started again and goes on from there"
         )
     if (last := measured.step + measured.save) > SIGNAL_DELAY and (never or later):
         told.append(
-            f"a step and a checkpoint take {span(last)}, and before its time limit a fold has {SIGNAL_DELAY} s for "
+            f"a step and a checkpoint take {duration(last)}, and before its time limit a fold has {SIGNAL_DELAY} s for "
             "them: give a --time that takes one start, or lower train.save_every"
         )
     return told
@@ -183,13 +183,6 @@ def amount(number: float) -> str:
     return f"{number:.1f} TB"
 
 
-def span(seconds: float) -> str:
-    """Time as people read it: 12 ms, 1.25 s, 0:04:10, 1 day, 2:00:00."""
-    if seconds < 0.1:
-        return f"{1000 * seconds:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
-
-
 def hours(number: float) -> str:
     """Hours as people read them: 0.0123, 12.3, 1,234."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
@@ -208,11 +201,12 @@ def _heading(measured: Measured, config: Config, resources: Resources) -> str:
 def _measured(measured: Measured, config: Config, resources: Resources, places: float) -> str:
     here, gpu = host_memory(measured, resources), gpu_memory(measured, resources, places)
     lines = {
-        "step": f"{span(measured.step)} (10th to 90th percentile {span(measured.low)} to {span(measured.high)}), "
-        f"{config.train.batch_size / measured.step:.1f} clips/s, {measured.waiting:.0%} of it waiting for data",
-        "test": f"{span(measured.clip)} a clip on each rank",
-        "checkpoint": f"{span(measured.save)}, {amount(measured.checkpoint)}",
-        "start": f"{span(measured.start)} to the end of the first step",
+        "step": f"{duration(measured.step)} (10th to 90th percentile {duration(measured.low)} to "
+        f"{duration(measured.high)}), {config.train.batch_size / measured.step:.1f} clips/s, "
+        f"{measured.waiting:.0%} of it waiting for data",
+        "test": f"{duration(measured.clip)} a clip on each rank",
+        "checkpoint": f"{duration(measured.save)}, {amount(measured.checkpoint)}",
+        "start": f"{duration(measured.start)} to the end of the first step",
         "GPU memory": f"{amount(gpu)} of {amount(measured.gpu_total)} on each GPU" if measured.gpu_total else "",
         "memory": f"{amount(here)} of {amount(measured.host_total)} on each node" + _at_a_time(resources),
     }
@@ -225,7 +219,9 @@ def _at_a_time(resources: Resources) -> str:
 
 def _folds(measured: Measured, found: Cost) -> str:
     rows = [("fold", "steps an epoch", "test clips", "time")]
-    rows += [(str(one.fold), str(one.steps), str(one.clips), span(found.seconds[one.fold])) for one in measured.sizes]
+    rows += [
+        (str(one.fold), str(one.steps), str(one.clips), duration(found.seconds[one.fold])) for one in measured.sizes
+    ]
     table = "\n".join(f"  {fold:>4}  {steps:>14}  {clips:>10}  {time:>14}" for fold, steps, clips, time in rows)
     kept = ", ".join(str(one.validation) for one in measured.sizes if one.validation)
     return table + (f"\n  after each epoch, {kept} clips for validation; the test fold once" if kept else "")
@@ -239,7 +235,7 @@ def _total(found: Cost, config: Config, resources: Resources, free: int, places:
     shared = f", on {'GPUs' if resources.gpus else 'CPU cores'} for {places:.3g}"
     return (
         f"  {config.train.epochs} epochs of {len(found.seconds)} fold(s): {hours(found.hours)} {kind}\n"
-        f"  {span(found.wall)} from first to last with {resources.parallel} fold(s) at a time"
+        f"  {duration(found.wall)} from first to last with {resources.parallel} fold(s) at a time"
         f"{shared if resources.parallel > places else ''}\n"
         f"  disk: {disk}; {amount(free)} are free, as far as no quota says less"
     )

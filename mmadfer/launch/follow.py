@@ -17,6 +17,7 @@ from mmadfer.errors import FileError
 from mmadfer.run import directory as runs
 from mmadfer.run import records
 from mmadfer.utils.console import Console
+from mmadfer.utils.durations import duration
 from mmadfer.utils.files import no_link
 
 STYLES = {"queued": "dim", "running": "cyan", "finished": "green", "failed": "bold red"}
@@ -137,7 +138,7 @@ class Follower:
                 _number(get("loss"), "{:.4f}"),
                 _number(get("uar"), "{:.2%}"),
                 _number(get("war"), "{:.2%}"),
-                f"{int(view.seconds) // 60}:{int(view.seconds) % 60:02d}",
+                duration(int(view.seconds)),
             )
         return table
 

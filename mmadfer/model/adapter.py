@@ -11,7 +11,7 @@ Shapes: B clips, T frames, N vision tokens a frame, D encoder width, d latent wi
 import torch
 from torch import Tensor, nn
 
-from mmadfer.config.model import ModelConfig, TemporalConfig
+from mmadfer.config.model import BottleneckConfig
 from mmadfer.model.draws import Stream
 from mmadfer.model.temporal import Attention
 
@@ -22,15 +22,15 @@ HEADS = 2
 class Adapter(nn.Module):
     """`inside` works on the bottleneck's tokens, `outside` on the encoder's; of each adapter, one does nothing."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, vision: int, config: BottleneckConfig):
         super().__init__()
         width, latent = config.adapters, config.latent
         self.same, self.above = width == latent, width > latent
         inner = width if self.same else width // 2
-        source = latent if self.above else config.vision.width
+        source = latent if self.above else vision
         self.down = nn.Identity() if self.same else nn.Linear(source, width)
-        self.attention = Attention(TemporalConfig(width=width, heads=HEADS, head_width=inner // HEADS))
-        self.up = nn.Identity() if self.same else nn.Linear(width, config.vision.width)
+        self.attention = Attention(width, HEADS, inner // HEADS)
+        self.up = nn.Identity() if self.same else nn.Linear(width, vision)
         self.gate = nn.Parameter(torch.zeros(1))
 
     def inside(self, latent: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmadfer.config.model import EncoderConfig, Modality, ModelConfig
 from mmadfer.model import lora
 from mmadfer.model.draws import Stream
-from mmadfer.model.layer import kept, through
+from mmadfer.model.layer import kept
 from mmadfer.model.prompts import Prompts
 from mmadfer.model.vit import parts
 
@@ -49,14 +49,14 @@ class Encoder(nn.Module):
         self.norm = made.norm
         self.each = config.depth // model.layers
         """Blocks in one layer of the model."""
-        self._freeze(learns=model.branches == "both")
+        self._freeze(learns=model.positions == "learned")
         lora.attach(self.blocks, model.lora)
 
     def _first(self) -> list[nn.Parameter]:
         return [token for token in (self.cls, self.registers) if token is not None]
 
     def _freeze(self, learns: bool) -> None:
-        """Positions and prompts learn, everything else is frozen, LayerNorms included (section 4.2)."""
+        """Positions and prompts may learn, everything else is frozen, LayerNorms included (section 4.2)."""
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(learns and (name == "positions" or name.startswith("prompts.")))
 
@@ -102,10 +102,6 @@ class Encoder(nn.Module):
         first = [token.expand(patches.shape[0], -1, -1) for token in self._first()]
         tokens = torch.cat([*first, patches], dim=1)
         return self.norm_pre(self.prompts.append(tokens) + self.positions)
-
-    def alone(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) -> its summary (n, D), through all blocks without anything between them."""
-        return self.summary(through([cast(Block, block) for block in self.blocks], self.embed(images), None))
 
     def summary(self, tokens: Tensor) -> Tensor:
         """(..., L, D) -> the normalised CLS (..., D), or the mean of the patches where timm's own model takes that."""

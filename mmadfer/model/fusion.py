@@ -4,13 +4,13 @@ Shapes: B clips, T frames, N vision tokens a frame, M audio tokens, D width of a
 prompts are tokens like all others here: they enter the means and receive the update.
 """
 
-from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from mmadfer.config.model import ModelConfig
+from mmadfer.config.model import BottleneckConfig, CrossConfig, ModelConfig
 from mmadfer.model.adapter import Adapter
 from mmadfer.model.draws import Stream
 
@@ -46,9 +46,10 @@ class Bottleneck(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.vision = Side(config.vision.width, config.latent)
-        self.audio = Side(config.audio.width, config.latent)
-        self.adapter = Adapter(config) if config.adapters else None
+        own = cast(BottleneckConfig, config.fusion)
+        self.vision = Side(config.vision.width, own.latent)
+        self.audio = Side(config.audio.width, own.latent)
+        self.adapter = Adapter(config.vision.width, own) if own.adapters else None
 
     def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, N, D) and (B, M, D) -> the same shapes; both updates use the values from before the update."""
@@ -62,12 +63,12 @@ class Bottleneck(nn.Module):
 
 
 class Apart(nn.Module):
-    """No fusion: the encoders meet only in the joint adaptation."""
+    """No fusion: the encoders meet only in the joint, or there is one alone."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
 
-    def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, vision: Tensor | None, audio: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """(B, T, N, D) and (B, M, D) -> the same."""
         return vision, audio
 
@@ -121,8 +122,9 @@ class Cross(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.vision = Attention(config.vision.width, config.audio.width, config.latent)
-        self.audio = Attention(config.audio.width, config.vision.width, config.latent)
+        latent = cast(CrossConfig, config.fusion).latent
+        self.vision = Attention(config.vision.width, config.audio.width, latent)
+        self.audio = Attention(config.audio.width, config.vision.width, latent)
 
     def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, N, D) and (B, M, D) -> the same shapes; frames are one sequence of T * N tokens here."""
@@ -135,19 +137,9 @@ class Together(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.attention = Attention(config.vision.width, 0, config.latent)
+        self.attention = Attention(config.vision.width, 0, cast(CrossConfig, config.fusion).latent)
 
     def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, N, D) and (B, M, D) -> the same shapes."""
         pooled = self.attention(torch.cat([vision.flatten(1, 2), audio], dim=1)).mean(dim=1)
         return vision + pooled[:, None, None], audio + pooled[:, None]
-
-
-FUSIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
-    "bottleneck": Bottleneck,
-    "none": Apart,
-    "add": Addition,
-    "mult": Cross,
-    "mult_concat": Together,
-}
-"""`model.fusion` -> what makes one layer's fusion; others join here."""

@@ -18,18 +18,22 @@ def layer(
     vision_blocks: Sequence[Block],
     audio_blocks: Sequence[Block],
     fusion: nn.Module,
-    vision: Tensor,
-    audio: Tensor,
+    vision: Tensor | None,
+    audio: Tensor | None,
     keep_vision: Tensor | None,
     keep_audio: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Run both encoders' blocks, then the fusion: (B, T, N, D) and (B, M, D) -> the same shapes.
+) -> tuple[Tensor | None, Tensor | None]:
+    """Run the encoders' blocks, then the fusion: (B, T, N, D) and (B, M, D), None of one that is not there -> the same.
 
     The blocks are usually one each; the deeper of two encoders has more. keep_vision (B*T, blocks, 2) and keep_audio
     (B, blocks, 2) are the factors of attention and MLP in each sequence; see `kept`.
     """
-    vision = through(vision_blocks, vision.flatten(0, 1), keep_vision).unflatten(0, vision.shape[:2])
-    return fusion(vision, through(audio_blocks, audio, keep_audio))
+    if vision is not None:
+        vision = through(vision_blocks, vision.flatten(0, 1), keep_vision).unflatten(0, vision.shape[:2])
+    fused: tuple[Tensor | None, Tensor | None] = fusion(
+        vision, None if audio is None else through(audio_blocks, audio, keep_audio)
+    )
+    return fused
 
 
 def through(blocks: Sequence[Block], tokens: Tensor, keep: Tensor | None) -> Tensor:

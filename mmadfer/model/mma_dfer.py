@@ -5,18 +5,38 @@ Shapes: B clips, T frames, S image side, D encoder width, W temporal width, F x 
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmadfer.config.model import ModelConfig
+from mmadfer.config.model import FUSIONS, HEADS, JOINTS, TEMPORALS, ModelConfig
 from mmadfer.contract import Contract
 from mmadfer.model.draws import learned
 from mmadfer.model.encoder import Encoder, audio_encoder, vision_encoder
-from mmadfer.model.fusion import FUSIONS
+from mmadfer.model.joint import Encoded
 from mmadfer.model.layer import layer
 from mmadfer.model.pixels import scaled
-from mmadfer.model.temporal import TEMPORALS
+
+
+class Features(NamedTuple):
+    """Tokens after a layer of the model, and the fusion in it."""
+
+    vision: Tensor | None
+    """(B, T, N, D)."""
+    audio: Tensor | None
+    """(B, M, D)."""
+
+
+class Output(NamedTuple):
+    """What a model gives on request: for distillation, alignment and the like."""
+
+    logits: Tensor
+    """(B, C), or (B, T, C) with `head.per: step`; as `forward` gives them, bit for bit."""
+    sequence: Tensor
+    """(B, T, W): what the temporal part makes of the joint sequence, without the CLS token."""
+    features: tuple[Features, ...]
+    """Of each layer."""
 
 
 class MMADFER(nn.Module):
@@ -27,20 +47,17 @@ class MMADFER(nn.Module):
 
     def __init__(self, config: ModelConfig, classes: int):
         super().__init__()
-        self.config = config
-        both = config.branches == "both"
-        width = (config.audio if config.branches == "audio" else config.vision).width
+        self.config, self.outputs = config, classes
         if "vision" in config.modalities:
             self.vision = vision_encoder(config)
         if "audio" in config.modalities:
             self.audio = audio_encoder(config)
-        self.fusion = nn.ModuleList(FUSIONS[config.fusion](config) for _ in range(config.layers if both else 0))
-        self.match = nn.Identity() if not both or config.audio.width == width else nn.Linear(config.audio.width, width)
-        """From the audio encoder's width to the vision encoder's, where they differ."""
-        self.joint = nn.Linear(width, config.temporal.width) if both else nn.Identity()
-        self.temporal = TEMPORALS[config.temporal.kind](config.temporal, config.frames)
-        self.classifier = nn.Linear(config.temporal.width if both else width, classes)
-        self.layer: Callable[..., tuple[Tensor, Tensor]] = layer
+        fusion = FUSIONS.made(config.fusion)
+        self.fusion = nn.ModuleList(fusion(config) for _ in range(config.layers))
+        self.joint = JOINTS.made(config.joint)(config)
+        self.temporal = TEMPORALS.made(config.temporal)(config)
+        self.classifier = HEADS.made(config.head)(config, classes)
+        self.layer: Callable[..., tuple[Tensor | None, Tensor | None]] = layer
         """What runs each layer; `mmadfer.model.precision` puts a compiled one here."""
 
     @property
@@ -48,44 +65,78 @@ class MMADFER(nn.Module):
         """The encoders that are there, by the name of their modality."""
         return {name: getattr(self, name) for name in self.config.modalities}
 
-    def forward(self, frames: Tensor, fbank: Tensor, drop_path: Tensor | None = None) -> Tensor:
-        """Logits (B, classes) of clips.
+    def forward(
+        self, frames: Tensor | None = None, fbank: Tensor | None = None, drop_path: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, C) of clips; what the head gives.
 
-        frames (B, T, 3, S, S) uint8, or float in [0, 1]; fbank (B, 1, F, M) float, normalised.
+        frames (B, T, 3, S, S) uint8, or float in [0, 1]; fbank (B, 1, F, M) float, normalised. A branch alone does not
+        look at the other's input.
         drop_path (B, T + 1, depth, 2): uniform draws in [0, 1) for stochastic depth; rows 0..T-1 are the frames, row T
         the sound; last axis attention, MLP. A branch is kept where its draw reaches the block's rate. None runs every
         block. The model itself draws nothing, and `train()` and `eval()` compute the same.
 
         Raises:
-            ValueError: a shape that the model was not built for.
+            ValueError: an input that is not there, or a shape that the model was not built for.
         """
-        return self.classifier(self.temporal(self.encode(frames, fbank, drop_path)))
+        logits: Tensor = self.classifier(*self.temporal(self.encode(frames, fbank, drop_path)))
+        return logits
 
-    def encode(self, frames: Tensor, fbank: Tensor, drop_path: Tensor | None = None) -> Tensor:
-        """The fused sequence (B, T, W) that enters the temporal transformer; arguments as in `forward`.
+    def detailed(
+        self, frames: Tensor | None = None, fbank: Tensor | None = None, drop_path: Tensor | None = None
+    ) -> Output:
+        """Logits with the sequence and the features of every layer, all kept in memory; arguments as in `forward`."""
+        features = list[Features]()
+        cls, sequence = self.temporal(self.encode(frames, fbank, drop_path, features))
+        return Output(self.classifier(cls, sequence), sequence, tuple(features))
 
-        Of one branch, its summaries: (B, T, D), and (B, 1, D) of sound.
+    def encode(
+        self,
+        frames: Tensor | None = None,
+        fbank: Tensor | None = None,
+        drop_path: Tensor | None = None,
+        features: list[Features] | None = None,
+    ) -> Tensor:
+        """The joint sequence (B, T, W) that enters the temporal part; arguments as in `forward`.
+
+        What each layer gives is added to `features`, if it is given.
         """
         self._check(frames, fbank)
-        steps = frames.shape[1]
-        if self.config.branches == "audio":
-            return self.audio.alone(fbank)[:, None]
-        images = self._unit(frames).flatten(0, 1)
-        if self.config.branches == "vision":
-            return self.vision.alone(images).unflatten(0, (-1, steps))
-        vision, audio = self.vision.embed(images).unflatten(0, (-1, steps)), self.audio.embed(fbank)
+        vision, audio = self._embedded(frames, fbank)
         for index, (fusion, *keep) in enumerate(zip(self.fusion, *self._kept(drop_path), strict=True)):
-            blocks = self.vision.layer(index), self.audio.layer(index)
+            blocks = [one.layer(index) if (one := self._encoder(name)) else [] for name in ("vision", "audio")]
             vision, audio = self.layer(*blocks, fusion, vision, audio, *keep)
-            vision = self.vision.prompts.progress(vision, index)
-            audio = self.audio.prompts.progress(audio, index)
-        return self.joint(self.vision.summary(vision) + self.match(self.audio.summary(audio))[:, None])
+            if features is not None:
+                features.append(Features(vision, audio))
+            vision = None if vision is None else self.vision.prompts.progress(vision, index)
+            audio = None if audio is None else self.audio.prompts.progress(audio, index)
+        heard = None if audio is None else audio[:, None]
+        joint: Tensor = self.joint(self._encoded("vision", vision), self._encoded("audio", heard))
+        return joint
 
-    def _kept(self, drop_path: Tensor | None) -> tuple[Sequence[Tensor | None], Sequence[Tensor | None]]:
+    def _encoder(self, name: str) -> Encoder | None:
+        return self.encoders.get(name)
+
+    def _embedded(self, frames: Tensor | None, fbank: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """(B, T, N, D) of the frames, and (B, M, D) of the sound."""
+        vision = audio = None
+        if "vision" in self.encoders and frames is not None:
+            vision = self.vision.embed(self._unit(frames).flatten(0, 1)).unflatten(0, (-1, frames.shape[1]))
+        if "audio" in self.encoders and fbank is not None:
+            audio = self.audio.embed(fbank)
+        return vision, audio
+
+    def _encoded(self, name: str, tokens: Tensor | None) -> Encoded | None:
+        encoder = self._encoder(name)
+        return None if encoder is None or tokens is None else Encoded(tokens, encoder.summary(tokens))
+
+    def _kept(self, drop_path: Tensor | None) -> list[Sequence[Tensor | None]]:
         """What `layer` takes, layer by layer, for vision and for audio."""
-        if drop_path is None:
-            return self.vision.kept(None), self.audio.kept(None)
-        return self.vision.kept(drop_path[:, :-1].flatten(0, 1)), self.audio.kept(drop_path[:, -1])
+        rows: dict[str, Tensor | None] = {"vision": None, "audio": None}
+        if drop_path is not None:
+            rows = {"vision": drop_path[:, :-1].flatten(0, 1), "audio": drop_path[:, -1]}
+        none = [None] * self.config.layers
+        return [one.kept(row) if (one := self._encoder(name)) else none for name, row in rows.items()]
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Parameters that learn, by their state-dict name."""
@@ -107,14 +158,13 @@ class MMADFER(nn.Module):
             frames = frames.to(self.vision.patch.weight.dtype if kind == "unit" else torch.float32)
         return scaled(frames / 255 if bytewise else frames, kind)
 
-    def _check(self, frames: Tensor, fbank: Tensor) -> None:
+    def _check(self, frames: Tensor | None, fbank: Tensor | None) -> None:
         side = self.config.image_size
-        for name, tensor, wanted in (
-            ("frames", frames, (self.config.frames, 3, side, side)),
-            ("fbank", fbank, (1, *self.config.fbank)),
-        ):
-            if tuple(tensor.shape[1:]) != wanted:
-                raise ValueError(f"{name} must be (B, {', '.join(map(str, wanted))}), not {tuple(tensor.shape)}")
+        shapes = {"vision": (self.config.frames, 3, side, side), "audio": (1, *self.config.fbank)}
+        for name, modality, tensor in (("frames", "vision", frames), ("fbank", "audio", fbank)):
+            if modality in self.encoders and (tensor is None or tuple(tensor.shape[1:]) != shapes[modality]):
+                found = "not given" if tensor is None else f"not {tuple(tensor.shape)}"
+                raise ValueError(f"{name} must be (B, {', '.join(map(str, shapes[modality]))}), {found}")
 
 
 def empty(config: ModelConfig, classes: int) -> MMADFER:

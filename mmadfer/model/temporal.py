@@ -1,31 +1,31 @@
-"""From a sequence of frames to one token: the multimodal temporal transformer (section 3.4), or the mean.
+"""What works on the sequence before the head: the multimodal temporal transformer (section 3.4), or nothing.
 
 The transformer is pre-norm, without dropout and final norm.
 
-Shapes: B clips, T frames, W width, H heads of h.
+Shapes: B clips, T steps (frames), W width, H heads of h.
 """
 
-from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from mmadfer.config.model import TemporalConfig
+from mmadfer.config.model import ModelConfig, TransformerConfig
 from mmadfer.model.draws import Stream
 
 
 class Attention(nn.Module):
     """Multi-head self-attention; separate q and kv projections without bias, keys before values."""
 
-    def __init__(self, config: TemporalConfig):
+    def __init__(self, width: int, heads: int, head_width: int):
         super().__init__()
-        inner = config.heads * config.head_width
-        self.heads = config.heads
-        self.norm = nn.LayerNorm(config.width)
-        self.q = nn.Linear(config.width, inner, bias=False)
-        self.kv = nn.Linear(config.width, 2 * inner, bias=False)
-        self.out = nn.Linear(inner, config.width)
+        inner = heads * head_width
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.q = nn.Linear(width, inner, bias=False)
+        self.kv = nn.Linear(width, 2 * inner, bias=False)
+        self.out = nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, W) -> (B, L, W)."""
@@ -41,11 +41,11 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two linear layers with the tanh approximation of GELU between."""
 
-    def __init__(self, config: TemporalConfig):
+    def __init__(self, width: int, inner: int):
         super().__init__()
-        self.norm = nn.LayerNorm(config.width)
-        self.fc1 = nn.Linear(config.width, config.mlp_width)
-        self.fc2 = nn.Linear(config.mlp_width, config.width)
+        self.norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, inner)
+        self.fc2 = nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, W) -> (B, L, W)."""
@@ -55,10 +55,10 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """Attention and MLP, each with its residual."""
 
-    def __init__(self, config: TemporalConfig):
+    def __init__(self, width: int, config: TransformerConfig):
         super().__init__()
-        self.attention = Attention(config)
-        self.mlp = MLP(config)
+        self.attention = Attention(width, config.heads, config.head_width)
+        self.mlp = MLP(width, config.mlp_width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, W) -> (B, L, W)."""
@@ -66,37 +66,34 @@ class Layer(nn.Module):
         return x + self.mlp(x)
 
 
-class Temporal(nn.Module):
-    """[cls] + T frames + learned positions -> layers -> cls."""
+class Transformer(nn.Module):
+    """[cls] + T steps + learned positions -> layers -> cls, and the steps beside it."""
 
-    def __init__(self, config: TemporalConfig, frames: int):
+    def __init__(self, config: ModelConfig):
         super().__init__()
-        self.cls = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.positions = nn.Parameter(torch.zeros(1, frames + 1, config.width))
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
+        own, width = cast(TransformerConfig, config.temporal), config.width
+        self.cls = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(torch.zeros(1, config.steps + 1, width))
+        self.layers = nn.ModuleList(Layer(width, own) for _ in range(own.depth))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, W) -> (B, W)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, W) -> (B, W) and (B, T, W)."""
         x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], dim=1) + self.positions
         for layer in self.layers:
             x = layer(x)
-        return x[:, 0]
+        return x[:, 0], x[:, 1:]
 
     def draw(self, name: str, stream: Stream) -> Tensor | None:
         """CLS and positions standard normal."""
         return stream.normal() if name in ("cls", "positions") else None
 
 
-class Mean(nn.Module):
-    """The average over frames, as in the paper's ablations without the transformer (section 4.6)."""
+class Unchanged(nn.Module):
+    """The sequence as it is, without a CLS token: the paper's ablations without the transformer (section 4.6)."""
 
-    def __init__(self, config: TemporalConfig, frames: int):
+    def __init__(self, config: ModelConfig):
         super().__init__()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, W) -> (B, W)."""
-        return x.mean(dim=1)
-
-
-TEMPORALS: dict[str, Callable[[TemporalConfig, int], nn.Module]] = {"transformer": Temporal, "mean": Mean}
-"""`model.temporal.kind` -> what makes it; others join here."""
+    def forward(self, x: Tensor) -> tuple[None, Tensor]:
+        """(B, T, W) -> nothing, and the same."""
+        return None, x

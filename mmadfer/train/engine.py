@@ -47,8 +47,7 @@ class Engine:
     def __init__(self, model: MMADFER, config: TrainConfig, ranks: Ranks, task: TaskConfig | None = None) -> None:
         task = TaskConfig() if task is None else task
         self.model, self.config, self.ranks = model, config, ranks
-        layered = model.config.branches == "both"  # one branch alone has nothing that is worth compiling
-        self.compiled = layered and not ranks.any(not compiles(config, ranks.device))
+        self.compiled = model.config.layered and not ranks.any(not compiles(config, ranks.device))
         self.lag = int(ranks.device.type == "cuda")
         """Steps that may be under way when the report of one is read."""
         apply(model, config.precision, ranks.device, self.compiled, config.checkpoint_activations)

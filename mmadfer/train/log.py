@@ -18,8 +18,10 @@ from typing import Any
 from mmadfer.run.disk import writing
 from mmadfer.run.lease import Held
 from mmadfer.utils.files import no_link, own_folder, read_bytes
+from mmadfer.utils.logs import logger
 from mmadfer.utils.optional import need
-from mmadfer.utils.terminal import say
+
+LOGGER = logger(__name__)
 
 BREATH = 30.0
 """Seconds between lines on the terminal within an epoch."""
@@ -44,7 +46,7 @@ class Log:
         self, folder: Path, held: Held, main: bool, prefix: str, echo: Callable[[str], None] | None = None
     ) -> None:
         self._folder, self._held, self._main, self._prefix = Path(folder), held, main, prefix
-        self._echo = echo or say
+        self._echo = echo or LOGGER.info
         self._board: Any = None
 
     def open(self, total: int) -> None:
@@ -110,13 +112,6 @@ def _keep(line: str, total: int) -> bool:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 45s, 1m20s, 2h05m."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{hours}h{minutes_left:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 class Pace:

@@ -32,13 +32,16 @@ from mmadfer.tasks.logit_adjustment import shares
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine
 from mmadfer.train.finite_checks import Outcome, Report, Strikes
-from mmadfer.train.log import Log, Pace, duration
+from mmadfer.train.log import Log, Pace
 from mmadfer.train.parents import Parents
 from mmadfer.train.profiler import Trace, take
 from mmadfer.train.result import Result, finished, publish
 from mmadfer.train.schedules import learning_rate
-from mmadfer.utils.terminal import say
+from mmadfer.utils.durations import duration
+from mmadfer.utils.logs import logger
 from mmadfer.version import VERSION
+
+LOGGER = logger(__name__)
 
 Stop = Callable[[], bool]
 
@@ -67,7 +70,7 @@ def train(
     with stop_on_signals() if stop is None else nullcontext(stop) as asked, connected() as ranks:
         if resume and (done := finished(fold, folder, ranks)):
             if profile and ranks.main:
-                say(f"fold {fold}  no trace: the fold is finished, and no step is left to record")
+                LOGGER.info(f"fold {fold}  no trace: the fold is finished, and no step is left to record")
             return done
         with alone(folder, resume, ranks, asked) as held:
             if resume and (done := finished(fold, folder, ranks)):  # by the process that had the fold until now
@@ -244,7 +247,7 @@ class Trainer:
         self.log.event(
             "epoch", epoch=at.epoch, step=at.total, loss=loss, lr=lr, **scores, seconds=seconds, clips_per_second=speed
         )
-        left = duration(self.pace.epoch(self.steps) * (self.config.train.epochs - at.epoch))
+        left = duration(round(self.pace.epoch(self.steps) * (self.config.train.epochs - at.epoch)))
         percent = "  ".join(f"{told(name)} {100 * value:.1f} %" for name, value in scores.items())
         self.log.say(f"{text}  loss {loss:.3f}  {percent}  {self._speed()}  left {left}")
 

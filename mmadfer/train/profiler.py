@@ -14,7 +14,7 @@ from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from mmadfer.run.lease import Held, LostError
 from mmadfer.utils.files import atomic
@@ -45,42 +45,44 @@ class Trace:
     """
 
     def __init__(self, folder: Path, held: Held, say: Callable[[str], None], on: bool) -> None:
-        self._path, self._held, self._say, self._on = folder / "trace.json.gz", held, say, on
+        self._path, self._held, self._say = folder / "trace.json.gz", held, say
         self._seen = 0
-        self._running: profile | None = None
+        self._running = _profile(self._write) if on else None
+        if self._running:
+            self._running.start()
 
     def step(self) -> None:
         """Count a step, whose work a GPU may still have before it."""
-        self._seen += self._on
-        if self._on and self._seen == SKIPPED:
-            self._running = _start()
-        elif self._running and self._seen == SKIPPED + STEPS:
-            self._end(self._running)
+        if self._running:
+            self._seen += 1
+            if self._seen == SKIPPED + STEPS:
+                self.close()
+            else:
+                self._running.step()
 
     def close(self) -> None:
-        """Write what there is of a training that has ended before."""
-        if self._running and self._seen > SKIPPED:
-            self._end(self._running)
-        elif self._on and self._seen <= SKIPPED:
-            if self._running:
-                self._running.stop()
-            self._say(f"no trace: training ended after {self._seen} steps, and the first {SKIPPED} are not recorded")
-        self._on, self._running = False, None
+        """Write what there is, also of a training that has ended before."""
+        running, self._running = self._running, None
+        if running:
+            running.stop()
+            if self._seen <= SKIPPED:
+                told = f"training ended after {self._seen} steps, and the first {SKIPPED} are not recorded"
+                self._say(f"no trace: {told}")
 
-    def _end(self, running: profile) -> None:
-        running.stop()
-        self._running = None
+    def _write(self, recorded: profile) -> None:
+        steps = self._seen - SKIPPED
+        if steps < 1:
+            return
         try:
             with suppress(LostError), atomic(self._path) as temporary:
                 with NamedTemporaryFile(dir=temporary.parent, prefix=f".{self._path.name}.", suffix=".tmp") as plain:
-                    running.export_chrome_trace(plain.name)
+                    recorded.export_chrome_trace(plain.name)
                     pack(Path(plain.name), temporary)
                 self._held.check()
         except (OSError, RuntimeError) as error:
             self._say(f"WARNING: the trace {self._path} could not be written ({error}); training goes on")
             return
         if not self._held.lost:
-            steps = self._seen - SKIPPED
             self._say(f"{steps} steps are recorded in {self._path}: open it at https://ui.perfetto.dev")
 
 
@@ -98,10 +100,11 @@ def pack(plain: Path, packed: Path) -> None:
         shutil.copyfileobj(source, sink)
 
 
-def _start() -> profile:
+def _profile(write: Callable[[profile], None]) -> profile:
     gpu = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
     if not gpu:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it calls it an error that there is none
-    started = profile(activities=[ProfilerActivity.CPU, *gpu], acc_events=True)  # else it warns of later cycles
-    started.start()
-    return started
+    steps = schedule(wait=SKIPPED - 1, warmup=1, active=STEPS, repeat=1)
+    return profile(  # acc_events: else it warns of later cycles
+        activities=[ProfilerActivity.CPU, *gpu], schedule=steps, on_trace_ready=write, acc_events=True
+    )

@@ -5,6 +5,7 @@ from time import monotonic
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from mmadfer.utils.console import Console
+from mmadfer.utils.durations import duration
 
 EVERY = 30.0
 """Seconds between two plain lines, which a log can take for days."""
@@ -65,7 +66,7 @@ class Meter:
         if self.done < 2:
             return ""
         rate = (self.done - 1) / max(monotonic() - self._first, 1e-6)
-        return f"{rate:.1f} clips/s, {_duration((self.total - self.done) / rate)} left"
+        return f"{rate:.1f} clips/s, {duration(round((self.total - self.done) / rate))} left"
 
     def _line(self) -> None:
         counted = f"{self.before + self.done} of {self.before + self.total}"
@@ -73,8 +74,3 @@ class Meter:
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"

@@ -193,7 +193,7 @@ def test_a_log_gets_few_lines_with_rate_and_time_left(
             meter.step("3 left out")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "preparing clips: 500 were finished before and are kept"
-    assert lines[1] == "preparing clips: 561 of 1500, 2.0 clips/s, 8 min left, 3 left out"
+    assert lines[1] == "preparing clips: 561 of 1500, 2.0 clips/s, 0:07:50 left, 3 left out"
     assert lines[-1] == "preparing clips: 1500 of 1500, 2.0 clips/s, 0 s left, 3 left out"
     assert len(lines) <= 2 + 500 / 30
 

@@ -9,7 +9,8 @@ import make_media
 import pytest
 import torch
 
-from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig, parse
+from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, parse
 from mmadfer.contract import Contract
 from mmadfer.data.compatibility import adopted, sound_rates
 from mmadfer.data.preparation.prepare import prepare
@@ -28,9 +29,10 @@ MODEL = ModelConfig(
     frames=4,
     vision=ENCODER,
     audio=ENCODER,
-    latent=8,
+    fusion=BottleneckConfig(latent=8),
+    joint=SumConfig(width=16),
     prompts=2,
-    temporal=TemporalConfig(width=16, heads=2, head_width=8, mlp_width=32),
+    temporal=TransformerConfig(heads=2, head_width=8, mlp_width=32),
 )
 SETTINGS = PrepareConfig(face_size=64, detect_every=20)
 RESAMPLED = SETTINGS.model_copy(update={"sound": SoundConfig(rate=16000)})

@@ -8,16 +8,25 @@ import torch
 from needs import needed
 
 from mmadfer import contract as contracts
-from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
+from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig
 from mmadfer.contract import Contract
 from mmadfer.data.sets import toy
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.build import build
 
 ENCODER = EncoderConfig(width=32, depth=2, heads=2)
-TEMPORAL = TemporalConfig(width=16, heads=2, head_width=8, mlp_width=32)
+TEMPORAL = TransformerConfig(heads=2, head_width=8, mlp_width=32)
 MODEL = ModelConfig(
-    image_size=32, frames=4, vision=ENCODER, audio=ENCODER, latent=8, prompts=2, progressive=2, temporal=TEMPORAL
+    image_size=32,
+    frames=4,
+    vision=ENCODER,
+    audio=ENCODER,
+    fusion=BottleneckConfig(latent=8),
+    joint=SumConfig(width=16),
+    prompts=2,
+    progressive=2,
+    temporal=TEMPORAL,
 )
 SETTINGS = PrepareConfig(face_size=64, detect_every=20)
 CONTRACT = Contract(

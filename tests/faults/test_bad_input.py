@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from mmadfer.cli import main
-from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
+from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig
 from mmadfer.contract import Contract
 from mmadfer.data.media.image import encode_jpeg
 from mmadfer.data.store.store import Clip, Header, Record, write
@@ -21,7 +22,13 @@ from mmadfer.model.weights.build import build, save_weights
 
 ENCODER = EncoderConfig(width=32, depth=2, heads=2)
 MODEL = ModelConfig(
-    image_size=32, vision=ENCODER, audio=ENCODER, latent=8, prompts=2, temporal=TemporalConfig(width=16, heads=2)
+    image_size=32,
+    vision=ENCODER,
+    audio=ENCODER,
+    fusion=BottleneckConfig(latent=8),
+    joint=SumConfig(width=16),
+    prompts=2,
+    temporal=TransformerConfig(heads=2),
 )
 
 

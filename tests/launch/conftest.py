@@ -20,10 +20,11 @@ model:
   frames: 4
   vision: {width: 32, depth: 2, heads: 2}
   audio: {width: 32, depth: 2, heads: 2}
-  latent: 8
+  fusion: {latent: 8}
+  joint: {width: 32}
   prompts: 2
   progressive: 1
-  temporal: {width: 32, heads: 2, head_width: 16, mlp_width: 32}
+  temporal: {heads: 2, head_width: 16, mlp_width: 32}
 train: {epochs: 2, batch_size: 4, lr: 1.0e-3}
 """
 

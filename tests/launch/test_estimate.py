@@ -187,8 +187,8 @@ def test_a_measurement_that_fails_says_why(config: Path, store: Path, tmp_path: 
 @linux
 def test_an_interrupt_ends_the_measurement(config: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
-    sizes = ("width=2048", "mlp_width=8192", "depth=2")  # ten seconds of steps
-    begun = start(config, tmp_path / "run", "--estimate", *(f"--set=model.temporal.{size}" for size in sizes))
+    sizes = ("joint.width=2048", "temporal.mlp_width=8192", "temporal.depth=2")  # ten seconds of steps
+    begun = start(config, tmp_path / "run", "--estimate", *(f"--set=model.{size}" for size in sizes))
     end = time.monotonic() + 60
     while not list(tmp_path.glob(".estimate-*/fold-1/checkpoints")):
         if time.monotonic() > end or begun.poll() is not None:

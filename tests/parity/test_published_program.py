@@ -83,7 +83,7 @@ def test_float64(case: Case) -> None:
     total = torch.zeros((), dtype=torch.float64)
     for index, label in enumerate(case.labels):
         sequence = model.encode(case.frames[index : index + 1], case.fbank[index : index + 1])
-        logits = model.classifier(model.temporal(sequence))
+        logits = model.classifier(*model.temporal(sequence))
         loss = cross_entropy(logits, label[None]) / len(case.labels)
         loss.backward()
         total += loss.detach()

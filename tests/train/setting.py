@@ -74,9 +74,10 @@ def make_config(store: Path, folds: int = 2, task: dict[str, Any] | None = None,
         "frames": 4,
         "vision": encoder,
         "audio": {**encoder, "seed": 1},
-        "latent": 8,
+        "fusion": {"latent": 8},
+        "joint": {"width": 32},
         "prompts": 4,
-        "temporal": {"width": 32, "heads": 2, "head_width": 16, "mlp_width": 64},
+        "temporal": {"heads": 2, "head_width": 16, "mlp_width": 64},
     }
     defaults = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "save_every": 2, "log_every": 1}
     data = {"store": str(store), "folds": folds, "threads": 1}

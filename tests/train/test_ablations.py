@@ -41,7 +41,7 @@ def base(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     width of 512 is the largest part. The learning rate opens the gates in two steps."""
     tree = make_config(store, epochs=1, batch_size=6, save_every=100, lr=0.1).model_dump(mode="json")
     encoder = {"width": 16, "depth": 12, "heads": 2}
-    tree["model"] |= {"frames": 2, "vision": encoder, "audio": encoder, "latent": 128, "prompts": 6}
+    tree["model"] |= {"frames": 2, "vision": encoder, "audio": encoder, "fusion": {"latent": 128}, "prompts": 6}
     path = tmp_path_factory.mktemp("base") / "tiny.yaml"
     path.write_text(json.dumps(tree))
     return path

@@ -20,7 +20,8 @@ from make_media import moving_face, write_images
 from published_setup import save_fold, state_dict
 
 from mmadfer.cli.main import app, run
-from mmadfer.config.schema import EncoderConfig, ModelConfig, SoundConfig, TemporalConfig
+from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, SoundConfig
 from mmadfer.data.media.fbank import fbank
 from mmadfer.data.sets.mafw import LABELS as MAFW
 from mmadfer.data.store.store import Store, write
@@ -48,8 +49,15 @@ class Published(NamedTuple):
 
 def make_fold(path: Path, classes: int, size: int = SIZE, **more: object) -> MMADFER:
     encoder = EncoderConfig(width=64, depth=2, heads=1)
-    temporal = TemporalConfig(width=64, heads=1, head_width=64, mlp_width=96)
-    config = ModelConfig(image_size=size, vision=encoder, audio=encoder, latent=16, progressive=2, temporal=temporal)
+    config = ModelConfig(
+        image_size=size,
+        vision=encoder,
+        audio=encoder,
+        fusion=BottleneckConfig(latent=16),
+        progressive=2,
+        joint=SumConfig(width=64),
+        temporal=TransformerConfig(heads=1, head_width=64, mlp_width=96),
+    )
     model = build(config, classes)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():

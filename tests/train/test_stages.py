@@ -114,7 +114,7 @@ def test_a_stopped_child_goes_on_to_the_same_weights(store: Path, parent: Path, 
 
 
 def test_tensors_that_are_missing_or_extra_are_named(store: Path, parent: Path, tmp_path: Path) -> None:
-    config = child(make_config(store), model={"latent": 4}, init=parent)
+    config = child(make_config(store), model={"fusion": {"latent": 4}}, init=parent)
     with Store(store) as opened:
         parents = Parents(config, opened, 1)
         with pytest.raises(WeightsError, match=r"lacks \d+ tensor.*fusion.*stages\.missing"):
@@ -253,9 +253,7 @@ def test_a_task_learns_from_a_teacher(
 def test_a_teacher_must_see_the_same_clips_and_know_the_same_labels(store: Path, parent: Path) -> None:
     with Store(store) as opened:
         other = child(make_config(store), model={"frames": 2}, teacher=parent)
-        with pytest.raises(
-            ConfigError, match=r"stages\.teacher: .*takes clips of .*\(32, 4, .*are \(32, 2, "
-        ):
+        with pytest.raises(ConfigError, match=r"stages\.teacher: .*takes clips of .*\(32, 4, .*are \(32, 2, "):
             Parents(other, opened, 1).teacher(opened.labels)
         with pytest.raises(WeightsError, match="tells 3 classes"):
             Parents(child(make_config(store), teacher=parent), opened, 1).teacher(("glad", "sad"))

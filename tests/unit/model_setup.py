@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, TemporalConfig
+from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig
 from mmadfer.contract import Contract
 from mmadfer.model.mma_dfer import MMADFER
 
@@ -13,8 +14,9 @@ TINY = ModelConfig(
     frames=4,
     vision=ENCODER,
     audio=ENCODER,
-    latent=16,
-    temporal=TemporalConfig(width=64, heads=1, head_width=64, mlp_width=96),
+    fusion=BottleneckConfig(latent=16),
+    joint=SumConfig(width=64),
+    temporal=TransformerConfig(heads=1, head_width=64, mlp_width=96),
 )
 LABELS = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
 

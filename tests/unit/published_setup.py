@@ -27,7 +27,7 @@ class RecorderMeter:
 
 def state_dict(model: MMADFER) -> dict[str, Tensor]:
     """Published names with `module.`, the dead tensors included."""
-    width, temporal = model.config.vision.width, model.config.temporal.width
+    width, temporal = model.config.vision.width, model.config.width
     layer = "temporal_net.temporal_transformer.layers.0"
     tensors = OrderedDict((published_name(name) or "", value) for name, value in model.state_dict().items())
     for name in (f"{layer}.0.fn.norm2.weight", f"{layer}.1.fn.norm2.bias"):

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from mmadfer.config.model import BottleneckConfig, ClassesConfig, SumConfig, TransformerConfig
 from mmadfer.config.schema import CONFIGS, Config, load, parse
 from mmadfer.errors import ConfigError
 from mmadfer.utils.files import read_yaml
@@ -40,9 +41,11 @@ def test_the_default_is_the_published_recipe() -> None:
         0.5,
     )
     model = config.model
-    assert (model.image_size, model.frames, model.latent, model.prompts, model.drop_path) == (160, 16, 128, 6, 0.1)
+    assert (model.image_size, model.frames, model.prompts, model.drop_path) == (160, 16, 6, 0.1)
+    assert (model.fusion, model.joint) == (BottleneckConfig(latent=128, adapters=0), SumConfig(width=512))
     assert (model.vision.width, model.vision.depth, model.vision.heads, model.vision.patch) == (768, 12, 12, 16)
-    assert (model.temporal.width, model.temporal.heads, model.temporal.head_width) == (512, 8, 64)
+    assert model.temporal == TransformerConfig(depth=1, heads=8, head_width=64, mlp_width=1024)
+    assert model.head == ClassesConfig(per="clip", pool=None)
     assert config.prepare.sound.rate == "native"
 
 
@@ -105,7 +108,7 @@ BAD = [
     ("model.progressive=4", r"progressive 4 must divide prompts 6, or progressive_tokens say"),
     ("model.progressive=5", r"progressive 5 must divide"),
     ("model.progressive_tokens=4", r"progressive_tokens 4 prompts 6"),
-    ("model.branches=audio", r"needs prompts 0, fusion none and temporal\.kind mean"),
+    ("model.branches=audio", r"branches audio has nothing to fuse: it needs fusion none"),
     ("data.augment.area=[0.5, 1.5]", r"cannot be larger than the image"),
     ("data.augment.brightness=[2, 1]", r"low <= high"),
     ("data.test_clips=17", r"data\.test_clips"),
@@ -130,7 +133,7 @@ def test_all_errors_come_at_once_with_the_file(tmp_path: Path) -> None:
     assert "train.lr" in str(error.value)
 
 
-ALONE = ["model.prompts=0", "model.fusion=none", "model.temporal.kind=mean"]
+ALONE = ["model.prompts=0", "model.fusion=none", "model.temporal=none"]
 
 
 @pytest.mark.parametrize(
@@ -140,8 +143,19 @@ ALONE = ["model.prompts=0", "model.fusion=none", "model.temporal.kind=mean"]
         ([*ALONE, "model.branches=vision", "data.augment.drop_audio=0.1"], r"drop_audio .* only vision: set 0"),
         (["data.modalities=audio", "data.augment.drop_audio=0.1"], r"drop_audio .* only audio: set 0"),
         (["model.progressive=0", "model.progressive_tokens=3"], r"progressive_tokens 3 needs prompts and progressive"),
-        ([*ALONE, "model.branches=audio", "model.lora.rank=8"], r"needs lora\.rank 0"),
-        (["model.fusion=none", "model.adapters=128"], r"adapters 128 follow fusion bottlenecks"),
+        (["model.joint=none"], r"joint none takes the summaries of one encoder, and branches is both"),
+        (["model.temporal=none", "model.head.pool=cls"], r"cls needs a CLS token, which temporal none does not give"),
+        (["model.head={per: step, pool: mean}"], r"head\.pool mean is for outputs per clip"),
+        (["model.head={name: values, range: [1, 1]}"], r"head\.range is \[1\.0, 1\.0\]; it must be \[low, high\]"),
+        (["model.positions=frozen"], r"positions frozen leaves those of 6 prompts undrawn"),
+        (["model.fusion={name: mult, latent: 7}"], r"model\.fusion: latent: .*multiple of 2 \(got 7\)"),
+        (["model.fusion=bottlneck"], r"model\.fusion: there is no fusion 'bottlneck': did you mean bottleneck\?"),
+        (
+            ["model.fusion={latnt: 4}"],
+            r"fusion: latnt: unknown key: did you mean latent\? known here: adapters, latent",
+        ),
+        (["model.fusion={name: none, latent: 4}"], r"model\.fusion: latent: unknown key; known here: name"),
+        (["model.latent=4"], r"model\.latent: unknown key: did you mean model\.fusion\.latent\?"),
         (["data.augment.drop_vision=0.6", "data.augment.drop_audio=0.6"], r"add up to more than 1"),
         (["train.ema=0.9", "train.zero_stage=3"], r"ema does not go with weights spread"),
         (["model.vision.width=1024", "model.vision.heads=16", "model.fusion=add"], r"encoders of one width"),

@@ -73,13 +73,13 @@ def pooled(model: Any, images: Tensor) -> Tensor:
 def test_a_timm_vit_computes_what_timm_does(tmp_path: Path, config: EncoderConfig, odd: str) -> None:
     theirs = timm_model(str(config.timm))
     encoder = config.model_copy(update={"weights": file_of(theirs, tmp_path / "model.safetensors")})
-    bare = model_of(
-        branches="vision", vision=encoder, prompts=0, progressive=0, fusion="none", temporal={"kind": "mean"}
-    )
-    model = build(bare, 7)
+    alone = {"branches": "vision", "fusion": "none", "joint": "none", "temporal": "none", "positions": "frozen"}
+    model = build(model_of(vision=encoder, prompts=0, progressive=0, **alone), 7)
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(model.vision.alone(images), pooled(theirs, images), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            model.encode(images[:, None].expand(-1, 4, -1, -1, -1))[:, 0], pooled(theirs, images), rtol=0, atol=1e-6
+        )
     assert f"vision.{odd}" in model.frozen()
 
 

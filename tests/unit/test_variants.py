@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from mmadfer.config import sweep
+from mmadfer.config.model import BottleneckConfig
 from mmadfer.config.schema import ModelConfig
 from mmadfer.model.adapter import Adapter
 from mmadfer.model.fusion import Addition, Attention, Bottleneck, Cross, Together
@@ -16,8 +17,29 @@ from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.prompts import Prompts
 from mmadfer.model.weights.build import build
 
-MEAN = {"temporal": TINY.temporal.model_copy(update={"kind": "mean"})}
-ALONE = {**MEAN, "prompts": 0, "progressive": 0, "fusion": "none"}
+MEAN = {"temporal": "none"}
+ALONE = {
+    **MEAN,
+    "prompts": 0,
+    "progressive": 0,
+    "fusion": "none",
+    "joint": "none",
+    "positions": "frozen",
+    "drop_path": 0,
+}
+LATENT = 16
+
+
+def changed(**change: Any) -> ModelConfig:
+    """TINY otherwise than usual."""
+    return ModelConfig(**{**dict(TINY), **change})
+
+
+def bottleneck(adapters: int) -> dict[str, Any]:
+    """A bottleneck with adapters."""
+    return {"fusion": {"latent": LATENT, "adapters": adapters}}
+
+
 TABLE_2 = {
     "ita_64": (1_290_252, "1.3"),
     "ita_128": (791_052, "0.8"),
@@ -36,7 +58,7 @@ TABLE_6 = {
 
 def made(**change: Any) -> MMADFER:
     """The tiny model, otherwise than usual, with open gates."""
-    return open_gates(build(ModelConfig(**{**dict(TINY), **change}), classes=7))
+    return open_gates(build(changed(**change), classes=7))
 
 
 def counted(table: str, row: str, *parts: str) -> int:
@@ -131,7 +153,7 @@ def test_the_bottleneck_as_the_equations_have_it() -> None:
     for clip in range(2):
         u = gelu(fusion.vision.up(v[clip] + a[clip].mean(0)))
         torch.testing.assert_close(to_vision[clip], vision[clip] + torch.tanh(fusion.vision.gate) * u)
-        u = gelu(fusion.audio.up(a[clip] + v[clip].reshape(-1, TINY.latent).mean(0)))
+        u = gelu(fusion.audio.up(a[clip] + v[clip].reshape(-1, LATENT).mean(0)))
         torch.testing.assert_close(to_audio[clip], audio[clip] + torch.tanh(fusion.audio.gate) * u)
 
 
@@ -139,7 +161,7 @@ def test_the_bottleneck_as_the_equations_have_it() -> None:
 def test_a_closed_gate_is_no_fusion(fusion: str) -> None:
     with torch.no_grad():
         none = made(fusion="none")
-        some = build(TINY.model_copy(update={"fusion": fusion}), classes=7)  # gates at 0
+        some = build(changed(fusion=fusion), classes=7)  # gates at 0
         some.load_state_dict(none.state_dict(), strict=False)
         assert torch.equal(some(*clips()), none(*clips()))
         assert not torch.equal(open_gates(some)(*clips()), none(*clips()))
@@ -165,7 +187,7 @@ def frame_changed(model: MMADFER, frames: Tensor, fbank: Tensor) -> Tensor:
 def test_adapters_let_frames_hear_each_other(width: int) -> None:
     """Below, at and above the bottleneck's width."""
     with torch.no_grad():
-        model = build(TINY.model_copy(update={**MEAN, "adapters": width}), classes=7)
+        model = build(changed(**MEAN, **bottleneck(width)), classes=7)
         assert frame_changed(model, *clips()) < 1e-6, "closed gates"
         for fusion in model.fusion:
             fusion.adapter.gate.fill_(1.0)
@@ -183,20 +205,20 @@ def test_the_mean_does_not_tell_the_order_of_frames(adapters: int) -> None:
     frames, fbank = clips()
     order = [2, 0, 3, 1]
     with torch.no_grad():
-        model = made(**MEAN, adapters=adapters)
+        model = made(**MEAN, **bottleneck(adapters))
         torch.testing.assert_close(model(frames[:, order], fbank), model(frames, fbank), rtol=0, atol=1e-5)
-        model = made(adapters=adapters)
+        model = made(**bottleneck(adapters))
         assert (model(frames[:, order], fbank) - model(frames, fbank)).abs().max() > 1e-4
 
 
 def test_an_adapter_changes_cls_alone() -> None:
     vision, _ = tokens()
     for width in (8, 16, 32):
-        adapter = filled(Adapter(TINY.model_copy(update={"adapters": width})))
-        latent = torch.randn(2, 3, 5, TINY.latent)
+        adapter = filled(Adapter(TINY.vision.width, BottleneckConfig(latent=LATENT, adapters=width)))
+        latent = torch.randn(2, 3, 5, LATENT)
         inside, outside = adapter.inside(latent), adapter.outside(vision, latent)
-        changed = (inside, latent) if width == TINY.latent else (outside, vision)
-        kept = (outside, vision) if width == TINY.latent else (inside, latent)
+        changed = (inside, latent) if width == LATENT else (outside, vision)
+        kept = (outside, vision) if width == LATENT else (inside, latent)
         assert torch.equal(*kept)
         assert torch.equal(changed[0][:, :, 1:], changed[1][:, :, 1:])
         assert not torch.equal(changed[0][:, :, 0], changed[1][:, :, 0])
@@ -221,7 +243,7 @@ def test_progressive_prompts_go_round() -> None:
 def test_one_branch_is_its_encoder_a_mean_and_a_classifier(branch: str) -> None:
     frames, fbank = clips()
     with torch.no_grad():
-        model, whole = build(TINY.model_copy(update={**ALONE, "branches": branch}), 7), build(TINY, 7)
+        model, whole = build(changed(**ALONE, branches=branch), 7), build(TINY, 7)
         assert set(model.trainable()) == {"classifier.weight", "classifier.bias"}
         encoder, same = model.encoders[branch], whole.encoders[branch]
         assert list(model.encoders) == [branch]
@@ -232,7 +254,7 @@ def test_one_branch_is_its_encoder_a_mean_and_a_classifier(branch: str) -> None:
             x = encoder.embed(frames[clip] / 255 if branch == "vision" else fbank[clip : clip + 1])
             for block in encoder.blocks:
                 x = block(x)
-            rows.append(model.classifier(encoder.norm(x)[:, 0].mean(0)))
+            rows.append(nn.functional.linear(encoder.norm(x)[:, 0].mean(0), *model.classifier.parameters()))
         torch.testing.assert_close(model(frames, fbank), torch.stack(rows))
         unused = (frames, torch.randn_like(fbank)) if branch == "vision" else (255 - frames, fbank)
         assert torch.equal(model(*unused), model(frames, fbank))

@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -111,18 +112,18 @@ class Table:
         return Path(os.path.commonpath([folder.absolute() for folder in files]))
 
 
-_HERE = "mmadfer.data.sets"
-SETS = Registry(
+Reader = Callable[[Path, int], Table]
+DATA_SETS = Registry(
     "data set",
     "mmadfer.data_sets",
     {
-        **{name: f"{_HERE}.{name}:table" for name in ("dfew", "mafw", "crema_d", "ravdess", "folder", "toy")},
-        "mafw_compound": f"{_HERE}.mafw:compound",
-        "csv": f"{_HERE}.table_csv:table",
+        **{name: f"{__name__}.{name}:table" for name in ("dfew", "mafw", "crema_d", "ravdess", "folder", "toy")},
+        "mafw_compound": f"{__name__}.mafw:compound",
+        "csv": f"{__name__}.table_csv:table",
     },
 )
-"""Name of a set -> function of its folder and the number of folds, which gives a `Table`."""
-PUBLISHED = {name: f"{name}_table" for name in ("dfew", "mafw")}
+"""Name of a set -> function of its folder and the number of folds (`Reader`)."""
+PUBLISHED = {"dfew": "dfew_table", "mafw": "mafw_table"}
 """Sets whose lists the published program has in a form of its own -> function of `published` that reads these."""
 
 
@@ -132,7 +133,7 @@ def table(
     """The clip table of the set `name` under `root`.
 
     Args:
-        name: one of `SETS`, which installed packages add to.
+        name: one of `DATA_SETS`, which installed packages add to.
         root: the set's folder; for `csv` the file.
         folds: how many, for sets without folds of their own; the others check it.
         lists: a folder with the published program's lists, which are read in place of the set's own.
@@ -142,7 +143,7 @@ def table(
         DataError: no such set, the folder does not have the set's layout, or an option that the set does not take.
     """
     try:
-        read = SETS.load(name)
+        read: Reader = DATA_SETS.load(name)
     except ValueError as error:
         raise DataError(str(error)) from error
     root = _real(Path(root))
@@ -151,14 +152,13 @@ def table(
     if lists is None or name not in PUBLISHED:
         known = " and ".join(sorted(PUBLISHED))
         raise DataError(f"--lists is for {known}, and --prefix only for --lists; {name!r} was read with one of them")
-    from mmadfer.data.sets import published
-
+    published = import_module(f"{__name__}.published")
     return _table(getattr(published, PUBLISHED[name])(root, folds, Path(lists), prefix), name)
 
 
-def _table(found: Any, name: str) -> Table:
+def _table(found: object, name: str) -> Table:
     if not isinstance(found, Table):
-        raise DataError(f"data set {name!r} ({SETS.source(name)}) gave a {type(found).__name__}, not a Table")
+        raise DataError(f"data set {name!r} ({DATA_SETS.source(name)}) gave a {type(found).__name__}, not a Table")
     return found
 
 

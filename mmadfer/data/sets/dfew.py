@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from mmadfer.config import label_orders
 from mmadfer.data.sets import Table, layout, official
 from mmadfer.data.sets.official import Found, Official
 from mmadfer.errors import DataError
 from mmadfer.utils.folders import Folders, Known, entries
 
-LABELS = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
-"""In the order of the numbers 1 to 7 in DFEW's own lists, as its read-me says; the published program's 0 to 6."""
+LABELS = label_orders.DFEW
 CLIPS = 11_697
 SPLITS = "EmoLabel_DataSplit"
 LAYOUT = (

@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
+from mmadfer.config import label_orders
 from mmadfer.data.sets import Table, layout, listing, official
 from mmadfer.data.sets.official import Found, Official
 from mmadfer.utils.folders import Folders
 
-LABELS = (
-    *("happiness", "sadness", "neutral", "anger", "surprise", "disgust"),
-    *("fear", "contempt", "anxiety", "helplessness", "disappointment"),
-)
-"""In the order of the published program's numbers 0 to 10; other projects have other orders."""
+LABELS = label_orders.MAFW
 COMPOUND = (
     *LABELS,
     *("fear_surprise", "anger_surprise", "anger_sadness", "disgust_contempt", "anxiety_helplessness", "fear_anxiety"),

@@ -1,6 +1,7 @@
 """What is delivered has no low-rank updates: they are in the weights."""
 
 from mmadfer.config.model import LoraConfig
+from mmadfer.model.draws import fill_constants
 from mmadfer.model.lora import LoraLinear
 from mmadfer.model.mma_dfer import MMADFER, empty
 
@@ -17,8 +18,9 @@ def merged(model: MMADFER) -> MMADFER:
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLinear):
             state[f"{name}.weight"] = layer.merged()
-    made = empty(config, model.classifier.out_features)
+    made = empty(config, model.outputs)
     made.load_state_dict(state, assign=True)
+    fill_constants(made)
     made.contract = model.contract and model.contract.model_copy(
         update={"model": config, "encoder_hash": "", "weights_hash": ""}
     )

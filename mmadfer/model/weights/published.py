@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig, TemporalConfig
+from mmadfer.config import label_orders
+from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig
 from mmadfer.contract import ENCODER_LICENCES, LICENCES, Contract
 from mmadfer.errors import WeightsError
 from mmadfer.model.mma_dfer import MMADFER
@@ -13,25 +15,7 @@ from mmadfer.model.weights.check_shapes import explain
 from mmadfer.model.weights.encoders import ENCODER, check_finite, hint, named
 from mmadfer.model.weights.torch_pickle import Lazy, PickledFile
 
-LABELS = {
-    7: ("dfew", ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")),
-    11: (
-        "mafw",
-        (
-            "happiness",
-            "sadness",
-            "neutral",
-            "anger",
-            "surprise",
-            "disgust",
-            "fear",
-            "contempt",
-            "anxiety",
-            "helplessness",
-            "disappointment",
-        ),
-    ),
-}
+LABELS = {7: ("dfew", label_orders.DFEW), 11: ("mafw", label_orders.MAFW)}
 """Data set and class order of the published folds, by their number of classes."""
 PREPARED: dict[int, dict[str, str]] = {
     11: {"face_box": "union", "mafw_frame_order": "published", "no_sound": "silence"},
@@ -159,11 +143,11 @@ def _infer(shapes: dict[str, tuple[int, ...]], where: str) -> tuple[ModelConfig,
         frames=shape("temporal.positions", 3)[1] - 1,
         vision=encoder,
         audio=encoder,
-        latent=shape("fusion.0.vision.down.weight", 2)[0],
+        fusion=BottleneckConfig(latent=shape("fusion.0.vision.down.weight", 2)[0]),
+        joint=SumConfig(width=temporal),
         prompts=prompts,
         progressive=count(r"vision\.prompts\.progressive\.(\d+)"),
-        temporal=TemporalConfig(
-            width=temporal,
+        temporal=TransformerConfig(
             depth=count(r"temporal\.layers\.(\d+)\."),
             heads=max(inner // 64, 1),
             head_width=min(inner, 64),

@@ -28,7 +28,7 @@ def transfer(model: MMADFER, path: Path, missing: Patterns = (), extra: Patterns
     Raises:
         WeightsError: tensors that are missing or extra, and not named by a pattern; or the file is damaged.
     """
-    wanted, found = model.trainable(), _read(path)
+    wanted, found = model.learned(), _read(path)
     same = {name for name, value in wanted.items() if name in found and found[name].shape == value.shape}
     lacking, over = sorted(set(wanted) - same), sorted(set(found) - same)
     _refuse(path, "lacks", [name for name in lacking if not fits(name, missing)], "stages.missing")
