@@ -217,12 +217,11 @@ def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> 
     contract = model.contract
     assert contract is not None
     asked = {"test_clips": clips, "test_flips": flips, "modalities": contract.modalities, "labels": contract.labels}
-    asked["split"] = contract.split
     config = Config(
         name="evaluation",
         prepare=contract.prepare,
         model=contract.model,
-        data=validated(DataConfig, {"store": store.path, **asked}, "evaluation"),
+        data=validated(DataConfig, {"store": store.path, "split": contract.split, **asked}, "evaluation"),
         train=TrainConfig(precision=contract.precision),
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -174,8 +174,14 @@ def _decode(task: Task) -> Outcome:
     source = task.source
     try:
         with container.explained():
-            how = {"cropped": source.cropped, "device": task.device, "whole_sound": True}
-            data = read_clip(source.media, task.settings, sound=source.sound, **how)
+            data = read_clip(
+                source.media,
+                task.settings,
+                sound=source.sound,
+                cropped=source.cropped,
+                device=task.device,
+                whole_sound=True,
+            )
         tensors = read_tensors(source.tensors, task.targets)
     except ClipError as error:
         _check_machine(source, error)

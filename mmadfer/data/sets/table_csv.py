@@ -67,8 +67,9 @@ def table(root: Path, folds: int = 5) -> Table:
 
 
 def _source(clip: str, row: _Row, number: int) -> Source:
-    named = {"targets": row.named.targets, "splits": row.named.splits, "tensors": row.named.tensors}
-    return Source(clip, row.media, row.label, number, row.subject, row.sound, **named)
+    more = row.named
+    listed = (clip, row.media, row.label, number, row.subject, row.sound)
+    return Source(*listed, targets=more.targets, splits=more.splits, tensors=more.tensors)
 
 
 def _mute(rows: list[_Row]) -> tuple[str, ...]:

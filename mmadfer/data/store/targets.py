@@ -9,7 +9,7 @@ A clip may lack a target. The target `label` is the store's own (`Header.labels`
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,15 +89,15 @@ def encoded(found: Target, value: Any) -> np.ndarray:
     return np.array(value, np.float32)
 
 
-def at_frames(steps: np.ndarray | None, names: int, indexes: Sequence[int], count: int) -> np.ndarray:
+def at_frames(steps: np.ndarray | str | None, names: int, indexes: np.ndarray, count: int) -> np.ndarray:
     """Values of the steps at which frames are shown; float32 (T, names), NaN where the clip has none.
 
     Args:
         steps: float32 (steps, names), spread evenly over the clip.
         names: how many values a step has.
-        indexes: frames of the clip, (T,).
+        indexes: int64 (T,): frames of the clip.
         count: frames of the clip.
     """
-    if steps is None or not len(steps):
+    if not isinstance(steps, np.ndarray) or not len(steps):
         return np.full((len(indexes), names), np.nan, np.float32)
-    return steps[np.asarray(indexes) * len(steps) // count].astype(np.float32)
+    return steps[indexes * len(steps) // count].astype(np.float32)
