@@ -56,7 +56,8 @@ class Contract(Section):
     precision: Precision = "fp32"
     """Arithmetic of training and of `metrics`; that of an exported graph is `arithmetic`."""
     input: Literal["fbank", "waveform"] = "fbank"
-    """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank."""
+    """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank. A model
+    of frames alone (`model.branches: vision`) has neither, and one of sound alone no frames."""
     waveform_rate: Hertz | None = None
     """Samples per second of the input `waveform`: the graph takes no other. None where the input is `fbank`."""
     arithmetic: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
@@ -94,6 +95,8 @@ class Contract(Section):
     def _heard_and_fed_agree(self) -> Self:
         if (self.input == "waveform") != (self.waveform_rate is not None):
             raise ValueError(f"input {self.input} does not go with waveform_rate {self.waveform_rate}")
+        if self.input == "waveform" and "audio" not in self.model.modalities:
+            raise ValueError("a model of frames alone has no input waveform")
         if self.batch is not None and list(self.batch) != sorted(self.batch):
             raise ValueError(f"batch {list(self.batch)} does not rise")
         return self
@@ -174,10 +177,15 @@ def describe(contract: Contract) -> dict[str, Any]:
         "fold": contract.fold,
         "image size": contract.model.image_size,
         "sound rate": _rate(contract),
-        "input": f"frames and {contract.input}",
+        "input": " and ".join(_inputs(contract)),
         "arithmetic": contract.arithmetic,
         **{told(name): f"{value:.2%}" for name, value in contract.metrics.items()},
     }
+
+
+def _inputs(contract: Contract) -> list[str]:
+    names = {"vision": "frames", "audio": contract.input}
+    return [names[modality] for modality in contract.model.modalities]
 
 
 def told(score: str) -> str:
