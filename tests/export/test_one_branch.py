@@ -98,8 +98,8 @@ def test_a_file_is_read_for_its_own_part_alone(
 
 def test_windows(branch: str, fold: Path, video: Path) -> None:
     contract = Recogniser(fold).contract
-    (whole,) = read_parts(video, contract)
-    parts = list(read_parts(video, contract, Windows(0.5, 0.25)))
+    (whole,) = read_parts(Video(video), contract)
+    parts = list(read_parts(Video(video), contract, Windows(0.5, 0.25)))
     assert len(parts) > 2
     assert parts[0].start == whole.start
     assert parts[-1].end == pytest.approx(whole.end, abs=0.1)
