@@ -8,24 +8,28 @@ from typing import Annotated, Any
 
 import typer
 
-from mmadfer.cli import launch_control, launch_options, launch_sweep
+from mmadfer.cli import launch_chain, launch_control, launch_options, launch_sweep
 from mmadfer.config import identity
 from mmadfer.config import schema as configs
 from mmadfer.config.folds import parse_folds
 from mmadfer.config.schema import Config
 from mmadfer.data import compatibility
 from mmadfer.errors import RunError
-from mmadfer.launch import plan
+from mmadfer.launch import chain, plan
 from mmadfer.launch.launching import Launch
 from mmadfer.run.launch_record import Options
 
 
 @launch_options.with_options
 def launch(
-    config: Annotated[str, typer.Argument(help="Configuration file, or the name of a shipped one.")],
+    config: Annotated[
+        list[str], typer.Argument(help="Configuration file, or the name of a shipped one; of a chain, all in order.")
+    ],
     *,
     overrides: launch_options.Set = None,
-    run: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME-TIME).")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run directory (default: runs/NAME-TIME); of a chain, the folder of its runs.")
+    ] = None,
     estimate: launch_options.Estimate = False,
     dry_run: launch_options.DryRun = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished folds of --run.")] = False,
@@ -34,20 +38,32 @@ def launch(
 ) -> None:
     """Train the folds as an array of jobs, then report on them.
 
+    With several configurations, each is a run of its own, DIR/NAME, and may name an earlier one as the run that it
+    begins from (`stages.init`) or learns from (`stages.teacher`): its folds wait for the same folds there.
+
     `mmadfer launch status RUN`, `launch cancel RUN` and `launch resume RUN` take it from there, and `launch sweep FILE`
     trains many configurations at once; each has its --help.
     """
-    settings = compatibility.from_store(identity.absolute(configs.load(config, overrides or ())))
-    chosen = parse_folds(asked.folds, settings)
-    resources = plan.resources(chosen, asked)
-    task = Launch(_place(run, settings, resume), settings, chosen, resources, resume, bool(asked.export), trust_code)
-    launch_options.carry_out(task, dry_run, estimate)
-
-
-def _place(run: Path | None, config: Config, resume: bool) -> Path:
+    loaded = [configs.load(one, overrides or ()) for one in config]
     if resume and run is None:
         raise RunError("--resume needs --run: say which run to go on with")
-    return launch_options.place(run, config.name)
+    place = launch_options.place(run, loaded[-1].name)
+
+    def planned(run: Path, own: Config, after: tuple[Launch, ...] = ()) -> Launch:
+        settings = compatibility.from_store(identity.absolute(own))
+        chosen = parse_folds(asked.folds, settings)
+        resources = plan.resources(chosen, asked)
+        return Launch(run, settings, chosen, resources, resume, bool(asked.export), trust_code, after)
+
+    if len(loaded) == 1:
+        launch_options.carry_out(planned(place, loaded[0]), dry_run, estimate)
+        return
+    if estimate:
+        raise RunError("--estimate measures one run: give one configuration")
+    tasks: list[Launch] = []
+    for own in chain.linked(loaded, place):
+        tasks.append(planned(place / own.name, own, tuple(tasks)))
+    launch_chain.carry_out(place, tasks, dry_run)
 
 
 class _Group(typer.core.TyperGroup):

@@ -1,4 +1,4 @@
-"""`mmadfer launch status | cancel | resume RUN`, for runs and sweeps, on SLURM and on this machine."""
+"""`mmadfer launch status | cancel | resume RUN`, for runs, sweeps and chains, on SLURM and on this machine."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from mmadfer.cli import launch_options, launch_sweep
+from mmadfer.cli import launch_chain, launch_options, launch_sweep
 from mmadfer.config import identity, sweep
 from mmadfer.config import schema as configs
 from mmadfer.config.folds import parse_folds
 from mmadfer.errors import RunError
-from mmadfer.launch import in_use, launching, plan
+from mmadfer.launch import chain, in_use, launching, plan
 from mmadfer.launch.slurm import commands
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
@@ -36,16 +36,22 @@ def status(
 
     run = run.absolute()
     of: Any = sweep_status if sweep.is_sweep(run) else states
-    found = of.status(run)
+    found = [of.status(one) for one in (chain.runs_of(run) if chain.is_chain(run) else [run])]
     if as_json:
-        say(json.dumps(found.to_dict(), indent=2))
-    else:
-        of.show(found)
+        told = [one.to_dict() for one in found]
+        say(json.dumps({"chain": str(run), "runs": told} if chain.is_chain(run) else told[0], indent=2))
+        return
+    for one in found:
+        of.show(one)
 
 
 def cancel(run: Run) -> None:
     """End a run's jobs, or its launcher on this machine; folds that train save first, as far as time allows."""
     run = _opened(run)
+    if chain.is_chain(run):
+        for one in reversed(chain.runs_of(run)):  # the last first: the others let it begin when they end
+            cancel(one)
+        return
     left = launch_record.read(run)
     if left and left.launcher and not left.jobs:
         _cancel_here(run, left, left.launcher)
@@ -75,16 +81,29 @@ def resume(
 ) -> None:
     """Go on with the unfinished folds of a run, as it was launched; options given here replace those of the launch."""
     run = _opened(run)
+    if sweep.is_sweep(run):
+        left = launch_record.read(run)
+        options = asked.over(left.options.kept(asked)) if left else asked
+        launch_sweep.resume(run, overrides or [], options, dry_run, trust_code)
+    elif chain.is_chain(run):
+        tasks: list[launching.Launch] = []
+        for one in chain.to_go_on(run):
+            tasks.append(_resumed(one, overrides, asked, trust_code, tuple(tasks)))
+        launch_chain.carry_out(run, tasks, dry_run)
+    else:
+        launch_options.carry_out(_resumed(run, overrides, asked, trust_code), dry_run)
+
+
+def _resumed(
+    run: Path, overrides: list[str] | None, asked: Options, trust: bool, after: tuple[launching.Launch, ...] = ()
+) -> launching.Launch:
+    """A launch that goes on with a run."""
     left = launch_record.read(run)
     options = asked.over(left.options.kept(asked)) if left else asked
-    if sweep.is_sweep(run):
-        launch_sweep.resume(run, overrides or [], options, dry_run, trust_code)
-        return
     settings = identity.absolute(configs.load(run / "config.yaml", overrides or ()))
     chosen = parse_folds(options.folds, settings) if options.folds or not left else left.folds
     resources = plan.resources(chosen, options)
-    task = launching.Launch(run, settings, chosen, resources, True, bool(options.export), trust_code)
-    launch_options.carry_out(task, dry_run)
+    return launching.Launch(run, settings, chosen, resources, True, bool(options.export), trust, after)
 
 
 def _cancel_here(run: Path, left: launch_record.Record, launcher: Owner) -> None:
@@ -104,9 +123,9 @@ def _cancel_here(run: Path, left: launch_record.Record, launcher: Owner) -> None
 
 
 def _opened(run: Path) -> Path:
-    """The absolute path of a run or a sweep; raises a RunError where there is neither."""
+    """The absolute path of a run, a sweep or a chain; raises a RunError where there is none."""
     run = run.absolute()
-    return run if sweep.is_sweep(run) else runs.read(run).path
+    return run if sweep.is_sweep(run) or chain.is_chain(run) else runs.read(run).path
 
 
 def _tell(run: Path, ended: list[str]) -> None:

@@ -84,6 +84,12 @@ def check_path(run: Path) -> None:
         raise RunError(f"{str(run)!r}: a run's path must be one line of plain text: choose another --run")
 
 
+def check(wanted: launching.Launch) -> None:
+    """Refuse what cannot work; raises as `carry_out`."""
+    check_path(wanted.run)
+    compatibility.check_files(wanted.config, wanted.todo(), {one.run: one.config for one in wanted.after})
+
+
 def carry_out(wanted: launching.Launch, dry_run: bool, estimate: bool = False) -> None:
     """Start a launch, or show what it would do, or what it would take.
 
@@ -95,8 +101,7 @@ def carry_out(wanted: launching.Launch, dry_run: bool, estimate: bool = False) -
         raise RunError(
             "--estimate measures a new run in a job of its own: leave out --resume, and --dry-run, which starts no job"
         )
-    check_path(wanted.run)
-    compatibility.check_files(wanted.config, wanted.todo())
+    check(wanted)
     if estimate:
         from mmadfer.launch.estimate import estimate as measure
 

@@ -68,7 +68,8 @@ def describe(wanted: Sweep) -> str:
         "report       when all folds have ended: each row's, and one line for each row",
     ]
     if resources.cluster == "slurm" and count:
-        texts = submit.texts(wanted.folder, wanted.table.name, count, resources, environment)
+        waits = {element: list[str]() for element in range(count)}
+        texts = submit.texts(wanted.folder, wanted.table.name, waits, resources, environment)
         lines += ["", *(line for name, text in texts.items() for line in (f"--- sbatch: {name}", text))]
     return "\n".join([*lines, "Dry run: nothing was made or submitted."])
 

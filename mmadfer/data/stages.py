@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmadfer.config.schema import Config
-from mmadfer.data.fold_clips import training_clips
+from mmadfer.data.fold_clips import test_clips, training_clips
 from mmadfer.data.store.store import Clip, Store
 from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
 from mmadfer.run import checkpoint_state
@@ -77,6 +77,14 @@ def unfinished(parent: Parent, fold: int) -> str:
     return f"fold {fold} of {parent.run} ({parent.key}) is not finished" + (f": {failed['reason']}" if failed else "")
 
 
+def lacking(config: Config, fold: int) -> str:
+    """What a fold lacks of its parents, in words; "" where it has all of it."""
+    try:
+        return next(filter(None, (unfinished(parent, fold) for parent in parents(config))), "")
+    except RunError as error:
+        return str(error)
+
+
 def _lineage(config: Config, planned: Mapping[Path, Config], younger: tuple[Path, ...] = ()) -> Iterator[Parent]:
     """Parents, their parents, and so on."""
     for parent in parents(config, planned):
@@ -121,10 +129,10 @@ def _fingerprint(parent: Parent) -> str | None:
 
 
 def _check_fold(parent: Parent, theirs: Store, config: Config, store: Store, fold: int) -> None:
-    count = parent.config.data.folds
-    if fold > count:
-        raise RunError(f"{parent.key}: {parent.run} has folds 1 to {count}, and no fold {fold}")
-    trained, tested = training_clips(parent.config, theirs, fold), [store.clips[name] for name in store.fold(fold)]
+    if fold not in theirs.folds:
+        raise RunError(f"{parent.key}: {parent.run} has folds {', '.join(map(str, theirs.folds))}, and no fold {fold}")
+    trained = training_clips(parent.config, theirs, fold)
+    tested = [store.clips[name] for name in test_clips(config, store, fold)]
     same_set = theirs.data_set == store.data_set
     if leaked := _leaked(trained, tested, same_set):
         raise DataError(_told(parent, fold, f"{len(leaked)} of the {len(tested)} clips", leaked))

@@ -17,6 +17,7 @@ def describe(task: Launch) -> str:
         f"code         {len(code_snapshot.sources())} files, copied to {task.run / 'code'}",
         f"folds        {join(todo) or 'none'} ({resources.parallel} at a time, {resources.cluster})",
         *([f"finished     {join(done)}: not trained again"] if done else []),
+        *(f"{key:<12} fold by fold from {path}" for key, path in task.config.stages.parents.items()),
         *(f"environment  {key}={value}" for key, value in task.environment.items()),
         *(_job(job, resources) for job in task.jobs()),
         "report       when all folds have ended",
@@ -25,7 +26,9 @@ def describe(task: Launch) -> str:
     if resources.cluster == "slurm" and todo:
         from mmadfer.launch.slurm import submit
 
-        texts = submit.texts(task.run, task.config.name, len(todo), resources, task.environment, task.export)
+        waits = task.waits()
+        lines += [f"waits        fold {fold} for SLURM job {', '.join(ids)}" for fold, ids in waits.items() if ids]
+        texts = submit.texts(task.run, task.config.name, waits, resources, task.environment, task.export)
         lines += ["", *(line for name, text in texts.items() for line in (f"--- sbatch: {name}", text))]
     return "\n".join([*lines, "Dry run: nothing was made or submitted."])
 

@@ -9,21 +9,25 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmadfer.config.schema import Config
 from mmadfer.errors import RunError
-from mmadfer.launch import in_use, plan
+from mmadfer.launch import in_use, parents, plan
 from mmadfer.launch.jobs import FoldJob
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm import commands
+from mmadfer.launch.slurm.dependencies import Waits
 from mmadfer.run import code_snapshot, launch_record
 from mmadfer.run import directory as runs
 from mmadfer.run.lock import lock
 from mmadfer.run.owner import this_process
 from mmadfer.utils.files import own_folder
 from mmadfer.utils.terminal import say
+
+INTERRUPTED = 130
+"""Exit code."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Launch:
     export: bool = False
     trust: bool = False
     """Whether the run's copy of the code may be another than the installed code."""
+    after: tuple["Launch", ...] = ()
+    """Launches that come before it in the same command, and that it may begin or learn from."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -52,6 +58,10 @@ class Launch:
         """The jobs of these folds."""
         return plan.jobs(self.run, self.todo(), self.resources)
 
+    def waits(self) -> Waits:
+        """The jobs that each fold waits for; raises as `parents.waits`."""
+        return parents.waits(self.config, self.todo(), {one.run: (one.config, one.todo()) for one in self.after})
+
     def record(self) -> launch_record.Record:
         """What is left in the run for status, cancel and resume."""
         launcher = this_process() if self.resources.cluster == "local" else None
@@ -62,22 +72,28 @@ def start(task: Launch) -> int:
     """Carry out a launch; on SLURM it is submitted, here it is waited for. Returns the exit code.
 
     Raises:
-        RunError: the run is live already, cannot be made, or SLURM does not take a job.
+        RunError: the run is live already, cannot be made, waits for what nobody trains, or SLURM does not take a job.
     """
-    slurmed = task.resources.cluster == "slurm"
-    if slurmed:
+    prepare(task)
+    return go(task)
+
+
+def prepare(task: Launch) -> None:
+    """Make the run, or open the one that is there; raises as `start`."""
+    if task.resources.cluster == "slurm":
         from mmadfer.launch.slurm import submit
 
         submit.refuse_without_slurm()
+        task.waits()
     in_use.refuse_live(task.run)
-    _prepare(task)
-    return _on_slurm(task) if slurmed else here(task)
-
-
-def _prepare(task: Launch) -> None:
     told_of_code(task.run, task.trust)
     runs.create(task.run, task.config, task.resume)
     code_snapshot.take(task.run)
+
+
+def go(task: Launch) -> int:
+    """Submit what is prepared, or train it here; returns and raises as `start`."""
+    return _on_slurm(task) if task.resources.cluster == "slurm" else here(task)
 
 
 def told_of_code(run: Path, trust: bool) -> None:
@@ -104,7 +120,7 @@ def here(task: Launch) -> int:
             failed = on_local.train_here(folds, show)
     except KeyboardInterrupt:
         say(f"\nStopped. To go on from the last checkpoints:\n  {command('resume', task.run)}")
-        return 130
+        return INTERRUPTED
     if failed:
         say(f"Failed: fold {join(failed)}. When the cause is mended, go on with:\n  {command('resume', task.run)}")
     if len(failed) == len(task.folds):
@@ -137,7 +153,8 @@ def _on_slurm(task: Launch) -> int:
         run, name, made = task.run, task.config.name, task.record()
         with told(run):
             if jobs := task.jobs():
-                made = submit.submit(run, name, jobs, task.resources, task.environment, made)
+                waiting = replace(task, after=()).waits()  # what came before it has been submitted by now
+                made = submit.submit(run, name, jobs, waiting, task.resources, task.environment, made)
             else:
                 report(run)
                 made = submit.submit_export(run, name, task.resources, task.environment, made)

@@ -2,13 +2,14 @@
 
 import re
 import shlex
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from mmadfer.data import stages
 from mmadfer.errors import RunError
 from mmadfer.export import finished_folds
 from mmadfer.launch import follow, in_use
@@ -85,6 +86,8 @@ class Status:
     report: str
     export: str
     note: str = ""
+    parents: dict[str, str] = field(default_factory=dict)
+    """The runs that its folds begin and learn from, by key of `stages`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -107,13 +110,15 @@ def status(run: Path, told: Told = commands) -> Status:
         one, job = _on_disk(run, fold, config.train.epochs), jobs.get(own.get(fold, ""))
         if one.state != "finished":
             one = _in_slurm(one, job, ends) if job else _here(one, beating.get(fold), fold in launched)
-        folds.append(_with_words(run, logs, replace(one, job=own.get(fold))))
+        one = _with_words(run, logs, replace(one, job=own.get(fold)))
+        folds.append(_with_parents(one, stages.lacking(config, fold)))
     page = run / "report" / "report.html"
     known = {} if note else ids
     report = follower(run, logs, known.get("report", ""), jobs, str(page) if page.is_file() else "")
     done = finished_folds.exported(run)
     export = follower(run, logs, known.get("export", ""), jobs, f"{len(done)} of {len(folds)} folds" if done else "")
-    return Status(run, left.cluster if left else "", folds, report, export, note)
+    parents = {key: str(path) for key, path in config.stages.parents.items()}
+    return Status(run, left.cluster if left else "", folds, report, export, note, parents)
 
 
 def show(found: Status, console: Console | None = None) -> None:
@@ -127,7 +132,12 @@ def show(found: Status, console: Console | None = None) -> None:
             console.print(f"fold {one.fold}: {one.words}", soft_wrap=True, highlight=False, markup=False)
             if one.log:
                 console.print(f"  {one.log}", style="dim", soft_wrap=True, highlight=False, markup=False)
-    for name, text in (("report", found.report), ("export", found.export), ("note", found.note)):
+    for name, text in (
+        *found.parents.items(),
+        ("report", found.report),
+        ("export", found.export),
+        ("note", found.note),
+    ):
         if text:
             console.print(f"{name:<7} {text}", soft_wrap=True, highlight=False, markup=False)
     left = [one for one in found.folds if one.state != "finished"]
@@ -193,6 +203,15 @@ def _with_words(run: Path, logs: Path, one: FoldStatus) -> FoldStatus:
         return replace(one, words=told["reason"], log=told.get("log"))
     words, log = _last_words(logs, one.job) if one.job else ("", None)
     return replace(one, words=words, log=str(log) if log else None)
+
+
+def _with_parents(one: FoldStatus, lacking: str) -> FoldStatus:
+    """With what an unfinished fold lacks of other runs, in words, where it lacks anything."""
+    if not lacking or one.state in ("finished", "running"):
+        return one
+    if one.state == "queued" and one.detail.startswith("Dependency"):
+        return replace(one, detail=f"{one.detail}: {lacking}")
+    return replace(one, words="; ".join(filter(None, (one.words, lacking))))
 
 
 def _last_words(logs: Path, job: str) -> tuple[str, Path | None]:

@@ -35,7 +35,7 @@ CASES = {
 def written(case: str, run: Path, folds: int = 5) -> dict[str, str]:
     environment = {"PYTHONPATH": str(run / "code"), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     resources = Resources(**CASES[case])
-    found = submit.texts(run, "dfew", folds, resources, environment, export=True)
+    found = submit.texts(run, "dfew", {fold: [] for fold in range(1, folds + 1)}, resources, environment, export=True)
     return {name: text.replace(shlex.quote(sys.executable), "PYTHON") for name, text in found.items()}
 
 

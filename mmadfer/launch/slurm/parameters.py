@@ -14,8 +14,10 @@ RETRIES = 20
 """How often a fold may run into its time limit and be queued again."""
 
 
-def slurm_parameters(name: str, resources: Resources, environment: dict[str, str]) -> dict[str, Any]:
-    """submitit's SLURM parameters for the array of folds."""
+def slurm_parameters(
+    name: str, resources: Resources, environment: dict[str, str], dependency: str = ""
+) -> dict[str, Any]:
+    """submitit's SLURM parameters for an array of folds; one whose `dependency` has failed is cancelled."""
     exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
     wanted = {
         **_where(resources),
@@ -30,7 +32,8 @@ def slurm_parameters(name: str, resources: Resources, environment: dict[str, str
         "setup": exports,
         # One lost rank ends the job, and a step does not inherit the cores of its job since SLURM 22.05.
         "srun_args": [f"--cpus-per-task={resources.threads}", "--kill-on-bad-exit=1"],
-        "additional_parameters": {"requeue": True},
+        "dependency": dependency or None,
+        "additional_parameters": {"requeue": True, **({"kill_on_invalid_dep": "yes"} if dependency else {})},
     }
     return {key: value for key, value in wanted.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""The folds of a launch as one SLURM array; then the report and the export, each waiting for what is before it."""
+"""The folds of a launch as a SLURM array; then the report and the export, each waiting for what is before it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,38 +9,53 @@ from mmadfer.errors import RunError
 from mmadfer.launch.jobs import ExportJob, FoldJob, ReportJob
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm import commands, parameters
+from mmadfer.launch.slurm.dependencies import Waits, arrays
 from mmadfer.run.launch_record import Record
 from mmadfer.utils import compat
 from mmadfer.utils.optional import need
 
 
 def submit(
-    run: Path, name: str, jobs: list[FoldJob], resources: Resources, environment: dict[str, str], record: Record
+    run: Path,
+    name: str,
+    jobs: list[FoldJob],
+    waiting: Waits,
+    resources: Resources,
+    environment: dict[str, str],
+    record: Record,
 ) -> Record:
-    """Submit the array, its report and (if the record says so) the export; returns the record with their SLURM ids.
+    """Submit the folds, their report and (if the record says so) the export; returns the record with their SLURM ids.
 
     The record is written after each submission, so that what SLURM has taken is never unknown.
 
     Raises:
         RunError: SLURM does not take a job; it says why.
     """
-    ids = array(run, name, jobs, resources, environment)
-    record = _noted(run, record, {f"fold {job.fold}": number for job, number in zip(jobs, ids, strict=True)})
-    wanted = parameters.report_parameters(name, resources, environment, commands.base(ids[0]))
+    of, bases = {job.fold: job for job in jobs}, []
+    for folds, dependency in arrays(waiting):
+        ids = array(run, name, [of[fold] for fold in folds], resources, environment, dependency)
+        record = _noted(run, record, {f"fold {fold}": number for fold, number in zip(folds, ids, strict=True)})
+        bases.append(commands.base(ids[0]))
+    wanted = parameters.report_parameters(name, resources, environment, ":".join(bases))
     report = one(run, ReportJob(str(run)), wanted)
     record = _noted(run, record, {"report": report})
     return submit_export(run, name, resources, environment, record, report)
 
 
 def array(
-    folder: Path, name: str, jobs: Sequence[FoldJob], resources: Resources, environment: dict[str, str]
+    folder: Path,
+    name: str,
+    jobs: Sequence[FoldJob],
+    resources: Resources,
+    environment: dict[str, str],
+    dependency: str = "",
 ) -> list[str]:
     """Submit folds as one array, whose files and logs go to `folder/jobs`; their SLURM ids, in order.
 
     Raises:
         RunError: SLURM does not take it; it says why.
     """
-    executor = _executor(folder, parameters.slurm_parameters(name, resources, environment))
+    executor = _executor(folder, parameters.slurm_parameters(name, resources, environment, dependency))
     return [str(job.job_id) for job in _taken(lambda: executor.submit_array(jobs))]
 
 
@@ -75,11 +90,16 @@ def refuse_without_slurm() -> None:
 
 
 def texts(
-    run: Path, name: str, count: int, resources: Resources, environment: dict[str, str], export: bool = False
+    run: Path, name: str, waiting: Waits, resources: Resources, environment: dict[str, str], export: bool = False
 ) -> dict[str, str]:
-    """The sbatch files that `submit` would write: `folds`, `report` and, if asked for, `export`."""
-    folds = {**parameters.slurm_parameters(name, resources, environment), **({"map_count": count} if count > 1 else {})}
-    wanted = {"folds": folds, "report": parameters.report_parameters(name, resources, environment, "ARRAY_ID")}
+    """The sbatch files that `submit` would write: `folds` (one for each array), `report` and `export` if asked for."""
+    wanted, submitted = dict[str, dict[str, Any]](), arrays(waiting)
+    for folds, dependency in submitted:
+        own = parameters.slurm_parameters(name, resources, environment, dependency)
+        title = "folds" if len(submitted) == 1 else f"folds {', '.join(map(str, folds))}"
+        wanted[title] = {**own, **({"map_count": len(folds)} if len(folds) > 1 else {})}
+    before = ":".join(["ARRAY_ID"] * len(submitted))
+    wanted["report"] = parameters.report_parameters(name, resources, environment, before)
     if export:
         wanted["export"] = parameters.export_parameters(name, resources, environment, "REPORT_ID")
     return {job: compat.sbatch_text(run / "jobs", options) for job, options in wanted.items()}

@@ -34,8 +34,6 @@ from mmadfer.run.owner import this_process
 from mmadfer.utils.files import own_folder, write_text
 from mmadfer.utils.terminal import say
 
-INTERRUPTED = 130
-
 
 @dataclass(frozen=True)
 class Sweep:
@@ -137,6 +135,7 @@ def start(sweep: Sweep) -> int:
 
         submit.refuse_without_slurm()
         _refuse_more(sum(len(one.todo()) for one in sweep.rows.values()))
+        _refuse_waiting(sweep)
     _refuse_live(sweep)
     _refuse_full(sweep)
     _prepare(sweep)
@@ -171,6 +170,15 @@ def _refuse_more(count: int) -> None:
             f"{count} folds are more than one array of this cluster may have ({most}, MaxArraySize): share the rows "
             "out over several files, or launch fewer --folds, and resume with the others when these have ended"
         )
+
+
+def _refuse_waiting(sweep: Sweep) -> None:
+    for row, one in sweep.rows.items():
+        if jobs := [name for names in one.waits().values() for name in names]:
+            raise RunError(
+                f"row {row} begins or learns from folds that are not finished (SLURM job {jobs[0]}): a sweep waits for "
+                "no other run, so launch it when they are"
+            )
 
 
 def _refuse_full(sweep: Sweep) -> None:
@@ -265,9 +273,9 @@ def _here(sweep: Sweep) -> int:
         except MmadferError as error:
             say(f"row {row}: {error}")
             codes.append(1)
-        if codes[-1] == INTERRUPTED:
+        if codes[-1] == launching.INTERRUPTED:
             say(f"To go on with all rows:\n  {launching.command('resume', sweep.folder)}")
-            return INTERRUPTED
+            return launching.INTERRUPTED
     return max(_report(sweep), *codes)
 
 
