@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mmadfer.config import plug_ins
 from mmadfer.config.base import Fraction, Line, Positive, Section, validated
 from mmadfer.config.model import Modality
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
@@ -79,6 +80,8 @@ class Contract(Section):
     """SHA-256 over the trainable tensors."""
     licences: dict[Line, Line] = LICENCES
     """Of the code, and of the encoders' weights where they come from a file."""
+    plug_ins: dict[Line, Line] = Field(default_factory=dict)
+    """Packages whose parts the model is made of, by what they bring: `model.fusion: gated` -> `gates 1.5`."""
     version: Line = ""
     """The mmadfer version that wrote it."""
 
@@ -156,12 +159,16 @@ def loads(text: str | bytes, where: Path | str = "it") -> Contract:
 
     Raises:
         WeightsError: it is damaged, breaks a rule, or is of a version that is not understood.
+        MissingDependencyError: a package that brings a part of the model is not installed; names it.
     """
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     try:
         if len(data) > LONGEST:
             raise FileError(f"a contract of {len(data)} bytes is longer than any")
-        return validated(Contract, parse_json(data, where), f"the contract of {where}")
+        tree = parse_json(data, where)
+        if isinstance(tree, dict) and isinstance(tree.get("plug_ins"), dict):
+            plug_ins.check(tree["plug_ins"], where)
+        return validated(Contract, tree, f"the contract of {where}")
     except (ConfigError, FileError) as error:
         raise WeightsError(
             f"{where} carries a contract that this version of mmadfer does not understand, so its labels and "
