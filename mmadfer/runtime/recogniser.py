@@ -26,9 +26,9 @@ from mmadfer.runtime.inputs import (
     seen_frames,
 )
 from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
-from mmadfer.runtime.prefetch import ahead
 from mmadfer.tasks.logit_adjustment import check, shift
 from mmadfer.utils.logs import logger
+from mmadfer.utils.prefetch import ahead
 
 LOGGER = logger(__name__)
 
