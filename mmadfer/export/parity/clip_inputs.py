@@ -12,6 +12,8 @@ from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
 from mmadfer.runtime.inputs import Inputs, Video, from_clip, from_record, read_whole
 
+FRAMES_AXES = 5
+"""Of frames (B, T, 3, S, S); filter banks have 4."""
 Hearing = tuple[str, int | None]
 """What a model hears: its contract's `input` and `waveform_rate`."""
 
@@ -54,9 +56,11 @@ def equal(one: Inputs, other: Inputs) -> bool:
 
 
 def apart(one: Inputs, other: Inputs) -> tuple[float, float]:
-    """Mean absolute difference of the frames, of 255, and of the filter bank."""
-    frames, sound = (float(np.abs(a.astype(np.float64) - b).mean()) for a, b in zip(one, other, strict=True))
-    return frames, sound
+    """Mean absolute difference of the frames, of 255, and of the filter bank; 0 of what the model does not take."""
+    found = {"frames": 0.0, "fbank": 0.0}
+    for a, b in zip(one, other, strict=True):
+        found["frames" if a.ndim == FRAMES_AXES else "fbank"] = float(np.abs(a.astype(np.float64) - b).mean())
+    return found["frames"], found["fbank"]
 
 
 def _video(store: Store, name: str) -> Video:
