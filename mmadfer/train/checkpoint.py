@@ -76,7 +76,9 @@ class Checkpoints:
             self._together(final, lambda: _raise(problem), everywhere=True)
             with engine.whole() as model:
                 digest, weights = weights_hash(model), temporary / "weights.safetensors"
-                self._together(final, lambda: save_weights(weights, model, contract, frozen=False))
+                self._together(
+                    final, lambda: save_weights(weights, model, contract, frozen=False, more=engine.task.own())
+                )
             if sampler is not None:
                 self._together(final, lambda: write_json(temporary / SAMPLER, sampler))
             self._together(final, lambda: self._publish(temporary, final, progress, digest))
