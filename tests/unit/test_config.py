@@ -147,6 +147,15 @@ ALONE = ["model.prompts=0", "model.fusion=none", "model.temporal=none"]
         (["model.temporal=none", "model.head.pool=cls"], r"cls needs a CLS token, which temporal none does not give"),
         (["model.head={per: step, pool: mean}"], r"head\.pool mean is for outputs per clip"),
         (["model.head={name: values, range: [1, 1]}"], r"head\.range is \[1\.0, 1\.0\]; it must be \[low, high\]"),
+        (["model.head.per=step"], r"per step gives an output for each step, but task classification takes one a clip"),
+        (
+            ["model.head={name: values}"],
+            r"head values lie in \[-1\.0, 1\.0\]: all task\.values must, and there are none",
+        ),
+        (
+            ["task={name: regression, values: {arousal: [0, 1]}}", "model.head=values"],
+            r"must, and task\.values\.arousal is \[0\.0, 1\.0\]",
+        ),
         (["model.positions=frozen"], r"positions frozen leaves those of 6 prompts undrawn"),
         (["model.fusion={name: mult, latent: 7}"], r"model\.fusion: latent: .*multiple of 2 \(got 7\)"),
         (["model.fusion=bottlneck"], r"model\.fusion: there is no fusion 'bottlneck': did you mean bottleneck\?"),
@@ -343,6 +352,15 @@ def test_a_base_beside_the_file_comes_before_a_shipped_one(tmp_path: Path) -> No
     path = based(tmp_path, demo="name: x\ntrain: {epochs: 7}\n", mine="name: mine\nbase: demo.yaml\n")
     assert load(path).train.epochs == 7
     assert load(based(tmp_path, mine="name: mine\nbase: demo\n")).train.epochs == load("demo").train.epochs
+
+
+def test_a_section_that_names_a_part_replaces_that_of_the_base(tmp_path: Path) -> None:
+    one = "name: one\nbase: demo\nmodel: {fusion: {adapters: 8}}\n"
+    two = "name: two\nbase: one.yaml\nmodel: {fusion: {name: mult, latent: 16}}\n"
+    path = based(tmp_path, one=one, two=two)
+    kept, other = load(tmp_path / "one.yaml").model.fusion, load(path).model.fusion
+    assert kept.model_dump() == {"name": "bottleneck", "latent": 32, "adapters": 8}
+    assert other.model_dump() == {"name": "mult", "latent": 16}  # adapters are no key of it
 
 
 def test_a_name_is_not_inherited(tmp_path: Path) -> None:
