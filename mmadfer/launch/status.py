@@ -211,7 +211,7 @@ def _with_parents(one: FoldStatus, lacking: str) -> FoldStatus:
         return one
     if one.state == "queued" and one.detail.startswith("Dependency"):
         return replace(one, detail=f"{one.detail}: {lacking}")
-    return replace(one, words="; ".join(filter(None, (one.words, lacking))))
+    return one if lacking in one.words else replace(one, words="; ".join(filter(None, (one.words, lacking))))
 
 
 def _last_words(logs: Path, job: str) -> tuple[str, Path | None]:
