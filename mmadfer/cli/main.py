@@ -14,7 +14,7 @@ import typer
 from mmadfer.config import identity
 from mmadfer.data import compatibility
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.utils import cores, terminal
+from mmadfer.utils import cores, logs, terminal
 from mmadfer.utils.terminal import say
 
 app = typer.Typer(
@@ -268,6 +268,7 @@ def run(application: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run a typer application; user errors become one plain message and their exit code."""
     terminal.take_all_signs()
     try:
+        logs.set_level()
         code = application(arguments, standalone_mode=False, prog_name="mmadfer")
     except MmadferError as error:
         say(f"error: {error}", err=True)

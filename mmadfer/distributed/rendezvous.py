@@ -14,6 +14,9 @@ import torch.distributed as dist
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # it is documented there
 
 from mmadfer.errors import RunError, TrainingError
+from mmadfer.utils.logs import logger
+
+LOGGER = logger(__name__)
 
 COMING = timedelta(minutes=5)
 """How long ranks wait for each other to come: they import torch, some from a slow disk."""
@@ -36,6 +39,7 @@ def meet(rank: int, world: int, patience: timedelta) -> Store | None:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     if is_own(address):
         _stay_here()
+    LOGGER.debug(f"rank {rank} of {world} meets the others at {address}:{port}")
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         return None
     try:

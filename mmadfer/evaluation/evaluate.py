@@ -25,7 +25,9 @@ from mmadfer.tasks import logit_adjustment as adjustment
 from mmadfer.tasks import metrics
 from mmadfer.utils.csv_cells import cell, to_csv
 from mmadfer.utils.files import write_text
-from mmadfer.utils.terminal import say
+from mmadfer.utils.logs import logger
+
+LOGGER = logger(__name__)
 
 SHOWN = 5
 """Clips that a message names."""
@@ -196,7 +198,7 @@ def evaluate_path(
     priors = _priors(contract, store, fold) if adjust else ()
     _warn_of_other_folds(contract, store)
     if told := other_crops(contract, store):
-        say(f"WARNING: {told}", err=True)
+        LOGGER.warning(f"WARNING: {told}")
     predictions = tested(model, store, fold, clips, flips)
     if adjust:
         predictions = predictions.adjusted(priors, adjust)
@@ -232,7 +234,7 @@ def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> N
     try:
         apply(model, precision, device)
     except ConfigError as error:
-        say(f"WARNING: trained with fp8, tested with bf16: {error}", err=True)
+        LOGGER.warning(f"WARNING: trained with fp8, tested with bf16: {error}")
         apply(model, "bf16", device)
 
 
@@ -282,8 +284,7 @@ def _priors(contract: Contract, store: Store, fold: int) -> tuple[float, ...]:
 def _warn_of_other_folds(contract: Contract, store: Store) -> None:
     now = store.header.fingerprint
     if contract.store and now and contract.store != now and contract.data_set == store.data_set:
-        say(
+        LOGGER.warning(
             f"WARNING: {store.path} was prepared anew since this model was trained (fingerprint {now[:12]}, then "
-            f"{contract.store[:12]}); its folds may differ, and the model may have seen these clips.",
-            err=True,
+            f"{contract.store[:12]}); its folds may differ, and the model may have seen these clips."
         )

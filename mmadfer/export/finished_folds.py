@@ -6,7 +6,9 @@ from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
 from mmadfer.utils.files import own_folder, read_object, sha256
-from mmadfer.utils.terminal import say
+from mmadfer.utils.logs import logger
+
+LOGGER = logger(__name__)
 
 CLIPS = 100
 """Test clips of a fold, evenly spread, that prove parity."""
@@ -28,7 +30,7 @@ def export_run(run: Path, clips: int = CLIPS) -> list[int]:
     if not ready:
         raise RunError(f"no fold of {run} is finished: there is nothing to export yet")
     for fold in sorted(set(folds) - set(ready)):
-        say(f"fold {fold} is not finished: left out")
+        LOGGER.info(f"fold {fold} is not finished: left out")
     failed = {fold: reason for fold in ready if (reason := _export(run, fold, store, clips))}
     if failed:
         lines = "\n".join(f"  fold {fold}: {reason}" for fold, reason in failed.items())
@@ -52,7 +54,7 @@ def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
 
     model, _ = _places(run, fold)
     if _current(run, fold, clips):
-        say(f"fold {fold}: {model} is there")
+        LOGGER.info(f"fold {fold}: {model} is there")
         return None
     try:
         own_folder(run / "export")

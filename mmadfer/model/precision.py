@@ -31,6 +31,9 @@ from mmadfer.model.layer import layer
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.utils.compat import compiled_programs_folder
 from mmadfer.utils.float32 import exact
+from mmadfer.utils.logs import logger
+
+LOGGER = logger(__name__)
 
 PRODUCTS: dict[Precision, torch.dtype] = {
     "reference": torch.float32,
@@ -153,6 +156,7 @@ def _keep_programs() -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+            LOGGER.debug(f"compiled programs are kept in {folder}")
 
 
 def loss_scale(precision: Precision) -> float:

@@ -39,7 +39,9 @@ from pathlib import Path
 from mmadfer.run.lock import QUIET, BusyError
 from mmadfer.run.owner import UNKNOWN, Owner, parse, this_process
 from mmadfer.utils.files import atomic, no_link
-from mmadfer.utils.terminal import say
+from mmadfer.utils.logs import logger
+
+LOGGER = logger(__name__)
 
 BEAT = 10.0
 """Seconds between beats."""
@@ -177,7 +179,7 @@ def _wait(folder: Path, me: Owner, wait: float, stop: Callable[[], bool]) -> Hel
             raise BusyError(f"{folder} is being trained by another process: wait for it, or end it first ({who})")
         if waited >= QUIET and not told:
             told = True
-            say(f"{folder} is being trained by another process: waiting up to {wait:.0f} s ({who})", err=True)
+            LOGGER.warning(f"{folder} is being trained by another process: waiting up to {wait:.0f} s ({who})")
         time.sleep(min(PAUSE, max(wait - waited, 0.01)))
 
 

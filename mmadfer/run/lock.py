@@ -9,7 +9,9 @@ from typing import IO
 
 from mmadfer.errors import RunError
 from mmadfer.utils.files import open_lock
-from mmadfer.utils.terminal import say
+from mmadfer.utils.logs import logger
+
+LOGGER = logger(__name__)
 
 NAME = ".lock"
 WAIT = 60.0
@@ -33,7 +35,7 @@ def lock(folder: Path, what: str = "used", wait: float = WAIT) -> Iterator[None]
     folder.mkdir(parents=True, exist_ok=True)
     with open_lock(folder / NAME) as file:
         if not taken(file, folder, min(wait, QUIET)):
-            say(f"{folder} is being {what} by another process: waiting up to {wait:.0f} s", err=True)
+            LOGGER.warning(f"{folder} is being {what} by another process: waiting up to {wait:.0f} s")
             if not taken(file, folder, wait - QUIET):
                 raise BusyError(f"{folder} is being {what} by another process: wait for it, or end it first")
         yield
@@ -51,5 +53,5 @@ def taken(file: IO[str], folder: Path, seconds: float) -> bool:
                 return False
             time.sleep(0.1)
         except OSError as error:  # a file system without locks
-            say(f"{folder} cannot be locked ({error.strerror}): keep other processes out of it", err=True)
+            LOGGER.warning(f"{folder} cannot be locked ({error.strerror}): keep other processes out of it")
             return True

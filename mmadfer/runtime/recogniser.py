@@ -26,8 +26,11 @@ from mmadfer.runtime.inputs import (
     seen_frames,
 )
 from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
-from mmadfer.runtime.prefetch import ahead
 from mmadfer.tasks.logit_adjustment import check, shift
+from mmadfer.utils.logs import logger
+from mmadfer.utils.prefetch import ahead
+
+LOGGER = logger(__name__)
 
 __all__ = ["Failure", "Prediction", "Recogniser", "Video", "from_clip", "from_record", "seen_frames", "softmax"]
 
@@ -80,6 +83,7 @@ class Recogniser:
             raise ConfigError(f"clips is {clips}: average 1 to {MOST_CLIPS} index sets")
         self.path = Path(path)
         self.backend_name = choose(self.path, backend)
+        LOGGER.debug(f"{path} is opened by the backend {self.backend_name}")
         self.backend = BACKENDS[self.backend_name](self.path, device, fold)
         self._batches = Batches(self.backend)
         if fold is not None and self.contract.fold not in (None, fold):

@@ -12,7 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from mmadfer.utils.terminal import say
+from mmadfer.utils.logs import logger
+
+LOGGER = logger(__name__)
 
 CHUNK = 2**20
 PDEATHSIG = 1
@@ -72,7 +74,7 @@ def _work(work: Callable[[], bytes], writing: int, parent: int) -> NoReturn:
             pipe.write(work())
         code = 0
     except BaseException:
-        say(traceback.format_exc(), err=True)
+        LOGGER.error(traceback.format_exc())
     finally:
         os._exit(code)  # what the first process has to tidy up at its end is not for its copy
 

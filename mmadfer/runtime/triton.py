@@ -28,7 +28,9 @@ from mmadfer.runtime.inputs import Inputs, Video, empty, read_parts, ready
 from mmadfer.runtime.prediction import softmax
 from mmadfer.runtime.subprocess_call import apart
 from mmadfer.utils.files import read_bytes
-from mmadfer.utils.terminal import say
+from mmadfer.utils.logs import logger
+
+LOGGER = logger(__name__)
 
 CONTRACT = "contract.json"
 """File in a model's version folder: its contract."""
@@ -85,7 +87,7 @@ def _answered(work: Callable[[Arrays], Arrays], request: Any) -> Any:
         code = triton.TritonError.INVALID_ARG if isinstance(error, DataError) else triton.TritonError.INTERNAL
         return triton.InferenceResponse(error=triton.TritonError(str(error), code))
     except Exception as error:  # for the log; the client learns no more than its kind
-        say(traceback.format_exc(), err=True)
+        LOGGER.error(traceback.format_exc())
         kind = f"{type(error).__name__} in the server, whose log says more"
         return triton.InferenceResponse(error=triton.TritonError(kind, triton.TritonError.INTERNAL))
 
@@ -223,7 +225,7 @@ class Model(_Step):
             try:
                 return self._together([_arrays(request) for request in requests])
             except Exception as error:
-                say(f"{len(requests)} requests, now each alone: {type(error).__name__}: {error}", err=True)
+                LOGGER.warning(f"{len(requests)} requests, now each alone: {type(error).__name__}: {error}")
         return super().execute(requests)
 
     def _together(self, given: list[Arrays]) -> list[Any]:

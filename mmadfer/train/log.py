@@ -18,8 +18,10 @@ from typing import Any
 from mmadfer.run.disk import writing
 from mmadfer.run.lease import Held
 from mmadfer.utils.files import no_link, own_folder, read_bytes
+from mmadfer.utils.logs import logger
 from mmadfer.utils.optional import need
-from mmadfer.utils.terminal import say
+
+LOGGER = logger(__name__)
 
 BREATH = 30.0
 """Seconds between lines on the terminal within an epoch."""
@@ -44,7 +46,7 @@ class Log:
         self, folder: Path, held: Held, main: bool, prefix: str, echo: Callable[[str], None] | None = None
     ) -> None:
         self._folder, self._held, self._main, self._prefix = Path(folder), held, main, prefix
-        self._echo = echo or say
+        self._echo = echo or LOGGER.info
         self._board: Any = None
 
     def open(self, total: int) -> None:

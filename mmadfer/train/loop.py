@@ -38,8 +38,10 @@ from mmadfer.train.profiler import Trace, take
 from mmadfer.train.result import Result, finished, publish
 from mmadfer.train.schedules import learning_rate
 from mmadfer.utils.durations import duration
-from mmadfer.utils.terminal import say
+from mmadfer.utils.logs import logger
 from mmadfer.version import VERSION
+
+LOGGER = logger(__name__)
 
 Stop = Callable[[], bool]
 
@@ -68,7 +70,7 @@ def train(
     with stop_on_signals() if stop is None else nullcontext(stop) as asked, connected() as ranks:
         if resume and (done := finished(fold, folder, ranks)):
             if profile and ranks.main:
-                say(f"fold {fold}  no trace: the fold is finished, and no step is left to record")
+                LOGGER.info(f"fold {fold}  no trace: the fold is finished, and no step is left to record")
             return done
         with alone(folder, resume, ranks, asked) as held:
             if resume and (done := finished(fold, folder, ranks)):  # by the process that had the fold until now

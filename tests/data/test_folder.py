@@ -91,7 +91,7 @@ def test_names_that_cannot_be_stored(tmp_path: Path) -> None:
 
 
 def test_unknown_sets_are_listed() -> None:
-    with pytest.raises(DataError, match=r"no data set 'fodler'; known: .*folder.*toy"):
+    with pytest.raises(DataError, match=r"no data set 'fodler': did you mean folder\? Known are .*toy"):
         sets.table("fodler", ".")
 
 

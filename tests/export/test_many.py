@@ -21,8 +21,8 @@ from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.backends.device import parse
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 from mmadfer.runtime.batches import Batches
-from mmadfer.runtime.prefetch import ahead
 from mmadfer.utils.files import write_text
+from mmadfer.utils.prefetch import ahead
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,7 @@ def test_an_unknown_backend_is_named(onnx_file: Path) -> None:
 
 LEAVING = """
 import sys, time
-from mmadfer.runtime.prefetch import ahead
+from mmadfer.utils.prefetch import ahead
 
 def work(task):
     try:

@@ -127,12 +127,11 @@ def test_a_full_disk_hides_no_other_error(
 
 ENDLESS = """
 import sys
-from mmadfer import cli
-from mmadfer.cli import predict
+from mmadfer.cli import main, predict
 
 predict.EVERY = 0
 sys.argv = ["mmadfer", "predict", *sys.argv[1:]]
-cli.main()
+main.main()
 """
 
 

@@ -24,6 +24,8 @@ class Code:
     text: str
     language: str = ""
     inline: bool = False
+    file: str = ""
+    """The word after the language: the file that the code is, where a reader is to write one."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def read(path: Path) -> Page:
     tokens = MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8"))
     for token, following in zip(tokens, [*tokens[1:], Token("", "", 0)], strict=False):
         if token.type in ("fence", "code_block"):
-            page.codes.append(Code(token.content, token.info))
+            language, _, file = token.info.partition(" ")
+            page.codes.append(Code(token.content, language, file=file))
         elif token.type == "heading_open":
             page.anchors.add(_anchor(following, page.anchors))
         for part in token.children or ():

@@ -25,6 +25,7 @@ def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(PROGRAM.parent))
 
 
+@pytest.mark.slow
 def test_every_form_is_measured_or_told_why_not() -> None:
     sizes = ("--clips", "2", "--batch", "2", "--rounds", "1", "--jobs", "1", "--precisions", "int8", "int3")
     command = [sys.executable, str(PROGRAM), "--small", "--device", "cpu", *sizes]
@@ -87,6 +88,7 @@ def test_steps_that_a_model_does_not_need_can_be_left_out() -> None:
         by_step(profiler, steps)
 
 
+@pytest.mark.slow
 def test_every_way_to_train_is_measured_beside_the_plain_one() -> None:
     few = ("--tests", "--clips", "2", "--rounds", "2", "--batches", "--sizes", "32", "48", "--ranks", "1", "2", "3")
     command = [sys.executable, str(PROGRAM.with_name("train.py")), "--small", *few]
@@ -166,6 +168,7 @@ def test_the_goals_of_a_gpu_are_told_of_bfloat16_and_of_each_batch(capsys: pytes
     ]
 
 
+@pytest.mark.slow
 def test_where_a_rank_fails_the_others_are_ended() -> None:
     from _model import SMALL
     from _train_points import Job, apart

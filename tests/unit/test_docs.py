@@ -135,9 +135,11 @@ def test_every_file_in_the_text_is_there(page: Page) -> None:
 
 @pages
 def test_every_configuration_in_the_text_is_valid(page: Page) -> None:
+    """Those that are files are read in tests/plugin, with the parts that they name."""
     for code in page.codes:
         if (
             code.inline
+            or code.file
             or code.language not in ("", "yaml")
             or not re.match(r"(name|base|model|data|train|rows):", code.text)
         ):

@@ -157,6 +157,7 @@ def test_autograd_keeps_no_activation() -> None:
     assert [one.data_ptr() for one in kept] == [layer.backward_weight.data_ptr(), layer.backward_scales.data_ptr()]
 
 
+@pytest.mark.slow
 def test_compiled_it_gives_the_same_numbers() -> None:
     """The gradient but for its rounding to bfloat16, which torch.compile leaves out before a cast to float32."""
     if not shutil.which("g++"):

@@ -20,6 +20,7 @@ def pytest_collection_finish():
 
 
 @pytest.mark.parametrize(("flag", "code", "outcome"), [("0", 0, "5 skipped"), ("1", 1, "5 errors")])
+@pytest.mark.slow
 def test_a_missing_package_is_told(flag: str, code: int, outcome: str, tmp_path: Path) -> None:
     (tmp_path / "without_onnx.py").write_text(PLUGIN)
     done = subprocess.run(

@@ -174,6 +174,7 @@ def test_waiting_ends_when_asked(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_of_those_that_come_together_one_wins(tmp_path: Path) -> None:
     for number in range(10):
         folder, together = tmp_path / str(number), time.time() + 0.7

@@ -222,6 +222,9 @@ BOMBS = {
     "a key of pairs, in one go": b"}(K\x01\x85q\0" + PAIRS + b"K\x01u.",
     "a key of pairs, in an ordered dict": _global("collections", "OrderedDict")
     + b"]K\x01\x85q\0" + PAIRS + b"K\x01\x86a\x85R.",
+    "a key of pairs, in operations that torch.load allows": b"K\x01\x85q\0"
+    + PAIRS.replace(b"0h", b"h")
+    + b"}h\x3cK\x01s.",
     "a set of pairs": b"\x8f(K\x01\x85q\0" + PAIRS + b"\x90}.",
     "a number of 100 kB": b"\x8b" + struct.pack("<I", 100_000) + b"\x7f" * 100_000 + b".",
     "a number of 4 GB": b"\x8b" + struct.pack("<i", 2**31 - 1) + b".",

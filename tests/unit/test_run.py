@@ -133,10 +133,11 @@ def test_processes_that_start_together_make_one_run(tmp_path: Path) -> None:
     code = f"""
 import sys, time
 from pathlib import Path
-from mmadfer import config, run
-settings = config.load("dfew_160")
+from mmadfer.config import schema
+from mmadfer.run import directory
+settings = schema.load("dfew_160")
 while time.time() < float(sys.argv[2]): pass
-run.open_fold(Path({str(tmp_path / "run")!r}), settings, int(sys.argv[1]))
+directory.open_fold(Path({str(tmp_path / "run")!r}), settings, int(sys.argv[1]))
 """
     for _ in range(2):  # the second time, none makes it
         together = str(time.time() + 2)

@@ -77,6 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.slow
 def test_status_is_shown_or_the_file_is_named_whatever_it_holds(run: Path, name: str) -> None:
     tree, acts = FILES[name]
     path = run / name
@@ -106,6 +107,7 @@ def _plain(act: Callable[[Path], object], run: Path, path: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_result_is_damaged_or_holds_together_whatever_it_holds(run: Path) -> None:
     path = run / "fold-2" / "result.json"
     before = path.read_text()
@@ -125,10 +127,12 @@ def test_a_result_is_damaged_or_holds_together_whatever_it_holds(run: Path) -> N
 def _gathered(run: Path) -> dict[str, Any]:
     from mmadfer.report.summary import gather
 
-    json.dumps(gather(run).to_dict(), allow_nan=False)
-    return gather(run).folds[1].to_dict()
+    gathered = gather(run)
+    json.dumps(gathered.to_dict(), allow_nan=False)
+    return gathered.folds[1].to_dict()
 
 
+@pytest.mark.slow
 def test_an_origin_is_told_or_its_file_is_named_whatever_it_holds(run: Path) -> None:
     from mmadfer.report import page
     from mmadfer.report.summary import gather

@@ -18,10 +18,9 @@ two, leave their memory for later ones; so do frames, on the CPU. A batch of les
 With mixup, B is twice the clips of a batch in all of this.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,8 +38,8 @@ from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.store.store import Record, Store
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.utils import cores
+from mmadfer.utils.prefetch import lookahead
 
-T = TypeVar("T")
 How = Callable[[Pick], Draw]
 Read = tuple[Draw, Record]
 
@@ -162,8 +161,8 @@ class Loader:
     def _run(self, requests: list[list[Pick]], how: How) -> Iterator[Batch]:
         # What an abandoned loop has begun ends by itself; the one decoding thread keeps loops apart.
         reading = ((picks, [self._readers.submit(self._read, pick, how) for pick in picks]) for picks in requests)
-        ready = _ahead(reading, self.config.data.read_ahead)
-        for decoded in _ahead((self._decoding.submit(self._decode, *clips) for clips in ready), 1):
+        ready = lookahead(reading, self.config.data.read_ahead)
+        for decoded in lookahead((self._decoding.submit(self._decode, *clips) for clips in ready), 1):
             yield self._finish(decoded.result())
 
     def _read(self, pick: Pick, how: How) -> Read:
@@ -234,13 +233,3 @@ class Loader:
 
     def _place(self, tensor: Tensor) -> Tensor:
         return tensor if tensor.is_cuda else tensor.pin_memory().to(self.device, non_blocking=True)
-
-
-def _ahead(items: Iterable[T], n: int) -> Iterator[T]:
-    """The items, each made when the one `n` places before it is asked for."""
-    queue: deque[T] = deque()
-    for item in items:
-        queue.append(item)
-        if len(queue) > n:
-            yield queue.popleft()
-    yield from queue

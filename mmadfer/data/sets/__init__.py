@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmadfer.data.store.store import check_id
 from mmadfer.errors import DataError
+from mmadfer.utils.registry import Registry
 from mmadfer.utils.terminal import one_line
 
 
@@ -77,24 +78,19 @@ class Table:
         return Path(os.path.commonpath([folder.absolute() for folder in files]))
 
 
-def _lazy(module: str, function: str = "table") -> Callable[..., Table]:
-    def table(*arguments: object) -> Table:
-        found: Table = getattr(import_module(f"{__name__}.{module}"), function)(*arguments)
-        return found
-
-    return table
-
-
-SETS: dict[str, Callable[[Path, int], Table]] = {
-    **{name: _lazy(name) for name in ("dfew", "mafw", "crema_d", "ravdess", "folder", "toy")},
-    "mafw_compound": _lazy("mafw", "compound"),
-    "csv": _lazy("table_csv"),
-}
-"""Name of a set -> function of its folder and the number of folds; modules are imported when they are used."""
-PUBLISHED: dict[str, Callable[[Path, int, Path, str | None], Table]] = {
-    name: _lazy("published", f"{name}_table") for name in ("dfew", "mafw")
-}
-"""Sets whose lists the published program has in a form of its own -> function that reads these."""
+Reader = Callable[[Path, int], Table]
+DATA_SETS = Registry(
+    "data set",
+    "mmadfer.data_sets",
+    {
+        **{name: f"{__name__}.{name}:table" for name in ("dfew", "mafw", "crema_d", "ravdess", "folder", "toy")},
+        "mafw_compound": f"{__name__}.mafw:compound",
+        "csv": f"{__name__}.table_csv:table",
+    },
+)
+"""Name of a set -> function of its folder and the number of folds (`Reader`)."""
+PUBLISHED = {"dfew": "dfew_table", "mafw": "mafw_table"}
+"""Sets whose lists the published program has in a form of its own -> function of `published` that reads these."""
 
 
 def table(
@@ -103,7 +99,7 @@ def table(
     """The clip table of the set `name` under `root`.
 
     Args:
-        name: one of `SETS`.
+        name: one of `DATA_SETS`.
         root: the set's folder; for `csv` the file.
         folds: how many, for sets without folds of their own; the others check it.
         lists: a folder with the published program's lists, which are read in place of the set's own.
@@ -112,15 +108,19 @@ def table(
     Raises:
         DataError: no such set, the folder does not have the set's layout, or an option that the set does not take.
     """
-    if name not in SETS:
-        raise DataError(f"no data set {name!r}; known: {', '.join(sorted(SETS))}")
+    try:
+        read: Reader = DATA_SETS.load(name)
+    except ValueError as error:
+        raise DataError(str(error)) from error
     root = _real(Path(root))
     if lists is None and prefix is None:
-        return SETS[name](root, folds)
+        return read(root, folds)
     if lists is None or name not in PUBLISHED:
         known = " and ".join(sorted(PUBLISHED))
         raise DataError(f"--lists is for {known}, and --prefix only for --lists; {name!r} was read with one of them")
-    return PUBLISHED[name](root, folds, Path(lists), prefix)
+    published = import_module(f"{__name__}.published")
+    listed: Table = getattr(published, PUBLISHED[name])(root, folds, Path(lists), prefix)
+    return listed
 
 
 def _real(root: Path) -> Path:

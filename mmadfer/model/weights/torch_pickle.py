@@ -4,6 +4,11 @@ torch's own files are pickles beside raw tensor data. `mmadfer.model.weights.pic
 Tensors are read only when asked for, so an
 optimizer's state costs no memory, and all of them together are no more than the file has bytes.
 Both of torch's formats are read: the zip archive (since 1.6) and the older stream of pickles.
+
+`torch.load(weights_only=True)` executes nothing either, but is not enough for files of strangers (torch 2.11): 536
+bytes keep it busy for ever (a key of pairs of pairs, hashed part by part), it takes a record that is shorter than its
+tensor and bits that have changed, shows one number as a tensor of terabytes, and reads neither pickle protocols 1, 3, 4
+and 5 nor, in the older format, the objects of unknown classes that published checkpoints hold.
 """
 
 import io

@@ -20,6 +20,17 @@ LEAVE = 10.0
 _END = object()
 
 
+def lookahead(items: Iterable[T], count: int) -> Iterator[T]:
+    """The items, each made when the one `count` places before it is asked for."""
+    made = deque[T]()
+    for item in items:
+        made.append(item)
+        if len(made) > count:
+            yield made.popleft()
+    while made:
+        yield made.popleft()
+
+
 class _Stream(Generic[R]):
     """What one piece of work yields; at most `depth` items lie ready."""
 
@@ -97,23 +108,16 @@ def ahead(
     Yields:
         each task with its results, in the order of the tasks. The results must be taken before the next task.
     """
-    stop, streams, rest = threading.Event(), deque[tuple[T, _Stream[R]]](), iter(tasks)
+    stop = threading.Event()
     threads = _Threads(jobs, stop)
 
-    def give() -> None:
-        while len(streams) <= jobs:
-            try:
-                task = next(rest)
-            except StopIteration:
-                return
+    def begun() -> Iterator[tuple[T, _Stream[R]]]:
+        for task in tasks:
             stream = _Stream(partial(work, task), depth, stop)
-            streams.append((task, stream))
             threads.submit(stream.run)
+            yield task, stream
 
     try:
-        give()
-        while streams:
-            yield streams.popleft()
-            give()
+        yield from lookahead(begun(), jobs)
     finally:
         threads.end()
