@@ -111,7 +111,8 @@ def status(run: Path, told: Told = commands) -> Status:
         if one.state != "finished":
             one = _in_slurm(one, job, ends) if job else _here(one, beating.get(fold), fold in launched)
         one = _with_words(run, logs, replace(one, job=own.get(fold)))
-        folds.append(_with_parents(one, stages.lacking(config, fold)))
+        wanted = left is None or fold in left.folds
+        folds.append(_with_parents(one, stages.lacking(config, fold)) if wanted else one)
     page = run / "report" / "report.html"
     known = {} if note else ids
     report = follower(run, logs, known.get("report", ""), jobs, str(page) if page.is_file() else "")
