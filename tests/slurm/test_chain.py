@@ -110,14 +110,14 @@ def test_a_chain_is_cancelled_from_its_end(cluster: Cluster, chain: Chain) -> No
 def test_a_time_limit_of_the_parent_lets_the_child_wait_on(
     cluster: Cluster, five: Callable[..., Path], slow: Slow, tmp_path: Path
 ) -> None:
-    slow.set(step=1)
-    chain = Chain(cluster, five(epochs=2), tmp_path / "chain", str(slow.python))
+    slow.set(step=4)  # SLURM looks at time limits every 30 s
+    chain = Chain(cluster, five(epochs=3), tmp_path / "chain", str(slow.python))
     chain.start("1-2")
     first, second = (chain.jobs(run)["fold 1"] for run in ("first", "second"))
     metrics = chain.folder / "first" / "fold-1" / "metrics.jsonl"
     cluster.until(lambda: metrics.exists() and '"step": 2,' in metrics.read_text(), "the second step")
     cluster.run("scontrol", "update", f"jobid={first}", "timelimit=2")  # USR2 comes 120 s before the end
-    cluster.until(lambda: '"event": "stop"' in metrics.read_text(), "the end of training", 60)
+    cluster.until(lambda: '"event": "stop"' in metrics.read_text(), "the end of training", 90)
     slow.set()
     assert cluster.state(second) == "PENDING"
     cluster.wait_for_restart(first)
