@@ -41,7 +41,7 @@ class Chain:
 
     def reported(self, run: str) -> dict[int, dict[str, Any]]:
         """The folds of a run's report, once it is there."""
-        self.cluster.wait_for(self.jobs(run)["report"], "COMPLETED", seconds=120)
+        self.cluster.wait_for(self.jobs(run)["report"], "COMPLETED", seconds=240)
         return {fold["fold"]: fold for fold in read(self.folder / run / "report" / "report.json")["folds"]}
 
     def times(self, run: str, fold: int) -> tuple[str, str]:
