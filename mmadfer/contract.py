@@ -9,8 +9,12 @@ from pydantic import Field, model_validator
 
 from mmadfer.config.base import Fraction, Line, Positive, Section, validated
 from mmadfer.config.model import Modality
+from mmadfer.config.parts import DESCRIBED
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
+from mmadfer.config.task import Number
 from mmadfer.errors import ConfigError, FileError, WeightsError
+from mmadfer.tasks.spec import Kind
+from mmadfer.tasks.tables import TASKS, of_events, spec_of
 from mmadfer.utils.files import parse_json
 
 LONGEST = 1 << 20
@@ -32,12 +36,19 @@ UNKNOWN_LICENCE = "see the model card of its weights"
 
 
 class Contract(Section):
-    """The promises of a model file: labels in order, input sizes, preprocessing and origin."""
+    """The promises of a model file: labels or values in order, input sizes, preprocessing and origin."""
 
-    labels: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100_000)]
+    labels: Annotated[tuple[Line, ...], Field(max_length=100_000)] = ()
+    """Names of classes, in the order of the logits; none where the output is values."""
+    output: Kind = "classes"
+    """What the model gives: logits of classes, or values."""
+    values: Annotated[dict[Line, tuple[Number, Number]], Field(max_length=100_000)] = Field(default_factory=dict)
+    """The values by name, in the order of the output, each with its lowest and highest number; none of classes."""
     model: ModelConfig
     prepare: PrepareConfig
     data_set: Line
+    task: Line = "classification"
+    """What it was trained for."""
     modalities: Literal["both", "vision", "audio"] = "both"
     """What it was trained on: `vision` is fed silence, `audio` black frames."""
     sound_rates: tuple[Hertz, ...] = ()
@@ -47,6 +58,8 @@ class Contract(Section):
     """Most of its store's frames were taken as the data set's owners had cropped them; else mmadfer found the faces."""
     store: Line = ""
     """Fingerprint of the store that it was trained on; empty where it is not known."""
+    split: Line = "folds"
+    """The split of its store that `fold` is one of."""
     fold: Positive | None = None
     """The test fold: the model has seen the clips of all others."""
     epoch: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
@@ -56,7 +69,8 @@ class Contract(Section):
     precision: Precision = "fp32"
     """Arithmetic of training and of `metrics`; that of an exported graph is `arithmetic`."""
     input: Literal["fbank", "waveform"] = "fbank"
-    """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank."""
+    """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank. A model
+    of frames alone (`model.branches: vision`) has neither, and one of sound alone no frames."""
     waveform_rate: Hertz | None = None
     """Samples per second of the input `waveform`: the graph takes no other. None where the input is `fbank`."""
     arithmetic: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
@@ -69,15 +83,16 @@ class Contract(Section):
     missing: tuple[Modality, ...] = ()
     """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
     metrics: dict[Line, float] = Field(default_factory=dict)
-    """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch. With
-    `data.validation`, `validation_uar` and `validation_war` on those clips, and `uar` and `war` of the last epoch only.
-    """
+    """Scores of these very weights on the test fold, by the task's names; empty in the middle of an epoch. With
+    `data.validation`, also on those clips (`validation_…`), and on the test fold after the last epoch only."""
     encoder_hash: Line = ""
     """SHA-256 over the frozen encoder tensors."""
     weights_hash: Line = ""
     """SHA-256 over the trainable tensors."""
     licences: dict[Line, Line] = LICENCES
     """Of the code, and of the encoders' weights where they come from a file."""
+    plug_ins: dict[Line, Line] = Field(default_factory=dict)
+    """Packages whose parts the model is made of, by what they bring: `model.fusion: gated` -> `gates 1.5`."""
     version: Line = ""
     """The mmadfer version that wrote it."""
 
@@ -86,6 +101,10 @@ class Contract(Section):
         twice = [label for label, count in Counter(self.labels).items() if count > 1]
         if twice:
             raise ValueError(f"labels name {', '.join(map(repr, twice))} twice")
+        if bool(self.labels) == bool(self.values) or (self.output == "values") != bool(self.values):
+            raise ValueError(
+                f"output {self.output} does not go with {len(self.labels)} labels and {len(self.values)} values"
+            )
         if len(self.priors) not in (0, len(self.labels)):
             raise ValueError(f"there are {len(self.labels)} labels, but {len(self.priors)} priors")
         return self
@@ -94,9 +113,16 @@ class Contract(Section):
     def _heard_and_fed_agree(self) -> Self:
         if (self.input == "waveform") != (self.waveform_rate is not None):
             raise ValueError(f"input {self.input} does not go with waveform_rate {self.waveform_rate}")
+        if self.input == "waveform" and "audio" not in self.model.modalities:
+            raise ValueError("a model of frames alone has no input waveform")
         if self.batch is not None and list(self.batch) != sorted(self.batch):
             raise ValueError(f"batch {list(self.batch)} does not rise")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the outputs, in order: labels of classes, or names of values."""
+        return tuple(self.values) if self.output == "values" else self.labels
 
     @property
     def samples(self) -> int:
@@ -158,7 +184,7 @@ def loads(text: str | bytes, where: Path | str = "it") -> Contract:
     try:
         if len(data) > LONGEST:
             raise FileError(f"a contract of {len(data)} bytes is longer than any")
-        return validated(Contract, parse_json(data, where), f"the contract of {where}")
+        return validated(Contract, parse_json(data, where), f"the contract of {where}", context=DESCRIBED)
     except (ConfigError, FileError) as error:
         raise WeightsError(
             f"{where} carries a contract that this version of mmadfer does not understand, so its labels and "
@@ -169,21 +195,37 @@ def loads(text: str | bytes, where: Path | str = "it") -> Contract:
 def describe(contract: Contract) -> dict[str, Any]:
     """The contract for a person: flat, without the sizes of layers."""
     return {
-        "labels": ", ".join(contract.labels),
+        **_named(contract),
         "data set": contract.data_set,
         "fold": contract.fold,
         "image size": contract.model.image_size,
         "sound rate": _rate(contract),
-        "input": f"frames and {contract.input}",
+        "input": " and ".join(_inputs(contract)),
         "arithmetic": contract.arithmetic,
-        **{told(name): f"{value:.2%}" for name, value in contract.metrics.items()},
+        **_scores(contract),
     }
 
 
-def told(score: str) -> str:
-    """The name of a score for a person: UAR, validation UAR."""
-    *kind, name = score.split("_")
-    return " ".join([*kind, name.upper()])
+def _named(contract: Contract) -> dict[str, str]:
+    if contract.output == "values":
+        return {"values": ", ".join(f"{name} ({low:g} to {high:g})" for name, (low, high) in contract.values.items())}
+    return {"labels": ", ".join(contract.labels)}
+
+
+def _scores(contract: Contract) -> dict[str, str]:
+    """As the task calls and shows them; as they are, where no package here has the task."""
+    known = of_events(spec_of(contract.task)) if contract.task in TASKS.names() else []
+    titles = {key: (title, score.shown) for key, title, score in known}
+    told = {}
+    for key, value in contract.metrics.items():
+        title, shown = titles.get(key, (key, "{:.4g}".format))
+        told[title] = shown(value)
+    return told
+
+
+def _inputs(contract: Contract) -> list[str]:
+    names = {"vision": "frames", "audio": contract.input}
+    return [names[modality] for modality in contract.model.modalities]
 
 
 def span(rate: int, frames: int) -> int:

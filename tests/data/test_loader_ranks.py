@@ -21,7 +21,8 @@ from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches
 from mmadfer.data.store.store import Header, Record, Store, write
 from mmadfer.distributed.ranks import Ranks
-from mmadfer.evaluation.evaluate import Predictions, run_test
+from mmadfer.evaluation.evaluate import run_test
+from mmadfer.evaluation.predictions import Predictions
 
 EPOCH, FOLD = 2, 3
 WIDE = config(train={"batch_size": 24})  # what 1, 2, 3, 4 and 8 divide
@@ -159,7 +160,7 @@ def test_two_index_sets_give_the_logarithm_of_their_mean_probabilities(store: St
 @pytest.mark.parametrize(("read_ahead", "threads"), [(1, 1), (1, 4), (2, 3), (4, 2)])
 def test_no_more_is_read_than_was_allowed(path: Path, read_ahead: int, threads: int) -> None:
     class Counting(Store):
-        def read(self, clip: str, frames: Sequence[int] | None = None) -> Record:
+        def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> Record:
             begun.append(clip)
             return super().read(clip, frames)
 
