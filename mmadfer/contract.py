@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mmadfer.config import plug_ins
 from mmadfer.config.base import Fraction, Line, Positive, Section, validated
 from mmadfer.config.model import Modality
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
@@ -47,6 +48,8 @@ class Contract(Section):
     """Most of its store's frames were taken as the data set's owners had cropped them; else mmadfer found the faces."""
     store: Line = ""
     """Fingerprint of the store that it was trained on; empty where it is not known."""
+    split: Line = "folds"
+    """The split of its store that `fold` is one of."""
     fold: Positive | None = None
     """The test fold: the model has seen the clips of all others."""
     epoch: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
@@ -56,7 +59,8 @@ class Contract(Section):
     precision: Precision = "fp32"
     """Arithmetic of training and of `metrics`; that of an exported graph is `arithmetic`."""
     input: Literal["fbank", "waveform"] = "fbank"
-    """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank."""
+    """What an exported graph hears: the normalised filter bank, or samples, of which it makes the filter bank. A model
+    of frames alone (`model.branches: vision`) has neither, and one of sound alone no frames."""
     waveform_rate: Hertz | None = None
     """Samples per second of the input `waveform`: the graph takes no other. None where the input is `fbank`."""
     arithmetic: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
@@ -78,6 +82,8 @@ class Contract(Section):
     """SHA-256 over the trainable tensors."""
     licences: dict[Line, Line] = LICENCES
     """Of the code, and of the encoders' weights where they come from a file."""
+    plug_ins: dict[Line, Line] = Field(default_factory=dict)
+    """Packages whose parts the model is made of, by what they bring: `model.fusion: gated` -> `gates 1.5`."""
     version: Line = ""
     """The mmadfer version that wrote it."""
 
@@ -94,6 +100,8 @@ class Contract(Section):
     def _heard_and_fed_agree(self) -> Self:
         if (self.input == "waveform") != (self.waveform_rate is not None):
             raise ValueError(f"input {self.input} does not go with waveform_rate {self.waveform_rate}")
+        if self.input == "waveform" and "audio" not in self.model.modalities:
+            raise ValueError("a model of frames alone has no input waveform")
         if self.batch is not None and list(self.batch) != sorted(self.batch):
             raise ValueError(f"batch {list(self.batch)} does not rise")
         return self
@@ -153,12 +161,16 @@ def loads(text: str | bytes, where: Path | str = "it") -> Contract:
 
     Raises:
         WeightsError: it is damaged, breaks a rule, or is of a version that is not understood.
+        MissingDependencyError: a package that brings a part of the model is not installed; names it.
     """
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     try:
         if len(data) > LONGEST:
             raise FileError(f"a contract of {len(data)} bytes is longer than any")
-        return validated(Contract, parse_json(data, where), f"the contract of {where}")
+        tree = parse_json(data, where)
+        if isinstance(tree, dict) and isinstance(tree.get("plug_ins"), dict):
+            plug_ins.check(tree["plug_ins"], where)
+        return validated(Contract, tree, f"the contract of {where}")
     except (ConfigError, FileError) as error:
         raise WeightsError(
             f"{where} carries a contract that this version of mmadfer does not understand, so its labels and "
@@ -174,10 +186,15 @@ def describe(contract: Contract) -> dict[str, Any]:
         "fold": contract.fold,
         "image size": contract.model.image_size,
         "sound rate": _rate(contract),
-        "input": f"frames and {contract.input}",
+        "input": " and ".join(_inputs(contract)),
         "arithmetic": contract.arithmetic,
         **{told(name): f"{value:.2%}" for name, value in contract.metrics.items()},
     }
+
+
+def _inputs(contract: Contract) -> list[str]:
+    names = {"vision": "frames", "audio": contract.input}
+    return [names[modality] for modality in contract.model.modalities]
 
 
 def told(score: str) -> str:

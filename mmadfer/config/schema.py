@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mmadfer.config.base import Fraction, Positive, Section, validated
 from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig
+from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.sources import CONFIGS, find, read, value
 from mmadfer.config.stages import StagesConfig
 from mmadfer.config.task import TaskConfig
@@ -30,8 +31,11 @@ class SoundConfig(Section):
     rate: Literal["native"] | Annotated[int, Field(ge=8000, le=96000)] = "native"
     """Sample rate in Hz, or `native`: the file's own rate, as the published weights need."""
     frames: Fbank = 512
-    """Filter-bank frames of 10 ms; shorter sound is padded, longer sound is cut."""
+    """Filter-bank frames of 10 ms that the model hears at once, from the start of the clip or of a window; shorter
+    sound is padded."""
     mels: Mels = 128
+    max_seconds: Annotated[float, Field(ge=0, le=3600)] = 60
+    """Of each clip's sound that the store holds, for windows; never less than `frames`."""
 
 
 FPS = 25.0
@@ -115,14 +119,19 @@ class DataConfig(Section):
     labels: tuple[Annotated[str, AfterValidator(one_form)], ...] | None = None
     """Class order by name; by default the store's own order. Clips with labels that are not named are not used."""
     folds: Annotated[int, Field(gt=0, le=1000)] = 5
-    """By default as many as the store has; for preparation, how many are made."""
+    """By default as many as the store's split has; for preparation, how many are made."""
+    split: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")] = "folds"
+    """Which of the store's splits is trained and tested on: `folds`, `leave_one_subject_out`, or one of its own
+    (`mmadfer doctor STORE` names them)."""
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
     augment: AugmentConfig = AugmentConfig()
-    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    sampler: Annotated[str, AfterValidator(SAMPLERS.check)] = "shuffle"
     """`shuffle`: every clip once an epoch. `balanced`: as many clips in an epoch, as many of each class; clips of rare
     classes come several times, each time with other frames and augmentation (Kang et al. 2020, "Decoupling
-    Representation and Classifier for Long-Tailed Recognition")."""
+    Representation and Classifier for Long-Tailed Recognition"). Installed packages add others."""
+    sampler_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Arguments of the sampler, by name; those of our own have none."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training clips that is not trained on but tested after every epoch, to choose by; the test fold is
     then looked at once, after the last epoch. 0: the test fold after every epoch, as published."""

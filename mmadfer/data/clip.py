@@ -48,6 +48,12 @@ class ClipData:
     """float32 (samples,): of the first channel, what the filter bank was computed from; empty where there was none."""
     faceless: tuple[Note, ...] = ()
     """What a person should know of frames in which no face was found; of many a good clip there is some."""
+    later: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """float32 (m, mels): the filter bank after `fbank`, where all of the sound was asked for."""
+    sound_frames: int = 0
+    """Filter-bank frames of `fbank` and `later` together, without padding."""
+    sound_start: float = 0.0
+    """When the sound starts, in seconds on the clock of `times`."""
 
     @property
     def span(self) -> tuple[float, float]:
@@ -73,6 +79,7 @@ def read_clip(
     heard: Callable[[int], None] | None = None,
     device: str = "cpu",
     blind: bool = False,
+    whole_sound: bool = False,
 ) -> ClipData:
     """Decode a clip, find the face in its frames, cut it out of them, and compute the filter bank of its sound.
 
@@ -92,6 +99,7 @@ def read_clip(
         device: where faces are looked for, `cpu`, `cuda` or `networks.WITHOUT_TORCH`. Another device may move a crop
             by a pixel.
         blind: take black pictures for a face that is nowhere found, where there is sound.
+        whole_sound: compute the filter bank of all of the sound, up to `sound.max_seconds`.
 
     Raises:
         ClipError: with `reason` `unreadable`, `empty`, `no sound`, `sound rate`, `no face` or `too long`.
@@ -99,13 +107,25 @@ def read_clip(
     """
     path = Path(path) if isinstance(path, str) else path
     with readable(path), container.remarked() as remarks:
-        found = audio.read(path, None if sound is None else Path(sound), settings, mute)
+        found = audio.read(path, None if sound is None else Path(sound), settings, mute, whole_sound)
         if heard is not None:
             heard(found.rate)
         made = _read_pictures(path, settings, cropped, keep, device, blind and found.rate > 0)
     apart = lengths(path, settings, found.seconds, made.times)
     told = (*dict.fromkeys((*found.notes, *apart, *made.notes)), *remarks)
-    return ClipData(made.jpegs, found.fbank, made.times, found.rate, found.silent, told, found.waveform, made.faceless)
+    return ClipData(
+        made.jpegs,
+        found.fbank,
+        made.times,
+        found.rate,
+        found.silent,
+        told,
+        found.waveform,
+        made.faceless,
+        found.later,
+        found.frames,
+        found.start,
+    )
 
 
 def lengths(path: Source, settings: PrepareConfig, sound: float, times: np.ndarray) -> tuple[Note, ...]:

@@ -14,10 +14,11 @@ from mmadfer.contract import Contract, hertz
 from mmadfer.data.fold_clips import check_training, labels_of
 from mmadfer.data.stages import check_stages
 from mmadfer.data.store.record import Clip
+from mmadfer.data.store.splits import FOLDS
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError
 
-OF_CLIPS = {"fps", "max_seconds", "no_sound"}
+OF_CLIPS = {"fps", "max_seconds", "no_sound", "sound.max_seconds"}
 """Keys below `prepare` that say which clips are kept and told of, not how those that are kept are processed."""
 OF_TRACK = {"face_margin", "detect_every"}
 """Keys that have no effect where `face_box` is `union`."""
@@ -107,14 +108,17 @@ def _refuse_other(config: Config, store: Store, named: Container[str]) -> None:
 
 
 def _data(config: Config, store: Store) -> DataConfig:
-    count = config.data.folds if "folds" in config.data.model_fields_set else max(store.folds, default=0)
-    if store.folds != tuple(range(1, count + 1)):
+    name = config.data.split
+    there = store.split(name).folds
+    count = config.data.folds if "folds" in config.data.model_fields_set else max(there, default=0)
+    if there != tuple(range(1, count + 1)):
+        where = "" if name == FOLDS else f" of the split {name}"
+        cure = f". Prepare the data again with --set data.folds={count}" if name == FOLDS else ": leave data.folds out"
         raise ConfigError(
-            f"{store.path} has clips in folds {', '.join(map(str, store.folds)) or 'none'}, but data.folds is "
-            f"{count}: the store must have folds 1 to data.folds, and no other. Prepare the data again "
-            f"with --set data.folds={count}{_own_folds(store)}"
+            f"{store.path} has clips in folds {', '.join(map(str, there)) or 'none'}{where}, but data.folds is "
+            f"{count}: the store must have folds 1 to data.folds, and no other{cure}{_own_folds(there)}"
         )
-    return config.data.model_copy(update={"folds": count, "labels": labels_of(config, store)})
+    return config.data.model_copy(update={"folds": count, "labels": labels_of(config, store) or None})
 
 
 def _with_fbank(config: Config, store: Store, bands: tuple[int, int]) -> ModelConfig:
@@ -220,10 +224,9 @@ def _strange(contract: Contract, rates: Iterable[int]) -> list[int]:
     return [rate for rate in rates if rate and rate not in known]
 
 
-def _own_folds(store: Store) -> str:
-    count = len(store.folds)
-    whole = count and store.folds == tuple(range(1, count + 1))
-    return f", or train with the store's own (--set data.folds={count})" if whole else ""
+def _own_folds(there: tuple[int, ...]) -> str:
+    whole = there and there == tuple(range(1, len(there) + 1))
+    return f", or train with the store's own (--set data.folds={len(there)})" if whole else ""
 
 
 def _differences(one: PrepareConfig, other: PrepareConfig) -> list[tuple[str, Any, Any]]:

@@ -30,25 +30,31 @@ def labels_of(config: Config, store: Store) -> tuple[str, ...]:
 
 
 def training_clips(config: Config, store: Store, fold: int) -> list[Clip]:
-    """What is trained on where `fold` is the test fold: the other folds' clips, but those kept for validation.
+    """What is trained on where `fold` of `data.split` is tested: the other folds' clips, or those of the part `train`.
 
-    Clips whose label `data.labels` does not name are in neither training, validation nor test.
+    Those kept for validation are left out. Clips whose label `data.labels` does not name are in no part.
 
     Raises as `validation_clips`.
     """
-    kept = {*store.fold(fold), *validation_clips(config, store, fold)}
-    return [clip for clip in _of_labels(config, store) if clip.id not in kept]
+    kept = {*validation_clips(config, store, fold)}
+    return [clip for clip in _rest(config, store, fold) if clip.id not in kept]
 
 
 def validation_clips(config: Config, store: Store, fold: int) -> list[str]:
-    """Ids of the clips of other folds than `fold` that `data.validation` keeps from training, sorted; none for 0.
+    """Ids of the clips that are validated on, sorted: the split's own, or those that `data.validation` keeps.
 
     Raises:
-        DataError: the store has no such fold.
-        ConfigError: `data.validation` takes all clips of a label, or none.
+        DataError: the store has no such split or fold.
+        ConfigError: `data.validation` takes all clips of a label, or none; or the split has clips for validation.
     """
-    test, share = set(store.fold(fold)), config.data.validation
-    rest = [clip for clip in _of_labels(config, store) if clip.id not in test]
+    share, own = config.data.validation, store.split(config.data.split).validation()
+    rest = _rest(config, store, fold)
+    if own and share:
+        raise ConfigError(
+            f"the split {config.data.split} has {len(own)} clips for validation, and data.validation is {share}: set 0"
+        )
+    if own:
+        return [clip.id for clip in _of_labels(config, store, own)]
     labels, subjects = {clip.id: clip.label for clip in rest}, {clip.id: clip.subject for clip in rest}
     return sorted(hold_out(labels, share, subjects)) if share else []
 
@@ -57,18 +63,24 @@ def test_clips(config: Config, store: Store, fold: int) -> list[str]:
     """Ids of the clips that `fold` tests, sorted.
 
     Raises:
-        DataError: the store has no such fold, or none of its clips has one of the labels.
+        DataError: the store has no such split or fold, or none of its clips has one of the labels.
     """
-    known = {clip.id for clip in _of_labels(config, store)}
-    ids = [name for name in store.fold(fold) if name in known]
+    ids = [clip.id for clip in _of_labels(config, store, store.fold(fold, config.data.split))]
     if not ids:
         raise DataError(f"fold {fold} of {store.path} has no clip labelled {', '.join(labels_of(config, store))}")
     return ids
 
 
-def _of_labels(config: Config, store: Store) -> list[Clip]:
+def _rest(config: Config, store: Store, fold: int) -> list[Clip]:
+    """What is neither tested by `fold` nor the split's own for validation."""
+    store.fold(fold, config.data.split)
+    return _of_labels(config, store, store.split(config.data.split).rest(fold))
+
+
+def _of_labels(config: Config, store: Store, ids: Iterable[str]) -> list[Clip]:
+    clips = [store.clips[name] for name in ids]
     known = {*labels_of(config, store)}
-    return [clip for clip in store.clips.values() if clip.label in known]
+    return [clip for clip in clips if clip.label in known] if known else clips
 
 
 def steps_per_epoch(config: Config, store: Store, fold: int) -> int:
@@ -92,7 +104,7 @@ def check_labels(store: Store, labels: tuple[str, ...]) -> None:
     unknown = sorted({*labels} - {*store.labels})
     if len({*labels}) < len(labels):
         raise ConfigError(f"data.labels names a class twice: {', '.join(labels)}")
-    if len(labels) < 2:
+    if len(labels) < 2 and (labels or store.labels):
         raise ConfigError(f"data.labels names {', '.join(labels) or 'nothing'}: a model tells two labels or more apart")
     if unknown:
         raise ConfigError(

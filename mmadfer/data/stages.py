@@ -129,8 +129,9 @@ def _fingerprint(parent: Parent) -> str | None:
 
 
 def _check_fold(parent: Parent, theirs: Store, config: Config, store: Store, fold: int) -> None:
-    if fold not in theirs.folds:
-        raise RunError(f"{parent.key}: {parent.run} has folds {', '.join(map(str, theirs.folds))}, and no fold {fold}")
+    there = theirs.split(parent.config.data.split).folds
+    if fold not in there:
+        raise RunError(f"{parent.key}: {parent.run} has folds {', '.join(map(str, there))}, and no fold {fold}")
     trained = training_clips(parent.config, theirs, fold)
     tested = [store.clips[name] for name in test_clips(config, store, fold)]
     same_set = theirs.data_set == store.data_set

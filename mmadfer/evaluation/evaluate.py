@@ -221,7 +221,7 @@ def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> 
         name="evaluation",
         prepare=contract.prepare,
         model=contract.model,
-        data=validated(DataConfig, {"store": store.path, **asked}, "evaluation"),
+        data=validated(DataConfig, {"store": store.path, "split": contract.split, **asked}, "evaluation"),
         train=TrainConfig(precision=contract.precision),
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -278,7 +278,8 @@ def _priors(contract: Contract, store: Store, fold: int) -> tuple[float, ...]:
             "the model does not know the labels that it was trained on, and the store is not the one that it was "
             "trained on: leave --adjust out, or train it anew"
         )
-    return adjustment.shares(contract.labels, (clip.label for clip in store.clips.values() if clip.fold != fold))
+    trained = store.split(contract.split).rest(fold)
+    return adjustment.shares(contract.labels, (store.clips[name].label for name in trained))
 
 
 def _warn_of_other_folds(contract: Contract, store: Store) -> None:

@@ -68,9 +68,11 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], seed: int = 0) -> Non
     """Give tensors of a module, by their names in it, their initial values, in place.
 
     Raises:
-        ConfigError: neither a module nor a rule knows one of them; names it.
+        ConfigError: neither a module nor a rule knows one of them, or it is a parameter without axes; names it.
     """
     for name, tensor in tensors.items():
+        if isinstance(tensor, nn.Parameter) and not tensor.ndim:
+            raise ConfigError(f"{name} has no axis, and DeepSpeed sends no such parameter to other ranks: make it (1,)")
         tensor.data.copy_(initial(module, name, Stream(name, tuple(tensor.shape), seed)))
 
 

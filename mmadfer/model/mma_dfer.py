@@ -4,7 +4,8 @@ Shapes: B clips, T frames, S image side, D encoder width, W temporal width, F x 
 (512 x 128 as published). Use `mmadfer.model.weights.build.build` for a model with initial weights.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -137,6 +138,22 @@ class MMADFER(nn.Module):
             rows = {"vision": drop_path[:, :-1].flatten(0, 1), "audio": drop_path[:, -1]}
         none = [None] * self.config.layers
         return [one.kept(row) if (one := self._encoder(name)) else none for name, row in rows.items()]
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """In the block, parts that compute otherwise while they train (such as a BatchNorm of a plug-in) do not train.
+
+        Encoders compute the same in either mode and are left alone, so that no compiled program is made again.
+        """
+        parts = [self.fusion, self.joint, self.temporal, self.classifier]
+        modes = [(module, module.training) for part in parts for module in part.modules()]
+        for module, _ in modes:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Parameters that learn, by their state-dict name."""

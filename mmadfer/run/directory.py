@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mmadfer.config import identity
+from mmadfer.config import identity, plug_ins
 from mmadfer.config import schema as configs
 from mmadfer.config.schema import Config
 from mmadfer.errors import ConfigError, MmadferError, RunError
@@ -199,7 +199,10 @@ def now() -> str:
 
 def _make(folder: Path, config: Config) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", {"name": config.name, "created": now(), **origin(folder)})
+    write_json(
+        folder / "run.json",
+        {"name": config.name, "created": now(), **origin(folder), "plug_ins": plug_ins.of_config(config)},
+    )
     write_text(folder / "config.yaml", config.to_yaml())  # last: with it the run is whole
     return Run(folder, config)
 

@@ -25,6 +25,7 @@ from mmadfer.data.media.notes import Note
 from mmadfer.data.store.record import Record
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError, ConfigError, DataError
+from mmadfer.runtime import listening
 from mmadfer.runtime.backends import ports
 
 USUAL_RATES = (44_100, 48_000)
@@ -38,8 +39,8 @@ LONG = 2
 FRAME = 0.01
 """Seconds from one filter-bank frame to the next."""
 Inputs = tuple[np.ndarray, ...]
-"""Of one clip: frames uint8 (1, T, 3, S, S), and fbank float32 (1, 1, frames, mels) or, for a model that hears samples,
-waveform float32 (1, samples) and lengths int64 (1,)."""
+"""Of one clip, as `ports.inputs` has them: frames uint8 (1, T, 3, S, S), and fbank float32 (1, 1, frames, mels) or, for
+a model that hears samples, waveform float32 (1, samples) and lengths int64 (1,). One modality has its own alone."""
 
 
 class Video(NamedTuple):
@@ -88,21 +89,24 @@ def read_parts(
     """Read a video as the model's contract says: as one part, or window by window.
 
     What the model has learnt to do without is not looked for: sound by a model of pictures alone, faces by one of sound
-    alone, which still needs a video: its pictures say from when to when a window goes. What training has left out of
-    some clips may be missing, with a note; but not both faces and sound.
+    alone. One that was trained on sound with black pictures (`data.modalities`) still needs a video: its pictures say
+    from when to when a window goes; one without a vision encoder also reads a file of sound (`listening`). What
+    training has left out of some clips may be missing, with a note; but not both faces and sound.
 
     Raises:
         DataError: it cannot be read, or lacks what the model needs; or its sound, which somebody named, does not exist.
     """
     if video.sound and contract.modalities != "vision" and not video.sound.exists():
         raise ClipError(f"{video.sound} does not exist: give the file with the sound of {video.path}", "no sound")
-    looks = looks or Looks()
+    sees = "vision" in contract.model.modalities
+    looks = looks if looks and sees else Looks()
     if windows is None:
         clip = read_whole(video, contract, clips=looks.clips)
         yield _part(video, contract, clip, *clip.span, looks)
         return
     settings, given = _asked(video, contract, looks.clips)
-    for one in read_windows(video.path, settings, windows, **given):
+    read = partial(read_windows, **given) if sees else partial(listening.read_windows, **_heard(given))
+    for one in read(video.path, settings, windows):
         if one.clip is None:
             yield Part(one.start, one.end, None, (str(one.problem), *one.notes), getattr(one.problem, "reason", ""))
         else:
@@ -136,6 +140,8 @@ def read_whole(video: Video, contract: Contract, device: str = "cpu", clips: int
     """
     settings, given = _asked(video, contract, clips)
     try:
+        if "vision" not in contract.model.modalities:
+            return listening.read_clip(video.path, settings, **_heard(given))
         return read_clip(video.pictures or video.path, settings, device=device, **given)
     except ClipError as error:
         if error.reason != "too long":
@@ -155,6 +161,10 @@ def _asked(video: Video, contract: Contract, clips: int) -> tuple[PrepareConfig,
     if video.fps is not None:
         changed["fps"] = _checked(video.fps)
     return contract.prepare.model_copy(update=changed), given
+
+
+def _heard(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in ("sound", "heard")}
 
 
 def _checked(fps: float) -> float:
@@ -207,10 +217,10 @@ def from_clip(clip: ClipData, contract: Contract) -> Inputs:
     # Without it, bytes differ by 0.7 on average (10 at most) and logits by up to 1e-4 where clips differ by 1e-2
     # (ViT-B, 160 px, 8 clips): no label changes, but no equality is left to check. It takes 10 to 25 ms beside 300 to
     # 800 ms for decoding and faces. What remains is DALI's resizing in training against Pillow's here, as small.
-    frames = _frames(clip.jpegs, contract)
+    frames = _seen(clip.jpegs, contract)
     if contract.input == "waveform":
-        return frames, *_samples(clip.waveform, contract)
-    return frames, _bands(clip.fbank, contract)
+        return *frames, *_samples(clip.waveform, contract)
+    return *frames, *_bands(clip.fbank, contract)
 
 
 def from_record(record: Record, contract: Contract) -> Inputs:
@@ -222,7 +232,7 @@ def from_record(record: Record, contract: Contract) -> Inputs:
     if contract.input == "waveform":
         raise DataError("a store keeps filter banks, but this model hears samples: predict the media files instead")
     chosen = seen_frames(contract)(len(record.jpegs))
-    return _frames([record.jpegs[i] for i in chosen], contract), _bands(record.fbank, contract)
+    return *_seen([record.jpegs[i] for i in chosen], contract), *_bands(record.fbank, contract)
 
 
 def empty(contract: Contract) -> Inputs:
@@ -248,13 +258,17 @@ def _rates(contract: Contract) -> Sequence[int]:
     return [rate] if rate != "native" else contract.sound_rates or USUAL_RATES
 
 
-def _frames(jpegs: Sequence[bytes], contract: Contract) -> np.ndarray:
+def _seen(jpegs: Sequence[bytes], contract: Contract) -> Inputs:
+    if "vision" not in contract.model.modalities:
+        return ()
     frames = resize([decode_jpeg(data) for data in jpegs], contract.model.image_size)
-    return (np.zeros_like(frames) if contract.modalities == "audio" else frames)[None]
+    return ((np.zeros_like(frames) if contract.modalities == "audio" else frames)[None],)
 
 
-def _bands(fbank: np.ndarray, contract: Contract) -> np.ndarray:
-    return (np.full_like(fbank, SILENCE) if contract.modalities == "vision" else fbank)[None, None]
+def _bands(fbank: np.ndarray, contract: Contract) -> Inputs:
+    if "audio" not in contract.model.modalities:
+        return ()
+    return ((np.full_like(fbank, SILENCE) if contract.modalities == "vision" else fbank)[None, None],)
 
 
 def _samples(waveform: np.ndarray, contract: Contract) -> tuple[np.ndarray, np.ndarray]:

@@ -108,13 +108,18 @@ class Reader(_Step):
     def start(self, folder: Path, args: dict[str, str]) -> None:
         """Load the contract and the face detector."""
         self._contract = _contract(folder)
+        self._decoded = IMAGES if "vision" in self._contract.model.modalities else SAMPLES
         self._seconds = float(json.loads(args["model_config"])["parameters"][LIMIT]["string_value"])
         ready(self._contract)
 
     def work(self, given: Arrays) -> Arrays:
-        """`video`, or `images` and what belongs to them -> inputs of the model, and `notes`."""
-        if (VIDEO in given) == (IMAGES in given):
-            raise DataError(f"give {VIDEO} alone, or {IMAGES} with {SAMPLES}, {RATE} and {CROPPED}")
+        """`video`, or `images` and what belongs to them -> inputs of the model, and `notes`.
+
+        Of a model that only hears, `samples` and their `rate` take the place of `images`.
+        """
+        if (VIDEO in given) == (self._decoded in given):
+            more = f"with {SAMPLES}, {RATE} and {CROPPED}" if self._decoded == IMAGES else f"with {RATE}"
+            raise DataError(f"give {VIDEO} alone, or {self._decoded} {more}")
         self._end = time.monotonic() + self._seconds
         files = given[VIDEO][:, 0] if VIDEO in given else ()
         read = [self._read_file(data) for data in files] or self._read_pictures(given)
@@ -130,6 +135,9 @@ class Reader(_Step):
             return self._read(Video(Path(file.name)))
 
     def _read_pictures(self, given: Arrays) -> list[tuple[Inputs, list[str]]]:
+        if self._decoded == SAMPLES:
+            rates = given.get(RATE, [[0]] * len(given[SAMPLES]))
+            return [self._read_sound(Video(Path(WORD)), *clip) for clip in zip(given[SAMPLES], rates, strict=True)]
         images = given[IMAGES]
         self._check_pictures(images.shape[1:])
         nothing: dict[str, Any] = {
@@ -153,8 +161,9 @@ class Reader(_Step):
         self, images: np.ndarray, samples: np.ndarray, rate: Sequence[int], cropped: Sequence[bool]
     ) -> tuple[Inputs, list[str]]:
         video = Video(Path(WORD), None, bool(cropped[0]), Decoded(images, WORD))
-        if not len(samples):
-            return self._read(video)
+        return self._read_sound(video, samples, rate) if len(samples) else self._read(video)
+
+    def _read_sound(self, video: Video, samples: np.ndarray, rate: Sequence[int]) -> tuple[Inputs, list[str]]:
         with tempfile.NamedTemporaryFile(prefix="mmadfer-", suffix=".wav") as file:
             file.write(wav(samples, int(rate[0])))
             file.flush()
@@ -230,7 +239,8 @@ class Model(_Step):
 
     def _together(self, given: list[Arrays]) -> list[Any]:
         logits = self.work({name: np.concatenate([one[name] for one in given]) for name in self._ports})[ports.OUTPUT]
-        ends = np.cumsum([len(one[ports.INPUTS[0]]) for one in given])
+        first = next(iter(self._ports))
+        ends = np.cumsum([len(one[first]) for one in given])
         return [_response({ports.OUTPUT: part}) for part in np.split(logits, ends[:-1])]
 
     def work(self, given: Arrays) -> Arrays:

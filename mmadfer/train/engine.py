@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.profiler import record_function
 
@@ -68,6 +69,7 @@ class Engine:
             Task(model, partial(_run, config.precision, ranks.device), loss), self._optimizer, config, ranks
         )
         self._average = Average(model.trainable(), config.ema) if config.ema else None
+        self._buffers = [value for name, value in model.learned().items() if name not in model.trainable()]
 
     def teach(self, teacher: MMADFER) -> None:
         """Let the task ask `teacher`, a model in eval mode and in float32 on the CPU, which moves to the device."""
@@ -82,7 +84,7 @@ class Engine:
         """
         for group, share in zip(self._engine.optimizer.param_groups, self._shares, strict=True):
             group["lr"] = lr * share
-        losses = []
+        losses, before = [], [buffer.clone() for buffer in self._buffers]
         for index, batch in enumerate(batches):
             if index:
                 self._engine.step()  # counts the micro-batch; the optimizer only moves after the last one
@@ -91,6 +93,7 @@ class Engine:
         rows = self.ranks.gather_tensor(torch.stack([torch.stack(losses).mean(), self._norm.take(), asked]))
         with record_function("optimizer"):
             self._move(rows)
+        self._keep_buffers(before, rows)
         return Report(rows)
 
     def _move(self, rows: Tensor) -> None:
@@ -106,6 +109,13 @@ class Engine:
         else:
             self._skip()
 
+    def _keep_buffers(self, before: list[Tensor], rows: Tensor) -> None:
+        """As before a step that was skipped; else every rank goes on with the first one's, which a checkpoint holds."""
+        finite = rows[:, :2].isfinite().all()
+        for buffer, old in zip(self._buffers, before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
+            dist.broadcast(buffer, 0)
+
     def _follow(self, moved: Tensor) -> None:
         if self._average is not None:
             self._average.follow(moved)
@@ -113,7 +123,7 @@ class Engine:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """Logits (B, classes) in float32, of `whole`; at ZeRO stage 3 all ranks must ask together."""
-        with nullcontext() if self._average is None else self._average.instead():
+        with nullcontext() if self._average is None else self._average.instead(), self.model.evaluating():
             return self._engine(replace(batch, targets={}, drop_path=None))["output"]
 
     @contextmanager

@@ -17,7 +17,7 @@ from mmadfer.contract import Contract, left_out, licences, told, used
 from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
 from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, training_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
-from mmadfer.data.loading.loader import Loader, batches
+from mmadfer.data.loading.loader import Loader, batches, sampler_of
 from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.fold_lease import alone
@@ -94,6 +94,7 @@ class Trainer:
         self.labels = labels_of(config, self.store)
         self.steps = steps_per_epoch(config, self.store, fold)
         self.validation = validation_clips(config, self.store, fold)
+        self.sampler = sampler_of(config, self.store, fold)
         batches(config, self.store, fold, 0, rank=ranks.rank, world=ranks.world)  # refuses what the ranks do not divide
         self.log = Log(folder, held, ranks.main, f"fold {fold}  ")
         self.trace = Trace(folder, held, self.log.say, on=False)
@@ -204,8 +205,8 @@ class Trainer:
 
     def _share(self, rank: int, step: int) -> list[list[Pick]]:
         """What a rank trains on from `step` of this epoch on: micro-batches of clips."""
-        where = {"rank": rank, "world": self.ranks.world, "start_step": step}
-        return batches(self.config, self.store, self.fold, self.at.epoch, **where)
+        at, world = (self.config, self.store, self.fold, self.at.epoch), self.ranks.world
+        return batches(*at, rank=rank, world=world, start_step=step, sampler=self.sampler)
 
     def _clips(self, rank: int, step: int) -> list[str]:
         """The clips of one rank in one step of this epoch."""
@@ -267,6 +268,7 @@ class Trainer:
             sound_rates=tuple(sound_rates(self.store.clips.values())),
             cropped=mostly_cropped(self.store),
             store=self.store.header.fingerprint,
+            split=self.config.data.split,
             fold=self.fold,
             epoch=self.at.epoch,
             epochs=self.config.train.epochs,
@@ -282,7 +284,7 @@ class Trainer:
     def _priors(self) -> tuple[float, ...]:
         """The share of each label in training; equal ones where clips are drawn so."""
         trained = [clip.label for clip in training_clips(self.config, self.store, self.fold)]
-        return shares(self.labels, set(trained) if self.config.data.sampler == "balanced" else trained)
+        return shares(self.labels, set(trained) if self.sampler.even else trained)
 
     def _stopped(self) -> Result:
         self.log.event("stop", epoch=self.at.epoch + 1, step=self.at.total)

@@ -148,7 +148,7 @@ def test_one_modality(loader: Loader, store: Store, modalities: str) -> None:
 
 def test_the_next_batch_is_made_while_this_one_is_used(path: Path) -> None:
     class Noting(Store):
-        def read(self, clip: str, frames: Sequence[int] | None = None) -> Record:
+        def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> Record:
             noted.append(clip)
             return super().read(clip, frames)
 

@@ -159,7 +159,7 @@ def test_two_index_sets_give_the_logarithm_of_their_mean_probabilities(store: St
 @pytest.mark.parametrize(("read_ahead", "threads"), [(1, 1), (1, 4), (2, 3), (4, 2)])
 def test_no_more_is_read_than_was_allowed(path: Path, read_ahead: int, threads: int) -> None:
     class Counting(Store):
-        def read(self, clip: str, frames: Sequence[int] | None = None) -> Record:
+        def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> Record:
             begun.append(clip)
             return super().read(clip, frames)
 

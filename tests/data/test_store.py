@@ -226,7 +226,7 @@ def test_few_calls_read_only_what_is_needed(tmp_path: Path, monkeypatch: pytest.
 def test_any_reader_of_safetensors_reads_a_record(path: Path) -> None:
     with Store(path) as store:
         tensors = load(store.raw(clip(2).id))
-        assert set(tensors) == {"crcs", "offsets", "fbank", "jpeg"}
+        assert set(tensors) == {"crcs", "offsets", "times", "fbank", "jpeg"}
         first, last = tensors["offsets"][:2]
         assert tensors["jpeg"][first:last].tobytes() == store.read(clip(2).id).jpegs[0]
 

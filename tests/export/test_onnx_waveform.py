@@ -15,7 +15,7 @@ from mmadfer.data.media.fbank import SILENCE, fbank, lengths
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.graph.tracing import trace
-from mmadfer.export.graph.waveform import INPUTS, FilterBank, choose_rate
+from mmadfer.export.graph.waveform import FilterBank, choose_rate
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 RATE = 16000
@@ -51,10 +51,10 @@ def waveform_file(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_the_filter_bank_is_that_of_preparation() -> None:
-    example = torch.zeros(2, SAMPLES), torch.zeros(2, dtype=torch.int64)
-    proto = trace(FilterBank(RATE, 512, 128), example, INPUTS, "fbank")
+    example = {"waveform": torch.zeros(2, SAMPLES), "lengths": torch.zeros(2, dtype=torch.int64)}
+    proto = trace(FilterBank(RATE, 512, 128), example, "fbank")
     session = ort.InferenceSession(proto.SerializeToString())
-    found = session.run(None, dict(zip(INPUTS, fed(sounds()), strict=True)))[0]
+    found = session.run(None, dict(zip(example, fed(sounds()), strict=True)))[0]
     wanted = bands(sounds())
     assert found.shape == wanted.shape
     assert np.isfinite(found).all()

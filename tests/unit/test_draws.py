@@ -63,6 +63,14 @@ def test_streams_are_those_of_always() -> None:
     assert Stream("temporal.cls", (2,), 1).normal().tolist() == NORMAL
 
 
+def test_a_parameter_without_axes_is_refused() -> None:
+    """Else DeepSpeed would fail with a word that tells nothing."""
+    module = nn.Module()
+    module.temperature = nn.Parameter(torch.zeros(()))
+    with pytest.raises(ConfigError, match=r"temperature has no axis.*make it \(1,\)"):
+        fill(module, learned(module))
+
+
 class Silent(nn.Module):
     """Says nothing of its tensors."""
 

@@ -5,10 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.schema import AugmentConfig
 from mmadfer.data import draws as sampling
 from mmadfer.data.loading.mixup import paired, seconds
-from mmadfer.data.loading.samplers import SAMPLERS, Pick, balanced, shuffle
+from mmadfer.data.loading.samplers import Balanced, Pick, Sampler
 from mmadfer.data.loading.specaugment import heard, masked
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.store.store import Clip
@@ -31,8 +32,16 @@ def looks(drawn: sampling.Draw) -> tuple[object, ...]:
     return drawn.indexes.tolist(), drawn.crop, drawn.brightness, drawn.drop_path.tobytes()
 
 
-def test_the_table_has_the_names_of_the_configuration() -> None:
-    assert set(SAMPLERS) == {"shuffle", "balanced"}
+def shuffle(seed: int, epoch: int, clips: list[Clip]) -> list[Pick]:
+    return Sampler(seed, clips).epoch(epoch)
+
+
+def balanced(seed: int, epoch: int, clips: list[Clip]) -> list[Pick]:
+    return Balanced(seed, clips).epoch(epoch)
+
+
+def test_the_table_has_the_samplers_by_name() -> None:
+    assert [SAMPLERS.load(name) for name in ("shuffle", "balanced")] == [Sampler, Balanced]
     assert [pick.clip for pick in shuffle(1, 2, CLIPS)] == sampling.order(1, 2, LABELS)
     assert {(pick.turn, pick.partner, pick.key) for pick in shuffle(1, 2, CLIPS)} == {(0, None, ())}
 

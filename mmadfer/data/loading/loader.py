@@ -20,22 +20,27 @@ With mixup, B is twice the clips of a batch in all of this.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.schema import Config
 from mmadfer.data.draws import Draw, draw, test_draw
 from mmadfer.data.fold_clips import check_labels, steps_per_epoch, training_clips
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.dali import Decoder, Frames
 from mmadfer.data.loading.mixup import mixed, paired, seconds
-from mmadfer.data.loading.samplers import SAMPLERS, Pick
+from mmadfer.data.loading.samplers import Pick, Sampler
 from mmadfer.data.loading.specaugment import masked
+from mmadfer.data.loading.windows import window_sound
 from mmadfer.data.media.fbank import SILENCE
+from mmadfer.data.store.record import LATER
 from mmadfer.data.store.store import Record, Store
+from mmadfer.data.store.targets import LABEL, at_frames, encoded
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.utils import cores
 from mmadfer.utils.prefetch import lookahead
@@ -44,8 +49,45 @@ How = Callable[[Pick], Draw]
 Read = tuple[Draw, Record]
 
 
+def sampler_of(config: Config, store: Store, fold: int) -> Sampler:
+    """The sampler of `data.sampler` for the training clips of a fold, which has observed nothing yet.
+
+    Raises:
+        ConfigError: it does not take `data.sampler_options`.
+        DataError: the store has no such split or fold.
+    """
+    made, options = SAMPLERS.load(config.data.sampler), config.data.sampler_options
+    clips = training_clips(config, store, fold)
+    try:
+        found: Sampler = made(config.train.seed, clips, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"data.sampler {config.data.sampler} does not take {options}: {error}") from error
+    return found
+
+
+def epoch_picks(config: Config, store: Store, fold: int, epoch: int, sampler: Sampler) -> list[Pick]:
+    """The picks of an epoch that fill its batches, in order.
+
+    Raises:
+        ConfigError: the sampler does not give as many as there are clips; or the clips do not fill a batch.
+    """
+    end = steps_per_epoch(config, store, fold) * config.train.batch_size
+    picks = sampler.epoch(epoch)
+    if len(picks) < end:
+        raise ConfigError(f"data.sampler {config.data.sampler} gives {len(picks)} clips for an epoch of {end}")
+    return picks[:end]
+
+
 def batches(
-    config: Config, store: Store, fold: int, epoch: int, *, rank: int = 0, world: int = 1, start_step: int = 0
+    config: Config,
+    store: Store,
+    fold: int,
+    epoch: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    start_step: int = 0,
+    sampler: Sampler | None = None,
 ) -> list[list[Pick]]:
     """The clips of every micro-batch that a rank trains on in an epoch, in order.
 
@@ -60,6 +102,7 @@ def batches(
         rank: from 0.
         world: number of ranks.
         start_step: optimizer steps of this epoch that are done already.
+        sampler: that has observed the epochs before; by default a new one.
 
     Raises:
         ConfigError: the ranks do not divide the batch, or the clips do not fill one.
@@ -72,11 +115,11 @@ def batches(
             f"train.batch_size {train.batch_size} is not a multiple of {world} ranks x {train.accumulate} "
             "micro-batches (train.accumulate): change one of them, so that every rank gets as many clips"
         )
-    end = steps_per_epoch(config, store, fold) * train.batch_size
-    picks = SAMPLERS[config.data.sampler](train.seed, epoch, training_clips(config, store, fold))
+    sampler = sampler or sampler_of(config, store, fold)
+    picks = epoch_picks(config, store, fold, epoch, sampler)
     if config.data.augment.mixup:
         picks = paired(train.seed, epoch, picks)
-    starts = range(start_step * train.batch_size + rank * part, end, world * part)
+    starts = range(start_step * train.batch_size + rank * part, len(picks), world * part)
     return [picks[start : start + part] for start in starts]
 
 
@@ -117,11 +160,12 @@ class Loader:
         data, model, size = self.config.data, self.config.model, self.store.size
 
         def how(pick: Pick) -> Draw:
-            return draw(
+            first, count = self._span(pick)
+            drawn = draw(
                 self.config.train.seed,
                 epoch,
                 pick.clip,
-                self.store.clips[pick.clip].frames,
+                count,
                 size=size,
                 augment=data.augment,
                 frames=model.frames,
@@ -129,6 +173,7 @@ class Loader:
                 key=pick.key,
                 loses_with=pick.loses_with,
             )
+            return replace(drawn, indexes=first + drawn.indexes)
 
         return self._run([[*picks, *seconds(picks)] for picks in picked], how)
 
@@ -165,10 +210,22 @@ class Loader:
         for decoded in lookahead((self._decoding.submit(self._decode, *clips) for clips in ready), 1):
             yield self._finish(decoded.result())
 
+    def _span(self, pick: Pick) -> tuple[int, int]:
+        """The first frame that a pick looks at, and how many."""
+        there = self.store.clips[pick.clip].frames
+        first, count = pick.window or (0, there)
+        if first < 0 or count < 1 or first + count > there:
+            raise DataError(f"clip {pick.clip!r} has {there} frames, so no window of {count} from {first} on")
+        return first, count
+
     def _read(self, pick: Pick, how: How) -> Read:
         drawn = how(pick)
         wanted = [] if self.config.data.modalities == "audio" else drawn.indexes.tolist()
-        return drawn, self.store.read(pick.clip, wanted)
+        steps = [name for name, target in self.store.header.targets.items() if target.kind == "steps"]
+        record = self.store.read(pick.clip, wanted, [*steps, *([LATER] if pick.window else [])])
+        if pick.window:
+            record = replace(record, fbank=window_sound(record, self.store.clips[pick.clip], pick.window))
+        return drawn, record
 
     def _decode(self, picks: list[Pick], reading: list[Future[Read]]) -> Batch:
         """The batch, with its frames on the device and all else on the CPU."""
@@ -179,13 +236,33 @@ class Loader:
         both = Batch(
             frames=self._frames(ids, draws, records),
             fbank=torch.from_numpy(fbank),
-            targets={"label": torch.tensor([self.labels.index(self.store.clips[clip].label) for clip in ids])},
+            targets=self._targets(picks, draws, records),
             ids=ids,
             brightness=torch.tensor([drawn.brightness for drawn in draws], dtype=torch.float32),
             drop_path=torch.from_numpy(np.stack(drop_path)) if drop_path else None,
         )
         shares = [drawn.share for pick, drawn in zip(picks, draws, strict=True) if pick.beside is None]
-        return both if len(shares) == len(picks) else mixed(both, shares, len(self.labels))
+        return both if len(shares) == len(picks) else mixed(both, shares, self._classes())
+
+    def _targets(self, picks: list[Pick], draws: Sequence[Draw], records: Sequence[Record]) -> dict[str, Tensor]:
+        """All targets of the store by name."""
+        clips = [self.store.clips[pick.clip] for pick in picks]
+        made = {LABEL: torch.tensor([self.labels.index(clip.label) for clip in clips])} if self.labels else {}
+        for name, target in self.store.header.targets.items():
+            if target.kind == "steps":
+                rows = [
+                    at_frames(record.tensors.get(name), len(target.names), drawn.indexes, clip.frames)
+                    for clip, drawn, record in zip(clips, draws, records, strict=True)
+                ]
+            else:
+                rows = [encoded(target, clip.targets.get(name)) for clip in clips]
+            made[name] = torch.from_numpy(np.stack(rows))
+        return made
+
+    def _classes(self) -> dict[str, int]:
+        """Classes of each target that is one label."""
+        own = {name: len(target.names) for name, target in self.store.targets.items() if target.kind == LABEL}
+        return own | ({LABEL: len(self.labels)} if self.labels else {})
 
     def _sound(self, drawn: Draw, record: Record) -> np.ndarray:
         augment = self.config.data.augment

@@ -5,7 +5,7 @@ else is: so a clip's blend does not depend on the batch or the rank that it is i
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -38,17 +38,17 @@ def seconds(picks: Sequence[Pick]) -> list[Pick]:
     return [Pick(pick.partner, pick.turn, beside=pick.clip) for pick in picks if pick.partner is not None]
 
 
-def mixed(both: Batch, shares: Sequence[float], classes: int) -> Batch:
+def mixed(both: Batch, shares: Sequence[float], classes: Mapping[str, int]) -> Batch:
     """Blend the second half of 2 B clips on the CPU into the first; frames follow on the device.
 
     Args:
         both: 2 B clips.
         shares: how much of each of the first B is left, in [0, 1].
-        classes: how many there are.
+        classes: how many there are, for each target that is one label.
     """
     n, share = len(shares), torch.tensor(shares, dtype=torch.float32)
     rows = share[:, None]
-    targets = {name: _blended(target, rows, classes) for name, target in both.targets.items()}
+    targets = {name: _blended(target, rows, classes.get(name, 0)) for name, target in both.targets.items()}
     own, sound = rows[..., None, None].numpy(), both.fbank.numpy()  # torch would start threads for so little
     return replace(
         both,
@@ -64,6 +64,6 @@ def mixed(both: Batch, shares: Sequence[float], classes: int) -> Batch:
 
 def _blended(target: Tensor, rows: Tensor, classes: int) -> Tensor:
     """A target of 2 B clips, those of the second half blended into the first: labels (int64) become their shares."""
-    truth = target if target.is_floating_point() else one_hot(target, classes)
+    truth = target if target.is_floating_point() else one_hot(target + 1, classes + 1)[:, 1:]  # -1 is no label: zeros
     share = rows.reshape(-1, *[1] * (truth.ndim - 1))
     return share * truth[: len(rows)] + (1 - share) * truth[len(rows) :]

@@ -1,12 +1,17 @@
-"""Which training clips come in an epoch, how often and in which order: pure functions of (seed, epoch, clips).
+"""Which training clips come in an epoch, how often, in which order, and which window of each.
 
-`SAMPLERS` is a table of names, so that another way to sample is one more function.
+A sampler is a class with the methods of `Sampler`; it knows the run's seed and the fold's training clips. What it does
+is a function of these, of the epoch, and of what it has observed, so that every rank and every resumed run picks the
+same. `mmadfer.config.samplers` has the table of names, which installed packages add to.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from mmadfer.data.draws import Key, digest, order
+from mmadfer.data.loading.windows import Window
 from mmadfer.data.store.store import Clip
 
 
@@ -20,6 +25,8 @@ class Pick(NamedTuple):
     """The clip that it is blended with, of all picks of a batch or of none; see `mmadfer.data.loading.mixup`."""
     beside: str | None = None
     """The clip that this one is blended into, where it comes as a partner."""
+    window: Window | None = None
+    """The frames that are looked at, whose sound alone is heard; None: the whole clip."""
 
     @property
     def key(self) -> Key:
@@ -40,33 +47,64 @@ class Pick(NamedTuple):
         return [self.clip] if self.partner is None else [self.clip, self.partner]
 
 
-Sampler = Callable[[int, int, Sequence[Clip]], list[Pick]]
-"""From seed, epoch (from 0) and the training clips, in any order, to those of the epoch, in its order."""
+class Sampler:
+    """Every clip once in each epoch, in an order of its own.
+
+    Args:
+        seed: of the run.
+        clips: what is trained on, in any order.
+    """
+
+    observes = False
+    """Whether it is told the loss of each clip; that costs one small exchange between the ranks in each step."""
+    even = False
+    """Whether all labels come equally often."""
+
+    def __init__(self, seed: int, clips: Sequence[Clip]) -> None:
+        self.seed, self.clips = seed, clips
+
+    def epoch(self, k: int) -> list[Pick]:
+        """The picks of epoch `k`, from 0, in their order; as many in each epoch as there are clips.
+
+        What it has observed is of the epochs before. It must not change by being asked.
+        """
+        return [Pick(clip) for clip in order(self.seed, k, (clip.id for clip in self.clips))]
+
+    def observe(self, picks: Sequence[Pick], losses: np.ndarray) -> None:
+        """Called after each epoch where `observes` is set.
+
+        Args:
+            picks: of the epoch, those that filled its batches, in their order.
+            losses: float32 (len(picks),): of each while it was trained on; NaN where it was not finite.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has learnt, as JSON types; checkpoints keep it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
 
 
-def shuffle(seed: int, epoch: int, clips: Sequence[Clip]) -> list[Pick]:
-    """Every clip once."""
-    return [Pick(clip) for clip in order(seed, epoch, (clip.id for clip in clips))]
-
-
-def balanced(seed: int, epoch: int, clips: Sequence[Clip]) -> list[Pick]:
+class Balanced(Sampler):
     """As many picks as clips, and as many of each class; what cannot be divided goes to other classes in each epoch.
 
     Of a class with more clips than its share, a part comes, by a hash of seed, epoch and clip; of one with fewer, all
     come, and a part of them once more. (Kang et al. 2020 draw with replacement; here no clip comes twice before all of
     its class have come once.)
     """
-    classes: dict[str, list[str]] = {}
-    for clip in clips:
-        classes.setdefault(clip.label, []).append(clip.id)
-    share, rest = divmod(len(clips), len(classes))
-    picks: list[Pick] = []
-    for k, label in enumerate(sorted(classes)):
-        ids = sorted(classes[label], key=lambda clip: (digest(seed, epoch, clip, "chosen"), clip))
-        extra = (k - epoch * rest) % len(classes) < rest
-        picks += [Pick(ids[n % len(ids)], n // len(ids)) for n in range(share + extra)]
-    return sorted(picks, key=lambda pick: (digest(seed, epoch, pick.clip, "order", *pick.key), pick))
 
+    even = True
 
-SAMPLERS: dict[str, Sampler] = {"shuffle": shuffle, "balanced": balanced}
-"""By the name in `data.sampler`."""
+    def epoch(self, k: int) -> list[Pick]:
+        """As `Sampler.epoch`."""
+        classes: dict[str, list[str]] = {}
+        for clip in self.clips:
+            classes.setdefault(clip.label, []).append(clip.id)
+        share, rest = divmod(len(self.clips), len(classes))
+        picks: list[Pick] = []
+        for place, label in enumerate(sorted(classes)):
+            ids = sorted(classes[label], key=lambda clip: (digest(self.seed, k, clip, "chosen"), clip))
+            extra = (place - k * rest) % len(classes) < rest
+            picks += [Pick(ids[n % len(ids)], n // len(ids)) for n in range(share + extra)]
+        return sorted(picks, key=lambda pick: (digest(self.seed, k, pick.clip, "order", *pick.key), pick.clip))

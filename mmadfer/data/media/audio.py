@@ -13,7 +13,7 @@ from mmadfer.config.schema import PrepareConfig
 from mmadfer.contract import span
 from mmadfer.data.media import frames
 from mmadfer.data.media.decode import SoundTrack
-from mmadfer.data.media.fbank import SILENCE, fbank, lengths
+from mmadfer.data.media.fbank import SILENCE, count, fbank, later, lengths
 from mmadfer.data.media.frames import Decoded, Source
 from mmadfer.errors import ClipError
 
@@ -34,10 +34,16 @@ class Heard(NamedTuple):
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     """Length of the whole sound; 0 where there is none, or only a part was read."""
+    later: np.ndarray = np.zeros((0, 0), np.float32)
+    """float32 (m, mels): the filter bank after `fbank`, where all of the sound was asked for."""
+    frames: int = 0
+    """Filter-bank frames of `fbank` and `later` together, without padding."""
+    start: float = 0.0
+    """When the sound starts, in seconds."""
 
 
 def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig) -> Heard:
-    """What the model hears of sound float32 (channels, samples) of the file `source`.
+    """What the model hears of sound float32 (channels, samples) of the file `source`, and what is later in it.
 
     Raises:
         ClipError: `no sound` or `sound rate`, as `fbank`.
@@ -48,7 +54,9 @@ def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig)
         heard = heard[[number]]
     with _named(source):
         bands = fbank(heard, rate, settings.sound)
-    return Heard(bands, heard[0].copy(), rate, not np.any(heard[0]), told)
+        rest = later(waveform[[number]], rate, settings.sound)
+    frames = min(count(heard.shape[1], rate), settings.sound.frames) + len(rest)
+    return Heard(bands, heard[0].copy(), rate, not np.any(heard[0]), told, later=rest, frames=frames)
 
 
 def channel(waveform: np.ndarray, settings: PrepareConfig) -> tuple[int, tuple[str, ...]]:
@@ -94,8 +102,8 @@ def silence(settings: PrepareConfig) -> Heard:
     return Heard(bands, np.zeros(0, np.float32), 0, True)
 
 
-def read(path: Source, sound: Path | None, settings: PrepareConfig, mute: bool) -> Heard:
-    """The whole sound of a clip.
+def read(path: Source, sound: Path | None, settings: PrepareConfig, mute: bool, whole: bool = False) -> Heard:
+    """The sound of a clip: what the model hears of it, or with `whole` up to `sound.max_seconds` of it.
 
     Raises:
         ClipError: as `clip.read_clip`.
@@ -106,16 +114,16 @@ def read(path: Source, sound: Path | None, settings: PrepareConfig, mute: bool) 
         source = source_of(path, sound)
         track = SoundTrack(source, settings.sound.rate, settings.max_seconds, settings.media == "player")
         with _named(source):
-            waveform, rate, seconds = beginning(track, lambda rate: _span(rate, settings))
+            waveform, rate, seconds, start = beginning(track, lambda rate: _wanted(rate, settings, whole))
         found = hear(source, waveform, rate, settings)
     except ClipError as error:
         return unheard(error, settings)
     told = (*track.told, *_gaps(track.gaps, settings.media), *found.notes)
-    return found._replace(notes=told, seconds=seconds)
+    return found._replace(notes=told, seconds=seconds, start=start)
 
 
-def beginning(track: SoundTrack, wanted: Callable[[int], int]) -> tuple[np.ndarray, int, float]:
-    """The first samples of a sound, float32 (channels, samples), its rate, and how many seconds the whole of it has.
+def beginning(track: SoundTrack, wanted: Callable[[int], int]) -> tuple[np.ndarray, int, float, float]:
+    """The first samples of a sound, float32 (channels, samples), its rate, seconds of the whole, and when it starts.
 
     The rest is gone through, since it may be damaged, and not kept: a minute of silence has few bytes in a file.
 
@@ -126,14 +134,19 @@ def beginning(track: SoundTrack, wanted: Callable[[int], int]) -> tuple[np.ndarr
     Raises:
         ClipError: as `read_sound`.
     """
-    kept, there, rate, most = list[np.ndarray](), 0, 0, 0
+    kept, there, rate, most, start = list[np.ndarray](), 0, 0, 0, 0.0
     for chunk in track:
         if not rate:
-            rate, most = chunk.rate, wanted(chunk.rate)
+            rate, most, start = chunk.rate, wanted(chunk.rate), chunk.start
         if there < most:
             kept.append(chunk.waveform[:, : most - there].copy())
         there += chunk.waveform.shape[1]
-    return np.concatenate(kept, axis=1), rate, there / rate
+    return np.concatenate(kept, axis=1), rate, there / rate, start
+
+
+def _wanted(rate: int, settings: PrepareConfig, whole: bool) -> int:
+    heard = _span(rate, settings)
+    return max(heard, int(rate * settings.sound.max_seconds)) if whole else heard
 
 
 def _span(rate: int, settings: PrepareConfig) -> int:

@@ -21,6 +21,8 @@ WINDOW, SHIFT = 25.0, 10.0
 """Milliseconds of a frame, and between the starts of two frames."""
 RATES = (1000, 96_000)
 """Lowest and highest rate in Hz. M grows with its square: 8 MB in float64 at 32 kHz, 79 MB at 96 kHz."""
+BLOCK = 512
+"""Frames that `later` computes at once; at 96 kHz they take 10 MB."""
 EMPHASIS, LOWEST, FLOOR = 0.97, 20.0, 1.1920928955078125e-07
 """Pre-emphasis; Hz where the lowest band starts; the least energy (2^-23, Kaldi's) before the logarithm."""
 
@@ -56,6 +58,37 @@ def fbank(waveform: np.ndarray, rate: int, config: SoundConfig) -> np.ndarray:
     padded = np.zeros((config.frames, config.mels), np.float32)
     padded[: len(bands)] = bands
     return np.asarray((padded - np.float32(MEAN)) / np.float32(SPREAD))
+
+
+def later(waveform: np.ndarray, rate: int, config: SoundConfig) -> np.ndarray:
+    """The frames that follow those of `fbank`, without padding.
+
+    Args:
+        waveform: float32 (channels, samples), from the start of the sound.
+        rate: samples per second.
+        config: number of frames that `fbank` gives, and of mel bands.
+
+    Returns:
+        float32 (frames, mels), normalised; none where the sound has no more.
+
+    Raises:
+        ClipError: `unreadable`: a sample is not a finite number.
+    """
+    window, shift = lengths(rate)
+    if not np.isfinite(waveform).all():
+        raise ClipError("the sound holds samples that are not finite numbers: make it anew, or leave it out")
+    blocks = [np.zeros((0, config.mels), np.float32)]
+    for start in range(config.frames * shift, waveform.shape[1] - window + 1, BLOCK * shift):
+        samples = waveform[0, start : start + window + (BLOCK - 1) * shift].astype(np.float64)
+        bands = _energies(samples, rate, config.mels).astype(np.float32)
+        blocks.append((bands - np.float32(MEAN)) / np.float32(SPREAD))
+    return np.concatenate(blocks)
+
+
+def count(samples: int, rate: int) -> int:
+    """Frames of so many samples, without padding."""
+    window, shift = lengths(rate)
+    return 1 + (samples - window) // shift if samples >= window else 0
 
 
 def _energies(samples: np.ndarray, rate: int, mels: int) -> np.ndarray:

@@ -20,7 +20,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -41,7 +41,7 @@ from mmadfer.utils.progress import Meter
 
 __all__ = ["Summary", "prepare", "print_summary"]
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same files and settings would give another store."""
 PART = 64
 """Clips in a part, on average; at most twice as many, which are all in memory before the part is written."""
@@ -65,7 +65,7 @@ def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 
         MissingDependencyError: neither PyTorch nor ONNX Runtime is installed, or there is no such device.
     """
     begin, out = monotonic(), Path(out).absolute()
-    header = Header(table.name, table.labels, settings, table.root)
+    header = Header(table.name, table.labels, settings, table.root, targets=table.targets)
     tasks = _tasks(table, settings, device)
     if out.exists():
         return _already(out, table, tasks, header)
@@ -102,7 +102,15 @@ def _tasks(table: Table, settings: PrepareConfig, device: str) -> list[Task]:
         return path.absolute().relative_to(table.root).as_posix()
 
     return [
-        Task(clip, relative(clip.media), settings, None if clip.sound is None else relative(clip.sound), device)
+        Task(
+            clip,
+            relative(clip.media),
+            settings,
+            None if clip.sound is None else relative(clip.sound),
+            device,
+            {name: relative(path) for name, path in clip.tensors.items()},
+            table.targets,
+        )
         for clip in sorted(table.clips, key=lambda clip: clip.id)
     ]
 
@@ -110,17 +118,19 @@ def _tasks(table: Table, settings: PrepareConfig, device: str) -> list[Task]:
 def _fingerprint(header: Header, tasks: Iterable[Task], digests: Mapping[str, Digest]) -> str:
     """SHA-256 over everything that decides what is in the store."""
     clips = [_identity(task, digests.get(task.source.id, UNREAD)) for task in tasks]
-    listed = [VERSION, header.data_set, header.labels, header.prepare.model_dump(mode="json"), clips]
+    targets = {name: asdict(found) for name, found in sorted(header.targets.items())}
+    listed = [VERSION, header.data_set, header.labels, targets, header.prepare.model_dump(mode="json"), clips]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def _identity(task: Task, found: Digest) -> list[Any]:
     clip = task.source
-    return [clip.id, task.media, task.sound, clip.label, clip.fold, clip.subject, clip.cropped, *found]
+    named = [sorted(pairs.items()) for pairs in (clip.targets, clip.splits, task.tensors)]
+    return [clip.id, task.media, task.sound, clip.label, clip.fold, clip.subject, clip.cropped, *named, *found]
 
 
 def _files(tasks: Iterable[Task]) -> dict[str, Files]:
-    return {task.source.id: Files(task.source.media, task.source.sound) for task in tasks}
+    return {task.source.id: task.source.files for task in tasks}
 
 
 def _already(out: Path, table: Table, tasks: list[Task], header: Header) -> Summary:

@@ -2,19 +2,21 @@
 
 import errno
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import detection
+from mmadfer.data.preparation.tensor_files import read_tensors
 from mmadfer.data.sets import Source
-from mmadfer.data.store.record import Clip, Record, encode
-from mmadfer.data.store.source_files import UNREAD, Digest, Files, digest, stamp
+from mmadfer.data.store.record import LATER, Clip, Record, encode
+from mmadfer.data.store.source_files import UNREAD, Digest, digest, stamp
+from mmadfer.data.store.targets import Target
 from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.utils.files import sha256
 from mmadfer.utils.memory import lacks_memory
@@ -42,6 +44,10 @@ class Task:
     """The file with its sound, relative to the store's root, where that is not `media`."""
     device: str = "cpu"
     """Where faces are looked for."""
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    """Named tensor -> its file, relative to the store's root."""
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    """Of the data set."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def prepare_clip(task: Task) -> Outcome:
 
 def look(task: Task) -> tuple[str, Digest]:
     """Stamp and digest of a clip's files."""
-    files = Files(task.source.media, task.source.sound)
+    files = task.source.files
     return stamp(files), digest(files)
 
 
@@ -169,8 +175,14 @@ def _decode(task: Task) -> Outcome:
     try:
         with container.explained():
             data = read_clip(
-                source.media, task.settings, sound=source.sound, cropped=source.cropped, device=task.device
+                source.media,
+                task.settings,
+                sound=source.sound,
+                cropped=source.cropped,
+                device=task.device,
+                whole_sound=True,
             )
+        tensors = read_tensors(source.tensors, task.targets)
     except ClipError as error:
         _check_machine(source, error)
         return Outcome(source.id, reason=error.reason, detail=str(error))
@@ -191,8 +203,15 @@ def _decode(task: Task) -> Outcome:
         note="; ".join(map(str, (*data.notes, *data.faceless))),
         rate=data.rate,
         cropped=source.cropped,
+        targets=dict(source.targets),
+        splits=dict(source.splits),
+        tensors=dict(task.tensors),
+        sound_frames=data.sound_frames,
+        sound_start=round(data.sound_start, 6),
     )
-    return Outcome(source.id, clip, encode(Record(data.jpegs, data.fbank)))
+    if len(data.later):
+        tensors[LATER] = data.later
+    return Outcome(source.id, clip, encode(Record(data.jpegs, data.fbank, data.times, tensors)))
 
 
 def _check_machine(source: Source, error: Exception) -> None:
@@ -216,7 +235,7 @@ def _disk_trouble(source: Source, error: Exception) -> tuple[Path, OSError | Non
     """The file that the disk does not give, and what it said; a file that is gone or not for us is no such trouble."""
     path = source.media
     try:
-        for path in Files(source.media, source.sound).listed():
+        for path in source.files.listed():
             if path.is_file():  # what FFmpeg calls an input error may be the file's fault or the disk's
                 sha256(path)
     except OSError as trouble:

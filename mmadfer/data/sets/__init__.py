@@ -1,14 +1,18 @@
 """Data sets: each module here turns a layout on disk into one table of clips."""
 
 import os
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from mmadfer.data.store import splits, targets
+from mmadfer.data.store.source_files import Files
 from mmadfer.data.store.store import check_id
+from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
 from mmadfer.utils.registry import Registry
 from mmadfer.utils.terminal import one_line
@@ -29,6 +33,17 @@ class Source:
     """The file with its sound; None: the sound of `media`. One that does not exist is a clip without sound."""
     cropped: bool = False
     """The frames show nothing but the face, and are taken as they are."""
+    targets: Mapping[str, Any] = field(default_factory=dict)
+    """Name of a target other than `label` -> its value (`mmadfer.data.store.targets`); not those of kind `steps`."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Name of a split other than `folds` -> the clip's part in it (`mmadfer.data.store.splits`)."""
+    tensors: Mapping[str, Path] = field(default_factory=dict)
+    """Named tensor, or target of kind `steps` -> its file (`mmadfer.data.preparation.tensor_files`)."""
+
+    @property
+    def files(self) -> Files:
+        """Where its files lie."""
+        return Files(self.media, self.sound, tuple(path for _, path in sorted(self.tensors.items())))
 
 
 @dataclass(frozen=True)
@@ -42,12 +57,14 @@ class Table:
 
     name: str
     labels: tuple[str, ...]
-    """Class names, in class order."""
+    """Class names of the target `label`, in class order; none where clips have no such target."""
     clips: list[Source]
     notes: tuple[str, ...] = ()
     """What a person should know of the layout that was found."""
     warnings: tuple[str, ...] = ()
     """What of it is most likely wrong."""
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    """Name of a target other than `label` -> what it is."""
 
     def __post_init__(self) -> None:
         if not self.clips:
@@ -60,21 +77,38 @@ class Table:
             )
         for clip in self.clips:
             check_id(clip.id)
-            if clip.label not in self.labels or clip.fold < 1:
+            if clip.label not in (self.labels or ("",)) or clip.fold < 1:
                 raise DataError(
                     f"clip {clip.id!r} ({clip.media}) has label {clip.label!r} and fold {clip.fold}; "
                     f"labels are {', '.join(self.labels)}, and folds count from 1"
                 )
+        self._check_named()
         twice = [name for name, count in Counter(clip.id for clip in self.clips).items() if count > 1]
         if twice:
             raise DataError(
                 f"data set {self.name!r} has clip ids twice; make them unique: {', '.join(sorted(twice)[:5])}"
             )
 
+    def _check_named(self) -> None:
+        parts = defaultdict[str, set[str]](set)
+        try:
+            for name, found in self.targets.items():
+                targets.checked(name, found)
+            for clip in self.clips:
+                for name, value in clip.targets.items():
+                    targets.check_value(name, self.targets[name], value)
+                for name, part in clip.splits.items():
+                    parts[name].add(part)
+            splits.check_parts(parts, whole=True)
+        except (ValueError, KeyError) as error:
+            raise DataError(f"data set {self.name!r}: {error}") from error
+
     @cached_property
     def root(self) -> Path:
         """The deepest folder that holds all media files, and all files with sound of their own."""
-        files = {path.parent for clip in self.clips for path in (clip.media, clip.sound) if path}
+        files = {
+            path.parent for clip in self.clips for path in (clip.media, clip.sound, *clip.tensors.values()) if path
+        }
         return Path(os.path.commonpath([folder.absolute() for folder in files]))
 
 
@@ -99,7 +133,7 @@ def table(
     """The clip table of the set `name` under `root`.
 
     Args:
-        name: one of `DATA_SETS`.
+        name: one of `DATA_SETS`, which installed packages add to.
         root: the set's folder; for `csv` the file.
         folds: how many, for sets without folds of their own; the others check it.
         lists: a folder with the published program's lists, which are read in place of the set's own.
@@ -114,13 +148,18 @@ def table(
         raise DataError(str(error)) from error
     root = _real(Path(root))
     if lists is None and prefix is None:
-        return read(root, folds)
+        return _table(read(root, folds), name)
     if lists is None or name not in PUBLISHED:
         known = " and ".join(sorted(PUBLISHED))
         raise DataError(f"--lists is for {known}, and --prefix only for --lists; {name!r} was read with one of them")
     published = import_module(f"{__name__}.published")
-    listed: Table = getattr(published, PUBLISHED[name])(root, folds, Path(lists), prefix)
-    return listed
+    return _table(getattr(published, PUBLISHED[name])(root, folds, Path(lists), prefix), name)
+
+
+def _table(found: object, name: str) -> Table:
+    if not isinstance(found, Table):
+        raise DataError(f"data set {name!r} ({DATA_SETS.source(name)}) gave a {type(found).__name__}, not a Table")
+    return found
 
 
 def _real(root: Path) -> Path:

@@ -1,25 +1,27 @@
-"""A CSV file of `path,label[,fold][,subject][,sound]`: any clips, wherever they lie."""
+"""A CSV file of `path,label[,fold][,subject][,sound]` and named columns: any clips, wherever they lie."""
 
 import csv
 import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmadfer.data import splits as fold
-from mmadfer.data.sets import Source, Table, layout, listing
+from mmadfer.data.sets import Source, Table, csv_columns, layout, listing
+from mmadfer.data.sets.csv_columns import Named
 from mmadfer.errors import DataError
 from mmadfer.utils.folders import Folders, entries, some
 from mmadfer.utils.names import alike, is_empty, is_film, one_form
 
 COLUMNS = ("path", "label", "fold", "subject", "sound")
-"""The first two are needed."""
+"""The first two are needed, `label` only where there is no other target (`csv_columns`)."""
 SEPARATORS = ",;\t"
 """A comma, or what spreadsheets write in its place; the header has it."""
 LAYOUT = f"a header with path,label and, where they are known, {', '.join(COLUMNS[2:])}; paths relative to the file"
+"""Named columns are told in the documentation."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class _Row:
     fold: int | None
     subject: str | None
     sound: Path | None
+    named: Named = field(default_factory=Named)
 
 
 def table(root: Path, folds: int = 5) -> Table:
@@ -45,20 +48,28 @@ def table(root: Path, folds: int = 5) -> Table:
     """
     file = _file(root)
     folders = Folders()
-    rows = list(_rows(file, folders))
-    labels = tuple(sorted({row.label for row in rows}))
-    if len(labels) < 2:
+    header, found = _read(file)
+    rows = list(_rows(file, found, folders))
+    labels = tuple(sorted({row.label for row in rows if "label" in header}))
+    if len(labels) < 2 and "label" in header:
         raise DataError(
             f"{file} has {len(rows)} clips of {len(labels)} labels; at least two labels are needed: {LAYOUT}"
         )
     ids = _ids(file, rows)
     fold_of, notes = _folds(file, ids, folds)
-    clips = [Source(i, r.media, r.label, fold_of[i], r.subject, r.sound) for i, r in sorted(ids.items())]
+    clips = [_source(clip, row, fold_of[clip]) for clip, row in sorted(ids.items())]
     sounds = [row.sound for row in rows if row.sound]
     gone = layout.missing([row.media for row in rows], folders, f"paths relative to {file.parent}, or absolute ones")
     heard, unheard = layout.sound_notes(sounds, folders)
     notes = (*notes, *alike(labels, "labels"), *_shared(sounds), *heard, *gone)
-    return Table(file.stem, labels, clips, notes, (*unheard, *_mute(rows)))
+    targets = csv_columns.targets(header, [row.named for row in rows])
+    return Table(file.stem, labels, clips, notes, (*unheard, *_mute(rows)), targets)
+
+
+def _source(clip: str, row: _Row, number: int) -> Source:
+    more = row.named
+    listed = (clip, row.media, row.label, number, row.subject, row.sound)
+    return Source(*listed, targets=more.targets, splits=more.splits, tensors=more.tensors)
 
 
 def _mute(rows: list[_Row]) -> tuple[str, ...]:
@@ -83,10 +94,10 @@ def _file(root: Path) -> Path:
     return found[0]
 
 
-def _rows(file: Path, folders: Folders) -> Iterator[_Row]:
+def _rows(file: Path, found: Iterable[tuple[str, dict[str, str]]], folders: Folders) -> Iterator[_Row]:
     """The rows, checked one by one."""
     first = dict[Path, str]()
-    for where, cells in _cells(file):
+    for where, cells in found:
         row = _row(where, cells, file.parent, folders)
         if row.media in first:
             raise DataError(f"{where}: {row.media} is already in {first[row.media]}; list every clip once")
@@ -94,20 +105,18 @@ def _rows(file: Path, folders: Folders) -> Iterator[_Row]:
         yield row
 
 
-def _cells(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where it is, and column -> text of each row that is not blank."""
+def _read(file: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    """The header, and of each row that is not blank where it is, and column -> text."""
     text = _text(file)
     begin = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(SEPARATORS, key=begin.count))
     try:
         header = _header(f"{file}, line 1", next(reader, []))
-        for cells in reader:
-            where = f"{file}, line {reader.line_num}"
-            if any(cells):
-                yield where, _named(where, header, cells)
+        rows = [(f"{file}, line {reader.line_num}", cells) for cells in reader if any(cells)]
     except csv.Error as error:
         where = f"{file}, line {reader.line_num}"
         raise DataError(f"{where}: {error}; quote a field with commas as a whole, and close the quotes") from error
+    return header, [(where, _named(where, header, cells)) for where, cells in rows]
 
 
 def _text(file: Path) -> str:
@@ -119,9 +128,11 @@ def _text(file: Path) -> str:
 
 def _header(where: str, cells: Sequence[str]) -> list[str]:
     header = _used([cell.strip().lower() for cell in cells])
-    wrong = [name for name in header if name not in COLUMNS]
-    if wrong or len({*header}) < len(header) or not {*COLUMNS[:2]} <= {*header}:
+    wrong = [name for name in header if name not in COLUMNS and not csv_columns.is_named(name)]
+    labelled = "label" in header or any(name.startswith(("label", "value:", "steps:")) for name in header)
+    if wrong or len({*header}) < len(header) or "path" not in header or not labelled:
         raise DataError(f"{where} is {','.join(cells)[:120]!r}; expected {LAYOUT}, each once, separated by commas")
+    csv_columns.check_once(where, header)
     return header
 
 
@@ -140,7 +151,7 @@ def _named(where: str, header: Sequence[str], cells: Sequence[str]) -> dict[str,
 def _row(where: str, cells: dict[str, str], folder: Path, folders: Folders) -> _Row:
     given = {name: one_form(text) for name, text in cells.items() if not is_empty(text)}
     for name in COLUMNS[:2]:
-        if name not in given:
+        if name in cells and name not in given:
             said = f" ({cells[name]!r} says that there is none)" if cells[name] else ""
             raise DataError(f"{where} has no {name}{said}; every clip needs both path and label")
     if not "".join(cells.values()).isprintable():
@@ -150,7 +161,9 @@ def _row(where: str, cells: dict[str, str], folder: Path, folders: Folders) -> _
         raise DataError(f"{where} has fold {cells['fold']!r}; it must be a number from 1, in every line")
     media = _path(where, cells["path"], folder, folders)
     sound = _path(where, cells["sound"], folder, folders) if "sound" in given else None
-    return _Row(where, media, given["label"], int(number[1]) if "fold" in cells else None, given.get("subject"), sound)
+    named = csv_columns.named(where, given, lambda text: _path(where, text, folder, folders))
+    number_of = int(number[1]) if "fold" in cells else None
+    return _Row(where, media, given.get("label", ""), number_of, given.get("subject"), sound, named)
 
 
 def _path(where: str, text: str, folder: Path, folders: Folders) -> Path:

@@ -5,34 +5,47 @@ Every error here is a ValueError, LookupError or TypeError, which `Store` turns 
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from sys import intern
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 from zipfile import ZIP_STORED, ZipInfo
 
 from pydantic import ValidationError
 
 from mmadfer.config.schema import PrepareConfig
-from mmadfer.data.store.record import Clip, is_storable
+from mmadfer.data.store import splits, targets
+from mmadfer.data.store.record import NAME, Clip, is_storable
+from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
 from mmadfer.utils.terminal import one_line
 
 FORMAT = "mmadfer-store"
-VERSION = 2
+VERSION = 3
 LOCAL_HEADER = 30  # bytes before the name in a ZIP member; ours have nothing between the name and the content
 PER_FRAME = 16
 """Bytes of a record that a frame takes at least: its checksum and where it starts."""
 KINDS: Mapping[str, type] = {
     **dict.fromkeys(("format", "data_set", "root", "root_from_here", "fingerprint"), str),
     **dict.fromkeys(("labels", "clips"), list),
-    **dict.fromkeys(("prepare", "left_out", "left_out_files", "stamps"), dict),
+    **dict.fromkeys(("prepare", "targets", "left_out", "left_out_files", "stamps"), dict),
 }
 """What the index has, and of which kind."""
-OF_CLIP = {name: {*get_args(kind)} or {kind} for name, kind in get_type_hints(Clip).items()}
+OF_CLIP = {
+    name: {get_origin(kind)} if get_origin(kind) is dict else {*get_args(kind)} or {kind}
+    for name, kind in get_type_hints(Clip).items()
+}
 """Field of `Clip` -> the kinds that it may have; exactly these, a bool is no number."""
-RANGES = {"fold": range(1, 10**6), "frames": range(1, 2**31), "rate": range(2**31), "size": range(2**63)}
+RANGES = {
+    "fold": range(1, 10**6),
+    "frames": range(1, 2**31),
+    "rate": range(2**31),
+    "size": range(2**63),
+    "sound_frames": range(2**31),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,8 @@ class Header:
     """Clip id -> why it is not in the store."""
     left_out_files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     """Clip id -> size and SHA-256 of the files of a clip that is not in the store."""
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    """Name of a target other than `label` -> what it is."""
     stamps: Mapping[str, str] = field(default_factory=dict)
     """Clip id -> stamp of its files as `mmadfer.data.store.source_files.stamp` gives it; only in the parts of a
     preparation, since dates are no part of what a store is."""
@@ -75,6 +90,7 @@ def to_text(path: Path, header: Header, clips: Mapping[str, Clip], heads: Mappin
         "root": str(header.root),
         "root_from_here": os.path.relpath(header.root, path.absolute().parent),
         "fingerprint": header.fingerprint,
+        "targets": {name: asdict(found) for name, found in header.targets.items()},
         "left_out": dict(header.left_out),
         "left_out_files": dict(header.left_out_files),
         "stamps": dict(header.stamps),
@@ -126,8 +142,9 @@ def header(index: Mapping[str, Any], here: Path) -> Header:
     lost = {name: _digest(*found) for name, found in index["left_out_files"].items()}
     _check_kind("left_out", index["left_out"].values(), str)
     _check_kind("stamps", index["stamps"].values(), str)
+    found = {name: targets.target(name, tree) for name, tree in index["targets"].items()}
     what = index["data_set"], labels, settings, root, index["fingerprint"], index["left_out"]
-    return Header(*what, lost, index["stamps"])
+    return Header(*what, lost, found, index["stamps"])
 
 
 def _check_kind(what: str, values: Iterable[object], kind: type) -> None:
@@ -152,12 +169,12 @@ def _root(index: Mapping[str, Any], here: Path) -> Path:
     return moved if index["clips"] and os.path.exists(moved / index["clips"][0]["media"]) else Path(index["root"])
 
 
-def clips(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Clip]:
+def clips(rows: Sequence[dict[str, Any]], about: Header) -> dict[str, Clip]:
     """Clip id -> what the index says of it; column by column, as a store may have a million.
 
     Raises:
-        ValueError, TypeError: a field that is unknown, missing, of another kind or out of range, a label
-            that is none of `labels`, an id that is there twice or cannot be stored.
+        ValueError, TypeError: a field that is unknown, missing, of another kind or out of range, a label, target or
+            split that the store does not have, an id that is there twice or cannot be stored.
     """
     found = [_clip(row) for row in rows]
     for name in OF_CLIP:
@@ -165,11 +182,35 @@ def clips(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Cl
     named = {clip.id: clip for clip in found}
     if odd := next((name for name in named if not is_storable(name)), None):
         raise ValueError(f"clip id {odd!r:.60} cannot be")
-    if len(named) < len(found) or not {clip.label for clip in found} <= {*labels}:
+    if len(named) < len(found) or not {clip.label for clip in found} <= {*(about.labels or ("",))}:
         raise ValueError("a clip is there twice, or has a label that the store does not have")
     if any("\0" in clip.media or "\0" in (clip.sound or "") for clip in found):
         raise ValueError("media or sound of a clip is no path")
+    if not all(isfinite(clip.sound_start) for clip in found):
+        raise ValueError("sound_start of a clip is no time")
+    check_named(found, about)
     return named
+
+
+def check_named(found: Iterable[Clip], about: Header) -> None:
+    """Refuse targets, splits and named tensors that clips of a store cannot have.
+
+    Raises:
+        ValueError: names the first.
+    """
+    parts = defaultdict[str, set[str]](set)
+    for clip in found:
+        for name, value in clip.targets.items():
+            if name not in about.targets:
+                raise ValueError(f"clip {clip.id!r} has a target {name!r:.60}, which the store does not have")
+            targets.check_value(name, about.targets[name], value)
+        if not {*map(type, clip.splits.values()), *map(type, clip.tensors.values())} <= {str}:
+            raise ValueError(f"clip {clip.id!r} has splits or tensors that are no text")
+        if not all(NAME.fullmatch(name) for name in (*clip.splits, *clip.tensors)) or "\0" in str(clip.tensors):
+            raise ValueError(f"clip {clip.id!r} has splits or tensors of names that cannot be")
+        for name, part in clip.splits.items():
+            parts[name].add(part)
+    splits.check_parts(parts)
 
 
 def _check_column(found: Sequence[Clip], name: str) -> None:

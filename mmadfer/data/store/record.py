@@ -4,22 +4,37 @@ The bytes are a safetensors file whose tensors lie in this order, so that all bu
 
     crcs     int64 (n,)               CRC-32 of each frame's JPEG
     offsets  int64 (n + 1,)           where each JPEG starts in `jpeg`, and where the last one ends
-    fbank    float32 (frames, mels)
+    times    float64 (n,)             when each frame is shown, in seconds
+    fbank    float32 (frames, mels)   the first `prepare.sound.frames` of the sound, padded
     jpeg     uint8 (offsets[-1],)     the JPEGs of all frames, one after the other
+    more     uint8                    named tensors, one after the other; the file's metadata says where each lies
+
+`more` is there only where a clip has named tensors: the sound after the first frames, values for each step of time, or
+what a data set brings (landmarks, text, features of another modality). Each has a checksum and is read by its name.
 """
 
 import json
+import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save as save_tensors
 
 from mmadfer.errors import DataError
 
+LATER = "later_fbank"
+"""The named tensor with the sound after `Record.fbank`: float32 (m, mels), normalised, without padding."""
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""What targets, splits and named tensors may be called."""
+TEXT = "text"
+"""In the place of a dtype: bytes of UTF-8."""
+DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool", TEXT)
+DIMENSIONS = 8
 GAP = 16 * 2**10
 """Bytes between two frames that are read and thrown away rather than asked for around them."""
 
@@ -50,6 +65,16 @@ class Clip:
     """Bytes of the files it was made of."""
     cropped: bool = False
     """Its frames were taken whole, as they show nothing but the face."""
+    targets: dict[str, Any] = field(default_factory=dict)
+    """Name of a target other than `label` -> its value for this clip (`mmadfer.data.store.targets`)."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """Name of a split other than `folds` -> the part that the clip is in (`mmadfer.data.store.splits`)."""
+    tensors: dict[str, str] = field(default_factory=dict)
+    """Name of each named tensor -> the file that it is from, relative to the store's root; "" where it has none."""
+    sound_frames: int = 0
+    """Filter-bank frames of its sound, without padding, that the store holds."""
+    sound_start: float = 0.0
+    """When the first of them starts, in seconds on the clock of `Record.times`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +85,10 @@ class Record:
     """One face crop per video frame."""
     fbank: np.ndarray
     """float32 (frames, mels), padded and normalised (METHOD "Sound")."""
+    times: np.ndarray | None = None
+    """float64 (n,): when each frame of the whole clip is shown, in seconds; None: 25 frames in a second."""
+    tensors: Mapping[str, np.ndarray | str] = field(default_factory=dict)
+    """Named tensors, and texts; of a clip that is read, those that were asked for."""
 
 
 def check_id(clip: str) -> str:
@@ -90,9 +119,31 @@ def is_storable(clip: str) -> bool:
     return clip.isprintable() and "\\" not in clip and len(clip) <= 200 and named
 
 
+class Part(NamedTuple):
+    """Where a named tensor lies in a record, and what it is."""
+
+    start: int
+    """Bytes from the start of the record."""
+    size: int
+    crc: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    def value(self, data: bytes) -> np.ndarray | str:
+        """What its bytes hold.
+
+        Raises:
+            ValueError: they do not have its CRC-32, or are no UTF-8.
+        """
+        checked(data, self.crc)
+        if self.dtype == TEXT:
+            return data.decode()
+        return np.frombuffer(data, self.dtype).reshape(self.shape).copy()
+
+
 @dataclass(frozen=True)
 class Head:
-    """All of a record but its frames."""
+    """All of a record but its frames and named tensors."""
 
     size: int
     """Bytes before the first frame."""
@@ -100,17 +151,45 @@ class Head:
     """Where each frame starts after the head, and where the last one ends."""
     crcs: list[int]
     fbank: np.ndarray
+    times: np.ndarray
+    parts: dict[str, Part]
+    """Named tensors."""
 
 
 def encode(record: Record) -> bytes:
-    """The bytes of a record, as they lie in the store."""
+    """The bytes of a record, as they lie in the store.
+
+    Raises:
+        DataError: a named tensor of a kind that cannot be stored.
+    """
+    count = len(record.jpegs)
+    times = np.arange(count) / 25 if record.times is None else record.times
     tensors = {
         "crcs": np.array([zlib.crc32(jpeg) for jpeg in record.jpegs], np.int64),
         "offsets": np.cumsum([0, *map(len, record.jpegs)], dtype=np.int64),
+        "times": np.ascontiguousarray(times, np.float64),
         "fbank": np.ascontiguousarray(record.fbank, np.float32),
         "jpeg": np.frombuffer(b"".join(record.jpegs), np.uint8),
     }
-    return save_tensors(tensors)  # which sorts them by the size of their numbers, and then by name
+    if not record.tensors:
+        return save_tensors(tensors)  # which sorts them by the size of their numbers, and then by name
+    rows, content = list[list[Any]](), b""
+    for name, tensor in sorted(record.tensors.items()):
+        dtype, shape, data = _plain(name, tensor)
+        rows.append([name, len(content), len(data), zlib.crc32(data), dtype, shape])
+        content += data
+    return save_tensors({**tensors, "more": np.frombuffer(content, np.uint8)}, {"more": json.dumps(rows)})
+
+
+def _plain(name: str, tensor: np.ndarray | str) -> tuple[str, list[int], bytes]:
+    """A named tensor as dtype, shape and bytes."""
+    if not NAME.fullmatch(name):
+        raise DataError(f"{name!r:.80} cannot name a tensor: use small letters, digits and '_', at most 64")
+    if isinstance(tensor, str):
+        return TEXT, [], tensor.encode()
+    if tensor.dtype.name not in DTYPES or tensor.ndim > DIMENSIONS:
+        raise DataError(f"tensor {name!r} is {tensor.dtype.name} of {tensor.ndim} axes: store {', '.join(DTYPES)}")
+    return tensor.dtype.name, [*tensor.shape], np.ascontiguousarray(tensor).tobytes()
 
 
 def read_head(data: bytes, size: int) -> Head:
@@ -127,10 +206,30 @@ def read_head(data: bytes, size: int) -> Head:
         return np.frombuffer(data[begin + first : begin + last], dtype).reshape(described[name]["shape"]).copy()
 
     head, offsets = begin + described["jpeg"]["data_offsets"][0], tensor("offsets", np.int64)
-    crcs = tensor("crcs", np.int64)
-    if offsets[0] != 0 or head + offsets[-1] != size or np.any(np.diff(offsets) < 0) or len(crcs) + 1 != len(offsets):
+    crcs, times = tensor("crcs", np.int64), tensor("times", np.float64)
+    end = head + int(offsets[-1])
+    parts = _parts(json.loads(described["__metadata__"]["more"]), end, size) if "more" in described else {}
+    if not (end == size or parts) or offsets[0] != 0 or np.any(np.diff(offsets) < 0) or len(crcs) + 1 != len(offsets):
         raise ValueError("its frames are not where its head says")
-    return Head(head, offsets.tolist(), crcs.tolist(), tensor("fbank", np.float32))
+    if len(times) != len(crcs) or not np.isfinite(times).all():
+        raise ValueError("its frames have no times")
+    return Head(head, offsets.tolist(), crcs.tolist(), tensor("fbank", np.float32), times, parts)
+
+
+def _parts(rows: Sequence[Sequence[Any]], start: int, size: int) -> dict[str, Part]:
+    """Where the named tensors lie: one after the other, from `start` to the end of the record."""
+    parts, at = dict[str, Part](), 0
+    for name, first, length, crc, dtype, shape in rows:
+        if not {type(first), type(length), type(crc), *map(type, shape)} <= {int} or dtype not in DTYPES:
+            raise ValueError("a named tensor is of no known kind")
+        bytes_ = length if dtype == TEXT else int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+        if first != at or length != bytes_ or min((length, *shape)) < 0 or len(shape) > DIMENSIONS or name in parts:
+            raise ValueError(f"tensor {name!r:.60} is not where its head says")
+        parts[name] = Part(start + first, length, crc, dtype, tuple(shape))
+        at += length
+    if not parts or start + at != size or not all(map(NAME.fullmatch, parts)):
+        raise ValueError("its named tensors are not where its head says")
+    return parts
 
 
 def decode(data: bytes) -> Record:
@@ -140,7 +239,9 @@ def decode(data: bytes) -> Record:
         ValueError, KeyError, TypeError, struct.error: these bytes were not made by `encode`.
     """
     head = read_head(data, len(data))
-    return Record([data[head.size + a : head.size + b] for a, b in pairwise(head.offsets)], head.fbank)
+    jpegs = [data[head.size + a : head.size + b] for a, b in pairwise(head.offsets)]
+    tensors = {name: part.value(data[part.start : part.start + part.size]) for name, part in head.parts.items()}
+    return Record(jpegs, head.fbank, head.times, tensors)
 
 
 def checked(data: bytes, crc: int) -> bytes:

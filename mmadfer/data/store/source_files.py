@@ -26,13 +26,16 @@ class Files:
     media: Path
     sound: Path | None = None
     """One that is not there is a clip without sound."""
+    more: tuple[Path, ...] = ()
+    """Of named tensors."""
 
     def listed(self) -> list[Path]:
-        """The files, frames in the order of their names and the sound last; a single one may be missing."""
+        """The files, frames in the order of their names, the sound and then all others; sound may be missing."""
         frames = [self.media]
         if self.media.is_dir():
             frames = [self.media / name for name in sorted(os.listdir(self.media)) if not is_clutter(name)]
-        return [*frames, self.sound] if self.sound is not None and os.path.lexists(self.sound) else frames
+        sound = [self.sound] if self.sound is not None and os.path.lexists(self.sound) else []
+        return [*frames, *sound, *self.more]
 
 
 class Digest(NamedTuple):

@@ -6,11 +6,12 @@ safetensors (`mmadfer.data.store.record`), which any framework reads and nobody 
 library each and lock or corrupt on network file systems; WebDataset's tar has no index and no checksum; Parquet and
 Arrow read rows by the group, and a JPEG gains nothing from columns; array formats (Zarr, NumPy) want items of one size.
 
-    clips/<id>.safetensors        a record; its head (all but the frames) has a checksum of its own in the index
-    index.json                    format, data set, labels, settings, fingerprint, clips, clips left out
+    clips/<id>.safetensors        a record; its head (all but frames and named tensors) has a checksum in the index
+    index.json                    format, data set, labels, targets, settings, fingerprint, clips, clips left out
 
 So the frames that training draws are read and checked without the others: the head first, whose length the index knows,
-then the frames, where neighbours are fetched together, each with its checksum from the head.
+then the frames, where neighbours are fetched together, each with its checksum from the head. Named tensors are read
+when they are asked for.
 """
 
 import errno
@@ -25,12 +26,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmadfer.data.store import index as indexes
+from mmadfer.data.store import splits, targets
 from mmadfer.data.store.index import Header, Place
-from mmadfer.data.store.record import Clip, Head, Record, check_id, checked, decode, encode, read_head, runs
+from mmadfer.data.store.record import LATER, Clip, Head, Record, check_id, checked, decode, encode, read_head, runs
 from mmadfer.data.store.source_files import Digest, Files
+from mmadfer.data.store.targets import LABEL, Target
 from mmadfer.errors import DataError
 from mmadfer.utils.files import atomic
 
@@ -78,6 +79,7 @@ def write(path: Path | str, header: Header, records: Iterable[tuple[Clip, Record
             size = read_head(data, len(data)).size
             clips[clip.id], heads[clip.id] = clip, (size, zlib.crc32(data[:size]))
             archive.writestr(_member(clip.id), data)
+        _check_named(path, clips.values(), header)
         archive.writestr(zipfile.ZipInfo(INDEX), indexes.to_text(path, header, clips, heads))
 
 
@@ -87,8 +89,17 @@ def _check(clip: Clip, header: Header, seen: Mapping[str, Clip]) -> None:
         raise DataError(
             f"clip id {clip.id!r} occurs twice ({seen[clip.id].media} and {clip.media}); ids must be unique"
         )
-    if clip.label not in header.labels:
+    if clip.label not in (header.labels or ("",)):
         raise DataError(f"clip {clip.id!r} has label {clip.label!r}, which is none of {', '.join(header.labels)}")
+
+
+def _check_named(path: Path, clips: Iterable[Clip], header: Header) -> None:
+    try:
+        for name, found in header.targets.items():
+            targets.checked(name, found)
+        indexes.check_named(clips, header)
+    except ValueError as error:
+        raise DataError(f"{path} cannot be written: {error}") from error
 
 
 def _member(clip: str) -> zipfile.ZipInfo:
@@ -102,7 +113,8 @@ class Store:
 
     Attributes:
         clips: clip id -> what the index says of it, sorted by id.
-        labels: class names, in class order.
+        labels: class names of the target `label`, in class order; none where the store has no such target.
+        targets: name -> what it is, of all targets.
         folds: the folds that have clips, in order.
         data_set: name of the set.
         prepare: the settings that the clips were prepared with.
@@ -122,7 +134,7 @@ class Store:
             index, members = self._directory(length)
             self.header = indexes.header(index, self.path.parent)
             heads = [row.pop("head") for row in index["clips"]]
-            self.clips = indexes.clips(index["clips"], self.header.labels)
+            self.clips = indexes.clips(index["clips"], self.header)
             self._places = {
                 name: indexes.place(members[_member(name).filename], clip, head, length)
                 for (name, clip), head in zip(self.clips.items(), heads, strict=True)
@@ -132,8 +144,11 @@ class Store:
             raise DataError(_not_a_store(self.path, error)) from error
         self.labels, self.data_set, self.root = self.header.labels, self.header.data_set, self.header.root
         self.prepare, self.left_out = self.header.prepare, self.header.left_out
+        own = {LABEL: Target(LABEL, self.labels)} if self.labels else {}
+        self.targets: dict[str, Target] = {**own, **self.header.targets}
         self.size = (self.prepare.face_size, self.prepare.face_size)
         self.folds = tuple(sorted({clip.fold for clip in self.clips.values()}))
+        self._splits = dict[str, splits.Split]()
 
     def _directory(self, length: int) -> tuple[dict[str, Any], dict[str, zipfile.ZipInfo]]:
         with os.fdopen(os.dup(self._file), "rb") as file, zipfile.ZipFile(file) as archive:
@@ -166,27 +181,43 @@ class Store:
 
     def files(self, clip: str) -> Files:
         """Where the files of a clip lie."""
-        own = self._clip(clip).sound
-        return Files(self.media(clip), None if own is None else self.root / own)
+        found = self._clip(clip)
+        more = tuple(self.root / path for _, path in sorted(found.tensors.items()) if path)
+        return Files(self.media(clip), None if found.sound is None else self.root / found.sound, more)
 
-    def fold(self, k: int) -> list[str]:
-        """Ids of the test clips of fold `k` (from 1), sorted.
+    def split(self, name: str = splits.FOLDS) -> splits.Split:
+        """A split by its name; found once.
 
         Raises:
-            DataError: no clip is in that fold.
+            DataError: the store has no such split, or clips without a subject where one is left out.
         """
-        ids = [name for name, clip in self.clips.items() if clip.fold == k]
-        if not ids:
-            raise DataError(f"{self.path} has no fold {k}; it has {', '.join(map(str, self.folds))}")
-        return ids
+        if name not in self._splits:
+            try:
+                self._splits[name] = splits.split(name, self.clips)
+            except DataError as error:
+                raise DataError(f"{self.path}: {error}") from error
+        return self._splits[name]
 
-    def read(self, clip: str, frames: Sequence[int] | None = None) -> Record:
+    def fold(self, k: int, split: str = splits.FOLDS) -> list[str]:
+        """Ids of the test clips of fold `k` (from 1) of a split, sorted.
+
+        Raises:
+            DataError: no clip is in that fold, or there is no such split.
+        """
+        found = self.split(split)
+        if k not in found.folds:
+            where = "" if split == splits.FOLDS else f" of the split {split}"
+            raise DataError(f"{self.path} has no fold {k}{where}; it has {', '.join(map(str, found.folds))}")
+        return found.test(k)
+
+    def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> Record:
         """The content of a clip.
 
         Args:
             clip: its id.
             frames: which frames, from 0, in the order in which they are wanted; one may be wanted more than once.
-                Only what they need is read and checked. None: all.
+                Only what they need is read and checked. None: all, and all named tensors.
+            tensors: which named tensors, where frames are asked for; those that the clip lacks are left out.
 
         Raises:
             DataError: no such clip, or what was read does not have the checksum that it was written with.
@@ -195,15 +226,17 @@ class Store:
         place = self._place(clip)
         with self._whole_record(clip):
             if frames is None:
-                record = decode(self._bytes(place.start, place.size, place.crc))
-                self._check_shape(clip, len(record.jpegs), record.fbank)
-                return record
+                data = self._bytes(place.start, place.size, place.crc)
+                self._check_shape(clip, read_head(data, len(data)))
+                return decode(data)
             head = read_head(self._bytes(place.start, place.head, place.head_crc), place.size)
-            self._check_shape(clip, len(head.crcs), head.fbank)
+            self._check_shape(clip, head)
         if any(not 0 <= k < len(head.crcs) for k in frames):
             raise IndexError(f"clip {clip!r} has {len(head.crcs)} frames, and was asked for {list(frames)}")
         with self._whole_record(clip):
-            return Record(self._frames(place.start + head.size, head, frames), head.fbank)
+            found = {name: head.parts[name] for name in tensors if name in head.parts}
+            values = {name: part.value(self._read(part.size, place.start + part.start)) for name, part in found.items()}
+            return Record(self._frames(place.start + head.size, head, frames), head.fbank, head.times, values)
 
     def raw(self, clip: str) -> bytes:
         """Like `read`, but the bytes that `write` takes."""
@@ -244,11 +277,22 @@ class Store:
                 "Copy the store again from where it is whole, or delete it and run `mmadfer prepare` again."
             ) from error
 
-    def _check_shape(self, clip: str, frames: int, fbank: np.ndarray) -> None:
+    def _check_shape(self, clip: str, head: Head) -> None:
         """Refuse a record that is another than the index says; raises ValueError."""
-        said, bands = self.clips[clip].frames, (self.prepare.sound.frames, self.prepare.sound.mels)
-        if frames != said or fbank.shape != bands:
-            raise ValueError(f"it has {frames} frames and {fbank.shape} filter bank, the index says {said} and {bands}")
+        found, bands = self.clips[clip], (self.prepare.sound.frames, self.prepare.sound.mels)
+        frames, fbank = len(head.crcs), head.fbank
+        if frames != found.frames or fbank.shape != bands:
+            told = f"the index says {found.frames} and {bands}"
+            raise ValueError(f"it has {frames} frames and {fbank.shape} filter bank, {told}")
+        if {*head.parts} - {LATER} != {*found.tensors}:
+            raise ValueError(f"it has the tensors {', '.join(head.parts):.100}, the index says otherwise")
+        later, due = head.parts.get(LATER), max(0, found.sound_frames - bands[0])
+        if (later is None) != (due == 0) or (later and (later.dtype, later.shape) != ("float32", (due, bands[1]))):
+            raise ValueError(f"its sound does not have the {found.sound_frames} frames that the index says")
+        for name in (name for name, one in self.targets.items() if one.kind == "steps" and name in head.parts):
+            part, wide = head.parts[name], len(self.targets[name].names)
+            if part.dtype != "float32" or len(part.shape) != 2 or part.shape[1] != wide or not part.shape[0]:
+                raise ValueError(f"its target {name} is {part.dtype} {part.shape}, not float32 (steps, {wide})")
 
     def _bytes(self, start: int, size: int, crc: int) -> bytes:
         return checked(self._read(size, start), crc)
@@ -279,8 +323,10 @@ class Store:
             local = member.FileHeader(zip64=False)
             data = self.raw(clip)
             head = read_head(data, len(data))
-            self._check_shape(clip, len(head.crcs), head.fbank)
+            self._check_shape(clip, head)
             checked(data[: place.head], place.head_crc)
+            for part in head.parts.values():
+                part.value(data[part.start : part.start + part.size])
             for (a, b), crc in zip(pairwise(head.offsets), head.crcs, strict=True):
                 checked(data[head.size + a : head.size + b], crc)
             named = self._read(len(local), place.start - len(local)) == local

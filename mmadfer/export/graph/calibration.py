@@ -15,7 +15,7 @@ from mmadfer.contract import Contract
 from mmadfer.data.compatibility import check_store
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError, WeightsError
-from mmadfer.runtime.backends.ports import INPUTS
+from mmadfer.runtime.backends import ports
 from mmadfer.runtime.recogniser import from_record
 from mmadfer.utils.console import Console
 from mmadfer.utils.optional import need
@@ -38,7 +38,7 @@ class Clips:
         """The arrays of one clip after the other, by input name."""
         with Store(self.store) as store:
             for name in track(self.ids, "Calibration", console=Console(), transient=True):
-                yield dict(zip(INPUTS, from_record(store.read(name), self.contract), strict=True))
+                yield dict(zip(ports.inputs(self.contract), from_record(store.read(name), self.contract), strict=True))
 
 
 def training_clips(data: Path | str, contract: Contract, count: int = CLIPS, seed: int = 0) -> Clips:
@@ -71,15 +71,13 @@ def training_clips(data: Path | str, contract: Contract, count: int = CLIPS, see
 
 def made_up(contract: Contract, count: int = 2) -> list[dict[str, np.ndarray]]:
     """Noise in the shape of clips, one after the other: for graphs of which only the largest values matter."""
-    model, rng = contract.model, np.random.default_rng(0)
-    shape = (1, model.frames, 3, model.image_size, model.image_size)
-    return [
-        {
-            "frames": rng.integers(0, 256, shape, np.uint8),
-            "fbank": rng.standard_normal((1, 1, *model.fbank), np.float32),
-        }
-        for _ in range(count)
-    ]
+    rng = np.random.default_rng(0)
+    wanted = ports.inputs(contract.model_copy(update={"input": "fbank", "waveform_rate": None}))
+
+    def noise(kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.integers(0, 256, shape, np.uint8) if kind == "uint8" else rng.standard_normal(shape, np.float32)
+
+    return [{name: noise(kind, (1, *shape)) for name, (kind, shape) in wanted.items()} for _ in range(count)]
 
 
 def peaks(proto: Any, clips: Iterable[dict[str, np.ndarray]], names: Sequence[str]) -> dict[str, float]:

@@ -4,6 +4,8 @@
     fbank   float32  (batch, 1, frames, mels)  normalised log-mel filter bank
     logits  float32  (batch, classes)          in the order of the contract's labels
 
+A model of one modality has the input of that one alone.
+
 With `--input waveform`, `waveform` and `lengths` take the place of `fbank` (mmadfer.export.graph.waveform).
 `--precision` says what is computed in; inputs and outputs stay as they are.
 
@@ -16,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +36,7 @@ from mmadfer.export.graph.waveform import choose_rate, with_waveform
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.build import encoder_hash, weights_hash
 from mmadfer.model.weights.load import load
-from mmadfer.runtime.backends.ports import INPUTS, OUTPUT
+from mmadfer.runtime.backends import ports
 from mmadfer.runtime.backends.torch_backend import promised
 from mmadfer.utils.optional import need
 from mmadfer.version import VERSION
@@ -91,6 +94,7 @@ def to_onnx(
         }
     )
     if input == "waveform":
+        _check_hears(contract)
         contract = contract.model_copy(update={"waveform_rate": choose_rate(contract, rate)})
     looked_at = precision in CALIBRATED and data is not None
     clips = calibrations.training_clips(data, contract, calibration) if looked_at and data is not None else None
@@ -106,6 +110,11 @@ def _check_options(kind: str, rate: int | None, precision: str, batch: Batch, da
     contracts.check_batch(batch)
     if precision in EIGHTS and data is None:
         raise ConfigError(f"--precision {precision} needs --data STORE: clips of the training folds set its scales")
+
+
+def _check_hears(contract: Contract) -> None:
+    if "audio" not in contract.model.modalities:
+        raise ConfigError("--input waveform is for models that hear, and this one sees frames alone: leave it out")
 
 
 def finished(path: Path | str, fold: int | None) -> MMADFER:
@@ -137,7 +146,7 @@ def graph(model: MMADFER, contract: Contract, clips: Iterable[dict[str, Any]] | 
     Raises:
         WeightsError: more than 2 GiB of weights, and another precision than fp32.
     """
-    proto = trace(model, _example(contract), INPUTS, OUTPUT)
+    proto = trace(model, _example(contract), ports.OUTPUT)
     if contract.arithmetic != "fp32":
         _check_size(proto, contract)
     if contract.arithmetic in HALVES:
@@ -167,11 +176,10 @@ def _label(proto: Any, contract: Contract) -> None:
         proto.metadata_props.add(key=key, value=value)
 
 
-def _example(contract: Contract) -> tuple[Tensor, Tensor]:
+def _example(contract: Contract) -> dict[str, Tensor]:
     """Frames and sound of two clips, because a batch of 1 would be taken for a constant."""
-    model = contract.model
-    frames = torch.zeros(2, model.frames, 3, model.image_size, model.image_size, dtype=torch.uint8)
-    return frames, torch.zeros(2, 1, *model.fbank)
+    plain = contract.model_copy(update={"input": "fbank", "waveform_rate": None})
+    return {name: torch.from_numpy(np.zeros((2, *shape), kind)) for name, (kind, shape) in ports.inputs(plain).items()}
 
 
 def carried(model: MMADFER, contract: Contract) -> Contract:

@@ -1,7 +1,6 @@
 """A torch module as an ONNX graph with a dynamic batch, free of what is only true on this machine."""
 
 from collections import Counter
-from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
@@ -15,24 +14,23 @@ OPSET = 18
 """What torch's exporter writes without a conversion; from 23 on there is an Attention op that TensorRT gets wrong."""
 
 
-def trace(module: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], output: str) -> Any:
+def trace(module: nn.Module, example: dict[str, Tensor], output: str) -> Any:
     """The module as an `onnx.ModelProto` in float32, whose first axes are all one: `batch`.
 
     Args:
         module: with weights on any device.
-        example: arguments for two clips, because a batch of 1 would be taken for a constant.
-        inputs: names of the arguments.
+        example: arguments by name for two clips, because a batch of 1 would be taken for a constant.
         output: name of the one result.
     """
     with protos.quiet():
         program = torch.onnx.export(
             module.eval().cpu().float(),
-            example,
-            input_names=inputs,
+            kwargs=dict(example),
+            input_names=list(example),
             output_names=(output,),
             opset_version=OPSET,
             dynamo=True,
-            dynamic_shapes=tuple({0: "batch"} for _ in example),
+            dynamic_shapes={name: {0: "batch"} for name in example},
             external_data=False,
             verbose=False,
         )

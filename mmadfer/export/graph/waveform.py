@@ -21,7 +21,6 @@ from mmadfer.errors import WeightsError
 from mmadfer.export.graph.tracing import trace
 from mmadfer.utils.optional import need
 
-INPUTS = ("waveform", "lengths")
 PREFIX = "sound."
 """Before every name of this part of the graph, so that none of them is in the other part, too."""
 
@@ -56,8 +55,8 @@ def with_waveform(core: Any, contract: Contract) -> Any:
     onnx = need("onnx", extra="export")
     assert contract.waveform_rate is not None
     bank = FilterBank(contract.waveform_rate, *contract.model.fbank)
-    example = torch.zeros(2, contract.samples), torch.zeros(2, dtype=torch.int64)
-    front = trace(bank, example, INPUTS, "fbank")
+    example = {"waveform": torch.zeros(2, contract.samples), "lengths": torch.zeros(2, dtype=torch.int64)}
+    front = trace(bank, example, "fbank")
     version = next(opset.version for opset in core.opset_import if not opset.domain)
     front = onnx.version_converter.convert_version(front, version)
     front = onnx.compose.add_prefix(front, PREFIX, rename_inputs=False, rename_outputs=False)

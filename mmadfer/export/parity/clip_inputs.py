@@ -7,10 +7,13 @@ import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.data.faces.mtcnn_networks import WITHOUT_TORCH
+from mmadfer.data.store.splits import FOLDS
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
 from mmadfer.runtime.inputs import Inputs, Video, from_clip, from_record, read_whole
 
+FRAMES_AXES = 5
+"""Of frames (B, T, 3, S, S); filter banks have 4."""
 Hearing = tuple[str, int | None]
 """What a model hears: its contract's `input` and `waveform_rate`."""
 
@@ -53,9 +56,11 @@ def equal(one: Inputs, other: Inputs) -> bool:
 
 
 def apart(one: Inputs, other: Inputs) -> tuple[float, float]:
-    """Mean absolute difference of the frames, of 255, and of the filter bank."""
-    frames, sound = (float(np.abs(a.astype(np.float64) - b).mean()) for a, b in zip(one, other, strict=True))
-    return frames, sound
+    """Mean absolute difference of the frames, of 255, and of the filter bank; 0 of what the model does not take."""
+    found = {"frames": 0.0, "fbank": 0.0}
+    for a, b in zip(one, other, strict=True):
+        found["frames" if a.ndim == FRAMES_AXES else "fbank"] = float(np.abs(a.astype(np.float64) - b).mean())
+    return found["frames"], found["fbank"]
 
 
 def _video(store: Store, name: str) -> Video:
@@ -87,7 +92,8 @@ def choose_clips(store: Store, fold: int | None, clips: int | None, contracts: S
         DataError: there are none.
     """
     rates = {contract.waveform_rate for contract in contracts if contract.modalities != "vision"} - {None}
-    ids = store.fold(fold) if fold is not None else list(store.clips)
+    split = contracts[0].split if contracts else FOLDS
+    ids = store.fold(fold, split) if fold is not None else list(store.clips)
     ids = [name for name in ids if rates <= {store.clips[name].rate} or not store.clips[name].rate]
     if not ids:
         told = " and ".join(f"{rate} Hz" for rate in sorted(filter(None, rates)))

@@ -51,13 +51,13 @@ def configs(name: str, contract: Contract, serving: Serving) -> dict[str, Config
         f"{name}_model": _model(contract, serving),
         f"{name}_label": _namer(contract),
     }
-    whole = {name: [_file()], f"{name}_frames": _pictures()}
+    whole = {name: [_file()], f"{name}_frames": _pictures(contract)}
     found = steps | {folder: _ensemble(name, contract, given) for folder, given in whole.items()}
     return {folder: {"name": folder, "max_batch_size": serving.batch[2]} | config for folder, config in found.items()}
 
 
 def _reader(contract: Contract, serving: Serving) -> Config:
-    given = [one | {"optional": True} for one in (_file(), *_pictures())]
+    given = [one | {"optional": True} for one in (_file(), *_pictures(contract))]
     return {
         "backend": "python",
         "input": given,
@@ -149,13 +149,13 @@ def _file() -> Config:
     return _tensor(triton.VIDEO, "TYPE_STRING", 1)
 
 
-def _pictures() -> list[Config]:
-    return [
-        _tensor(triton.IMAGES, "TYPE_UINT8", None, None, None, 3),
-        _tensor(triton.SAMPLES, "TYPE_FP32", None),
-        _tensor(triton.RATE, "TYPE_INT32", 1),
-        _tensor(triton.CROPPED, "TYPE_BOOL", 1),
-    ]
+def _pictures(contract: Contract) -> list[Config]:
+    """Decoded pictures and sound, as far as the model takes them."""
+    seen = [_tensor(triton.IMAGES, "TYPE_UINT8", None, None, None, 3)], [_tensor(triton.CROPPED, "TYPE_BOOL", 1)]
+    heard = [_tensor(triton.SAMPLES, "TYPE_FP32", None), _tensor(triton.RATE, "TYPE_INT32", 1)]
+    if "vision" not in contract.model.modalities:
+        return heard
+    return [*seen[0], *(heard if "audio" in contract.model.modalities else ()), *seen[1]]
 
 
 def _logits(contract: Contract) -> Config:

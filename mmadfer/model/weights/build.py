@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmadfer import contract as contracts
+from mmadfer.config import plug_ins
 from mmadfer.config.model import EncoderConfig, ModelConfig
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
@@ -98,6 +99,7 @@ def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: b
         update={
             "encoder_hash": contract.encoder_hash or encoder_hash(model),
             "weights_hash": weights_hash(model),
+            "plug_ins": plug_ins.of_model(model.config),
         }
     )
     tensors = {**model.learned(), **(model.frozen() if frozen else {})}

@@ -38,9 +38,9 @@ class OrtBackend:
         self.input = self.contract.input
         ports.check_ports(path, self.contract, _ports(self.session))
 
-    def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
+    def logits(self, *arrays: np.ndarray) -> np.ndarray:
         """As in `Backend`."""
-        feed = ports.check_arrays(self.contract, (frames, *sound))
+        feed = ports.check_arrays(self.contract, arrays)
         logits: np.ndarray = self.session.run([ports.OUTPUT], feed)[0]
         return logits
 

@@ -1,5 +1,7 @@
 """What goes into a model and what comes out: names, types and shapes. Products bind to them, so they never change.
 
+A model of one modality has no port for the other.
+
 Shapes: B clips, T frames, S image side, C classes.
 """
 
@@ -11,10 +13,6 @@ import numpy as np
 from mmadfer.contract import Contract
 from mmadfer.errors import DataError, WeightsError
 
-INPUTS = ("frames", "fbank")
-"""Of a model that takes the filter bank, as all do that are not exported otherwise."""
-WAVEFORM_INPUTS = ("frames", "waveform", "lengths")
-"""Of a model that was exported with `--input waveform`."""
 OUTPUT = "logits"
 
 Shape = tuple[int, ...]
@@ -22,12 +20,18 @@ Shape = tuple[int, ...]
 
 
 def inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
-    """Name -> type and shape of each input, in order."""
-    model = contract.model
-    frames: dict[str, tuple[str, Shape]] = {"frames": ("uint8", (model.frames, 3, model.image_size, model.image_size))}
-    if contract.input == "waveform":
-        return frames | {"waveform": ("float32", (contract.samples,)), "lengths": ("int64", ())}
-    return frames | {"fbank": ("float32", (1, *model.fbank))}
+    """Name -> type and shape of each input, in order: frames, then sound, as far as the model has their encoders.
+
+    Sound is `fbank`, or `waveform` and `lengths` of a model that was exported with `--input waveform`.
+    """
+    model, found = contract.model, dict[str, tuple[str, Shape]]()
+    if "vision" in model.modalities:
+        found["frames"] = ("uint8", (model.frames, 3, model.image_size, model.image_size))
+    if "audio" in model.modalities and contract.input == "waveform":
+        found |= {"waveform": ("float32", (contract.samples,)), "lengths": ("int64", ())}
+    elif "audio" in model.modalities:
+        found["fbank"] = ("float32", (1, *model.fbank))
+    return found
 
 
 def outputs(contract: Contract) -> dict[str, tuple[str, Shape]]:

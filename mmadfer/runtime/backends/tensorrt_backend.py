@@ -50,9 +50,9 @@ class TensorRTBackend:
                 raise
             raise WeightsError(_too_large(path, sidecar, engine, self.device, error)) from error
 
-    def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
+    def logits(self, *arrays: np.ndarray) -> np.ndarray:
         """As in `Backend`; more clips than the engine takes at once are given to it in parts."""
-        feed = ports.check_arrays(self.contract, (frames, *sound))
+        feed = ports.check_arrays(self.contract, arrays)
         with self._lock:
             call("cudaSetDevice", self.device.index)  # which is each thread's own
             return np.concatenate([self._execution(part)[:count] for part, count in parts(feed, self._batch)])
@@ -75,12 +75,17 @@ def parts(feed: Feed, batch: tuple[int, int, int]) -> Iterator[tuple[Feed, int]]
     The last clip of one that is too small is repeated.
     """
     least, _, most = batch
-    for start in range(0, len(feed["frames"]), most):
+    for start in range(0, _count(feed), most):
         part = {name: array[start : start + most] for name, array in feed.items()}
-        count = len(part["frames"])
+        count = _count(part)
         if count < least:
             part = {name: np.concatenate([array, *[array[-1:]] * (least - count)]) for name, array in part.items()}
         yield part, count
+
+
+def _count(feed: Feed) -> int:
+    """Clips."""
+    return len(next(iter(feed.values())))
 
 
 def _loaded(trt: Any, log: Any, path: Path, data: bytes, sidecar: Sidecar, where: Device) -> Any:
@@ -190,7 +195,7 @@ class Execution:
         else:
             self._enqueue(sizes)
         call("cudaStreamSynchronize", self._stream)
-        return self._output.array[: len(feed["frames"])].copy()
+        return self._output.array[: _count(feed)].copy()
 
     def _resize(self, sizes: Sizes) -> None:
         _forget(self._graphs)
@@ -204,7 +209,7 @@ class Execution:
             self._inputs[name].upload(self._stream, size)
         if not self._context.execute_async_v3(int(self._stream)):
             raise CudaError("execute_async_v3", self._log.told())
-        self._output.download(self._stream, (sizes["frames"][0], self._classes))
+        self._output.download(self._stream, (next(iter(sizes.values()))[0], self._classes))
 
     def _recorded(self, sizes: Sizes) -> Any:
         with captured(self._stream) as graphs:

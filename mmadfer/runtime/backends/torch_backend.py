@@ -14,15 +14,11 @@ from mmadfer.errors import MissingDependencyError, WeightsError
 from mmadfer.runtime.backends import ports
 from mmadfer.runtime.backends.device import Device, parse
 from mmadfer.runtime.backends.ort import OrtBackend
-from mmadfer.runtime.backends.ports import INPUTS, OUTPUT, WAVEFORM_INPUTS
 from mmadfer.utils.float32 import exact
 from mmadfer.utils.memory import enough
 from mmadfer.utils.optional import need
 
-__all__ = [
-    "BACKENDS", "INPUTS", "OUTPUT", "SUFFIXES", "WAVEFORM_INPUTS", "Backend", "OrtBackend", "TorchBackend", "choose",
-    "promised",
-]  # fmt: skip
+__all__ = ["BACKENDS", "SUFFIXES", "Backend", "OrtBackend", "TorchBackend", "choose", "promised"]
 
 
 class Backend(Protocol):
@@ -37,14 +33,14 @@ class Backend(Protocol):
         """What it hears: `fbank` or `waveform`."""
         ...
 
-    def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
+    def logits(self, *arrays: np.ndarray) -> np.ndarray:
         """Logits float32 (B, C).
 
         Args:
-            frames: uint8 (B, T, 3, S, S).
-            sound: fbank float32 (B, 1, frames, mels); or, where `input` is `waveform`, two arrays: the first channel's
-                samples float32 (B, `contract.samples`), zeros behind the end of shorter ones, and int64 (B,), how many
-                there are of each.
+            arrays: what `ports.inputs` names, in its order. Frames are uint8 (B, T, 3, S, S). Sound is fbank float32
+                (B, 1, frames, mels); or, where `input` is `waveform`, two arrays: the first channel's samples float32
+                (B, `contract.samples`), zeros behind the end of shorter ones, and int64 (B,), how many there are of
+                each. A model of one modality takes its own alone.
 
         Raises:
             DataError: other types or shapes.
@@ -76,11 +72,12 @@ class TorchBackend:
             self.model = load(path, fold).to(self.device.torch)
         self.contract = promised(self.model.contract, path)
 
-    def logits(self, frames: np.ndarray, *sound: np.ndarray) -> np.ndarray:
+    def logits(self, *arrays: np.ndarray) -> np.ndarray:
         """As in `Backend`."""
-        arrays = ports.check_arrays(self.contract, (frames, *sound)).values()
+        feed = ports.check_arrays(self.contract, arrays)
         with self._torch.inference_mode(), exact(self.device.torch):
-            logits: np.ndarray = self.model(*map(self._there, arrays)).float().cpu().numpy()
+            given = {name: self._there(array) for name, array in feed.items()}
+            logits: np.ndarray = self.model(**given).float().cpu().numpy()
         return logits
 
     def _there(self, array: np.ndarray) -> Any:

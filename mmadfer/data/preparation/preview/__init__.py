@@ -121,7 +121,7 @@ def _listen(look: Look, store: Store) -> None:
             settings = store.prepare
             track = SoundTrack(sound, limit=settings.max_seconds, placed=settings.media == "player")
             drawn = LONGEST_SOUND * heard(settings)
-            look.waveform, look.rate, look.seconds = audio.beginning(track, lambda rate: round(drawn * rate))
+            look.waveform, look.rate, look.seconds, _ = audio.beginning(track, lambda rate: round(drawn * rate))
             look.channel, _ = audio.channel(look.waveform[:, : round(heard(settings) * look.rate)], settings)
     except ClipError as error:
         look.sound = "no sound" if error.reason == "no sound" else f"the sound cannot be read: {error}"

@@ -1,0 +1,101 @@
+"""Columns of a CSV file that name what they hold, `KIND:NAME`: targets, splits and files of named tensors.
+
+    label:NAME           one label
+    labels:NAME          several labels, with | between them
+    value:NAME           a number
+    steps:NAME[:A|B]     a file with numbers for each step of time (.csv, .npy), a column for each of A and B, or one
+    tensor:NAME          a file with numbers or text (.csv, .npy, .txt)
+    split:NAME           train, validation or test; or the number of the fold that tests the clip
+
+An empty cell says that the clip has none.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmadfer.data.store.record import NAME
+from mmadfer.data.store.targets import Target
+from mmadfer.errors import DataError
+
+KINDS = ("label", "labels", "value", "steps", "tensor", "split")
+COLUMN = re.compile(rf"({'|'.join(KINDS)}):({NAME.pattern})(?::(.+))?")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the named columns say of a clip."""
+
+    targets: dict[str, Any] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
+    tensors: dict[str, Path] = field(default_factory=dict)
+
+
+def is_named(column: str) -> bool:
+    """Whether a column is of this form."""
+    match = COLUMN.fullmatch(column)
+    return match is not None and (match[3] is None or match[1] == "steps")
+
+
+def check_once(where: str, header: Sequence[str]) -> None:
+    """Refuse a name that two columns have.
+
+    Raises:
+        DataError: names it.
+    """
+    names = [(match[1] == "split", match[2]) for column in header if (match := COLUMN.fullmatch(column))]
+    if twice := next((name for split, name in names if names.count((split, name)) > 1), None):
+        raise DataError(f"{where} names {twice!r} twice: each target, tensor or split has one column")
+
+
+def named(where: str, cells: Mapping[str, str], path: Callable[[str], Path]) -> Named:
+    """What the named ones of these cells (column -> text, none empty) say; `path` finds a file.
+
+    Raises:
+        DataError: a value is no number.
+    """
+    found = Named()
+    for column, text in cells.items():
+        if match := COLUMN.fullmatch(column):
+            kind, name, _ = match.groups()
+            if kind == "split":
+                found.splits[name] = re.sub(r"\.0$", "", text)  # pandas may write 1.0
+            elif kind in ("steps", "tensor"):
+                found.tensors[name] = path(text)
+            else:
+                found.targets[name] = _value(where, kind, column, text)
+    return found
+
+
+def _value(where: str, kind: str, column: str, text: str) -> Any:
+    if kind == "label":
+        return text
+    if kind == "labels":
+        return list(dict.fromkeys(part.strip() for part in text.split("|") if part.strip()))
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{where} has {column} {text!r:.60}; it must be a number")
+    return [number]
+
+
+def targets(header: Iterable[str], rows: Sequence[Named]) -> dict[str, Target]:
+    """The targets of a file; labels in alphabetical order."""
+    made = dict[str, Target]()
+    for column in header:
+        if (match := COLUMN.fullmatch(column)) and match[1] in ("label", "labels", "value", "steps"):
+            kind, name, parts = match.groups()
+            values = [row.targets[name] for row in rows if name in row.targets]
+            if kind == "label":
+                made[name] = Target(kind, tuple(sorted({*values})))
+            elif kind == "labels":
+                made[name] = Target(kind, tuple(sorted({one for value in values for one in value})))
+            else:
+                names = tuple(part.strip() for part in parts.split("|")) if parts else (name,)
+                made[name] = Target("values" if kind == "value" else kind, names)
+    return made

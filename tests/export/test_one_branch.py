@@ -1,0 +1,157 @@
+"""A model of frames alone and one of sound alone, from training to Triton: neither asks for the other's input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from export_setup import MODEL
+from needs import needed
+
+from mmadfer.config.schema import Config, parse
+from mmadfer.contract import KEY, describe, loads
+from mmadfer.data.clip import read_clip
+from mmadfer.data.media import frames as frames_of
+from mmadfer.data.media.frames import Decoded
+from mmadfer.data.windows import Windows
+from mmadfer.errors import ConfigError, DataError
+from mmadfer.export.engine.to_trt import to_engine
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.export.parity.parity import export
+from mmadfer.export.server.to_triton import to_triton
+from mmadfer.runtime import Recogniser, triton
+from mmadfer.runtime.backends.engines import read_sidecar
+from mmadfer.runtime.inputs import Video, read_parts
+from mmadfer.train.loop import train
+
+PORT = {"vision": "frames", "audio": "fbank"}
+
+
+def student(branch: str, store: Path) -> Config:
+    """One branch with prompts, low-rank updates and the temporal transformer; an epoch of three steps."""
+    model = {**MODEL.model_dump(mode="json"), "branches": branch, "fusion": "none", "lora": {"rank": 2}}
+    data = {"store": str(store), "folds": 4, "threads": 1}
+    prepare = {"face_size": 64, "detect_every": 20}
+    tree = {"name": branch, "prepare": prepare, "data": data, "model": model}
+    return parse({**tree, "train": {"epochs": 1, "batch_size": 1, "lr": 0.01}}, "the test")
+
+
+@pytest.fixture(scope="module", params=["vision", "audio"])
+def branch(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def fold(branch: str, calibration_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(branch) / "run" / "fold-1"
+    assert train(student(branch, calibration_store), 1, folder).finished
+    return folder
+
+
+@pytest.fixture(scope="module")
+def proven(fold: Path, calibration_store: Path) -> Path:
+    """Delivered after parity, from file to label."""
+    return export(fold, fold.parent / "export" / "model.onnx", calibration_store)
+
+
+def test_the_graph_has_the_ports_of_its_modality(branch: str, proven: Path) -> None:
+    model = onnx.load(proven)
+    assert [port.name for port in model.graph.input] == [PORT[branch]]
+    contract = loads(next(entry.value for entry in model.metadata_props if entry.key == KEY))
+    assert (contract.model.branches, contract.modalities) == (branch, branch)
+    assert describe(contract)["input"] == PORT[branch]
+    report = json.loads(proven.with_name("model.parity.json").read_text())
+    assert report["passed"]
+    assert report["file_vs_store"]["max"] == 0
+
+
+def test_one_input_is_enough_and_the_other_is_refused(branch: str, proven: Path, fold: Path) -> None:
+    given = {"frames": np.zeros((2, 4, 3, 32, 32), np.uint8), "fbank": np.zeros((2, 1, 512, 128), np.float32)}
+    for path in (proven, fold):
+        backend = Recogniser(path).backend
+        assert backend.logits(given[PORT[branch]]).shape == (2, 4)
+        with pytest.raises(DataError, match=f"the model takes {PORT[branch]}, not 2 arrays"):
+            backend.logits(*given.values())
+
+
+def test_a_file_is_read_for_its_own_part_alone(
+    branch: str, proven: Path, fold: Path, video: Path, tmp_path: Path
+) -> None:
+    served, trained = Recogniser(proven), Recogniser(fold)
+    whole = served(video)
+    np.testing.assert_allclose(
+        list(trained(video).probabilities.values()), list(whole.probabilities.values()), atol=1e-5
+    )
+    settings = served.contract.prepare
+    if branch == "audio":
+        clip = read_clip(video, settings, cropped=True)
+        other = Video(tmp_path / "sound.wav")
+        other.path.write_bytes(triton.wav(clip.waveform, clip.rate))
+    else:
+        pictures = np.stack([picture.rgb() for picture in frames_of.pictures(video, settings)])
+        other = Video(Path("pictures"), pictures=Decoded(pictures, "pictures"))
+    found = served(other)
+    np.testing.assert_allclose(list(found.probabilities.values()), list(whole.probabilities.values()), atol=1e-3)
+    assert found.notes == []
+
+
+def test_windows(branch: str, fold: Path, video: Path) -> None:
+    contract = Recogniser(fold).contract
+    (whole,) = read_parts(Video(video), contract)
+    parts = list(read_parts(Video(video), contract, Windows(0.5, 0.25)))
+    assert len(parts) > 2
+    assert parts[0].start == whole.start
+    assert parts[-1].end == pytest.approx(whole.end, abs=0.1)
+    assert all(part.inputs is not None and len(part.inputs) == 1 for part in parts)
+    found = Recogniser(fold)(video, window=0.5)
+    assert all(segment["label"] for segment in found.segments)
+
+
+def test_a_graph_for_samples_is_for_models_that_hear(branch: str, fold: Path, video: Path, tmp_path: Path) -> None:
+    if branch == "vision":
+        with pytest.raises(ConfigError, match="waveform is for models that hear, and this one sees frames alone"):
+            to_onnx(fold, tmp_path / "model.onnx", input="waveform", rate=16000)
+        return
+    clip = read_clip(video, Recogniser(fold).contract.prepare, cropped=True)
+    out = to_onnx(fold, tmp_path / "model.onnx", input="waveform", rate=clip.rate)
+    assert [port.name for port in onnx.load(out).graph.input] == ["waveform", "lengths"]
+    one, other = (list(Recogniser(path)(video).probabilities.values()) for path in (out, fold))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_an_engine_has_the_same_ports(branch: str, proven: Path, tmp_path: Path) -> None:
+    needed("tensorrt_rtx")
+    engine = to_engine(proven, tmp_path / "model.engine", batch=(1, 2, 4), flavour="rtx")
+    assert read_sidecar(engine).contract.model.branches == branch
+    data = engine.read_bytes()
+    assert [name for name in PORT.values() if name.encode() in data] == [PORT[branch]]
+
+
+def test_triton_asks_for_nothing_else(branch: str, proven: Path, video: Path, tmp_path: Path) -> None:
+    schema, text_format = needed("tritonclient.grpc.model_config_pb2"), needed("google.protobuf.text_format")
+    repository = to_triton(proven, tmp_path / "repo")
+
+    def inputs(model: str) -> list[str]:
+        text = (repository / model / "config.pbtxt").read_text()
+        return [one.name for one in text_format.Parse(text, schema.ModelConfig()).input]
+
+    decoded = {"vision": ["images", "cropped"], "audio": ["samples", "rate"]}[branch]
+    assert inputs("mmadfer_model") == [PORT[branch]]
+    assert inputs("mmadfer_frames") == decoded
+    assert inputs("mmadfer_read") == ["video", *decoded]
+    reader = triton.Reader()
+    parameters = {"parameters": {triton.LIMIT: {"string_value": "120"}}}
+    reader.start(repository / "mmadfer_read" / "1", {"model_config": json.dumps(parameters)})
+    read = reader.work({"video": np.array([[video.read_bytes()]], object)})
+    assert set(read) == {PORT[branch], "notes"}
+    settings = Recogniser(proven).contract.prepare
+    if branch == "audio":
+        clip = read_clip(video, settings, cropped=True)
+        given = {"samples": clip.waveform[None], "rate": np.array([[clip.rate]], np.int32)}
+    else:
+        given = {"images": np.stack([picture.rgb() for picture in frames_of.pictures(video, settings)])[None]}
+    again = reader.work(given)
+    np.testing.assert_allclose(again[PORT[branch]].astype(float), read[PORT[branch]].astype(float), atol=0.02)
+    with pytest.raises(DataError, match=f"give video alone, or {decoded[0]} with"):
+        reader.work({})
