@@ -15,7 +15,7 @@ from mmadfer.utils.files import read_yaml
 from mmadfer.utils.safe_yaml import SYNTAX, parse_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-BASE = "base"
+BASE, PART = "base", "name"
 MOST_BASES = 16
 """Files in a chain of bases."""
 Key = tuple[str, ...]
@@ -30,13 +30,16 @@ class Sources:
     """Where each value stands, by its key; a section is where it was written last."""
 
     def change(self, tree: dict[str, Any], place: str, into: dict[str, Any] | None = None, key: Key = ()) -> None:
-        """Put a file's values over those that are there: sections key by key, all else as a whole."""
+        """Put a file's values over those that are there: sections key by key, all else as a whole.
+
+        A section that names a part (`fusion: {name: mult}`) is a whole, since its other keys are of that part.
+        """
         into = self.tree if into is None else into
         for name, value in tree.items():
             here = (*key, name)
             self.places[here] = place
             if isinstance(value, dict):
-                below = into.get(name)
+                below = into.get(name) if PART not in value else None
                 into[name] = dict(below) if isinstance(below, dict) else {}  # a copy: an alias may stand elsewhere
                 self.change(value, place, into[name], here)
             else:
@@ -69,7 +72,7 @@ def _chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         tree = read_yaml(path)
         base = tree.pop(BASE, None)
         if chain:
-            tree.pop("name", None)  # a configuration has a name of its own, since runs are named after it
+            tree.pop(PART, None)  # a configuration has a name of its own, since runs are named after it
         chain.append((path, tree))
         if base is None:
             return chain

@@ -71,6 +71,7 @@ def test_the_boxes_are_those_of_facenet_pytorch_as_written_down(kind: str, reque
     assert sum(map(len, golden)) >= 12
 
 
+@pytest.mark.slow
 def test_the_boxes_are_those_of_facenet_pytorch(by_torch: Detector) -> None:
     theirs, faces = needed("facenet_pytorch").MTCNN(keep_all=True), 0
     for image in pictures():

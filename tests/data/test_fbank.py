@@ -278,6 +278,7 @@ def test_a_model_file_does_not_carry_it() -> None:
     assert not MelBank(16000).state_dict()
 
 
+@pytest.mark.slow
 def test_it_becomes_an_onnx_graph(tmp_path: Path) -> None:
     onnxruntime = needed("onnxruntime")
     bank, name = MelBank(16000), str(tmp_path / "mel.onnx")

@@ -17,6 +17,8 @@ from mmadfer.data.media.notes import SMALL_FACE
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = PrepareConfig(face_size=64, detect_every=1, no_sound="silence")
 WIDE = (1280, 720)
 

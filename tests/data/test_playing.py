@@ -17,6 +17,8 @@ from mmadfer.data.media.decode import SoundTrack, read_frames, read_sound, video
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError
 
+pytestmark = pytest.mark.slow
+
 PLAYER = PrepareConfig(face_size=32, jpeg_quality=100)
 PUBLISHED = PLAYER.model_copy(update={"media": "published"})
 EXACT = ("ffv1", "pcm_s16le")

@@ -31,6 +31,8 @@ from mmadfer.data.store.store import Clip, Store
 from mmadfer.errors import DataError
 from mmadfer.utils.memory import lacks_memory
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = PrepareConfig(face_size=64)
 GOOD = [f"{label}/{k}" for label in ("glad", "sad") for k in range(4)]
 

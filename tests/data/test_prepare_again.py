@@ -16,6 +16,8 @@ from mmadfer.data.sets import Source, Table
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = PrepareConfig(face_size=64)
 
 

@@ -7,6 +7,8 @@ from make_media import video
 
 from mmadfer.cli.main import app, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("data_set", "options", "config"),

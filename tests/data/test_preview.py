@@ -21,6 +21,8 @@ from mmadfer.data.store.record import Clip
 from mmadfer.data.store.store import Header, Store, write
 from mmadfer.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = PrepareConfig(face_size=64, detect_every=100)
 HOSTILE = '"><img src=x onerror=alert(1)>'
 SCRIPT = "<script>alert('id')<"

@@ -11,6 +11,8 @@ from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import crema_d, table
 from mmadfer.data.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 FRAMES = {1: 7, 2: 16, 262: 847, 2522: 17, 12583: 20}
 SIDE = 48
 

@@ -18,6 +18,8 @@ from mmadfer.data.media.image import decode_jpeg
 from mmadfer.data.sets import table, toy, toy_face, toy_voice
 from mmadfer.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from mmadfer.data.store import source_files
 from mmadfer.errors import DataError
 from mmadfer.utils.files import sha256
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = PrepareConfig(face_size=32, face_box="union", no_sound="silence")
 
 

@@ -345,6 +345,15 @@ def test_a_base_beside_the_file_comes_before_a_shipped_one(tmp_path: Path) -> No
     assert load(based(tmp_path, mine="name: mine\nbase: demo\n")).train.epochs == load("demo").train.epochs
 
 
+def test_a_section_that_names_a_part_replaces_that_of_the_base(tmp_path: Path) -> None:
+    one = "name: one\nbase: demo\nmodel: {fusion: {adapters: 8}}\n"
+    two = "name: two\nbase: one.yaml\nmodel: {fusion: {name: mult, latent: 16}}\n"
+    path = based(tmp_path, one=one, two=two)
+    kept, other = load(tmp_path / "one.yaml").model.fusion, load(path).model.fusion
+    assert kept.model_dump() == {"name": "bottleneck", "latent": 32, "adapters": 8}
+    assert other.model_dump() == {"name": "mult", "latent": 16}  # adapters are no key of it
+
+
 def test_a_name_is_not_inherited(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mine\.yaml breaks 1 rule.*\n  name: Field required$"):
         load(based(tmp_path, mine="base: demo\n"))

@@ -115,6 +115,8 @@ def _key(text: str) -> Iterator[str]:
 
 @pages
 def test_every_key_in_the_text_is_one(page: Page) -> None:
+    if page.name == "CHANGELOG.md":
+        pytest.skip("it names keys of before")
     for code in page.codes:
         found = re.fullmatch(r"((?:prepare|data|model|train)(?:\.[a-z_]+)+)(?:[=: ].*)?", code.text)
         if code.inline and found and not re.search(r"\.(onnx|engine|safetensors|json|py|store|pth|plan)$", found[1]):
