@@ -11,12 +11,13 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from mmadfer.config.base import Fraction, Positive, Section, validated
-from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig
+from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, ValuesConfig
 from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.sources import CONFIGS, find, read, value
 from mmadfer.config.stages import StagesConfig
 from mmadfer.config.task import TaskConfig
 from mmadfer.config.training import Precision, TrainConfig
+from mmadfer.tasks.tables import TASKS
 from mmadfer.utils.names import one_form
 
 __all__ = [
@@ -167,6 +168,20 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _head_gives_what_the_task_takes(self) -> "Config":
+        head, task = self.model.head, self.task
+        if head.per == "step" and task.name in TASKS.own:
+            raise ValueError(
+                f"model.head.per step gives an output for each step, but task {task.name} takes one a clip"
+            )
+        if isinstance(head, ValuesConfig):
+            others = [name for name, bounds in task.values.items() if bounds != head.range]
+            if others or not task.values:
+                found = f"task.values.{others[0]} is {list(task.values[others[0]])}" if others else "there are none"
+                raise ValueError(f"model.head values lie in {list(head.range)}: all task.values must, and {found}")
+        return self
+
+    @model_validator(mode="after")
     def _modalities_agree(self) -> "Config":
         alone = sorted({self.model.branches, self.data.modalities} - {"both"})
         dropped = [name for name in ("vision", "audio") if getattr(self.data.augment, f"drop_{name}")]
@@ -179,6 +194,18 @@ class Config(Section):
             raise ValueError(
                 f"data.augment.drop_{dropped[0]} is for clips with both inputs, here is only {alone[0]}: set 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _head_fits_task(self) -> "Config":
+        head, task = self.model.head, self.task
+        if task.spec.output == "classes" and head.name == "values":
+            raise ValueError(f"task {task.name} needs logits of classes: set model.head: classes, or another task")
+        if task.spec.output == "values" and head.name == "classes":
+            raise ValueError(f"task {task.name} gives values: set model.head to {{name: values, range: [low, high]}}")
+        given = tuple(getattr(head, "range", ()))
+        if odd := [name for name, found in task.values.items() if given and found != given]:
+            raise ValueError(f"task.values.{odd[0]} is {list(task.values[odd[0]])}, but model.head.range {list(given)}")
         return self
 
     def to_yaml(self) -> str:

@@ -17,9 +17,10 @@ from mmadfer.contract import Contract, left_out, licences, used
 from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
 from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, training_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
-from mmadfer.data.loading.loader import Loader, batches, sampler_of
+from mmadfer.data.loading.loader import Loader, batches, epoch_picks, sampler_of
 from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.store.store import Store
+from mmadfer.data.task_targets import check_targets
 from mmadfer.distributed.fold_lease import alone
 from mmadfer.distributed.ranks import Ranks, connected, together
 from mmadfer.distributed.signals import stop_on_signals
@@ -33,6 +34,7 @@ from mmadfer.tasks.logit_adjustment import shares
 from mmadfer.tasks.tables import VALIDATION, of_events
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine
+from mmadfer.train.feedback import Feedback
 from mmadfer.train.finite_checks import Outcome, Report, Strikes
 from mmadfer.train.log import Log, Pace
 from mmadfer.train.parents import Parents
@@ -95,6 +97,7 @@ class Trainer:
         self.store = _store(config)
         config, self.prepared = adopted(config, self.store)
         self.config = config
+        check_targets(config, self.store)
         self.labels = labels_of(config, self.store)
         self.steps = steps_per_epoch(config, self.store, fold)
         self.validation = validation_clips(config, self.store, fold)
@@ -106,10 +109,12 @@ class Trainer:
             self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index
         )
         self.parents = Parents(config, self.store, fold)
-        model = build(config.model, len(self.labels), config.train.seed)
+        model = build(config.model, len(config.task.values or self.labels), config.train.seed)
         self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
         self.engine = Engine(model, config.train, ranks, config.task)
+        self.feedback = Feedback(self.sampler, ranks)
+        self.engine.each = [] if self.sampler.observes else None
         if teacher := self.parents.teacher(self.labels):
             self.engine.teach(teacher)
         origin, labels = self.store.header.fingerprint, list(self.labels)
@@ -138,6 +143,8 @@ class Trainer:
     def _begin(self, resume: bool) -> None:
         found = self.checkpoints.load(self.engine) if resume else None
         self.at = found or Progress()
+        if found and self.sampler.observes:
+            self.feedback.load(self.checkpoints.sampler(), self.at.step * self.config.train.batch_size)
         together(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
         self.log.open(self.at.total)
         how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
@@ -164,6 +171,7 @@ class Trainer:
         with closing(cast(Generator[Batch], self.loader.train(self.at.epoch, ids))) as stream:
             while micro := take(stream, train.accumulate):
                 waiting.append(self.engine.step(micro, self._rate(self.at.step + len(waiting)), self.stop))
+                self.feedback.note(self.engine.each or ())
                 self.trace.step()
                 done = self.at.step + len(waiting)
                 due = (self.at.total + len(waiting)) % train.save_every == 0 and done < self.steps
@@ -248,6 +256,7 @@ class Trainer:
         at = self.at
         loss, parts = at.loss / at.losses, {name: value / at.losses for name, value in at.parts.items()}
         lr, text = self._rate(self.steps - 1), self._epoch()
+        self.feedback.end_epoch(epoch_picks(self.config, self.store, self.fold, at.epoch, self.sampler))
         at.end_epoch(scores, self.config.task.spec)
         seconds, speed = self.pace.seconds, self.pace.speed * self.config.train.batch_size
         self.log.event(
@@ -267,15 +276,18 @@ class Trainer:
         """Publish a checkpoint of where training is now."""
         now = time.monotonic()
         self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
-        self.checkpoints.save(self.engine, self.at, self._contract())
+        self.checkpoints.save(self.engine, self.at, self._contract(), self.feedback.state())
 
     def _contract(self) -> Contract:
         return Contract(
-            labels=tuple(self.labels),
+            labels=() if self.config.task.values else tuple(self.labels),
+            output=self.config.task.spec.output,
+            values=self.config.task.values,
             model=self.config.model,
             prepare=self.store.prepare,
             data_set=self.store.data_set,
             task=self.config.task.name,
+            target=self.config.task.compared,
             modalities=used(self.config),
             sound_rates=tuple(sound_rates(self.store.clips.values())),
             cropped=mostly_cropped(self.store),
@@ -295,6 +307,8 @@ class Trainer:
 
     def _priors(self) -> tuple[float, ...]:
         """The share of each label in training; equal ones where clips are drawn so."""
+        if self.config.task.values:
+            return ()
         trained = [clip.label for clip in training_clips(self.config, self.store, self.fold)]
         return shares(self.labels, set(trained) if self.sampler.even else trained)
 
