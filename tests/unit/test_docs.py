@@ -137,7 +137,7 @@ def test_every_file_in_the_text_is_there(page: Page) -> None:
 
 @pages
 def test_every_configuration_in_the_text_is_valid(page: Page) -> None:
-    """Those that are files are read in tests/plugin, with the parts that they name."""
+    """Those that are files are read in tests/extending, with the parts that they name."""
     for code in page.codes:
         if (
             code.inline
