@@ -105,7 +105,7 @@ def trained(folder: Path, config: str, folds: Sequence[int], settings: Sequence[
             sys.exit("stopped")
         lines = map(json.loads, (folder / str(fold) / "metrics.jsonl").read_text().splitlines())
         curves.append([line["loss"] for line in lines if line["event"] == "epoch"])
-        uars.append(result.uar or 0.0)
+        uars.append(result.scores["uar"])
     return Ended(curves, uars)
 
 

@@ -11,7 +11,10 @@ from mmadfer.config import plug_ins
 from mmadfer.config.base import Fraction, Line, Positive, Section, validated
 from mmadfer.config.model import Modality
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
+from mmadfer.config.task import Number
 from mmadfer.errors import ConfigError, FileError, WeightsError
+from mmadfer.tasks.spec import Kind
+from mmadfer.tasks.tables import TASKS, of_events, spec_of
 from mmadfer.utils.files import parse_json
 
 LONGEST = 1 << 20
@@ -33,12 +36,19 @@ UNKNOWN_LICENCE = "see the model card of its weights"
 
 
 class Contract(Section):
-    """The promises of a model file: labels in order, input sizes, preprocessing and origin."""
+    """The promises of a model file: labels or values in order, input sizes, preprocessing and origin."""
 
-    labels: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100_000)]
+    labels: Annotated[tuple[Line, ...], Field(max_length=100_000)] = ()
+    """Names of classes, in the order of the logits; none where the output is values."""
+    output: Kind = "classes"
+    """What the model gives: logits of classes, or values."""
+    values: Annotated[dict[Line, tuple[Number, Number]], Field(max_length=100_000)] = Field(default_factory=dict)
+    """The values by name, in the order of the output, each with its lowest and highest number; none of classes."""
     model: ModelConfig
     prepare: PrepareConfig
     data_set: Line
+    task: Line = "classification"
+    """What it was trained for."""
     modalities: Literal["both", "vision", "audio"] = "both"
     """What it was trained on: `vision` is fed silence, `audio` black frames."""
     sound_rates: tuple[Hertz, ...] = ()
@@ -73,9 +83,8 @@ class Contract(Section):
     missing: tuple[Modality, ...] = ()
     """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
     metrics: dict[Line, float] = Field(default_factory=dict)
-    """`uar` and `war` of these very weights on the test fold, as fractions; empty in the middle of an epoch. With
-    `data.validation`, `validation_uar` and `validation_war` on those clips, and `uar` and `war` of the last epoch only.
-    """
+    """Scores of these very weights on the test fold, by the task's names; empty in the middle of an epoch. With
+    `data.validation`, also on those clips (`validation_…`), and on the test fold after the last epoch only."""
     encoder_hash: Line = ""
     """SHA-256 over the frozen encoder tensors."""
     weights_hash: Line = ""
@@ -92,6 +101,10 @@ class Contract(Section):
         twice = [label for label, count in Counter(self.labels).items() if count > 1]
         if twice:
             raise ValueError(f"labels name {', '.join(map(repr, twice))} twice")
+        if bool(self.labels) == bool(self.values) or (self.output == "values") != bool(self.values):
+            raise ValueError(
+                f"output {self.output} does not go with {len(self.labels)} labels and {len(self.values)} values"
+            )
         if len(self.priors) not in (0, len(self.labels)):
             raise ValueError(f"there are {len(self.labels)} labels, but {len(self.priors)} priors")
         return self
@@ -105,6 +118,11 @@ class Contract(Section):
         if self.batch is not None and list(self.batch) != sorted(self.batch):
             raise ValueError(f"batch {list(self.batch)} does not rise")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the outputs, in order: labels of classes, or names of values."""
+        return tuple(self.values) if self.output == "values" else self.labels
 
     @property
     def samples(self) -> int:
@@ -181,26 +199,37 @@ def loads(text: str | bytes, where: Path | str = "it") -> Contract:
 def describe(contract: Contract) -> dict[str, Any]:
     """The contract for a person: flat, without the sizes of layers."""
     return {
-        "labels": ", ".join(contract.labels),
+        **_named(contract),
         "data set": contract.data_set,
         "fold": contract.fold,
         "image size": contract.model.image_size,
         "sound rate": _rate(contract),
         "input": " and ".join(_inputs(contract)),
         "arithmetic": contract.arithmetic,
-        **{told(name): f"{value:.2%}" for name, value in contract.metrics.items()},
+        **_scores(contract),
     }
+
+
+def _named(contract: Contract) -> dict[str, str]:
+    if contract.output == "values":
+        return {"values": ", ".join(f"{name} ({low:g} to {high:g})" for name, (low, high) in contract.values.items())}
+    return {"labels": ", ".join(contract.labels)}
+
+
+def _scores(contract: Contract) -> dict[str, str]:
+    """As the task calls and shows them; as they are, where no package here has the task."""
+    known = of_events(spec_of(contract.task)) if contract.task in TASKS.names() else []
+    titles = {key: (title, score.shown) for key, title, score in known}
+    told = {}
+    for key, value in contract.metrics.items():
+        title, shown = titles.get(key, (key, "{:.4g}".format))
+        told[title] = shown(value)
+    return told
 
 
 def _inputs(contract: Contract) -> list[str]:
     names = {"vision": "frames", "audio": contract.input}
     return [names[modality] for modality in contract.model.modalities]
-
-
-def told(score: str) -> str:
-    """The name of a score for a person: UAR, validation UAR."""
-    *kind, name = score.split("_")
-    return " ".join([*kind, name.upper()])
 
 
 def span(rate: int, frames: int) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from rich.table import Table
 
 import mmadfer
+from mmadfer.tasks.classification import CLASSIFICATION
 from mmadfer.utils.console import Console
 from mmadfer.utils.files import write_text
 from mmadfer.utils.terminal import say
@@ -140,14 +141,17 @@ def _show(console: Console, seconds: float) -> None:
 
 
 def _table(report: dict[str, Any]) -> Table:
-    table = Table("", "UAR", "WAR", title="Toy set: last epoch, on the test folds", title_justify="left")
+    scores = CLASSIFICATION.scores
+    table = Table("", *CLASSIFICATION.titles, title="Toy set: last epoch, on the test folds", title_justify="left")
     for fold in report["folds"]:
-        table.add_row(f"fold {fold['fold']}", f"{fold['uar']:.2%}", f"{fold['war']:.2%}")
+        table.add_row(f"fold {fold['fold']}", *(score.shown(fold[score.name]) for score in scores))
     table.add_section()
     mean, std = report["mean"], report["std"]
-    table.add_row("mean ± std", *(f"{mean[k]:.2%} ± {100 * std[k]:.2f}" for k in ("uar", "war")), style="bold")
+    table.add_row(
+        "mean ± std", *(one.shown(mean[one.name]) + one.spread(std[one.name]) for one in scores), style="bold"
+    )
     for run in report["beside"][1:]:
-        table.add_row(run["name"], f"{run['uar']:.2%}", f"{run['war']:.2%}")
+        table.add_row(run["name"], *(score.shown(run[score.name]) for score in scores))
     return table
 
 

@@ -30,7 +30,8 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last comp
 Clips = Annotated[int, typer.Option(min=1, max=16, help="Index sets averaged per clip.")]
 Flips = Annotated[bool, typer.Option("--flips", help="Average each of them with its mirror image.")]
 Adjust = Annotated[
-    float, typer.Option(min=0, help="Tau of logit adjustment: 0 as trained (WAR), 1 for the mean recall (UAR).")
+    float,
+    typer.Option(min=0, help="Tau of logit adjustment: 0 as trained (accuracy), 1 for the mean recall of classes."),
 ]
 
 CONFIG_OF = {

@@ -67,7 +67,7 @@ def predict_files(
     recogniser = Recogniser(model, backend, fold, device, adjust=adjust, clips=clips, flips=flips)
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
     with _terminable():
-        results = _collect(found, len(named), _Out(out, recogniser.labels))
+        results = _collect(found, len(named), _Out(out, recogniser.labels, list(recogniser.values)))
     return DataError.exit_code if any(isinstance(result, Failure) for result in results) else 0
 
 
@@ -92,19 +92,19 @@ def _terminable() -> Iterator[None]:
 class _Out:
     """The files that were asked for."""
 
-    def __init__(self, paths: Sequence[Path], labels: Sequence[str]) -> None:
-        self._paths, self._labels = {path: unfinished(path) for path in paths}, labels
+    def __init__(self, paths: Sequence[Path], labels: Sequence[str], values: Sequence[str]) -> None:
+        self._paths, self._names = {path: unfinished(path) for path in paths}, (labels, values)
 
     def write(self, results: Results) -> None:
         """Everything, under the names that were asked for."""
         for path, other in self._paths.items():
-            WRITERS[path.suffix.lower()](path, results, self._labels)
+            WRITERS[path.suffix.lower()](path, results, *self._names)
             other.unlink(missing_ok=True)
 
     def keep(self, results: Results) -> str:
         """What is there up to now, under other names; returns these."""
         for other in self._paths.values():
-            WRITERS[other.suffix.lower()](other, results, self._labels)
+            WRITERS[other.suffix.lower()](other, results, *self._names)
         return " and ".join(map(str, self._paths.values()))
 
 

@@ -2,16 +2,42 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from mmadfer.config.base import Section
-from mmadfer.tasks.tables import LOSSES
+from mmadfer.config.base import Line, Section
+from mmadfer.tasks.spec import TaskSpec
+from mmadfer.tasks.tables import LOSSES, TASKS, spec_of
+
+Number = Annotated[float, Field(gt=-1e9, lt=1e9)]
 
 
 class TaskConfig(Section):
     """What is learnt, and the loss that says how well."""
 
-    loss: Annotated[str, AfterValidator(LOSSES.check)] = "cross_entropy"
+    name: Annotated[str, AfterValidator(TASKS.check)] = "classification"
+    """`classification`: the label of a clip. `regression`: `values` of a clip."""
+    loss: Annotated[str, AfterValidator(LOSSES.check)] | None = None
+    """By default the task's own: `cross_entropy`, `mse`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each label that is spread evenly over all classes (Szegedy et al. 2016, "Rethinking the Inception
-    Architecture", section 7)."""
+    """Of `cross_entropy`: share of each label that is spread evenly over all classes (Szegedy et al. 2016, "Rethinking
+    the Inception Architecture", section 7)."""
+    values: dict[Line, tuple[Number, Number]] = Field(default_factory=dict)
+    """The values that a task with such an output gives, in order, each with its lowest and highest number."""
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task."""
+        return spec_of(self.name)
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> "TaskConfig":
+        wanted = self.spec.output == "values"
+        if wanted != bool(self.values):
+            raise ValueError(
+                f"task {self.name} needs values: name each with its lowest and highest number, {{valence: [-1, 1]}}"
+                if wanted
+                else f"values are for tasks that give values, but {self.name} gives classes: leave them out"
+            )
+        if odd := [name for name, (low, high) in self.values.items() if not low < high]:
+            raise ValueError(f"values.{odd[0]} is {list(self.values[odd[0]])}; it must be [low, high] with low < high")
+        return self

@@ -12,6 +12,8 @@ from math import comb
 
 import numpy as np
 
+from mmadfer.tasks.spec import TaskSpec
+
 CHUNK = 2**20
 """Drawn clips that are in memory at a time, of which each takes some 40 bytes."""
 LEVEL = 0.95
@@ -25,11 +27,11 @@ class Paired:
 
     fold: int
     truth: np.ndarray
-    """int64 (N,): class numbers."""
+    """int64 (N,) class numbers, or float (N, C) values."""
     a: np.ndarray
-    """int64 (runs, N): the predicted classes of each run of A."""
+    """(runs, ...): what each run of A says, in the same form."""
     b: np.ndarray
-    """int64 (runs, N)."""
+    """(runs, ...)."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,23 @@ class Estimate:
     """Twice the smaller share of resamples in which the difference is <= 0, or >= 0; see `estimate`."""
 
 
-def differences(folds: Sequence[Paired], classes: int, resamples: int, seed: int, chunk: int = CHUNK) -> np.ndarray:
-    """UAR and WAR of B minus those of A, each the mean over the side's runs, on drawn clips.
+def differences(
+    folds: Sequence[Paired], classes: int, resamples: int, seed: int, spec: TaskSpec, chunk: int = CHUNK
+) -> np.ndarray:
+    """The task's scores of B minus those of A, each the mean over the side's runs, on drawn clips.
 
-    UAR is over the classes that have clips in a draw. The draws of a fold depend on (seed, fold) only: not on the runs,
+    The draws of a fold depend on (seed, fold) only: not on the runs,
     on the other folds or on `chunk`.
 
     Returns:
-        float64 (resamples, folds, 2): UAR and WAR, as fractions.
+        float64 (resamples, folds, scores).
     """
-    out = np.empty((resamples, len(folds), 2))
+    out = np.empty((resamples, len(folds), len(spec.scores)))
     for k, one in enumerate(folds):
-        table = _table(one, classes)
+        table = _table(one, classes, spec)
         done = 0
         for counts in _draws(len(one.truth), resamples, seed, one.fold, chunk):
-            out[done : done + len(counts), k] = _differences(counts @ table, classes, len(one.a))
+            out[done : done + len(counts), k] = _differences(counts @ table, len(one.a), len(one.b), spec)
             done += len(counts)
     return out
 
@@ -85,11 +89,9 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * tail / 2**n)
 
 
-def _table(one: Paired, classes: int) -> np.ndarray:
-    """float64 (N, (1 + runs) x classes): 1 in a clip's class; first for all clips, then where each run is right."""
-    truth = np.eye(classes)[one.truth]
-    right = [truth * (run == one.truth)[:, None] for run in (*one.a, *one.b)]
-    return np.concatenate([truth, *right], axis=1)
+def _table(one: Paired, classes: int, spec: TaskSpec) -> np.ndarray:
+    """float64 (N, runs x K): what of each clip and run adds up to scores."""
+    return np.concatenate([spec.statistics(one.truth, run, classes) for run in (*one.a, *one.b)], axis=1)
 
 
 def _draws(clips: int, resamples: int, seed: int, fold: int, chunk: int) -> Iterator[np.ndarray]:
@@ -104,11 +106,7 @@ def _draws(clips: int, resamples: int, seed: int, fold: int, chunk: int) -> Iter
         yield np.bincount(drawn.ravel(), minlength=some * clips).reshape(some, clips).astype(np.float64)
 
 
-def _differences(sums: np.ndarray, classes: int, of_a: int) -> np.ndarray:
-    """float64 (some, 2) from the summed columns of `_table`, of whose runs the first `of_a` are A's."""
-    sums = sums.reshape(len(sums), -1, classes)
-    clips, right = sums[:, :1], sums[:, 1:]
-    recalls = np.divide(right, clips, out=np.zeros_like(right), where=clips > 0)
-    uar = recalls.sum(2) / (clips > 0).sum(2)
-    war = right.sum(2) / clips.sum(2)
-    return np.stack([each[:, of_a:].mean(1) - each[:, :of_a].mean(1) for each in (uar, war)], axis=1)
+def _differences(sums: np.ndarray, of_a: int, of_b: int, spec: TaskSpec) -> np.ndarray:
+    """float64 (some, scores) from the summed columns of `_table`."""
+    each = spec.from_sums(sums.reshape(len(sums), of_a + of_b, -1))
+    return np.asarray(each[:, of_a:].mean(1) - each[:, :of_a].mean(1))

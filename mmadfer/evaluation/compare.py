@@ -17,10 +17,10 @@ from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.evaluation.fold_result import read as read_fold
 from mmadfer.run import directory as runs
 from mmadfer.tasks import metrics
+from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils.csv_cells import plain
 from mmadfer.utils.files import read_text, write_json
 
-SCORES = ("uar", "war")
 IDLE = (
     *("name", "data.store", "data.threads", "data.read_ahead", "train.keep", "train.save_every", "train.log_every"),
     *("train.compile", "train.checkpoint_activations"),
@@ -49,8 +49,8 @@ class Member:
     """fold -> clip -> label and predicted label."""
 
     def mean(self, score: str, folds: Iterable[int]) -> float:
-        """Of `uar` or `war` over these folds."""
-        return fmean(getattr(self.results[fold], score) for fold in folds)
+        """Of a score over these folds."""
+        return fmean(self.results[fold].scores[score] for fold in folds)
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,16 @@ class Comparison:
     labels: tuple[str, ...]
     folds: list[Paired]
     overall: dict[str, Estimate]
-    """Of `uar` and `war`: means over folds and seeds, B minus A."""
+    """Of each score: means over folds and seeds, B minus A."""
     each: list[dict[str, Estimate]]
     """The same of every fold."""
     resamples: int
     seed: int
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task of both."""
+        return next(iter(self.a.members[0].results.values())).spec
 
     @property
     def numbers(self) -> list[int]:
@@ -138,15 +143,19 @@ class Comparison:
         }
 
     def _side(self, side: Side) -> dict[str, Any]:
-        scores = {score: fmean(one.mean(score, self.numbers) for one in side.members) for score in SCORES}
+        scores = {score: fmean(one.mean(score, self.numbers) for one in side.members) for score in self.spec.names}
         return {
             "name": side.name,
             "runs": [
-                {"run": str(one.path), "seed": one.seed, **{score: one.mean(score, self.numbers) for score in SCORES}}
+                {
+                    "run": str(one.path),
+                    "seed": one.seed,
+                    **{score: one.mean(score, self.numbers) for score in self.spec.names},
+                }
                 for one in side.members
             ],
             **scores,
-            "std_of_seeds": {score: side.seeds_std(score, self.numbers) for score in SCORES},
+            "std_of_seeds": {score: side.seeds_std(score, self.numbers) for score in self.spec.names},
         }
 
 
@@ -170,10 +179,11 @@ def compare(a: Path, b: Path, resamples: int = 10_000, seed: int = 0, out: Path 
     if not common:
         raise RunError(f"{a} and {b} have no fold in common: train the same folds of both")
     folds = [_pair(fold, *sides, labels) for fold in sorted(common)]
-    drawn = differences(folds, len(labels), resamples, seed)
-    found = np.array([_difference(one, len(labels)) for one in folds])
-    each = [_estimates(value, drawn[:, k]) for k, value in enumerate(found)]
-    overall = _estimates(found.mean(0), drawn.mean(1))
+    spec = next(iter(sides[0].members[0].results.values())).spec
+    drawn = differences(folds, len(labels), resamples, seed, spec)
+    found = np.array([_difference(one, len(labels), spec) for one in folds])
+    each = [_estimates(value, drawn[:, k], spec) for k, value in enumerate(found)]
+    overall = _estimates(found.mean(0), drawn.mean(1), spec)
     made = Comparison(*sides, labels, folds, overall, each, resamples, seed)
     if out is not None:
         write_json(out, made.to_dict())
@@ -185,15 +195,14 @@ def differs(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     return {key: values for key, values in identity.differences(one, other).items() if key not in IDLE}
 
 
-def _estimates(values: np.ndarray, drawn: np.ndarray) -> dict[str, Estimate]:
-    return {score: estimate(float(values[k]), drawn[:, k]) for k, score in enumerate(SCORES)}
+def _estimates(values: np.ndarray, drawn: np.ndarray, spec: TaskSpec) -> dict[str, Estimate]:
+    return {score: estimate(float(values[k]), drawn[:, k]) for k, score in enumerate(spec.names)}
 
 
-def _difference(one: Paired, classes: int) -> list[float]:
-    """UAR and WAR of B minus A on the clips of a fold."""
-    tables = [[metrics.confusion(one.truth, run, classes) for run in side] for side in (one.a, one.b)]
-    a, b = ([fmean(map(score, side)) for score in (metrics.uar, metrics.war)] for side in tables)
-    return [theirs - ours for ours, theirs in zip(a, b, strict=True)]
+def _difference(one: Paired, classes: int, spec: TaskSpec) -> list[float]:
+    """The scores of B minus A on the clips of a fold."""
+    a, b = ([spec.score(one.truth, run, classes) for run in side] for side in (one.a, one.b))
+    return [fmean(found[name] for found in b) - fmean(found[name] for found in a) for name in spec.names]
 
 
 def _members(path: Path) -> list[Member]:
@@ -213,9 +222,11 @@ def _members(path: Path) -> list[Member]:
 
 def _member(path: Path) -> Member:
     run = runs.read(path)
-    results = {fold: read_fold(run.path, fold, run.config.train.epochs) for fold in runs.folds(run.path)}
+    results = {fold: read_fold(run.path, fold, run.config) for fold in runs.folds(run.path)}
     odd = [f"fold {k} is {one.state}: {one.note}" for k, one in results.items() if one.state not in _CLEAR]
     usable = {fold: one for fold, one in results.items() if one.usable}
+    if run.config.task.spec.output != "classes":
+        raise RunError(f"{path} cannot be compared: task {run.config.task.name} gives values, and here are classes")
     if odd or not usable:
         raise RunError(f"{path} cannot be compared: {'; '.join(odd) or 'it has no finished fold'}. Finish its folds")
     said = {fold: _predictions(run.fold(fold) / "predictions.csv", one) for fold, one in usable.items()}

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +17,10 @@ from mmadfer.data.loading.loader import Loader
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.evaluation.predictions import Predictions, Scored, Values, combined
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast
 from mmadfer.tasks import logit_adjustment as adjustment
-from mmadfer.tasks import metrics
-from mmadfer.utils.csv_cells import cell, to_csv
-from mmadfer.utils.files import write_text
 from mmadfer.utils.logs import logger
 
 LOGGER = logger(__name__)
@@ -34,57 +30,7 @@ SHOWN = 5
 Forward = Callable[[Batch], Tensor]
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says of N clips."""
-
-    ids: list[str]
-    labels: np.ndarray
-    """int64 (N,): the truth, as places in `names`."""
-    logits: np.ndarray
-    """float32 (N, classes); where a clip is looked at in several ways, the logarithm of their mean probabilities."""
-    names: tuple[str, ...]
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """float32 (N, classes), each row adding up to 1."""
-        return torch.from_numpy(self.logits).softmax(1).numpy()
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """int64 (N,): the most probable class."""
-        return self.logits.argmax(1)
-
-    @property
-    def confusion(self) -> np.ndarray:
-        """int64 (classes, classes), rows are the truth."""
-        return metrics.confusion(self.labels, self.predicted, len(self.names))
-
-    def scores(self) -> dict[str, float]:
-        """UAR and WAR as fractions."""
-        return {"uar": metrics.uar(self.confusion), "war": metrics.war(self.confusion)}
-
-    def adjusted(self, priors: Sequence[float], tau: float) -> "Predictions":
-        """The same with adjusted logits; arguments and errors are those of `adjust.shift`."""
-        return replace(self, logits=self.logits - adjustment.shift(self.names, priors, tau))
-
-    def write(self, path: Path) -> None:
-        """Write `csv`; atomic."""
-        write_text(path, self.csv())
-
-    def csv(self) -> str:
-        """One line a clip: id, label, predicted, and p_<label> for each class."""
-        names = [cell(name) for name in self.names]
-        rows = zip(self.ids, self.labels, self.predicted, self.probabilities, strict=True)
-        return to_csv(
-            [
-                ["id", "label", "predicted", *(f"p_{name}" for name in self.names)],
-                *([cell(clip), names[k], names[guess], *(f"{p:.6f}" for p in row)] for clip, k, guess, row in rows),
-            ]
-        )
-
-
-def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str], ids: Sequence[str]) -> Predictions:
+def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str], ids: Sequence[str]) -> Scored:
     """Test a model on clips of a store, on the device that it is on and with the arithmetic of `train.precision`.
 
     bf16 rounds the operands of matrix products as training did; the sums may differ by the order of addition.
@@ -122,8 +68,8 @@ def looks(data: DataConfig) -> list[tuple[int, bool]]:
 @torch.no_grad()
 def run_test(
     forward: Forward, loader: Loader, ids: Sequence[str], ranks: Ranks, stop: Callable[[], bool] | None = None
-) -> Predictions | None:
-    """Logits of all clips on every rank, each having run its share; None if any rank was asked to stop.
+) -> Scored | None:
+    """Outputs of all clips on every rank, each having run its share; None if any rank was asked to stop.
 
     The shares are as long as each other (the last clip fills them up), because ranks must do as many batches; and so
     are the batches of more than one, because a compiled model is compiled for each size.
@@ -133,21 +79,21 @@ def run_test(
     share = [*ids, *[ids[-1]] * (rounds * ranks.world - len(ids))][ranks.rank :: ranks.world]
     if rounds > size:
         share += [ids[-1]] * (-rounds % size)
-    sets = []
+    sets, task = [], loader.config.task
     for clip, flip in looks(loader.config.data):
-        rows = []
+        rows, targets = [], []
         for batch in loader.test(share, size, clip, flip):
             rows.append(forward(batch).float())
+            targets.append(batch.targets[task.spec.target])
             if stop is not None and ranks.any(stop()):
                 return None
         sets.append(torch.cat(rows)[:rounds])
-    every = torch.stack(sets)
-    mine = sets[0] if len(sets) == 1 else every.softmax(-1).mean(0).log()
-    mine = mine.masked_fill(~every.isfinite().all(0).all(1, keepdim=True), torch.nan)
-    everyone = ranks.gather_tensor(mine).transpose(0, 1).flatten(0, 1)[: len(ids)].cpu()
-    _refuse_no_numbers(ids, everyone)
-    truth = [loader.labels.index(loader.store.clips[clip].label) for clip in ids]
-    return Predictions(list(ids), np.array(truth, np.int64), everyone.numpy(), loader.labels)
+    mine = combined(torch.stack(sets), task.spec), torch.cat(targets)[:rounds]
+    output, truth = (ranks.gather_tensor(part).transpose(0, 1).flatten(0, 1)[: len(ids)].cpu() for part in mine)
+    _refuse_no_numbers(ids, output)
+    if task.spec.output == "values":
+        return Values(list(ids), truth.numpy(), output.numpy(), tuple(task.values), task.spec)
+    return Predictions(list(ids), truth.numpy(), output.numpy(), loader.labels, task.spec)
 
 
 def _refuse_no_numbers(ids: Sequence[str], logits: Tensor) -> None:
@@ -169,7 +115,7 @@ def evaluate_path(
     out: Path | None = None,
     flips: bool = False,
     adjust: float = 0.0,
-) -> Predictions:
+) -> Scored:
     """Test a trained model on its own test fold of the store `data`; writes the predictions to `out` as CSV.
 
     Args:
@@ -200,14 +146,14 @@ def evaluate_path(
     if told := other_crops(contract, store):
         LOGGER.warning(f"WARNING: {told}")
     predictions = tested(model, store, fold, clips, flips)
-    if adjust:
+    if isinstance(predictions, Predictions) and adjust:
         predictions = predictions.adjusted(priors, adjust)
     if out is not None:
         predictions.write(out)
     return predictions
 
 
-def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> Predictions:
+def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> Scored:
     """Test a loaded model on a fold of a store that fits it, on the GPU where there is one, as its contract says.
 
     Raises:
@@ -238,20 +184,14 @@ def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> N
         apply(model, "bf16", device)
 
 
-def print_result(predictions: Predictions, adjust: float = 0.0) -> None:
-    """UAR, WAR and the recall of every class, for a person; `adjust` as for `evaluate_path`."""
-    from rich.markup import escape
-    from rich.table import Table
-
+def print_result(predictions: Scored, adjust: float = 0.0) -> None:
+    """The scores, and how well each class or value is told, for a person; `adjust` as for `evaluate_path`."""
     from mmadfer.utils.console import Console
 
-    scores, table = predictions.scores(), Table("label", "clips", "recall")
-    counts = predictions.confusion.sum(1)
-    for name, clips, recall in zip(predictions.names, counts, metrics.recalls(predictions.confusion), strict=True):
-        table.add_row(escape(name), str(clips), f"{recall:.1%}" if clips else "-")
-    console = Console()
-    console.print(table)
-    console.print(f"{len(predictions.ids)} clips  UAR {scores['uar']:.2%}  WAR {scores['war']:.2%}", highlight=False)
+    found, console = predictions.scores(), Console()
+    scores = "  ".join(f"{score.title} {score.shown(found[score.name])}" for score in predictions.spec.scores)
+    console.print(predictions.table())
+    console.print(f"{len(predictions.ids)} clips  {scores}", highlight=False)
     if adjust:
         console.print(f"logits adjusted by the training clips' shares of labels (tau {adjust:g})", highlight=False)
 

@@ -1,19 +1,22 @@
 """One fold of a run, read from its directory and checked; nothing is believed that does not add up."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmadfer.config.schema import Config
 from mmadfer.errors import MmadferError
 from mmadfer.run import directory as runs
 from mmadfer.run import records
 from mmadfer.tasks import metrics
+from mmadfer.tasks.classification import CLASSIFICATION, of_confusion
+from mmadfer.tasks.spec import TaskSpec
 
 USABLE = "finished"
 TOLERANCE = 1e-6
-"""How far a stated UAR or WAR may be from the one that its confusion matrix gives."""
+"""How far a stated score may be from the one that its confusion matrix gives."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +29,22 @@ class FoldResult:
     labels: tuple[str, ...] = ()
     confusion: np.ndarray | None = None
     """(C, C) int64, rows are the truth."""
-    uar: float | None = None
-    """Of the last epoch, as a fraction."""
-    war: float | None = None
+    """None of a task without classes."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of the last epoch, by name."""
+    clips: int | None = None
+    """That were tested."""
     best: dict[str, float] = field(default_factory=dict)
-    """`epoch`, `uar`, `war` of the best epoch, picked on test data; where there is `validation`, on those clips."""
+    """`epoch` and scores of the best epoch, picked on test data; where there is `validation`, on those clips."""
     validation: dict[str, float] = field(default_factory=dict)
-    """`uar` and `war` of the last epoch on the clips that `data.validation` keeps from training, and their `clips`."""
+    """Scores of the last epoch on the clips that `data.validation` keeps from training, and how many these are."""
     epoch: int = 0
     """Finished epochs."""
     epochs: int = 0
     seconds: float | None = None
     curves: tuple[dict[str, Any], ...] = ()
     """The epoch events, in order."""
+    spec: TaskSpec = CLASSIFICATION
 
     @property
     def usable(self) -> bool:
@@ -51,12 +57,11 @@ class FoldResult:
             "fold": self.fold,
             "state": self.state,
             "note": self.note,
-            "uar": self.uar,
-            "war": self.war,
+            **{name: self.scores.get(name) for name in self.spec.names},
             "epoch": self.epoch,
             "epochs": self.epochs,
             "seconds": self.seconds,
-            "clips": None if self.confusion is None else int(self.confusion.sum()),
+            "clips": self.clips,
             **({"validation": self.validation} if self.validation else {}),
             f"best_on_{'validation' if self.validation else 'test'}": self.best or None,
             "recall": None if self.confusion is None else _recalls(self.confusion),
@@ -65,22 +70,23 @@ class FoldResult:
         }
 
 
-def read(run: Path, fold: int, epochs: int) -> FoldResult:
-    """Read fold `fold` of `run`, whose configuration asks for `epochs` epochs."""
-    folder = runs.fold_dir(run, fold)
+def read(run: Path, fold: int, config: Config) -> FoldResult:
+    """Read fold `fold` of `run`, whose configuration is `config`."""
+    folder, epochs = runs.fold_dir(run, fold), config.train.epochs
+    empty = FoldResult(fold, "missing", "it was never begun", epochs=epochs, spec=config.task.spec)
     if not folder.is_dir() or not any(path for path in folder.iterdir() if path.name[0] != "."):
-        return FoldResult(fold, "missing", "it was never begun", epochs=epochs)
+        return empty
     curves = epoch_events(folder / "metrics.jsonl")
-    seen = int(curves[-1]["epoch"]) if curves else 0
+    begun = replace(empty, curves=curves, epoch=int(curves[-1]["epoch"]) if curves else 0)
     if not (folder / "result.json").is_file():
-        return _unfinished(folder, fold, seen, epochs, curves)
+        return _unfinished(folder, begun)
     try:
-        return _finished(records.read(records.Ended, folder / "result.json"), fold, epochs, curves)
+        return _finished(records.read(records.Ended, folder / "result.json"), begun)
     except MmadferError as error:
-        return FoldResult(fold, "damaged", str(error), epoch=seen, epochs=epochs, curves=curves)
+        return replace(begun, state="damaged", note=str(error))
     except (OSError, ValueError, TypeError, KeyError) as error:
         what = f"result.json lacks {error}" if isinstance(error, KeyError) else f"result.json: {error}"
-        return FoldResult(fold, "damaged", what, epoch=seen, epochs=epochs, curves=curves)
+        return replace(begun, state="damaged", note=what)
 
 
 def epoch_events(path: Path) -> tuple[dict[str, Any], ...]:
@@ -93,35 +99,56 @@ def _is_epoch(event: dict[str, Any]) -> bool:
     return bool(event["event"] == "epoch" and event.get("epoch"))
 
 
-def _unfinished(folder: Path, fold: int, seen: int, epochs: int, curves: tuple[dict[str, Any], ...]) -> FoldResult:
+def _unfinished(folder: Path, begun: FoldResult) -> FoldResult:
     failed = runs.failure(folder)
-    where = f"{seen} of {epochs} epochs are done"
+    where = f"{begun.epoch} of {begun.epochs} epochs are done"
     if failed:
-        note = f"{failed.get('reason')} ({where}; log: {failed.get('log')})"
-        return FoldResult(fold, "failed", note, epoch=seen, epochs=epochs, curves=curves)
-    return FoldResult(fold, "unfinished", where, epoch=seen, epochs=epochs, curves=curves)
+        return replace(begun, state="failed", note=f"{failed.get('reason')} ({where}; log: {failed.get('log')})")
+    return replace(begun, state="unfinished", note=where)
 
 
-def _finished(found: dict[str, Any], fold: int, epochs: int, curves: tuple[dict[str, Any], ...]) -> FoldResult:
-    """Raises ValueError, TypeError or KeyError where the result does not hold together."""
-    epoch, wanted = int(found["epoch"]), int(found["epochs"])
+def _finished(found: dict[str, Any], begun: FoldResult) -> FoldResult:
+    """Raises ValueError, TypeError, KeyError or FileError where the result does not hold together."""
+    epoch, wanted, spec = int(found["epoch"]), int(found["epochs"]), begun.spec
     if found.get("finished") is not True or epoch < wanted:
         note = f"{epoch} of {wanted} epochs are done"
-        return FoldResult(fold, "unfinished", note, epoch=epoch, epochs=wanted, curves=curves)
+        return replace(begun, state="unfinished", note=note, epoch=epoch, epochs=wanted)
+    labels, confusion = _classes(found) if spec.output == "classes" else ((), None)
+    scores = records.numbers(found, spec.scores)
+    if confusion is not None:
+        _check_scores(scores, of_confusion(confusion))
+    if int(found["fold"]) != begun.fold:
+        raise ValueError(f"it is of fold {found['fold']}, not {begun.fold}")
+    if wanted != begun.epochs:
+        raise ValueError(f"it is of {wanted} epochs, and the configuration asks for {begun.epochs}")
+    return replace(
+        begun,
+        state=USABLE,
+        labels=labels,
+        confusion=confusion,
+        scores=scores,
+        clips=int(found["clips"] if confusion is None else confusion.sum()),
+        best=_beside(found.get("best"), "epoch", spec),
+        validation=_beside(found.get("validation"), "clips", spec),
+        epoch=epoch,
+        seconds=_seconds(found.get("seconds")),
+    )
+
+
+def _check_scores(stated: dict[str, float], counted: dict[str, float]) -> None:
+    for name, value in counted.items():
+        if name in stated and not abs(stated[name] - value) <= TOLERANCE:
+            raise ValueError(f"{name} is {stated[name]}, but the confusion matrix gives {value}")
+
+
+def _beside(found: dict[str, Any] | None, count: str, spec: TaskSpec) -> dict[str, Any]:
+    """Scores of other clips or epochs, with a count; {} where there are none."""
+    return {count: found[count], **records.numbers(found, spec.scores)} if found else {}
+
+
+def _classes(found: dict[str, Any]) -> tuple[tuple[str, ...], np.ndarray]:
     labels = tuple(found["labels"])
-    confusion = _matrix(found["confusion"], len(labels))
-    uar, war = float(found["uar"]), float(found["war"])
-    for name, stated, counted in (("uar", uar, metrics.uar(confusion)), ("war", war, metrics.war(confusion))):
-        if not abs(stated - counted) <= TOLERANCE:
-            raise ValueError(f"{name} is {stated}, but the confusion matrix gives {counted}")
-    if int(found["fold"]) != fold:
-        raise ValueError(f"it is of fold {found['fold']}, not {fold}")
-    if wanted != epochs:
-        raise ValueError(f"it is of {wanted} epochs, and the configuration asks for {epochs}")
-    best = {key: found["best"][key] for key in ("epoch", "uar", "war")} if found.get("best") else {}
-    kept = {key: found["validation"][key] for key in ("clips", "uar", "war")} if found.get("validation") else {}
-    seconds = _seconds(found.get("seconds"))
-    return FoldResult(fold, USABLE, "", labels, confusion, uar, war, best, kept, epoch, wanted, seconds, curves)
+    return labels, _matrix(found["confusion"], len(labels))
 
 
 def _seconds(value: Any) -> float | None:

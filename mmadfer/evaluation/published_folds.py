@@ -14,8 +14,9 @@ from mmadfer.data.compatibility import check_store
 from mmadfer.data.sets import dfew, mafw
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError, WeightsError
-from mmadfer.evaluation.evaluate import Predictions, print_result, tested
+from mmadfer.evaluation.evaluate import print_result, tested
 from mmadfer.evaluation.paper_tables import TABLES, Score
+from mmadfer.evaluation.predictions import Predictions
 from mmadfer.model.weights.load import load
 from mmadfer.model.weights.torch_pickle import Lazy, PickledFile
 
@@ -80,6 +81,7 @@ def reproduce(path: Path, data: Path, fold: int | None, clips: int = 1, out: Pat
     assert contract is not None
     check_published(contract, store, path)
     predictions = tested(model, store, fold, clips, flips=False)
+    assert isinstance(predictions, Predictions)  # published models give classes
     if out is not None:
         predictions.write(out)
     told = _incomplete(store)

@@ -7,10 +7,15 @@ loads on any machine: `mmadfer.load`, `mmadfer predict`, `mmadfer evaluate`, `mm
 import os
 from pathlib import Path
 
+from torch import Tensor
+
+from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph.to_onnx import carried, finished
-from mmadfer.model.weights.build import save_weights
+from mmadfer.model.weights.build import own_tensors, save_weights
+from mmadfer.model.weights.load import find
 from mmadfer.runtime.backends.torch_backend import promised
+from mmadfer.tasks.tables import TASKS, spec_of
 from mmadfer.utils.files import check_place, sync
 from mmadfer.utils.temporary_folders import workplace
 from mmadfer.utils.terminal import say
@@ -38,10 +43,19 @@ def to_weights(path: Path | str, out: Path | str, fold: int | None = None) -> Pa
     model = finished(path, fold)
     check_place(out)
     with workplace(out) as folder:
-        save_weights(folder / out.name, model, carried(model, promised(model.contract, path)), frozen=True)
+        contract = carried(model, promised(model.contract, path))
+        save_weights(folder / out.name, model, contract, frozen=True, more=_own(path, fold, contract))
         os.replace(folder / out.name, out)
         sync(out.parent)
     return out
+
+
+def _own(path: Path | str, fold: int | None, contract: Contract) -> dict[str, Tensor]:
+    """The tensors of the task's own modules, where it says that they belong to the model."""
+    file = find(path, fold)
+    if file.suffix != SUFFIX or contract.task not in TASKS.names() or not spec_of(contract.task).step().exported:
+        return {}
+    return own_tensors(file)
 
 
 def export(path: Path | str, out: Path | str, fold: int | None = None) -> Path:

@@ -16,6 +16,8 @@ from rich.table import Table
 from mmadfer.errors import FileError
 from mmadfer.run import directory as runs
 from mmadfer.run import records
+from mmadfer.tasks.spec import TaskSpec
+from mmadfer.tasks.tables import of_events
 from mmadfer.utils.console import Console
 from mmadfer.utils.durations import duration
 from mmadfer.utils.files import no_link
@@ -88,8 +90,10 @@ class FoldView:
 class Follower:
     """Shows the folds of a run while they train; a context manager around the waiting."""
 
-    def __init__(self, run: Path, folds: Iterable[int], epochs: int, console: Console | None = None) -> None:
-        self.run = run
+    def __init__(
+        self, run: Path, folds: Iterable[int], epochs: int, spec: TaskSpec, console: Console | None = None
+    ) -> None:
+        self.run, self.spec = run, spec
         self.console = console or Console()
         self.views = {k: FoldView(k, epochs, Tail(runs.fold_dir(run, k) / "metrics.jsonl")) for k in folds}
         for view in self.views.values():
@@ -112,7 +116,7 @@ class Follower:
             before = view.state
             for event in view.advance(state):
                 if not self._live:
-                    self._line(fold, epoch_line(event, view.epochs))
+                    self._line(fold, epoch_line(event, view.epochs, self.spec))
             if not self._live and state not in (before, "failed"):
                 self._line(fold, state)
         if self._live:
@@ -126,7 +130,7 @@ class Follower:
     def table(self) -> Table:
         """The folds as they stand."""
         table = Table(title=escape(self.run.name), title_justify="left")
-        for heading in ("fold", "state", "epoch", "step", "loss", "UAR", "WAR", "time"):
+        for heading in ("fold", "state", "epoch", "step", "loss", *self.spec.titles, "time"):
             table.add_column(heading, justify="left" if heading == "state" else "right")
         for view in self.views.values():
             get = view.latest.get
@@ -136,8 +140,7 @@ class Follower:
                 f"{view.done}/{view.epochs}",
                 escape(str(get("step", ""))),
                 _number(get("loss"), "{:.4f}"),
-                _number(get("uar"), "{:.2%}"),
-                _number(get("war"), "{:.2%}"),
+                *(score.shown(get(score.name)) for score in self.spec.scores),
                 duration(int(view.seconds)),
             )
         return table
@@ -146,15 +149,12 @@ class Follower:
         self.console.print(f"fold {fold}  {text}", highlight=False, soft_wrap=True, markup=False)
 
 
-def epoch_line(event: dict[str, Any], epochs: int) -> str:
+def epoch_line(event: dict[str, Any], epochs: int, spec: TaskSpec) -> str:
     """One finished epoch in words."""
     parts = [
         f"epoch {event.get('epoch', '?'):>{len(str(epochs))}}/{epochs}",
         _number(event.get("loss"), "loss {:.4f}"),
-        _number(event.get("validation_uar"), "validation UAR {:.2%}"),
-        _number(event.get("validation_war"), "validation WAR {:.2%}"),
-        _number(event.get("uar"), "UAR {:.2%}"),
-        _number(event.get("war"), "WAR {:.2%}"),
+        *(f"{title} {score.shown(event[key])}" for key, title, score in of_events(spec) if score.fits(event.get(key))),
         _number(event.get("seconds"), "{:.0f} s"),
     ]
     return "  ".join(part for part in parts if part)

@@ -114,7 +114,7 @@ def here(task: Launch) -> int:
     say(f"run {task.run}\n  from elsewhere: {command('status', task.run)}")
     limits = {"parallel": resources.parallel, "minutes": resources.minutes}
     folds = on_local.LocalFolds(task.run, task.jobs(), task.environment, **limits)
-    show = follow.Follower(task.run, task.todo(), task.config.train.epochs)
+    show = follow.Follower(task.run, task.todo(), task.config.train.epochs, task.config.task.spec)
     try:
         with stoppable():
             failed = on_local.train_here(folds, show)

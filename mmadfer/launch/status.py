@@ -18,6 +18,7 @@ from mmadfer.launch.slurm.cached_query import Told
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
 from mmadfer.run.owner import Owner
+from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils.console import Console
 from mmadfer.utils.durations import duration
 
@@ -59,8 +60,8 @@ class FoldStatus:
     job: str | None = None
     epoch: int = 0
     epochs: int = 0
-    uar: float | None = None
-    war: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of the last epoch that was tested, by name."""
     left: float | None = None
     """Seconds of training that are left, by the last epoch."""
     limit: str = ""
@@ -85,13 +86,21 @@ class Status:
     folds: list[FoldStatus]
     report: str
     export: str
+    spec: TaskSpec
     note: str = ""
     parents: dict[str, str] = field(default_factory=dict)
     """The runs that its folds begin and learn from, by key of `stages`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**asdict(self), "run": str(self.run)}
+        own = {key: value for key, value in vars(self).items() if key != "spec"}
+        return {**own, "run": str(self.run), "folds": [self._plain(fold) for fold in self.folds]}
+
+    def _plain(self, fold: FoldStatus) -> dict[str, Any]:
+        """With the task's scores beside the rest."""
+        plain = asdict(fold)
+        scores = plain.pop("scores")
+        return plain | {name: scores.get(name) for name in self.spec.names}
 
 
 def status(run: Path, told: Told = commands) -> Status:
@@ -107,7 +116,7 @@ def status(run: Path, told: Told = commands) -> Status:
     logs = left.folder(run) if left else run / "jobs"
     folds = []
     for fold in range(1, config.data.folds + 1):
-        one, job = _on_disk(run, fold, config.train.epochs), jobs.get(own.get(fold, ""))
+        one, job = _on_disk(run, fold, config.train.epochs, config.task.spec), jobs.get(own.get(fold, ""))
         if one.state != "finished":
             one = _in_slurm(one, job, ends) if job else _here(one, beating.get(fold), fold in launched)
         one = _with_words(run, logs, replace(one, job=own.get(fold)))
@@ -118,7 +127,7 @@ def status(run: Path, told: Told = commands) -> Status:
     done = finished_folds.exported(run)
     export = follower(run, logs, known.get("export", ""), jobs, f"{len(done)} of {len(folds)} folds" if done else "")
     parents = {key: str(path) for key, path in config.stages.parents.items()}
-    return Status(run, left.cluster if left else "", folds, report, export, note, parents)
+    return Status(run, left.cluster if left else "", folds, report, export, config.task.spec, note, parents)
 
 
 def show(found: Status, console: Console | None = None) -> None:
@@ -156,15 +165,16 @@ def _asked(
         return {}, {}, f"{error}; this is what lies on disk"
 
 
-def _on_disk(run: Path, fold: int, epochs: int) -> FoldStatus:
+def _on_disk(run: Path, fold: int, epochs: int, spec: TaskSpec) -> FoldStatus:
     folder = runs.fold_dir(run, fold)
     view = follow.FoldView(fold, epochs, follow.Tail(folder / "metrics.jsonl"))
     view.advance("")
     get = view.latest.get
     one = FoldStatus(fold, "not begun", epoch=view.done, epochs=epochs, restarts=view.resumes)
-    one = replace(one, uar=get("uar"), war=get("war"))
-    if result := runs.scored(folder):
-        return replace(one, state="finished", epoch=result["epoch"], uar=result["uar"], war=result["war"])
+    one = replace(one, scores={name: view.latest[name] for name in spec.names if name in view.latest})
+    if result := runs.scored(folder, spec):
+        scores = {name: result[name] for name in spec.names}
+        return replace(one, state="finished", epoch=result["epoch"], scores=scores)
     if view.done and get("seconds"):
         one = replace(one, left=float(get("seconds", 0)) * (epochs - view.done))
     return replace(one, state="failed" if runs.failure(folder) else "stopped" if view.latest else "not begun")
@@ -243,7 +253,7 @@ def _again(run: Path) -> str:
 def _table(found: Status) -> Table:
     where = f"{found.run}" + (f", launched on {found.cluster}" if found.cluster else "")
     table = Table(title=escape(where), title_justify="left")
-    for heading in ("fold", "state", "", "job", "epoch", "UAR", "WAR", "left", "limit", "restarts"):
+    for heading in ("fold", "state", "", "job", "epoch", *found.spec.titles, "left", "limit", "restarts"):
         table.add_column(heading, justify="left" if heading in ("state", "") else "right")
     for one in found.folds:
         table.add_row(
@@ -252,7 +262,7 @@ def _table(found: Status) -> Table:
             escape(one.detail),
             one.job or "",
             f"{one.epoch}/{one.epochs}",
-            *("" if score is None else f"{score:.2%}" for score in (one.uar, one.war)),
+            *(score.shown(one.scores.get(score.name)) for score in found.spec.scores),
             duration(round(one.left)) if one.left is not None else "",
             one.limit,
             str(one.restarts),

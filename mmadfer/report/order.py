@@ -50,7 +50,7 @@ def _mean(gap: Gaps) -> float:
 
 def order(rows: Sequence[tuple[float, Report]]) -> Order:
     """Count; each row is the paper's UAR and our report."""
-    scores = [(uar, {fold.fold: fold.uar or 0.0 for fold in report.usable}) for uar, report in rows]
+    scores = [(uar, {fold.fold: fold.scores["uar"] for fold in report.usable}) for uar, report in rows]
     folds = sorted(set.intersection(*(set(found) for _, found in scores))) if scores else []
     ranked = sorted(scores, key=lambda row: -row[0])
     pairs = [(one[1], two[1]) for one, two in combinations(ranked, 2) if one[0] > two[0]] if folds else []

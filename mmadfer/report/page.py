@@ -7,6 +7,8 @@ from mmadfer.config.schema import TrainConfig
 from mmadfer.report import terminal
 from mmadfer.report.plots import curve
 from mmadfer.report.summary import RESULT, SPREAD, Report
+from mmadfer.run.records import Event
+from mmadfer.tasks.tables import VALIDATION, of_events
 from mmadfer.utils.html_page import render as rendered
 
 
@@ -19,6 +21,7 @@ def render(report: Report) -> str:
         report=report,
         counted=counted,
         terminal=terminal,
+        headings=[score.heading for score in report.spec.scores],
         result=RESULT,
         deviation=SPREAD,
         matrix=_matrix(report),
@@ -29,19 +32,28 @@ def render(report: Report) -> str:
 
 def _matrix(report: Report) -> Iterator[tuple[str, float | None, list[tuple[int, float]]]]:
     """Rows of the confusion matrix: a label, its recall, and for each prediction the clips and their share."""
+    if report.confusion is None:
+        return
     for label, row, recall in zip(report.labels, report.confusion, report.recall, strict=True):
         total = max(1, int(row.sum()))
         yield label, recall, [(count, count / total) for count in row.tolist()]
 
 
 def _curves(report: Report) -> list[str]:
-    kind, where = ("validation_", "validation clips") if report.validated else ("", "the test fold")
+    kind, where = (VALIDATION, "validation clips") if report.validated else ("", "the test fold")
+    scores = [(score, ", %" if score.percent else "", 100 if score.percent else 1) for score in report.spec.scores]
     plots = (
         curve(report.folds, "loss", "Training loss"),
-        curve(report.folds, f"{kind}uar", f"UAR on {where}, %", 100),
-        curve(report.folds, f"{kind}war", f"WAR on {where}, %", 100),
+        *(curve(report.folds, name, f"Training {name}") for name in _parts(report)),
+        *(curve(report.folds, kind + score.name, f"{score.title} on {where}{unit}", by) for score, unit, by in scores),
     )
     return [plot for plot in plots if plot]
+
+
+def _parts(report: Report) -> list[str]:
+    """Parts of the loss that the task named, in the order of their names."""
+    known = {*Event.model_fields, *(key for key, _, _ in of_events(report.spec))}
+    return sorted({name for fold in report.folds for event in fold.curves for name in event} - known)
 
 
 def _facts(report: Report) -> dict[str, Any]:

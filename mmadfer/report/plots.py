@@ -15,7 +15,7 @@ _TEXT = "#010203"
 
 
 def curve(folds: Sequence[FoldResult], value: str, title: str, scale: float = 1.0) -> str:
-    """One line per fold of `value` (`loss`, `uar`, `war`) times `scale`, and their mean; "" without any."""
+    """One line per fold of `value` (`loss`, a score) times `scale`, and their mean; "" without any."""
     series = {fold.fold: points for fold in folds if (points := _points(fold, value, scale))}
     if not series:
         return ""

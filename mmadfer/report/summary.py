@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mmadfer.errors import RunError, WeightsError
 from mmadfer.evaluation.fold_result import FoldResult, read
 from mmadfer.run import directory as runs
 from mmadfer.tasks import metrics
+from mmadfer.tasks.spec import TaskSpec
 
 RESULT = "last epoch, on the test fold"
 PICKED = "best epoch, picked on test data: not a result"
@@ -29,8 +30,7 @@ class Beside:
 
     name: str
     folds: tuple[int, ...]
-    uar: float | None
-    war: float | None
+    scores: dict[str, float | None]
     differs: dict[str, Any]
     """Configuration keys that are other than in the run reported on, with their values here."""
     note: str = ""
@@ -48,6 +48,16 @@ class Report:
     origin: dict[str, Any]
     """`data_set`, `licences` and `encoder_hash`, as the trained model carries them."""
     made: str
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task, which knows its scores."""
+        return self.config.task.spec
+
+    @property
+    def clips(self) -> int:
+        """That were tested in the usable folds."""
+        return sum(fold.clips or 0 for fold in self.usable)
 
     @property
     def usable(self) -> list[FoldResult]:
@@ -71,23 +81,25 @@ class Report:
         return self.usable[0].labels if self.usable else ()
 
     @property
-    def confusion(self) -> np.ndarray:
-        """(C, C) int64: the sum over the usable folds, rows are the truth."""
+    def confusion(self) -> np.ndarray | None:
+        """(C, C) int64: the sum over the usable folds, rows are the truth; None of a task without classes."""
         counts = [fold.confusion for fold in self.usable if fold.confusion is not None]
-        return np.asarray(np.stack(counts).sum(axis=0))
+        return np.asarray(np.stack(counts).sum(axis=0)) if counts else None
 
     @property
     def recall(self) -> list[float | None]:
         """Recall of each class in the summed confusion matrix; None for a class without clips."""
+        if self.confusion is None:
+            return []
         return [None if np.isnan(value) else float(value) for value in np.asarray(metrics.recalls(self.confusion))]
 
     def mean(self, value: str) -> float | None:
-        """Mean of `uar` or `war` over the usable folds."""
-        return _mean(getattr(fold, value) for fold in self.usable)
+        """Mean of a score over the usable folds."""
+        return _mean(fold.scores[value] for fold in self.usable)
 
     def std(self, value: str) -> float | None:
-        """Sample standard deviation of `uar` or `war` over the usable folds; None for fewer than two."""
-        values = [getattr(fold, value) for fold in self.usable]
+        """Sample standard deviation of a score over the usable folds; None for fewer than two."""
+        values = [fold.scores[value] for fold in self.usable]
         return statistics.stdev(values) if len(values) > 1 else None
 
     @property
@@ -101,17 +113,17 @@ class Report:
         return PICKED_VALIDATION if self.validated else PICKED
 
     def validation(self, value: str) -> float | None:
-        """Mean of `uar` or `war` of the last epoch on the clips kept for validation."""
+        """Mean of a score of the last epoch on the clips kept for validation."""
         return _mean(fold.validation[value] for fold in self.usable if fold.validation)
 
     def best(self, value: str) -> float | None:
-        """Mean of `uar` or `war` of the epochs that were best on the test folds, or on the clips for validation."""
+        """Mean of a score of the epochs that were best on the test folds, or on the clips for validation."""
         values = [fold.best.get(value) for fold in self.usable]
         return _mean(v for v in values if v is not None) if None not in values else None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report."""
-        both, kept = ("uar", "war"), self.validated
+        names, kept = self.spec.names, self.validated
         return {
             "run": str(self.run),
             "name": self.about.get("name"),
@@ -121,22 +133,22 @@ class Report:
             "folds_expected": len(self.folds),
             "folds_used": [fold.fold for fold in self.usable],
             "result": RESULT,
-            "mean": {value: self.mean(value) for value in both},
-            "std": {**{value: self.std(value) for value in both}, "kind": SPREAD},
+            "mean": {value: self.mean(value) for value in names},
+            "std": {**{value: self.std(value) for value in names}, "kind": SPREAD},
             **(
-                {"validation": {**{value: self.validation(value) for value in both}, "kind": VALIDATION}}
+                {"validation": {**{value: self.validation(value) for value in names}, "kind": VALIDATION}}
                 if kept
                 else {}
             ),
             f"best_on_{'validation' if kept else 'test'}": {
-                **{value: self.best(value) for value in both},
+                **{value: self.best(value) for value in names},
                 "kind": self.picked,
             },
             "labels": list(self.labels),
-            "confusion": self.confusion.tolist(),
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
             "recall": self.recall,
             "folds": [fold.to_dict() for fold in self.folds],
-            "beside": [{**vars(row), "folds": list(row.folds)} for row in self.beside],
+            "beside": [_told(row) for row in self.beside],
             "origin": self.origin,
             "about": self.about,
             "config": self.config.model_dump(mode="json"),
@@ -169,7 +181,7 @@ def gather(run: Path) -> Report:
 
 def _folds(run: runs.Run) -> tuple[FoldResult, ...]:
     config = run.config
-    found = [read(run.path, fold, config.train.epochs) for fold in range(1, config.data.folds + 1)]
+    found = [read(run.path, fold, config) for fold in range(1, config.data.folds + 1)]
     labels = next((fold.labels for fold in found if fold.usable), ())
     return tuple(_of_classes(fold, labels) for fold in found)
 
@@ -178,7 +190,9 @@ def _of_classes(fold: FoldResult, labels: tuple[str, ...]) -> FoldResult:
     if not fold.usable or fold.labels == labels:
         return fold
     note = f"its classes are {', '.join(fold.labels)}, but the first fold has {', '.join(labels)}"
-    return FoldResult(fold.fold, "damaged", note, epoch=fold.epoch, epochs=fold.epochs, curves=fold.curves)
+    return replace(
+        FoldResult(fold.fold, "damaged", note, spec=fold.spec), epoch=fold.epoch, epochs=fold.epochs, curves=fold.curves
+    )
 
 
 def _compare(report: Report, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
@@ -187,27 +201,40 @@ def _compare(report: Report, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
     others = {name: runs.read(path) for name, path in beside.items()}
     usable = {name: {f.fold: f for f in _folds(run) if f.usable} for name, run in others.items()}
     mine = {fold.fold: fold for fold in report.usable}
-    notes = {name: _doubt(found, report.labels) for name, found in usable.items()}
+    notes = {name: _doubt(found, report) for name, found in usable.items()}
     common = sorted(set(mine).intersection(*(found for name, found in usable.items() if not notes[name])))
-    rows = [_row("this run", mine, common, {})]
+    names = report.spec.names
+    rows = [_row("this run", names, mine, common, {})]
     for name, found in usable.items():
         differs = {key: theirs for key, (_, theirs) in identity.differences(report.config, others[name].config).items()}
-        rows.append(_row(name, {} if notes[name] else found, common, differs, notes[name]))
+        rows.append(_row(name, names, {} if notes[name] else found, common, differs, notes[name]))
     return tuple(rows)
 
 
-def _doubt(found: dict[int, FoldResult], labels: tuple[str, ...]) -> str:
+def _doubt(found: dict[int, FoldResult], report: Report) -> str:
     if not found:
         return "no finished fold"
-    return "" if all(fold.labels == labels for fold in found.values()) else "other classes: not compared"
+    if any(fold.spec is not report.spec for fold in found.values()):
+        return "another task: not compared"
+    return "" if all(fold.labels == report.labels for fold in found.values()) else "other classes: not compared"
+
+
+def _told(row: Beside) -> dict[str, Any]:
+    """For the JSON report."""
+    return {"name": row.name, "folds": list(row.folds), **row.scores, "differs": row.differs, "note": row.note}
 
 
 def _row(
-    name: str, found: dict[int, FoldResult], common: Iterable[int], differs: dict[str, Any], note: str = ""
+    name: str,
+    scores_of: list[str],
+    found: dict[int, FoldResult],
+    common: Iterable[int],
+    differs: dict[str, Any],
+    note: str = "",
 ) -> Beside:
     used = [found[fold] for fold in common if fold in found]
-    uar, war = (_mean(getattr(fold, value) for fold in used) for value in ("uar", "war"))
-    return Beside(name, tuple(fold.fold for fold in used), uar, war, differs, note or _lack(used))
+    scores = {score: _mean(fold.scores[score] for fold in used) for score in scores_of}
+    return Beside(name, tuple(fold.fold for fold in used), scores, differs, note or _lack(used))
 
 
 def _lack(used: list[FoldResult]) -> str:

@@ -145,8 +145,7 @@ def _over_seeds(reports: list[Report]) -> Report:
 def _fold_over_seeds(each: tuple[FoldResult, ...]) -> FoldResult:
     if bad := [fold for fold in each if not fold.usable]:
         return bad[0]
-    uar, war = (fmean(getattr(fold, score) for fold in each) for score in ("uar", "war"))
-    return replace(each[0], uar=uar, war=war)
+    return replace(each[0], scores={name: fmean(fold.scores[name] for fold in each) for name in each[0].scores})
 
 
 def _lacking(folder: Path, report: Report) -> list[str]:

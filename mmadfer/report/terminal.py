@@ -1,5 +1,8 @@
 """The report for a terminal."""
 
+from collections.abc import Mapping
+
+import numpy as np
 from rich.box import SIMPLE
 from rich.markup import escape
 from rich.panel import Panel
@@ -7,6 +10,7 @@ from rich.table import Table
 
 from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.report.summary import RESULT, SPREAD, Report
+from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils.console import Console
 
 
@@ -16,7 +20,8 @@ def show(report: Report, console: Console) -> None:
         console.print(_banner(report))
     console.print(_folds(report))
     console.print(f"Result: {RESULT}. ± is the {SPREAD}.", style="dim", highlight=False)
-    console.print(_classes(report))
+    if report.confusion is not None:
+        console.print(_classes(report, report.confusion))
     if report.beside:
         console.print(_beside(report))
 
@@ -31,31 +36,40 @@ def spread(std: float | None) -> str:
     return "" if std is None else f" ± {percent(std)}"
 
 
-def score(report: Report, value: str) -> str:
-    """The mean of `uar` or `war` over the folds, with its deviation."""
-    return f"{percent(report.mean(value))}{spread(report.std(value))}"
-
-
 def beside(report: Report) -> list[str]:
     """Headings of what stands beside the result, and is none: scores on validation clips, and the best epoch."""
-    return [*(["validation: UAR / WAR"] if report.validated else []), "best epoch: UAR / WAR *"]
+    titles = " / ".join(report.spec.titles)
+    return [*([f"validation: {titles}"] if report.validated else []), f"best epoch: {titles} *"]
 
 
 def beside_of(report: Report, fold: FoldResult) -> list[str]:
     """The cells of a fold under `beside`."""
-    kept = [pair(fold.validation.get("uar"), fold.validation.get("war"))] if report.validated else []
-    return [*kept, f"{fold.best['epoch']}: {pair(fold.best['uar'], fold.best['war'])}" if fold.best else ""]
+    kept = [together(report.spec, fold.validation)] if report.validated else []
+    return [*kept, f"{fold.best['epoch']}: {together(report.spec, fold.best)}" if fold.best else ""]
 
 
 def beside_mean(report: Report) -> list[str]:
     """The cells of the mean under `beside`."""
-    kept = [pair(report.validation("uar"), report.validation("war"))] if report.validated else []
-    return [*kept, pair(report.best("uar"), report.best("war"))]
+    names = report.spec.names
+    kept = [together(report.spec, {name: report.validation(name) for name in names})] if report.validated else []
+    return [*kept, together(report.spec, {name: report.best(name) for name in names})]
 
 
-def pair(uar: float | None, war: float | None) -> str:
-    """Both scores in percent."""
-    return f"{percent(uar)} / {percent(war)}"
+def together(spec: TaskSpec, scores: Mapping[str, float | None]) -> str:
+    """All scores of a task in one cell."""
+    return " / ".join(score.number(scores.get(score.name)) for score in spec.scores)
+
+
+def scores_of(report: Report, scores: Mapping[str, float | None]) -> list[str]:
+    """A cell for each score of the task."""
+    return [score.number(scores[score.name]) for score in report.spec.scores]
+
+
+def means(report: Report) -> list[str]:
+    """The mean of each score over the folds, with its deviation."""
+    return [
+        score.number(report.mean(score.name)) + score.spread(report.std(score.name)) for score in report.spec.scores
+    ]
 
 
 def _banner(report: Report) -> Panel:
@@ -64,8 +78,10 @@ def _banner(report: Report) -> Panel:
 
 
 def _folds(report: Report) -> Table:
-    table = Table(title=escape(f"{report.about.get('name')}: UAR and WAR in percent"), title_justify="left")
-    for heading in ("fold", "clips", "epoch", "UAR", "WAR"):
+    spec = report.spec
+    title = f"{report.about.get('name')}: {' and '.join(spec.titles)}{spec.unit}"
+    table = Table(title=escape(title), title_justify="left")
+    for heading in ("fold", "clips", "epoch", *spec.titles):
         table.add_column(heading, justify="right")
     for heading in beside(report):
         table.add_column(heading, justify="right", style="dim")
@@ -73,25 +89,23 @@ def _folds(report: Report) -> Table:
         if not fold.usable:
             table.add_row(str(fold.fold), "", f"{fold.epoch}/{fold.epochs}", fold.state, style="red")
             continue
-        clips = "" if fold.confusion is None else str(fold.confusion.sum())
-        scores = percent(fold.uar), percent(fold.war)
-        table.add_row(str(fold.fold), clips, f"{fold.epoch}/{fold.epochs}", *scores, *beside_of(report, fold))
+        cells = [str(fold.fold), str(fold.clips), f"{fold.epoch}/{fold.epochs}", *scores_of(report, fold.scores)]
+        table.add_row(*cells, *beside_of(report, fold))
     table.add_section()
-    mean = [str(int(report.confusion.sum())), "", score(report, "uar"), score(report, "war")]
-    table.add_row("mean", *mean, *beside_mean(report), style="bold")
+    table.add_row("mean", str(report.clips), "", *means(report), *beside_mean(report), style="bold")
     table.caption = f"* {report.picked}"
     table.caption_justify = "left"
     return table
 
 
-def _classes(report: Report) -> Table:
+def _classes(report: Report, confusion: np.ndarray) -> Table:
     """Columns are numbered as the rows, so that eleven classes fit on a narrow terminal."""
     table = Table(title="Confusion over all test folds (rows: truth)", title_justify="left", box=SIMPLE, min_width=44)
     table.add_column("class", no_wrap=True)
     for number in range(1, len(report.labels) + 1):
         table.add_column(str(number), justify="right", no_wrap=True)
     table.add_column("recall", justify="right", style="bold", no_wrap=True)
-    lines = zip(report.labels, report.confusion, report.recall, strict=True)
+    lines = zip(report.labels, confusion, report.recall, strict=True)
     for number, (label, row, recall) in enumerate(lines, 1):
         table.add_row(f"{number} {escape(label)}", *map(str, row), percent(recall))
     return table
@@ -99,10 +113,10 @@ def _classes(report: Report) -> Table:
 
 def _beside(report: Report) -> Table:
     table = Table(title="Beside other runs, on the folds that all have", title_justify="left", min_width=48)
-    for heading in ("run", "folds", "UAR", "WAR", "differs in"):
-        table.add_column(heading, justify="right" if heading in ("UAR", "WAR") else "left")
+    for heading in ("run", "folds", *report.spec.titles, "differs in"):
+        table.add_column(heading, justify="right" if heading in report.spec.titles else "left")
     for row in report.beside:
         differs = row.note or ", ".join(f"{key}={value}" for key, value in row.differs.items())
         folds = ", ".join(map(str, row.folds))
-        table.add_row(escape(row.name), folds, percent(row.uar), percent(row.war), escape(differs))
+        table.add_row(escape(row.name), folds, *scores_of(report, row.scores), escape(differs))
     return table

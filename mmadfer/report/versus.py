@@ -5,13 +5,13 @@ from statistics import fmean
 from rich.table import Table
 
 from mmadfer.evaluation.bootstrap import Estimate, mcnemar
-from mmadfer.evaluation.compare import ONE_SEED, P_VALUE, SCORES, SEVERAL, Comparison, Side
-from mmadfer.report.terminal import percent, spread
+from mmadfer.evaluation.compare import ONE_SEED, P_VALUE, SEVERAL, Comparison, Side
+from mmadfer.tasks.spec import Score
 from mmadfer.utils.console import Console
 
 
 def show(found: Comparison, console: Console | None = None) -> None:
-    """Print scores and differences in percent, B minus A, and what the interval covers."""
+    """Print scores and differences, B minus A, and what the interval covers."""
     console = console or Console()
     for letter, side in (("A", found.a), ("B", found.b)):
         seeds = ", ".join(str(one.seed) for one in side.members)
@@ -22,42 +22,41 @@ def show(found: Comparison, console: Console | None = None) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def signed(value: float) -> str:
-    """A difference in percent, with its sign."""
-    return f"{100 * value:+.2f}"
-
-
 def likely(p: float) -> str:
     """A p-value with four digits."""
     return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def _overall(found: Comparison) -> Table:
-    table = Table(title="Means over folds and seeds, in percent", title_justify="left")
+    table = Table(title=f"Means over folds and seeds,{found.spec.unit}".removesuffix(","), title_justify="left")
     for heading in ("", "A", "B", "B - A", "95 % interval", "p"):
         table.add_column(heading, justify="right")
-    for score in SCORES:
-        one = found.overall[score]
+    for score in found.spec.scores:
+        one = found.overall[score.name]
         sides = [_mean(side, score, found.numbers) for side in (found.a, found.b)]
-        table.add_row(score.upper(), *sides, signed(one.value), _interval(one), likely(one.p), style="bold")
+        told = score.signed(one.value), _interval(one, score), likely(one.p)
+        table.add_row(score.title, *sides, *told, style="bold")
     return table
 
 
-def _mean(side: Side, score: str, folds: list[int]) -> str:
+def _mean(side: Side, score: Score, folds: list[int]) -> str:
     """With the standard deviation of the seeds' means, where there are several."""
-    return percent(fmean(one.mean(score, folds) for one in side.members)) + spread(side.seeds_std(score, folds))
+    mean = fmean(one.mean(score.name, folds) for one in side.members)
+    return score.number(mean) + score.spread(side.seeds_std(score.name, folds))
 
 
-def _interval(one: Estimate) -> str:
-    return f"{signed(one.low)} to {signed(one.high)}"
+def _interval(one: Estimate, score: Score) -> str:
+    return f"{score.signed(one.low)} to {score.signed(one.high)}"
 
 
 def _each(found: Comparison) -> Table:
     table = Table(title="Each fold, B - A", title_justify="left")
-    for heading in ("fold", "clips", "UAR", "95 % interval", "WAR", "95 % interval"):
+    scores = found.spec.scores
+    for heading in ("fold", "clips", *(word for title in found.spec.titles for word in (title, "95 % interval"))):
         table.add_column(heading, justify="right")
     for one, each in zip(found.folds, found.each, strict=True):
-        cells = [text for score in SCORES for text in (signed(each[score].value), _interval(each[score]))]
+        told = [(score, each[score.name]) for score in scores]
+        cells = [text for score, value in told for text in (score.signed(value.value), _interval(value, score))]
         table.add_row(str(one.fold), str(len(one.truth)), *cells)
     return table
 

@@ -10,16 +10,15 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mmadfer.config import identity
-from mmadfer.config.base import Fraction
 from mmadfer.config.schema import parse
 from mmadfer.errors import ConfigError, FileError, MmadferError, RunError, WeightsError
+from mmadfer.tasks.spec import TaskSpec
+from mmadfer.tasks.tables import VALIDATION, of_events, spec_of
 from mmadfer.utils.files import read_object, sha256, write_json
 
 FORMAT = 2
 """With 2 came `sha256`, of all the rest of state.json; one of 1 has none."""
 STATE = "state.json"
-VALIDATION = "validation_"
-"""Before the name of a score: it is of the clips that `data.validation` keeps from training."""
 OLD = "old"
 """In a checkpoint: the one that it replaces, until that is deleted; no part of it."""
 
@@ -44,35 +43,47 @@ class Progress:
     """Sum of the losses of this epoch's steps that were not skipped."""
     losses: Count = 0
     """How many these are."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Sums of the other numbers of the task over the same steps, by name."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
     """Time spent training and testing."""
-    metrics: dict[str, Fraction] = field(default_factory=dict)
-    """`uar` and `war` of the last finished epoch on the test fold; with `data.validation` also `validation_uar` and
-    `validation_war`, and those of the test fold after the last epoch only."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The task's scores of the last finished epoch on the test fold, by name; with `data.validation` also those of
+    validation, and those of the test fold after the last epoch only."""
     best: dict[str, int | float] = field(default_factory=dict)
-    """`epoch`, `uar` and `war` of the epoch with the highest UAR: picked on test data, or with `data.validation` on
+    """`epoch` and scores of the epoch with the best primary score: picked on test data, or with `data.validation` on
     those clips."""
 
-    def problem(self, epochs: int) -> str | None:
-        """What no training of so many epochs comes to; None where it could."""
+    def problem(self, epochs: int, spec: TaskSpec) -> str | None:
+        """What no training of so many epochs on this task comes to; None where it could."""
         whole, rest = divmod(self.total - self.step, self.epoch or 1)
         best = self.best.get("epoch", 0)
         if self.epoch > epochs or not (1 <= best <= self.epoch if self.epoch else best == 0):
             return f"epoch {self.epoch} of {epochs} does not go with {best:g} as the best one"
-        if best % 1 or {*self.best} != ({"epoch", "uar", "war"} if self.epoch else set()):
+        if best % 1 or {*self.best} != ({"epoch", *spec.names} if self.epoch else set()):
             return "its best epoch is none"
-        if self.epoch and not {"uar", "war"} & {name.removeprefix(VALIDATION) for name in self.metrics}:
+        scores = {key: score for key, _, score in of_events(spec)}
+        told = {**self.metrics, **{name: self.best[name] for name in spec.names if self.epoch}}
+        if not all(name in scores and scores[name].fits(value) for name, value in told.items()):
+            return "it has scores that its task never gives"
+        if self.epoch and not self.metrics:
             return "it has no scores"
         if rest or whole < 0 or (whole > 0) != (self.epoch > 0) or self.losses > self.step:
             return f"{self.total} steps are not {self.epoch} epochs and {self.step} steps"
         return None
 
-    def end_epoch(self, scores: dict[str, float]) -> None:
+    def count(self, loss: float, parts: dict[str, float]) -> None:
+        """Add up a step that was not skipped."""
+        self.loss, self.losses = self.loss + loss, self.losses + 1
+        self.parts = {name: self.parts.get(name, 0.0) + value for name, value in parts.items()}
+
+    def end_epoch(self, scores: dict[str, float], spec: TaskSpec) -> None:
         """Count an epoch after which the tests gave these `metrics`; `best` goes by validation where there is any."""
         self.epoch, self.step, self.loss, self.losses, self.metrics = self.epoch + 1, 0, 0.0, 0, scores
-        kind = VALIDATION if f"{VALIDATION}uar" in scores else ""
-        if not self.best or scores[f"{kind}uar"] > self.best["uar"]:
-            self.best = {"epoch": self.epoch, **{name: scores[kind + name] for name in ("uar", "war")}}
+        self.parts = {}
+        kind, primary = VALIDATION if VALIDATION + spec.primary.name in scores else "", spec.primary
+        if not self.best or primary.better(scores[kind + primary.name], self.best[primary.name]):
+            self.best = {"epoch": self.epoch, **{name: scores[kind + name] for name in spec.names}}
 
 
 @dataclass(frozen=True)
@@ -196,9 +207,15 @@ def _untrue(path: Path, state: State) -> str | None:
     """What cannot be in a state of this checkpoint, though all of it can be read."""
     if path.name != f"step-{state.progress.total:08d}":
         return f"it is of step {state.progress.total}"
-    train = state.belonging.config.get("train")
+    train, task = (state.belonging.config.get(name) for name in ("train", "task"))
     epochs = train.get("epochs") if isinstance(train, dict) else None
-    return state.progress.problem(epochs) if isinstance(epochs, int) else f"{STATE} has no train.epochs"
+    name = task.get("name") if isinstance(task, dict) else None
+    if not isinstance(epochs, int) or not isinstance(name, str):
+        return f"{STATE} has no train.epochs, or no task.name"
+    try:
+        return state.progress.problem(epochs, spec_of(name))
+    except ValueError as error:
+        return str(error)
 
 
 def _digest(tree: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from mmadfer.run import records
 from mmadfer.run.lease import holder, is_trace
 from mmadfer.run.lock import NAME, lock
 from mmadfer.run.provenance import origin
+from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils import slurm_env
 from mmadfer.utils.files import own_folder, write_json, write_text
 from mmadfer.version import VERSION
@@ -74,10 +75,12 @@ def result(folder: Path) -> dict[str, Any] | None:
     return found if found.get("finished") else None
 
 
-def scored(folder: Path) -> dict[str, Any] | None:
-    """The same, if it has `epoch`, `epochs`, `uar` and `war`, as that of every training, or None."""
+def scored(folder: Path, spec: TaskSpec) -> dict[str, Any] | None:
+    """The same, if it has `epoch`, `epochs` and the task's scores, as that of every training, or None."""
     found = result(folder)
-    return found if found and None not in map(found.get, ("epoch", "epochs", "uar", "war")) else None
+    if not found or None in map(found.get, ("epoch", "epochs")):
+        return None
+    return found if all(score.fits(found.get(score.name)) for score in spec.scores) else None
 
 
 def failure(folder: Path) -> dict[str, Any] | None:

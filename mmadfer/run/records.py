@@ -6,18 +6,21 @@ fold-K/failed.json  Failure: why its job ended before its time
 fold-K/metrics.jsonl   an Event a line
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from mmadfer.config.base import Fraction, Line, Section, validated
+from mmadfer.config.base import Line, Section, validated
 from mmadfer.errors import FileError
+from mmadfer.tasks.spec import Score
 from mmadfer.utils.files import parse_json, read_bytes, read_object
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Seconds = Annotated[float, Field(ge=0, lt=1e12)]
+LARGEST = 1e12
+"""No score or part of a loss is further from 0."""
 LOG = 1 << 30
 """Bytes of a log that is read as a whole."""
 
@@ -62,34 +65,25 @@ class Origin(_Known):
     """By fold, and by key of `stages`."""
 
 
-class Scores(_Known):
-    """After one epoch."""
-
-    uar: Fraction
-    war: Fraction
-
-
-class Best(Scores):
-    """The best epoch."""
+class Best(_Known):
+    """The best epoch, with its scores by name."""
 
     epoch: Count
 
 
-class Validation(Scores):
-    """On the clips that are kept for validation."""
+class Validation(_Known):
+    """On the clips that are kept for validation, with scores by name."""
 
     clips: Count
 
 
 class Ended(_Known):
-    """result.json; the numbers of a measurement are others."""
+    """result.json, with scores by name (`numbers` takes them out); the numbers of a measurement are others."""
 
     finished: bool = False
     fold: Count | None = None
     epoch: Count | None = None
     epochs: Count | None = None
-    uar: Fraction | None = None
-    war: Fraction | None = None
     best: Best | dict[str, None] | None = None
     validation: Validation | None = None
     labels: list[str] = Field(default_factory=list)
@@ -106,7 +100,7 @@ class Failure(_Known):
 
 
 class Event(_Known):
-    """A line of metrics.jsonl."""
+    """A line of metrics.jsonl; scores and parts of the loss are further numbers, by name."""
 
     event: str
     epoch: Annotated[int, Field(ge=0, le=10**6)] | None = None
@@ -114,10 +108,6 @@ class Event(_Known):
     loss: float | None = None
     lr: float | None = None
     norm: float | None = None
-    uar: Fraction | None = None
-    war: Fraction | None = None
-    validation_uar: Fraction | None = None
-    validation_war: Fraction | None = None
     seconds: Seconds | None = None
     clips_per_second: float | None = None
 
@@ -135,12 +125,32 @@ def read(kind: type[Section], path: Path) -> dict[str, Any]:
 
 
 def events(data: bytes) -> Iterator[dict[str, Any]]:
-    """The events of whole lines, the keys that are known here; a line that is torn or damaged is passed over."""
+    """The events of whole lines, keys known here and other numbers; a line that is torn or damaged is passed over."""
     for line in data.splitlines():
         try:
-            yield Event.model_validate(parse_json(line, "a line")).model_dump(exclude_unset=True)
+            found = parse_json(line, "a line")
+            known = Event.model_validate(found).model_dump(exclude_unset=True)
+            yield {**{name: value for name, value in found.items() if name in known or _is_number(value)}, **known}
         except (FileError, ValidationError):
             continue
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def numbers(found: Any, scores: Iterable[Score]) -> dict[str, float]:
+    """The scores that a file tells.
+
+    Raises:
+        FileError: one is missing, or cannot be one.
+    """
+    told = {score.name: found.get(score.name) if isinstance(found, dict) else None for score in scores}
+    for score in scores:
+        if not score.fits(told[score.name]):
+            rule = "a number from 0 to 1" if score.percent else "a number"
+            raise FileError(f"{score.name} is {told[score.name]!r:.40}, and must be {rule}")
+    return {name: float(value or 0) for name, value in told.items()}
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

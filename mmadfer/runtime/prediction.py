@@ -20,20 +20,29 @@ class Prediction:
     """What a model says about a video."""
 
     video: str
-    label: str
+    label: str | None
+    """The most probable class; None of a model that gives values."""
     probabilities: dict[str, float]
     """Softmax of the logits, in the model's label order; with windows, their mean over all that have one."""
     segments: list[dict[str, Any]]
-    """Parts of the video, in time: {start, end (seconds), label, probabilities, notes}; one over the whole clip, or the
-    windows. One that lacks a face or sound has the label None, no probabilities, and the reason in its notes."""
+    """Parts of the video, in time: {start, end (seconds), label, probabilities, notes}, or `values` in place of label
+    and probabilities; one over the whole clip, or the windows. One that lacks a face or sound has the label None, no
+    probabilities or values, and the reason in its notes."""
     model: dict[str, Any]
     """Which model said so: file, backend, data set, fold, weights hash, version."""
     notes: list[str] = field(default_factory=list)
     """What a person should know of this one, such as a sound that is missing and was taken for silence."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Of a model that gives values, by name; with windows, their mean over all that have one."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
+        """Plain values, ready for JSON: label and probabilities, or values."""
+        whole = asdict(self)
+        values = whole.pop("values")
+        if not values:
+            return whole
+        head = {"video": whole.pop("video"), "values": values}
+        return head | {key: value for key, value in whole.items() if key not in ("label", "probabilities")}
 
 
 class Failure(NamedTuple):
@@ -82,13 +91,8 @@ class Answer:
     def add(self, part: Part) -> Callable[[np.ndarray], None]:
         """The next part. What is returned takes the model's logits (C,) for each look at it, if it can be predicted."""
         notes = list(map(str, part.notes))
-        segment: dict[str, Any] = {
-            "start": part.start,
-            "end": part.end,
-            "label": None,
-            "probabilities": {},
-            "notes": notes,
-        }
+        said: dict[str, Any] = {"values": {}} if self._gives_values else {"label": None, "probabilities": {}}
+        segment: dict[str, Any] = {"start": part.start, "end": part.end, **said, "notes": notes}
         self._segments.append(segment)
         self._told.update({kind(note): 1 for note in part.notes})
         self._reasons.update([part.reason] * (part.inputs is None))
@@ -98,12 +102,20 @@ class Answer:
     def _look(self, segment: dict[str, Any], looks: int, rows: list[np.ndarray], logits: np.ndarray) -> None:
         rows.append(logits)
         if len(rows) == looks:
-            logits = averaged(rows)
-            self._label(segment, logits if self._shift is None else logits - self._shift)
+            logits = np.mean(rows, axis=0) if self._gives_values else averaged(rows)
+            self._tell(segment, logits if self._shift is None else logits - self._shift)
 
-    def _label(self, segment: dict[str, Any], logits: np.ndarray) -> None:
-        segment["probabilities"] = dict(zip(self._contract.labels, softmax(logits).tolist(), strict=True))
-        segment["label"] = self._contract.labels[int(logits.argmax())]
+    @property
+    def _gives_values(self) -> bool:
+        return self._contract.output == "values"
+
+    def _tell(self, segment: dict[str, Any], logits: np.ndarray) -> None:
+        names = self._contract.names
+        if self._gives_values:
+            segment["values"] = dict(zip(names, logits.astype(np.float64).tolist(), strict=True))
+        else:
+            segment["probabilities"] = dict(zip(names, softmax(logits).tolist(), strict=True))
+            segment["label"] = names[int(logits.argmax())]
         self._awaited -= 1
 
     def result(self) -> Prediction | Failure:
@@ -121,19 +133,23 @@ class Answer:
         """
         if self._error:
             raise self._error
-        told = [one for one in self._segments if one["label"] is not None]
+        kind = "values" if self._gives_values else "probabilities"
+        told = [one for one in self._segments if one[kind]]
         if not told:
             listed = "; ".join(f"{note} (in {count})" for note, count in self._told.items())
             raise ClipError(
                 f"{self._video.path}: none of {len(self._segments)} windows can be predicted: {listed}",
                 self._reasons.most_common(1)[0][0],
             )
-        shares = told[0]["probabilities"]
+        whole = told[0][kind]
         if len(told) > 1:
-            mean = np.mean([list(one["probabilities"].values()) for one in told], axis=0)
-            shares = dict(zip(self._contract.labels, mean.tolist(), strict=True))
-        label = max(shares, key=shares.__getitem__) if len(told) > 1 else told[0]["label"]
-        return Prediction(str(self._video.path), label, shares, self._segments, self._model, self._notes())
+            mean = np.mean([list(one[kind].values()) for one in told], axis=0)
+            whole = dict(zip(self._contract.names, mean.tolist(), strict=True))
+        video, notes = str(self._video.path), self._notes()
+        if self._gives_values:
+            return Prediction(video, None, {}, self._segments, self._model, notes, whole)
+        label = max(whole, key=whole.__getitem__) if len(told) > 1 else told[0]["label"]
+        return Prediction(video, label, whole, self._segments, self._model, notes)
 
     def _notes(self) -> list[str]:
         """Those of the one part; or those of all, each once, and how many it holds for where that is not all."""

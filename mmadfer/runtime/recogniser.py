@@ -99,8 +99,13 @@ class Recogniser:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names, in the order of the logits."""
+        """Class names, in the order of the logits; none of a model that gives values."""
         return self.contract.labels
+
+    @property
+    def values(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest number of each value, in the order of the output; none of a model that gives classes."""
+        return self.contract.values
 
     def __call__(
         self,

@@ -22,14 +22,14 @@ MODEL = {"file": "model", "fold": "fold", "weights_hash": "weights_hash"}
 
 
 def print_predictions(results: Sequence[Prediction | Failure], console: Console | None = None) -> None:
-    """A table with one row per video and the probabilities as bars, in label order; failures below it.
+    """A table with one row per video and the probabilities as bars, in label order, or the values; failures below it.
 
     Windows next to each other that have one label are told together.
     """
     console = console or Console()
     predictions = [result for result in results if isinstance(result, Prediction)]
     if predictions:
-        console.print(_table(predictions))
+        console.print(_table_of_values(predictions) if predictions[0].values else _table(predictions))
     for result in results:
         if isinstance(result, Failure):
             console.print(f"[red]{escape(shown(str(result.error)))}", soft_wrap=True, highlight=False)
@@ -44,8 +44,20 @@ def _table(predictions: Sequence[Prediction]) -> Table:
     table = Table("video", "label", "probabilities", *(["windows"] if windows else []))
     for prediction in predictions:
         bars = "\n".join(_bar(label, share, prediction) for label, share in prediction.probabilities.items())
-        row = [escape(shown(prediction.video)), f"[bold]{escape(prediction.label)}", bars]
+        row = [escape(shown(prediction.video)), f"[bold]{escape(prediction.label or '')}", bars]
         table.add_row(*row, *(["\n".join(_stretches(prediction.segments))] if windows else []))
+    return table
+
+
+def _table_of_values(predictions: Sequence[Prediction]) -> Table:
+    """A column for each value, and a line for each window where there are some."""
+    table = Table("video", "time", *map(escape, predictions[0].values))
+    for prediction in predictions:
+        lines = [("whole", prediction.values)] if len(prediction.segments) > 1 else []
+        lines += [(f"{one['start']:.1f} - {one['end']:.1f} s", one["values"]) for one in prediction.segments]
+        for number, (time, values) in enumerate(lines):
+            video = "" if number else escape(shown(prediction.video))
+            table.add_row(video, time, *(f"{values[name]:.3f}" if values else "-" for name in prediction.values))
     return table
 
 
@@ -61,7 +73,9 @@ def _stretches(segments: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield escape(f"{run[0]['start']:.1f} - {run[-1]['end']:.1f} s  {label or run[0]['notes'][0]}")
 
 
-def write_json(path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str] = ()) -> None:
+def write_json(
+    path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str] = (), values: Sequence[str] = ()
+) -> None:
     """Write a list with one object per video, atomically; a failure is {video, error}."""
     write(path, [_object(result) for result in results])
 
@@ -70,18 +84,22 @@ def _object(result: Prediction | Failure) -> dict[str, object]:
     return result.to_dict() if isinstance(result, Prediction) else {"video": result.video, "error": str(result.error)}
 
 
-def write_csv(path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str]) -> None:
+def write_csv(
+    path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str], values: Sequence[str] = ()
+) -> None:
     """Write `video,start,end,label,p_<label>…,error,notes,model,fold,weights_hash`, atomically.
+
+    Of a model that gives values, these stand by their names in the place of label and probabilities.
 
     There is one row per video, or per window; one that lacks a face or sound says so as its error. The last three say
     which model it was, so that rows of several can be put together.
     """
-    shares = [f"p_{label}" for label in labels]
-    header = ["video", "start", "end", "label", *shares, "error", "notes", *MODEL.values()]
-    write_text(path, to_csv([header, *(row for result in results for row in _rows(result, labels))]))
+    own = list(values) or ["label", *(f"p_{label}" for label in labels)]
+    header = ["video", "start", "end", *own, "error", "notes", *MODEL.values()]
+    write_text(path, to_csv([header, *(row for result in results for row in _rows(result, labels, values))]))
 
 
-WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str]], None]] = {
+WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str], Sequence[str]], None]] = {
     ".json": write_json,
     ".csv": write_csv,
 }
@@ -108,17 +126,25 @@ def unfinished(path: Path) -> Path:
     return path.with_suffix(f".partial{path.suffix}")
 
 
-def _rows(result: Prediction | Failure, labels: Sequence[str]) -> Iterator[list[str]]:
+def _rows(result: Prediction | Failure, labels: Sequence[str], values: Sequence[str]) -> Iterator[list[str]]:
     if isinstance(result, Failure):
-        none = [""] * len(labels)
-        yield [cell(result.video, "./"), "", "", "", *none, cell(str(result.error)), "", *("" for _ in MODEL)]
+        none = [""] * (len(values) or 1 + len(labels))
+        yield [cell(result.video, "./"), "", "", *none, cell(str(result.error)), "", *("" for _ in MODEL)]
         return
     model = [cell(str(result.model.get(key) or "")) for key in MODEL]
     for one in result.segments:
-        shares = [f"{one['probabilities'][label]:.6f}" if one["label"] else "" for label in labels]
+        told, own = _said(one, labels, values)
         notes = cell("; ".join(one["notes"]))
-        place = [cell(result.video, "./"), f"{one['start']:.3f}", f"{one['end']:.3f}", cell(one["label"] or "")]
-        yield [*place, *shares, *(("", notes) if one["label"] else (notes, "")), *model]
+        place = [cell(result.video, "./"), f"{one['start']:.3f}", f"{one['end']:.3f}"]
+        yield [*place, *own, *(("", notes) if told else (notes, "")), *model]
+
+
+def _said(one: dict[str, Any], labels: Sequence[str], values: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether a segment could be predicted, and the cells of what was said."""
+    if values:
+        return bool(one["values"]), [f"{one['values'][name]:.6f}" if one["values"] else "" for name in values]
+    shares = [f"{one['probabilities'][label]:.6f}" if one["label"] else "" for label in labels]
+    return bool(one["label"]), [cell(one["label"] or ""), *shares]
 
 
 def _shown(text: str) -> str:

@@ -1,9 +1,12 @@
 """What a step computes: the model's output for a batch, and the loss that training makes smaller."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
+
+from mmadfer.tasks.spec import TaskSpec
+from mmadfer.tasks.tables import LOSSES
 
 Run = Callable[[nn.Module, Any], Tensor]
 """What a model says of a batch, with preprocessing and in the arithmetic of training."""
@@ -17,21 +20,39 @@ class Batch(Protocol):
         """By name; without any, no loss is asked for."""
 
 
+class Settings(Protocol):
+    """What a task looks at in the section `task` of a configuration."""
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task by its name."""
+
+    @property
+    def loss(self) -> str | None:
+        """Of the table of losses, by name; None: the task's usual one."""
+
+
+OWN = "task."
+"""Before the names of a task's own tensors, where they stand beside the model's."""
+
+
 class Task(nn.Module):
     """The model with its loss, so that one forward pass of DeepSpeed's engine is all that it needs to know.
 
-    A task of its own overrides `parts`, and may have modules beside `model`.
+    A task of its own overrides `parts`, and may have modules beside `model`: they learn as the model does, are averaged
+    by `train.ema`, and are saved in checkpoints. They draw their own weights, from `train.seed`, when they are made.
     """
 
-    target = "label"
-    """The name of the target that `loss` compares the output with."""
+    exported: ClassVar[bool] = False
+    """Whether `mmadfer export weights` keeps the task's own tensors. Graphs and engines hold the model alone."""
     teacher: Callable[[Batch], Tensor] | None = None
     """What the model of `stages.teacher` says of a batch: its output (B, C) in float32, without a gradient. It is no
     module of this one, so it is neither trained nor saved."""
 
-    def __init__(self, model: nn.Module, run: Run, loss: nn.Module) -> None:
+    def __init__(self, model: nn.Module, run: Run, settings: Settings) -> None:
         super().__init__()
-        self.model, self.run, self.loss = model, run, loss
+        self.model, self.run, self.target = model, run, settings.spec.target
+        self.loss: nn.Module = LOSSES.load(settings.loss or settings.spec.loss)(settings)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`output` (B, C) in float32; where the batch has targets also `loss` (), a mean over clips, and other parts.
@@ -43,5 +64,18 @@ class Task(nn.Module):
         return {name: part if name == "loss" else part.detach() for name, part in {"output": output, **parts}.items()}
 
     def parts(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`loss` (), and other numbers () to be shown by their names."""
+        """`loss` (), and other numbers () that are shown by their names, as means over clips."""
         return {"loss": self.loss(output, batch.targets[self.target])}
+
+    def own(self) -> dict[str, Tensor]:
+        """The task's own parameters and saved buffers, as `task.NAME`."""
+        return {OWN + name: value for name, value in self.state_dict(keep_vars=True).items() if not _is_models(name)}
+
+    def own_trainable(self) -> dict[str, nn.Parameter]:
+        """Those of them that learn."""
+        named = self.named_parameters()
+        return {OWN + name: value for name, value in named if value.requires_grad and not _is_models(name)}
+
+
+def _is_models(name: str) -> bool:
+    return name.startswith("model.")

@@ -24,3 +24,14 @@ class CrossEntropy(nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Logits (B, classes); labels int64 (B,), or shares of labels (B, classes)."""
         return functional.cross_entropy(output, target, label_smoothing=self._label_smoothing)
+
+
+class MeanSquaredError(nn.Module):
+    """Of named values, over clips and names."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Values float32 (B, C); targets (B, C)."""
+        return functional.mse_loss(output, target)

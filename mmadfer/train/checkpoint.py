@@ -69,7 +69,9 @@ class Checkpoints:
             self._together(final, lambda: _raise(problem), everywhere=True)
             with engine.whole() as model:
                 digest, weights = weights_hash(model), temporary / "weights.safetensors"
-                self._together(final, lambda: save_weights(weights, model, contract, frozen=False))
+                self._together(
+                    final, lambda: save_weights(weights, model, contract, frozen=False, more=engine.task.own())
+                )
             self._together(final, lambda: self._publish(temporary, final, progress, digest))
         except MmadferError:  # also a fold that was lost: writing may have made the folder anew
             if self.ranks.main:

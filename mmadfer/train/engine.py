@@ -23,8 +23,7 @@ from mmadfer.errors import MmadferError, TrainingError, WeightsError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast, compiles, loss_scale, products
 from mmadfer.run.disk import read_pickle, write_pickle
-from mmadfer.tasks.base import Task
-from mmadfer.tasks.tables import LOSSES
+from mmadfer.tasks.base import Run, Task
 from mmadfer.train.ema import Average
 from mmadfer.train.finite_checks import GradientNorm, Report
 from mmadfer.train.optimizers import grouped
@@ -54,28 +53,29 @@ class Engine:
         apply(model, config.precision, ranks.device, self.compiled, config.checkpoint_activations)
         if ranks.device.type == "cuda":
             _deterministic()
-        trainable = list(model.trainable().values())
+        self.task = _task(model, partial(_run, config.precision, ranks.device), task, config.seed).to(ranks.device)
+        self.trainable: dict[str, nn.Parameter] = {**model.trainable(), **self.task.own_trainable()}
+        """All that learns, by the names of weights.safetensors."""
+        trainable = list(self.trainable.values())
         self._scale = loss_scale(config.precision)
         if self._scale != 1:
             for parameter in trainable:
                 parameter.register_hook(lambda gradient: gradient / self._scale)
         self._norm = GradientNorm(trainable, ranks.device)
-        groups, fused = grouped(model.trainable(), config), config.precision != "reference"
+        groups, fused = grouped(self.trainable, config), config.precision != "reference"
         self._shares = [group["lr"] / config.scaled_lr for group in groups]
         self._optimizer = OPTIMIZERS.load(config.optimizer)(groups, config, fused)
         self._skips = config.zero_stage == 0 and bool(self._optimizer.defaults.get("fused"))
-        loss = LOSSES.load(task.loss)(task)
-        self._engine = _initialize(
-            Task(model, partial(_run, config.precision, ranks.device), loss), self._optimizer, config, ranks
-        )
-        self._average = Average(model.trainable(), config.ema) if config.ema else None
-        self._buffers = [value for name, value in model.learned().items() if name not in model.trainable()]
+        self._engine = _initialize(self.task, self._optimizer, config, ranks)
+        self._average = Average(self.trainable, config.ema) if config.ema else None
+        held = {**model.learned(), **self.task.own()}
+        self._buffers = [value for name, value in held.items() if name not in self.trainable]
 
     def teach(self, teacher: MMADFER) -> None:
         """Let the task ask `teacher`, a model in eval mode and in float32 on the CPU, which moves to the device."""
         apply(teacher, self.config.precision, self.ranks.device)
         run = partial(_run, self.config.precision, self.ranks.device, teacher)
-        self._engine.module.teacher = partial(_answer, run)
+        self.task.teacher = partial(_answer, run)
 
     def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
         """One optimizer step over the micro-batches, skipped by all ranks if any rank's part is not finite.
@@ -84,26 +84,27 @@ class Engine:
         """
         for group, share in zip(self._engine.optimizer.param_groups, self._shares, strict=True):
             group["lr"] = lr * share
-        losses, before = [], [buffer.clone() for buffer in self._buffers]
+        parts, before = [], [buffer.clone() for buffer in self._buffers]
         for index, batch in enumerate(batches):
             if index:
                 self._engine.step()  # counts the micro-batch; the optimizer only moves after the last one
-            losses.append(self._backward(batch))
+            parts.append(self._backward(batch))
         asked = torch.full((), float(stop()), device=self.ranks.device)
-        rows = self.ranks.gather_tensor(torch.stack([torch.stack(losses).mean(), self._norm.take(), asked]))
+        loss, *others = [torch.stack([one[name] for one in parts]).mean() for name in parts[0]]
+        rows = self.ranks.gather_tensor(torch.stack([loss, self._norm.take(), asked, *others]))
         with record_function("optimizer"):
             self._move(rows)
         self._keep_buffers(before, rows)
-        return Report(rows)
+        return Report(rows, list(parts[0])[1:])
 
     def _move(self, rows: Tensor) -> None:
-        """Step or skip, by what the ranks (ranks, 3) say."""
+        """Step or skip, by what the ranks (ranks, 3 and more) say."""
         if self._skips:
             lost = (~rows[:, :2].isfinite().all()).float()
             self._optimizer.found_inf = lost
             self._engine.step()
             self._follow(1 - lost)
-        elif Report(rows).read().finite:
+        elif bool(rows[:, :2].isfinite().all()):
             self._engine.step()
             self._follow(torch.ones((), device=rows.device))
         else:
@@ -136,7 +137,7 @@ class Engine:
             with nullcontext() if self._average is None else self._average.instead():
                 yield self.model
             return
-        with need("deepspeed", "train").zero.GatheredParameters(list(self.model.trainable().values())):
+        with need("deepspeed", "train").zero.GatheredParameters(list(self.trainable.values())):
             yield self.model
 
     def save(self, folder: Path) -> OSError | None:
@@ -172,14 +173,17 @@ class Engine:
         """Give DeepSpeed's memory back; the process group must still be there."""
         self._engine.destroy()
 
-    def _backward(self, batch: Batch) -> Tensor:
+    def _backward(self, batch: Batch) -> dict[str, Tensor]:
+        """The task's numbers, `loss` first."""
         with record_function("forward"):
-            loss = self._engine(batch)["loss"]
+            found = self._engine(batch)
+        loss = found["loss"]
         # An infinite loss can have finite gradients; DeepSpeed judges by these alone.
         scale = torch.where(loss.detach().isfinite(), self._scale, torch.nan)
         with record_function("backward"), products(self.config.precision, self.ranks.device):
             self._engine.backward(loss * scale)
-        return loss.detach()
+        parts = {name: part for name, part in found.items() if name not in ("loss", "output")}
+        return {"loss": loss.detach(), **dict(sorted(parts.items()))}
 
     def _skip(self) -> None:
         if self.config.zero_stage == 0:
@@ -191,6 +195,14 @@ class Engine:
                 "DeepSpeed has moved the weights by a gradient that is not finite, so they are lost; checkpoints are "
                 "whole. Start a new run with train.zero_stage=0, where mmadfer itself skips such a step"
             )
+
+
+def _task(model: MMADFER, run: Run, settings: TaskConfig, seed: int) -> Task:
+    """The task around the model; its own modules draw their weights from `seed`, beside the global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made: Task = settings.spec.step()(model, run, settings)
+    return made
 
 
 def _run(precision: Precision, device: torch.device, model: nn.Module, batch: Batch) -> Tensor:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +46,14 @@ class Outcome:
     """Norm of each rank's own gradient; with several micro-batches, the root of the sum of their squares."""
     stop: bool
     """Whether any rank was asked to stop."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Other numbers of the task by name, each the mean over ranks."""
 
     @classmethod
-    def of(cls, reports: list[list[float]]) -> "Outcome":
-        """From (loss, norm, stop) of each rank."""
-        losses, norms, stops = zip(*reports, strict=True)
-        return cls(losses, norms, any(stops))
+    def of(cls, reports: list[list[float]], names: Sequence[str] = ()) -> "Outcome":
+        """From (loss, norm, stop) and the named parts of each rank."""
+        losses, norms, stops, *parts = zip(*reports, strict=True)
+        return cls(losses, norms, any(stops), {name: fmean(part) for name, part in zip(names, parts, strict=True)})
 
     @property
     def loss(self) -> float:
@@ -81,8 +84,9 @@ class Outcome:
 class Report:
     """What all ranks say of a step, on its way from the device: the host need not wait for the step to be done."""
 
-    def __init__(self, rows: Tensor) -> None:
-        """Take (ranks, 3) of (loss, norm, stop)."""
+    def __init__(self, rows: Tensor, names: Sequence[str] = ()) -> None:
+        """Take (ranks, 3 + parts) of (loss, norm, stop) and the named parts."""
+        self._names = names
         self._rows = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=rows.is_cuda)
         self._rows.copy_(rows, non_blocking=True)
         self._copied = torch.cuda.current_stream(rows.device).record_event() if rows.is_cuda else None
@@ -91,7 +95,7 @@ class Report:
         """Wait for it."""
         if self._copied is not None:
             self._copied.synchronize()
-        return Outcome.of(self._rows.tolist())
+        return Outcome.of(self._rows.tolist(), self._names)
 
 
 class Strikes:

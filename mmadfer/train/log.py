@@ -3,9 +3,10 @@
 metrics.jsonl has one event a line. `step` counts optimizer steps of the whole run, `epoch` from 1:
     step    epoch, step, loss, lr, norm          every train.log_every steps
     skip    epoch, step, reason, ids             a step that was not finite; ids: clips of the ranks to blame
-    epoch   epoch, step, loss, lr, uar, war, seconds, clips_per_second
-            with data.validation: validation_uar, validation_war, and uar, war in the last epoch only
-    resume  epoch, step;  stop  epoch, step;  end  epoch, step, uar, war, seconds
+    epoch   epoch, step, loss, lr, SCORES, seconds, clips_per_second
+            with data.validation: validation_SCORES, and SCORES in the last epoch only
+    resume  epoch, step;  stop  epoch, step;  end  epoch, step, SCORES, seconds
+SCORES are the task's own, by their names; parts of the loss that a task names stand behind `loss`.
 """
 
 import json
@@ -28,7 +29,8 @@ BREATH = 30.0
 
 LONGEST = 1 << 30
 """Bytes of a log that is gone on with."""
-CURVES = ("loss", "lr", "norm", "uar", "war", "validation_uar", "validation_war", "clips_per_second")
+PLAIN = ("epoch", "step", "seconds")
+"""Numbers that are no curve."""
 
 
 class Log:
@@ -72,9 +74,9 @@ class Log:
         if not self._append("metrics.jsonl", json.dumps(line)):
             return
         with writing(self._folder / "tensorboard"):
-            for name in CURVES:
-                if isinstance(line.get(name), int | float):
-                    self._board.add_scalar(f"{kind}/{name}", line[name], values["step"])
+            for name, value in line.items() if "step" in values else ():
+                if isinstance(value, int | float) and name not in PLAIN:
+                    self._board.add_scalar(f"{kind}/{name}", value, values["step"])
 
     def say(self, text: str) -> None:
         """One line for a person."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from mmadfer.config.schema import Config
-from mmadfer.contract import Contract, left_out, licences, told, used
+from mmadfer.contract import Contract, left_out, licences, used
 from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
 from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, training_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
@@ -24,11 +24,13 @@ from mmadfer.distributed.fold_lease import alone
 from mmadfer.distributed.ranks import Ranks, connected, together
 from mmadfer.distributed.signals import stop_on_signals
 from mmadfer.errors import ConfigError, TrainingError
-from mmadfer.evaluation.evaluate import Predictions, run_test
+from mmadfer.evaluation.evaluate import run_test
+from mmadfer.evaluation.predictions import Scored
 from mmadfer.model.weights.build import build, encoder_hash
-from mmadfer.run.checkpoint_state import VALIDATION, Belonging, Progress
+from mmadfer.run.checkpoint_state import Belonging, Progress
 from mmadfer.run.lease import Held
 from mmadfer.tasks.logit_adjustment import shares
+from mmadfer.tasks.tables import VALIDATION, of_events
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine
 from mmadfer.train.finite_checks import Outcome, Report, Strikes
@@ -68,12 +70,14 @@ def train(
     """
     folder = Path(folder)
     with stop_on_signals() if stop is None else nullcontext(stop) as asked, connected() as ranks:
-        if resume and (done := finished(fold, folder, ranks)):
+        if resume and (done := finished(fold, folder, config.task.spec, ranks)):
             if profile and ranks.main:
                 LOGGER.info(f"fold {fold}  no trace: the fold is finished, and no step is left to record")
             return done
         with alone(folder, resume, ranks, asked) as held:
-            if resume and (done := finished(fold, folder, ranks)):  # by the process that had the fold until now
+            if resume and (
+                done := finished(fold, folder, config.task.spec, ranks)
+            ):  # by the process that had the fold until now
                 return done
             with closing(Trainer(config, fold, folder, ranks, held, asked)) as trainer:
                 trainer.trace = Trace(folder, held, trainer.log.say, on=profile and ranks.main)
@@ -112,7 +116,7 @@ class Trainer:
         belonging = Belonging(config.model_dump(mode="json"), fold, origin, labels, self.encoder_hash, ranks.world)
         self.checkpoints = Checkpoints(folder, held, belonging, config.train.keep, ranks, self.log.say)
         self.at, self.strikes, self.pace = Progress(), Strikes(), Pace()
-        self.predictions: Predictions | None = None
+        self.predictions: Scored | None = None
         self._clock = time.monotonic()
 
     def run(self, resume: bool) -> Result:
@@ -186,9 +190,10 @@ class Trainer:
         at.step, at.total = at.step + 1, at.total + 1
         where = {"epoch": at.epoch + 1, "step": at.total}
         if outcome.finite:
-            at.loss, at.losses = at.loss + outcome.loss, at.losses + 1
+            at.count(outcome.loss, outcome.parts)
             if at.total % self.config.train.log_every == 0:
-                self.log.event("step", **where, loss=outcome.loss, lr=self._rate(at.step - 1), norm=outcome.norm)
+                told = {"loss": outcome.loss, **outcome.parts, "lr": self._rate(at.step - 1), "norm": outcome.norm}
+                self.log.event("step", **where, **told)
         else:
             clips = [clip for rank in outcome.culprits for clip in self._clips(rank, at.step - 1)]
             self.log.event("skip", **where, reason=outcome.explain(), ids=clips)
@@ -241,16 +246,22 @@ class Trainer:
 
     def _score(self, scores: dict[str, float]) -> None:
         at = self.at
-        loss = at.loss / at.losses
+        loss, parts = at.loss / at.losses, {name: value / at.losses for name, value in at.parts.items()}
         lr, text = self._rate(self.steps - 1), self._epoch()
-        at.end_epoch(scores)
+        at.end_epoch(scores, self.config.task.spec)
         seconds, speed = self.pace.seconds, self.pace.speed * self.config.train.batch_size
         self.log.event(
-            "epoch", epoch=at.epoch, step=at.total, loss=loss, lr=lr, **scores, seconds=seconds, clips_per_second=speed
+            "epoch",
+            **{"epoch": at.epoch, "step": at.total, "loss": loss, **parts, "lr": lr, **scores},
+            **{"seconds": seconds, "clips_per_second": speed},
         )
         left = duration(round(self.pace.epoch(self.steps) * (self.config.train.epochs - at.epoch)))
-        percent = "  ".join(f"{told(name)} {100 * value:.1f} %" for name, value in scores.items())
-        self.log.say(f"{text}  loss {loss:.3f}  {percent}  {self._speed()}  left {left}")
+        told = "  ".join(
+            f"{title} {score.shown(scores[key], 1)}"
+            for key, title, score in of_events(self.config.task.spec)
+            if key in scores
+        )
+        self.log.say(f"{text}  loss {loss:.3f}  {told}  {self._speed()}  left {left}")
 
     def save(self) -> None:
         """Publish a checkpoint of where training is now."""
@@ -264,6 +275,7 @@ class Trainer:
             model=self.config.model,
             prepare=self.store.prepare,
             data_set=self.store.data_set,
+            task=self.config.task.name,
             modalities=used(self.config),
             sound_rates=tuple(sound_rates(self.store.clips.values())),
             cropped=mostly_cropped(self.store),
@@ -302,7 +314,7 @@ class Trainer:
         self.log.event("end", epoch=at.epoch, step=at.total, **scores, seconds=at.seconds)
         write = partial(publish, self.held, self.folder, self.fold, epochs, at, self.predictions, len(self.validation))
         together(self.ranks, self.held, self.folder / "result.json", write)
-        return Result(self.fold, self.folder, True, at.epoch, epochs, **scores)
+        return Result(self.fold, self.folder, True, at.epoch, epochs, scores)
 
     def _epoch(self) -> str:
         return f"epoch {self.at.epoch + 1}/{self.config.train.epochs}"

@@ -1,14 +1,16 @@
 """What a fold leaves when it is finished: result.json, and predictions.csv of its test clips."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmadfer.distributed.ranks import Ranks
-from mmadfer.evaluation.evaluate import Predictions
+from mmadfer.evaluation.predictions import Scored
 from mmadfer.run import directory as runs
-from mmadfer.run.checkpoint_state import VALIDATION, Progress
+from mmadfer.run.checkpoint_state import Progress
 from mmadfer.run.lease import Held
+from mmadfer.tasks.spec import TaskSpec
+from mmadfer.tasks.tables import VALIDATION
 
 
 @dataclass(frozen=True)
@@ -20,20 +22,22 @@ class Result:
     finished: bool
     epoch: int
     epochs: int
-    uar: float | None = None
-    war: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    """By name."""
 
 
-def finished(fold: int, folder: Path, ranks: Ranks) -> Result | None:
+def finished(fold: int, folder: Path, spec: TaskSpec, ranks: Ranks) -> Result | None:
     """The result that is there; all ranks learn it from rank 0, for file systems may show it to them later."""
-    found = runs.scored(folder) if ranks.main else None
-    numbers = [float(found[key]) for key in ("epoch", "epochs", "uar", "war")] if found else [-1.0] * 4
-    epoch, epochs, uar, war = ranks.gather(numbers)[0]
-    return Result(fold, folder, True, int(epoch), int(epochs), uar, war) if epoch >= 0 else None
+    found, names = runs.scored(folder, spec) if ranks.main else None, ["epoch", "epochs", *spec.names]
+    numbers = [float(found[key]) for key in names] if found else [-1.0] * len(names)
+    epoch, epochs, *scores = ranks.gather(numbers)[0]
+    if epoch < 0:
+        return None
+    return Result(fold, folder, True, int(epoch), int(epochs), dict(zip(spec.names, scores, strict=True)))
 
 
 def publish(
-    held: Held, folder: Path, fold: int, epochs: int, at: Progress, predictions: Predictions, validation: int = 0
+    held: Held, folder: Path, fold: int, epochs: int, at: Progress, predictions: Scored, validation: int = 0
 ) -> None:
     """Write both files; atomic, the result last. `predictions` are of the test fold.
 
@@ -49,10 +53,9 @@ def publish(
         "epoch": at.epoch,
         "epochs": epochs,
         **predictions.scores(),
-        **({"validation": _validation(at, validation)} if validation else {}),
+        **({"validation": _validation(at, validation, predictions.spec)} if validation else {}),
         "best": at.best,
-        "confusion": predictions.confusion.tolist(),
-        "labels": list(predictions.names),
+        **predictions.details(),
         "finished": True,
         "seconds": round(at.seconds, 1),
     }
@@ -60,5 +63,5 @@ def publish(
     held.write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
 
 
-def _validation(at: Progress, clips: int) -> dict[str, float]:
-    return {"epoch": at.epoch, "clips": clips, **{name: at.metrics[VALIDATION + name] for name in ("uar", "war")}}
+def _validation(at: Progress, clips: int, spec: TaskSpec) -> dict[str, float]:
+    return {"epoch": at.epoch, "clips": clips, **{name: at.metrics[VALIDATION + name] for name in spec.names}}

@@ -21,7 +21,8 @@ from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches
 from mmadfer.data.store.store import Header, Record, Store, write
 from mmadfer.distributed.ranks import Ranks
-from mmadfer.evaluation.evaluate import Predictions, run_test
+from mmadfer.evaluation.evaluate import run_test
+from mmadfer.evaluation.predictions import Predictions
 
 EPOCH, FOLD = 2, 3
 WIDE = config(train={"batch_size": 24})  # what 1, 2, 3, 4 and 8 divide

@@ -48,7 +48,7 @@ def test_export_delivers_what_it_has_proven(checkpoint: Path, store: Path, tmp_p
     report = json.loads((out.parent / "model.parity.json").read_text())
     (form,) = report["forms"]
     assert (report["passed"], report["clips"], form["label_flips"], form["faults"]) == (True, 4, [], [])
-    assert form["tolerance"] == {"difference": 1e-4, "labels": 1.0, "uar": None}
+    assert form["tolerance"] == {"difference": 1e-4, "labels": 1.0, "score": None}
     assert 0 < form["logit_difference"]["max"] < 1e-5
     assert list(form["by_label"]) == list(CONTRACT.labels)
     assert max(one["max"] for one in form["by_label"].values()) == form["logit_difference"]["max"]

@@ -4,6 +4,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mmadfer.launch.follow import Follower, Tail, last_lines
+from mmadfer.tasks.classification import CLASSIFICATION
 
 
 def line(**values: object) -> str:
@@ -33,7 +34,7 @@ def test_a_file_that_was_begun_anew_is_read_from_its_start(tmp_path: Path) -> No
 
 def follow(run: Path, terminal: bool = False) -> tuple[Follower, Console]:
     console = Console(record=True, width=100, force_terminal=terminal, file=open("/dev/null", "w"))  # noqa: SIM115
-    return Follower(run, [1, 2], 3, console), console
+    return Follower(run, [1, 2], 3, CLASSIFICATION, console), console
 
 
 def test_one_line_for_each_epoch_and_each_change(tmp_path: Path) -> None:

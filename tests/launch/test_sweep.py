@@ -89,7 +89,7 @@ def test_a_table_is_resolved(file: Path, config: Path) -> None:
         ("name: a\nbase: tiny.yaml\n", "rows: Field required"),
         ("name: a\nbase: tiny.yaml\nrows: {}\n", "rows: Dictionary should have at least 1"),
         ("name: a b\nbase: tiny.yaml\nrows: {x: {}}\n", "name: String should match"),
-        ("name: a\nbase: tiny.yaml\nrow: {x: {}}\n", "row: unknown key; known here: base, name, rows"),
+        ("name: a\nbase: tiny.yaml\nrow: {x: {}}\n", "row: unknown key: did you mean rows"),
         ("name: a\nbase: nothing\nrows: {x: {}}\n", r"table\.yaml: base: no configuration 'nothing'"),
         ("name: a\nbase: tiny.yaml\nrows: {x: {}, X: {}}\n", "x, X: .*differ also without case"),
         ("name: a\nbase: tiny.yaml\nrows: {x: {}, x: {}}\n", "'x' is there twice"),

@@ -25,6 +25,7 @@ from mmadfer.launch import extrapolate, follow
 from mmadfer.model.weights.load import load
 from mmadfer.report import report
 from mmadfer.run.measurement import read
+from mmadfer.tasks.classification import CLASSIFICATION
 from mmadfer.train.loop import train
 from mmadfer.train.measure import measure
 
@@ -158,7 +159,7 @@ def test_the_result_is_of_the_test_fold_and_best_is_picked_on_validation(store: 
     assert found["best"]["uar"] == max(event["validation_uar"] for event in epochs)
     assert [("uar" in event, "war" in event) for event in epochs] == [(False, False), (True, True)]
     assert (epochs[-1]["uar"], events(whole, "end")[0]["uar"]) == (found["uar"], found["uar"])
-    assert follow.epoch_line(epochs[0], 2).count("validation") == 2
+    assert follow.epoch_line(epochs[0], 2, CLASSIFICATION).count("validation") == 2
     assert "validation UAR" in (whole / "log.txt").read_text()
 
 

@@ -16,14 +16,20 @@ from mmadfer.cli.main import run as command
 from mmadfer.config import schema as configs
 from mmadfer.config import sweep as sweep_file
 from mmadfer.errors import RunError
-from mmadfer.evaluation.bootstrap import Paired, differences, estimate, mcnemar
+from mmadfer.evaluation import bootstrap
+from mmadfer.evaluation.bootstrap import Paired, estimate, mcnemar
 from mmadfer.evaluation.compare import Comparison, compare
 from mmadfer.launch.sweep import report
 from mmadfer.report.versus import show
 from mmadfer.run import directory as runs
 from mmadfer.tasks import metrics
+from mmadfer.tasks.classification import CLASSIFICATION
 
 LABELS = ("glad", "sad", "calm")
+
+
+def differences(folds: Sequence[Paired], classes: int, resamples: int, seed: int, **chunk: int) -> np.ndarray:
+    return bootstrap.differences(folds, classes, resamples, seed, CLASSIFICATION, **chunk)
 
 
 def guess(rng: np.random.Generator, truth: np.ndarray, accuracy: float) -> np.ndarray:

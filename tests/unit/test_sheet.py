@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmadfer.evaluation.evaluate import Predictions
+from mmadfer.evaluation.predictions import Predictions
 from mmadfer.utils.csv_cells import cell, plain, to_csv
 
 TEXTS = ["a", "", "=1+1", "+1", "-1", "@x", "'=1", "''=1", "'a", "'", "ü", "a=1"]

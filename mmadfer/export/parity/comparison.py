@@ -9,7 +9,7 @@ import numpy as np
 
 from mmadfer.errors import ParityError
 from mmadfer.export.parity.tolerance import ENOUGH, TOLERANCES, Tolerance, reading_faults
-from mmadfer.tasks.metrics import confusion, uar, war
+from mmadfer.tasks.classification import CLASSIFICATION
 
 WORST = 5
 """Clips of each form that the report names."""
@@ -104,10 +104,11 @@ class Comparison:
             found = [f"against PyTorch on its own arrays, {fault}" for fault in whole]
         return found
 
-    def _told_apart(self, form: Form, logits: np.ndarray) -> tuple[float, float]:
-        """Share of equal labels, and how far UAR is off."""
-        equal = float((logits.argmax(1) == form.logits.argmax(1)).mean())
-        return equal, abs(self.score(form.logits)["uar"] - self.score(logits)["uar"])
+    def _told_apart(self, form: Form, logits: np.ndarray) -> tuple[float, float, str]:
+        """Share of equal labels, how far the primary score is off, and how that is called."""
+        equal, primary = float((logits.argmax(1) == form.logits.argmax(1)).mean()), CLASSIFICATION.primary
+        off = abs(self.score(form.logits)[primary.name] - self.score(logits)[primary.name])
+        return equal, off, primary.title
 
     def reading_faults(self, reading: Reading) -> list[str]:
         """In what a reading of the clips is not the reference's, in words."""
@@ -191,9 +192,8 @@ class Comparison:
         return [{"id": self.ids[i], "media": self.media[i], "difference": _finite(largest[i])} for i in order]
 
     def score(self, logits: np.ndarray) -> dict[str, float]:
-        """UAR and WAR."""
-        table = confusion(self.truth, logits.argmax(1), len(self.labels))
-        return {"uar": float(uar(table)), "war": float(war(table))}
+        """The task's, by name."""
+        return CLASSIFICATION.score(np.asarray(self.truth), logits.argmax(1), len(self.labels))
 
 
 def differences(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:

@@ -66,7 +66,7 @@ def _curve(axes: Any, comparison: Comparison, form: Form, colour: str) -> None:
 
 
 def _tolerances(axes: Any, comparison: Comparison) -> None:
-    """One line for each limit, named; forms of 8 bits have none, for them labels and UAR count."""
+    """One line for each limit, named; forms of 8 bits have none, for them labels and the score count."""
     limits: dict[float, list[str]] = {}
     for form in comparison.forms:
         kinds = limits.setdefault(form.tolerance.difference, [])

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from mmadfer.export.parity.comparison import Comparison
+from mmadfer.tasks.classification import CLASSIFICATION
 from mmadfer.utils.console import Console
 
 NOT_A_NUMBER = "not finite"
@@ -45,14 +46,16 @@ def _readings(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _scores_table(report: dict[str, Any]) -> Table:
-    table = Table("form", "UAR", "WAR", "labels as torch's", title=f"{report['clips']} clips, from file to label")
+    table = Table(
+        "form", *CLASSIFICATION.titles, "labels as torch's", title=f"{report['clips']} clips, from file to label"
+    )
     rows = [("torch", report["reference"]["scores"], "")]
     rows += [(one["name"], one["scores"], f"{one['label_agreement']:.1%}") for one in _readings(report)]
     rows += [(one["name"], one["scores"], f"{one['from_the_file']['label_agreement']:.1%}") for one in report["forms"]]
     rows += [("recorded in training, whole fold", report["reference"].get("recorded", {}), "")]
     for name, score, agreement in rows:
-        if {"uar", "war"} <= set(score):
-            table.add_row(escape(name), f"{score['uar']:.2%}", f"{score['war']:.2%}", agreement)
+        if set(CLASSIFICATION.names) <= set(score):
+            table.add_row(escape(name), *(one.shown(score[one.name]) for one in CLASSIFICATION.scores), agreement)
     return table
 
 

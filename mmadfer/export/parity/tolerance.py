@@ -24,16 +24,17 @@ class Tolerance:
     """Largest difference of a logit; infinite where any will do that is a number."""
     labels: float
     """Share of the clips that must get the same label, at least."""
-    uar: float = inf
-    """Largest difference of UAR, as a fraction."""
+    score: float = inf
+    """Largest difference of the task's primary score, as a fraction."""
 
-    def faults(self, difference: float, labels: float, uar: float) -> Iterator[str]:
+    def faults(self, difference: float, labels: float, score: float, title: str) -> Iterator[str]:
         """What is beyond it, in words; nothing for a model that passes.
 
         Args:
             difference: the largest of a logit; infinite where one is not a finite number.
             labels: share of clips with the same label.
-            uar: difference of UAR, as a fraction.
+            score: difference of the primary score, as a fraction.
+            title: how that is called.
         """
         if difference == inf:
             yield "there are logits that are not finite numbers"
@@ -41,8 +42,8 @@ class Tolerance:
             yield f"the largest difference of a logit is {difference:.3g}, at most {self.difference:g} is accepted"
         if not labels >= self.labels:
             yield f"{labels:.2%} of the labels are equal, at least {self.labels:g} of 1 is asked for"
-        if not round(uar, 9) <= self.uar:
-            yield f"UAR differs by {100 * uar:.2f} points, at most {100 * self.uar:g} is accepted"
+        if not round(score, 9) <= self.score:
+            yield f"{title} differs by {100 * score:.2f} points, at most {100 * self.score:g} is accepted"
 
 
 HALF = Tolerance(2e-2, 0.995)

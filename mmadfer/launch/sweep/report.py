@@ -10,6 +10,8 @@ from mmadfer.errors import MmadferError
 from mmadfer.launch.sweep import seeds as sweep_seeds
 from mmadfer.run import code_snapshot
 from mmadfer.run import directory as runs
+from mmadfer.tasks.classification import CLASSIFICATION
+from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils.console import Console
 from mmadfer.utils.files import own_folder, write_json, write_text
 from mmadfer.utils.terminal import say
@@ -43,31 +45,40 @@ def write(folder: Path) -> str:
         RunError: it is not a sweep.
     """
     table = sweep.of(folder)
-    rows = {row: _row(folder / row) for row in table.rows}
+    spec = spec_of_sweep(folder, table)
+    rows = {row: _row(folder / row, spec) for row in table.rows}
     found = {"sweep": str(folder), "name": table.name, "base": table.base, "made": runs.now()}
     told = {row: {"keys": table.rows[row], **numbers} for row, numbers in rows.items()}
-    seeds = sweep_seeds.together(table, rows)
+    seeds = sweep_seeds.together(table, rows, spec)
     own_folder(folder / "report")
     write_json(folder / "report" / "sweep.json", {**found, "rows": told, **({"seeds": seeds} if seeds else {})})
-    text = _page(table, rows, [*sweep_seeds.page(seeds), *_validation(table, rows)])
+    text = _page(table, rows, spec, [*sweep_seeds.page(seeds, spec), *_validation(table, rows, spec)])
     write_text(folder / "report" / "sweep.md", text)
     return text
 
 
-def _row(run: Path) -> dict[str, Any]:
+def spec_of_sweep(folder: Path, table: sweep.Table) -> TaskSpec:
+    """The task of its rows: of the first one that is there."""
+    there = [folder / row for row in table.rows if (folder / row / "config.yaml").is_file()]
+    return runs.read(there[0]).config.task.spec if there else CLASSIFICATION
+
+
+def _row(run: Path, spec: TaskSpec) -> dict[str, Any]:
     """The numbers of a row's own report, which is written beside."""
     from mmadfer.report import report
 
     try:
         made = report(run, {}, Console(quiet=True)).to_dict()
         folds = [
-            {key: fold[key] for key in ("fold", "uar", "war")} for fold in made["folds"] if fold["uar"] is not None
+            {key: fold.get(key) for key in ("fold", *spec.names)}
+            for fold in made["folds"]
+            if fold.get(spec.primary.name) is not None
         ]
         kept = {"validation": made["validation"]} if "validation" in made else {}
         return {**{key: made[key] for key in KEPT}, "each_fold": folds, **kept}
     except (MmadferError, OSError) as error:  # the other rows have theirs
         expected, problems = _lacking(run, error)
-        nothing = {"uar": None, "war": None}
+        nothing = dict.fromkeys(spec.names)
         return {**dict(zip(KEPT, (False, expected, [], nothing, nothing, problems), strict=True)), "each_fold": []}
 
 
@@ -82,15 +93,16 @@ def _lacking(run: Path, error: Exception) -> tuple[int | None, list[str]]:
     return len(found.folds), [str(error)] if found.usable else found.problems
 
 
-def _page(table: sweep.Table, rows: dict[str, dict[str, Any]], more: list[str]) -> str:
+def _page(table: sweep.Table, rows: dict[str, dict[str, Any]], spec: TaskSpec, more: list[str]) -> str:
     lines = [
         f"# {table.name}",
         "",
-        f"Base {table.basis}. UAR and WAR in percent: last epoch, mean ± sample standard deviation over folds.",
+        f"Base {table.basis}. {' and '.join(spec.titles)}{spec.unit}: last epoch, mean ± sample standard deviation "
+        "over folds.",
         "",
-        "| row | folds | UAR | WAR | keys |",
-        "|---|---|---|---|---|",
-        *(_line(row, numbers, table.own(row)) for row, numbers in rows.items()),
+        f"| row | folds | {' | '.join(spec.titles)} | keys |",
+        "|---|---" + "|---" * len(spec.scores) + "|---|",
+        *(_line(row, numbers, table.own(row), spec) for row, numbers in rows.items()),
         *more,
     ]
     told = {row: " ".join("; ".join(numbers["problems"]).split()) for row, numbers in rows.items()}
@@ -98,28 +110,27 @@ def _page(table: sweep.Table, rows: dict[str, dict[str, Any]], more: list[str]) 
     return "\n".join([*lines, *(["", "Not in these numbers:", "", *missing] if missing else []), ""])
 
 
-def _validation(table: sweep.Table, rows: dict[str, dict[str, Any]]) -> list[str]:
+def _validation(table: sweep.Table, rows: dict[str, dict[str, Any]], spec: TaskSpec) -> list[str]:
     """Lines of Markdown: rows, and the mean over a row's seeds, on clips kept for validation; none without these."""
-    from mmadfer.report.terminal import pair
+    from mmadfer.report.terminal import together
 
     found = {row: numbers["validation"] for row, numbers in rows.items() if "validation" in numbers}
     for name, seeds in table.groups.items():
         each = [found[row] for row in seeds if row in found]
         if len({tuple(rows[row]["folds_used"]) for row in seeds if row in found}) == 1:  # other folds, other means
-            found[name] = {score: fmean(one[score] for one in each) for score in ("uar", "war")}
+            found[name] = {score: fmean(one[score] for one in each) for score in spec.names}
     if not found:
         return []
     what = (
         "On the training clips that were kept for validation, after the last epoch: to choose a row by, not a result."
     )
-    lines = [f"| {row} | {pair(numbers['uar'], numbers['war'])} |" for row, numbers in found.items()]
-    return ["", what, "", "| row | UAR / WAR |", "|---|---|", *lines]
+    lines = [f"| {row} | {together(spec, numbers)} |" for row, numbers in found.items()]
+    return ["", what, "", f"| row | {' / '.join(spec.titles)} |", "|---|---|", *lines]
 
 
-def _line(row: str, numbers: dict[str, Any], keys: dict[str, Any]) -> str:
-    from mmadfer.report.terminal import percent, spread
-
+def _line(row: str, numbers: dict[str, Any], keys: dict[str, Any], spec: TaskSpec) -> str:
     used, expected = len(numbers["folds_used"]), numbers["folds_expected"]
-    scores = [f"{percent(numbers['mean'][key])}{spread(numbers['std'][key])}" for key in ("uar", "war")]
+    mean, std = numbers["mean"], numbers["std"]
+    scores = [one.number(mean.get(one.name)) + one.spread(std.get(one.name)) for one in spec.scores]
     shown = sweep.shown(keys).replace("|", "\\|")
     return f"| {row} | {used}{f' of {expected}' if expected else ''} | {' | '.join(scores)} | {shown} |"

@@ -13,6 +13,8 @@ from mmadfer.config import sweep
 from mmadfer.launch import launching
 from mmadfer.launch import status as states
 from mmadfer.launch.sweep.launch import left_in
+from mmadfer.tasks.classification import CLASSIFICATION
+from mmadfer.tasks.spec import Score
 from mmadfer.utils.console import Console
 
 ALWAYS = ("finished", "running", "queued", "failed")
@@ -96,15 +98,16 @@ def _table(found: Status) -> Table:
     table = Table(title=escape(where), title_justify="left")
     shown = list(dict.fromkeys([*ALWAYS, *(fold.state for _, fold in found.folds)]))
     table.add_column("row")
-    for heading in (*shown, "UAR", "WAR"):
+    spec = next((one.spec for one in found.rows.values()), CLASSIFICATION)
+    for heading in (*shown, *spec.titles):
         table.add_column(heading, justify="right")
     for row, one in found.rows.items():
         count = Counter(fold.state for fold in one.folds)
-        table.add_row(row, *(str(count[state] or "") for state in shown), _mean(one, "uar"), _mean(one, "war"))
+        table.add_row(row, *(str(count[state] or "") for state in shown), *(_mean(one, score) for score in spec.scores))
     return table
 
 
-def _mean(row: states.Status, score: str) -> str:
+def _mean(row: states.Status, score: Score) -> str:
     """Over the finished folds; the report checks them, and has the spread."""
-    values = [getattr(fold, score) for fold in row.folds if fold.state == "finished"]
-    return f"{fmean(values):.2%}" if values else ""
+    values = [fold.scores[score.name] for fold in row.folds if fold.state == "finished" and score.name in fold.scores]
+    return score.shown(fmean(values)) if values else ""

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mmadfer.model.mma_dfer import MMADFER, empty
 from mmadfer.model.weights.check_shapes import explain
 from mmadfer.model.weights.encoders import check_finite, load_encoder
 from mmadfer.model.weights.init import draw_encoder, draw_learned
+from mmadfer.tasks.base import OWN
 from mmadfer.utils.files import atomic
 from mmadfer.utils.memory import first_line
 
@@ -86,11 +87,13 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", kind).contiguous()
 
 
-def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: bool) -> None:
+def save_weights(
+    path: Path | str, model: MMADFER, contract: Contract, frozen: bool, more: Mapping[str, Tensor] | None = None
+) -> None:
     """Write what training changes (and the encoders, if `frozen`) as float32 safetensors, atomically.
 
     The contract goes into the metadata with the hashes of what is written; an `encoder_hash` that it already holds is
-    kept, because encoders do not change while training.
+    kept, because encoders do not change while training. `more` are a task's own tensors, named `task.…`.
 
     Raises:
         OSError: it cannot be written; names `path`.
@@ -102,7 +105,7 @@ def save_weights(path: Path | str, model: MMADFER, contract: Contract, frozen: b
             "plug_ins": plug_ins.of_model(model.config),
         }
     )
-    tensors = {**model.learned(), **(model.frozen() if frozen else {})}
+    tensors = {**model.learned(), **(model.frozen() if frozen else {}), **(more or {})}
     values = {name: _plain(value) for name, value in tensors.items()}
     with atomic(path) as temporary:
         _write(temporary, values, contract)
@@ -126,7 +129,7 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
     """
     path = Path(path)
     contract, shapes = _described(path)
-    model = planned(path, contract.model, len(contract.labels))
+    model = planned(path, contract.model, len(contract.names))
     _compare(path, model, shapes)
     included = set(model.frozen()) <= set(shapes)
     if not included:
@@ -164,19 +167,37 @@ def _described(path: Path) -> tuple[Contract, dict[str, tuple[int, ...]]]:
         text = (file.metadata() or {}).get(contracts.KEY)
         if text is None:
             raise WeightsError(f"{path} has no {contracts.KEY} in its metadata: it was not written by mmadfer")
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in _names(file)}
         return contracts.loads(text, path), shapes
 
 
 def _tensors(path: Path, model: MMADFER) -> dict[str, Tensor]:
-    """All tensors, of the model's types; floats are float32."""
+    """The model's tensors, of its types; floats are float32."""
     wanted = {name: _plain(value.new_empty(0, device="cpu")).dtype for name, value in model.state_dict().items()}
     with _opened(path) as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        found = {name: file.get_tensor(name) for name in _names(file)}
     odd = [name for name, value in found.items() if value.dtype != wanted[name]]
     if odd:
         was, kind = (str(one).removeprefix("torch.") for one in (found[odd[0]].dtype, wanted[odd[0]]))
         raise WeightsError(f"{path}: {odd[0]} is {was}: expected {kind}; use another checkpoint")
+    return found
+
+
+def _names(file: Any, own: bool = False) -> list[str]:
+    """Of the model's tensors, or of the task's own."""
+    return [name for name in file.keys() if name.startswith(OWN) == own]  # noqa: SIM118
+
+
+def own_tensors(path: Path) -> dict[str, Tensor]:
+    """Those of a task's own modules in a weights file, named `task.…`; none in other files.
+
+    Raises:
+        WeightsError: no such file, or it is damaged.
+    """
+    with _opened(path) as file:
+        found = {name: file.get_tensor(name) for name in _names(file, own=True)}
+    for name, value in found.items():
+        check_finite(path, name, value)
     return found
 
 
