@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmadfer.config import plug_ins
 from mmadfer.config.base import Fraction, Line, Positive, Section, validated
 from mmadfer.config.model import Modality
+from mmadfer.config.parts import DESCRIBED
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
 from mmadfer.config.task import Number
 from mmadfer.errors import ConfigError, FileError, WeightsError
@@ -179,16 +179,12 @@ def loads(text: str | bytes, where: Path | str = "it") -> Contract:
 
     Raises:
         WeightsError: it is damaged, breaks a rule, or is of a version that is not understood.
-        MissingDependencyError: a package that brings a part of the model is not installed; names it.
     """
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     try:
         if len(data) > LONGEST:
             raise FileError(f"a contract of {len(data)} bytes is longer than any")
-        tree = parse_json(data, where)
-        if isinstance(tree, dict) and isinstance(tree.get("plug_ins"), dict):
-            plug_ins.check(tree["plug_ins"], where)
-        return validated(Contract, tree, f"the contract of {where}")
+        return validated(Contract, parse_json(data, where), f"the contract of {where}", context=DESCRIBED)
     except (ConfigError, FileError) as error:
         raise WeightsError(
             f"{where} carries a contract that this version of mmadfer does not understand, so its labels and "

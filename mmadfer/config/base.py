@@ -40,7 +40,9 @@ S = TypeVar("S", bound=Section)
 Place = Callable[[tuple[int | str, ...]], str | None]
 
 
-def validated(kind: type[S], tree: dict[str, Any], where: str, place: Place = lambda key: None) -> S:
+def validated(
+    kind: type[S], tree: dict[str, Any], where: str, place: Place = lambda key: None, context: Any = None
+) -> S:
     """A tree of values as a section; `where` is named in errors.
 
     Args:
@@ -48,12 +50,13 @@ def validated(kind: type[S], tree: dict[str, Any], where: str, place: Place = la
         tree: its values.
         where: the file, for errors.
         place: where the value with a key stands, if not in `where`.
+        context: for validators that look at it.
 
     Raises:
         ConfigError: unknown key, or a value that breaks a rule.
     """
     try:
-        return kind.model_validate(tree)
+        return kind.model_validate(tree, context=context)
     except ValidationError as error:
         raise ConfigError(_explain(error, where, kind, place)) from error
 

@@ -9,9 +9,10 @@ like all others. Nothing here imports torch.
 """
 
 from collections.abc import Iterable
+from types import new_class
 from typing import Any, ClassVar, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from mmadfer.config.base import Section, problems
@@ -19,6 +20,10 @@ from mmadfer.utils.registry import Registry
 
 Model = Any
 """A `mmadfer.config.model.ModelConfig`, which is made of these."""
+
+
+DESCRIBED = "described"
+"""Context of validation for a contract: an exported model has its parts inside, and needs no package of theirs."""
 
 
 class Part(Section):
@@ -97,18 +102,26 @@ class Parts(Registry):
             )
         return found
 
-    def read(self, value: Any) -> Any:
-        """A section of its part's own kind, of a tree of values, or of a name alone; for pydantic."""
+    def read(self, value: Any, info: ValidationInfo) -> Any:
+        """A section of its part's own kind, of a tree of values, or of a name alone; for pydantic.
+
+        Where the context is `DESCRIBED`, a part of a package that is not installed is read as it stands.
+        """
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, dict):
             return value
         name = value.get("name", next(iter(self.own)))
-        section = self.section(str(name))
+        absent = info.context == DESCRIBED and name not in self.names()
+        section = self._absent() if absent else self.section(str(name))
         try:
             return section.model_validate({**value, "name": name})
         except ValidationError as error:
             raise PydanticCustomError("part", "{told}", {"told": "; ".join(problems(error, section))}) from error
+
+    def _absent(self) -> type[Part]:
+        found: type[Part] = new_class("Absent", (self._section,), {"extra": "allow"})
+        return found
 
     def made(self, part: Part) -> Any:
         """What makes a part: a module's class.

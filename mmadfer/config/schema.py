@@ -11,12 +11,13 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from mmadfer.config.base import Fraction, Positive, Section, validated
-from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig
+from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, ValuesConfig
 from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.sources import CONFIGS, find, read, value
 from mmadfer.config.stages import StagesConfig
 from mmadfer.config.task import TaskConfig
 from mmadfer.config.training import Precision, TrainConfig
+from mmadfer.tasks.tables import TASKS
 from mmadfer.utils.names import one_form
 
 __all__ = [
@@ -164,6 +165,20 @@ class Config(Section):
             raise ValueError(
                 f"prepare.sound makes {list(prepared)} frames and mels, but model.fbank is {list(self.model.fbank)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _head_gives_what_the_task_takes(self) -> "Config":
+        head, task = self.model.head, self.task
+        if head.per == "step" and task.name in TASKS.own:
+            raise ValueError(
+                f"model.head.per step gives an output for each step, but task {task.name} takes one a clip"
+            )
+        if isinstance(head, ValuesConfig):
+            others = [name for name, bounds in task.values.items() if bounds != head.range]
+            if others or not task.values:
+                found = f"task.values.{others[0]} is {list(task.values[others[0]])}" if others else "there are none"
+                raise ValueError(f"model.head values lie in {list(head.range)}: all task.values must, and {found}")
         return self
 
     @model_validator(mode="after")

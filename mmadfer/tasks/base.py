@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from mmadfer.tasks.spec import TaskSpec
@@ -66,6 +67,12 @@ class Task(nn.Module):
     def parts(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         """`loss` (), and other numbers () that are shown by their names, as means over clips."""
         return {"loss": self.loss(output, batch.targets[self.target])}
+
+    @torch.no_grad()
+    def each(self, output: Tensor, batch: Batch) -> Tensor:
+        """`loss` of each clip by itself, (B,); what a sampler that observes is told."""
+        target = batch.targets[self.target]
+        return torch.stack([self.loss(output[k : k + 1], target[k : k + 1]) for k in range(len(output))])
 
     def own(self) -> dict[str, Tensor]:
         """The task's own parameters and saved buffers, as `task.NAME`."""

@@ -4,6 +4,7 @@
       weights.safetensors    trainable weights with their contract; what other commands read; with train.ema, their
                              average, which training goes on with, too
       deepspeed/             weights and optimizer state of every rank
+      sampler.json           of a sampler that observes: its state, and the losses of this epoch's clips
       state.json             how far the run is, what it belongs to, size and SHA-256 of every other file
 
 The frozen encoders are not in it, but their hash is. state.json is written last. Reading a checkpoint executes nothing.
@@ -15,20 +16,23 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmadfer.contract import Contract
 from mmadfer.distributed.ranks import Ranks, together
-from mmadfer.errors import MmadferError, RunError, WeightsError
+from mmadfer.errors import FileError, MmadferError, RunError, WeightsError
 from mmadfer.model.weights.build import save_weights, weights_hash
 from mmadfer.run import checkpoint_state as states
 from mmadfer.run import directory as runs
 from mmadfer.run.checkpoint_state import OLD, Belonging, Progress
 from mmadfer.run.lease import Held
-from mmadfer.utils.files import own_folder, sync
+from mmadfer.utils.files import own_folder, read_object, sync, write_json
 
 if TYPE_CHECKING:
     from mmadfer.train.engine import Engine
+
+
+SAMPLER = "sampler.json"
 
 
 class Checkpoints:
@@ -52,10 +56,13 @@ class Checkpoints:
     ) -> None:
         self.folder, self.belonging, self.keep = Path(folder) / "checkpoints", belonging, keep
         self.held, self.ranks, self._warn = held, ranks, warn
+        self._loaded = self.folder
         self._together(self.folder, self._clean)
 
-    def save(self, engine: "Engine", progress: Progress, contract: Contract) -> Path:
-        """Publish a checkpoint of this step and delete all but the newest ones.
+    def save(
+        self, engine: "Engine", progress: Progress, contract: Contract, sampler: dict[str, Any] | None = None
+    ) -> Path:
+        """Publish a checkpoint of this step, with what `sampler` must remember, and delete all but the newest ones.
 
         Raises:
             TrainingError: it cannot be written; the ones before are as they were.
@@ -72,6 +79,8 @@ class Checkpoints:
                 self._together(
                     final, lambda: save_weights(weights, model, contract, frozen=False, more=engine.task.own())
                 )
+            if sampler is not None:
+                self._together(final, lambda: write_json(temporary / SAMPLER, sampler))
             self._together(final, lambda: self._publish(temporary, final, progress, digest))
         except MmadferError:  # also a fold that was lost: writing may have made the folder anew
             if self.ranks.main:
@@ -102,7 +111,19 @@ class Checkpoints:
         with engine.whole() as model:
             if weights_hash(model) != state.weights_hash:
                 raise WeightsError(f"{path}: DeepSpeed's weights are not those of the checkpoint; delete it")
+        self._loaded = path
         return state.progress
+
+    def sampler(self) -> dict[str, Any]:
+        """What the sampler of the checkpoint that was loaded last must remember.
+
+        Raises:
+            RunError: there is nothing.
+        """
+        try:
+            return read_object(self._loaded / SAMPLER)
+        except (OSError, FileError) as error:
+            raise RunError(f"{self._loaded} does not hold the sampler's state ({error}): begin another run") from error
 
     def _choose(self) -> int:
         """Step of the newest whole checkpoint, -1 without any checkpoint."""

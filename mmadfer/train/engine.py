@@ -48,6 +48,8 @@ class Engine:
         task = TaskConfig() if task is None else task
         self.model, self.config, self.ranks = model, config, ranks
         self.compiled = model.config.layered and not ranks.any(not compiles(config, ranks.device))
+        self.each: list[Tensor] | None = None
+        """Where a list, it gets the loss of each clip (clips,) of this rank's micro-batches in the last step."""
         self.lag = int(ranks.device.type == "cuda")
         """Steps that may be under way when the report of one is read."""
         apply(model, config.precision, ranks.device, self.compiled, config.checkpoint_activations)
@@ -85,6 +87,8 @@ class Engine:
         for group, share in zip(self._engine.optimizer.param_groups, self._shares, strict=True):
             group["lr"] = lr * share
         parts, before = [], [buffer.clone() for buffer in self._buffers]
+        if self.each is not None:
+            self.each.clear()
         for index, batch in enumerate(batches):
             if index:
                 self._engine.step()  # counts the micro-batch; the optimizer only moves after the last one
@@ -178,6 +182,8 @@ class Engine:
         with record_function("forward"):
             found = self._engine(batch)
         loss = found["loss"]
+        if self.each is not None:
+            self.each.append(self.task.each(found["output"], batch))
         # An infinite loss can have finite gradients; DeepSpeed judges by these alone.
         scale = torch.where(loss.detach().isfinite(), self._scale, torch.nan)
         with record_function("backward"), products(self.config.precision, self.ranks.device):

@@ -17,7 +17,7 @@ from mmadfer.contract import Contract, left_out, licences, used
 from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
 from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, training_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
-from mmadfer.data.loading.loader import Loader, batches, sampler_of
+from mmadfer.data.loading.loader import Loader, batches, epoch_picks, sampler_of
 from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.fold_lease import alone
@@ -33,6 +33,7 @@ from mmadfer.tasks.logit_adjustment import shares
 from mmadfer.tasks.tables import VALIDATION, of_events
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine
+from mmadfer.train.feedback import Feedback
 from mmadfer.train.finite_checks import Outcome, Report, Strikes
 from mmadfer.train.log import Log, Pace
 from mmadfer.train.parents import Parents
@@ -110,6 +111,8 @@ class Trainer:
         self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
         self.engine = Engine(model, config.train, ranks, config.task)
+        self.feedback = Feedback(self.sampler, ranks)
+        self.engine.each = [] if self.sampler.observes else None
         if teacher := self.parents.teacher(self.labels):
             self.engine.teach(teacher)
         origin, labels = self.store.header.fingerprint, list(self.labels)
@@ -138,6 +141,8 @@ class Trainer:
     def _begin(self, resume: bool) -> None:
         found = self.checkpoints.load(self.engine) if resume else None
         self.at = found or Progress()
+        if found and self.sampler.observes:
+            self.feedback.load(self.checkpoints.sampler(), self.at.step * self.config.train.batch_size)
         together(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
         self.log.open(self.at.total)
         how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
@@ -164,6 +169,7 @@ class Trainer:
         with closing(cast(Generator[Batch], self.loader.train(self.at.epoch, ids))) as stream:
             while micro := take(stream, train.accumulate):
                 waiting.append(self.engine.step(micro, self._rate(self.at.step + len(waiting)), self.stop))
+                self.feedback.note(self.engine.each or ())
                 self.trace.step()
                 done = self.at.step + len(waiting)
                 due = (self.at.total + len(waiting)) % train.save_every == 0 and done < self.steps
@@ -248,6 +254,7 @@ class Trainer:
         at = self.at
         loss, parts = at.loss / at.losses, {name: value / at.losses for name, value in at.parts.items()}
         lr, text = self._rate(self.steps - 1), self._epoch()
+        self.feedback.end_epoch(epoch_picks(self.config, self.store, self.fold, at.epoch, self.sampler))
         at.end_epoch(scores, self.config.task.spec)
         seconds, speed = self.pace.seconds, self.pace.speed * self.config.train.batch_size
         self.log.event(
@@ -267,7 +274,7 @@ class Trainer:
         """Publish a checkpoint of where training is now."""
         now = time.monotonic()
         self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
-        self.checkpoints.save(self.engine, self.at, self._contract())
+        self.checkpoints.save(self.engine, self.at, self._contract(), self.feedback.state())
 
     def _contract(self) -> Contract:
         return Contract(

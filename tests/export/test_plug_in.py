@@ -13,9 +13,9 @@ import torch
 from export_setup import MODEL
 from safetensors.torch import load_file
 
+from mmadfer.config import plug_ins
 from mmadfer.config.model import TABLES
 from mmadfer.config.schema import Config, parse
-from mmadfer.contract import loads
 from mmadfer.errors import ConfigError, MissingDependencyError
 from mmadfer.export.parity.parity import export
 from mmadfer.model.weights.build import build
@@ -110,14 +110,22 @@ def test_it_trains_and_buffers_are_saved(fold: Path, calibration_store: Path) ->
     assert read_object(fold.parent / "run.json", 1 << 20)["plug_ins"] == PARTS
 
 
-def test_it_is_exported_and_served(fold: Path, calibration_store: Path, video: Path, tmp_path: Path) -> None:
-    out = export(fold, tmp_path / "model.onnx", calibration_store)
-    one, other = (list(Recogniser(path)(video).probabilities.values()) for path in (fold, out))
+@pytest.fixture(scope="module")
+def proven(fold: Path, calibration_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph, after parity from file to label."""
+    return export(fold, tmp_path_factory.mktemp("proven") / "model.onnx", calibration_store)
+
+
+def test_it_is_exported_and_served(fold: Path, proven: Path, video: Path) -> None:
+    one, other = (list(Recogniser(path)(video).probabilities.values()) for path in (fold, proven))
     np.testing.assert_allclose(one, other, atol=1e-5)
-    assert Recogniser(out).contract.plug_ins == PARTS
+    assert Recogniser(proven).contract.plug_ins == PARTS
 
 
-def test_without_its_package_a_model_is_refused_by_the_packages_name(fold: Path, place: Path) -> None:
+def test_without_its_package_weights_are_refused_and_graphs_are_served(
+    fold: Path, place: Path, proven: Path, video: Path
+) -> None:
+    probabilities = Recogniser(proven)(video).probabilities
     told = r"made with model\.fusion: gated of the package gates 1\.5, which is not installed.*pip install gates==1\.5"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [one for one in sys.path if one != str(place)])
@@ -125,14 +133,14 @@ def test_without_its_package_a_model_is_refused_by_the_packages_name(fold: Path,
         try:
             with pytest.raises(MissingDependencyError, match=told):
                 load(fold)
+            served = Recogniser(proven)
+            assert served(video).probabilities == probabilities, "the graph has all that the package would compute"
+            assert served.contract.model.fusion.model_dump() == {"name": "gated", "start": 0.25, "momentum": 0.1}
         finally:
             patch.undo()
             forget()
 
 
-def test_another_version_is_told(fold: Path) -> None:
-    contract = load(fold).contract
-    assert contract is not None
-    older = contract.model_copy(update={"plug_ins": {"model.fusion: gated": "gates 1.4"}})
+def test_another_version_is_told(installed: Path) -> None:
     with pytest.warns(UserWarning, match=r"made with model\.fusion: gated of gates 1\.4, and here is gates 1\.5"):
-        loads(older.dumps(), "it")
+        plug_ins.check({"model.fusion: gated": "gates 1.4"}, "it")

@@ -59,7 +59,7 @@ def test_two_folds_train_report_and_are_not_trained_again(config: Path, tmp_path
     report = json.loads((run / "report" / "report.json").read_text())
     assert report["complete"]
     assert report["origin"]["data_set"] == "tiny"
-    assert (run / "code" / "mmadfer" / "launch" / "job.py").is_file()
+    assert (run / "code" / "mmadfer" / "launch" / "jobs.py").is_file()
 
     refused = start(config, run)
     assert "go on with --resume" in refused.communicate(timeout=60)[0]

@@ -147,6 +147,15 @@ ALONE = ["model.prompts=0", "model.fusion=none", "model.temporal=none"]
         (["model.temporal=none", "model.head.pool=cls"], r"cls needs a CLS token, which temporal none does not give"),
         (["model.head={per: step, pool: mean}"], r"head\.pool mean is for outputs per clip"),
         (["model.head={name: values, range: [1, 1]}"], r"head\.range is \[1\.0, 1\.0\]; it must be \[low, high\]"),
+        (["model.head.per=step"], r"per step gives an output for each step, but task classification takes one a clip"),
+        (
+            ["model.head={name: values}"],
+            r"head values lie in \[-1\.0, 1\.0\]: all task\.values must, and there are none",
+        ),
+        (
+            ["task={name: regression, values: {arousal: [0, 1]}}", "model.head=values"],
+            r"must, and task\.values\.arousal is \[0\.0, 1\.0\]",
+        ),
         (["model.positions=frozen"], r"positions frozen leaves those of 6 prompts undrawn"),
         (["model.fusion={name: mult, latent: 7}"], r"model\.fusion: latent: .*multiple of 2 \(got 7\)"),
         (["model.fusion=bottlneck"], r"model\.fusion: there is no fusion 'bottlneck': did you mean bottleneck\?"),

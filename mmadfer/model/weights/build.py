@@ -126,9 +126,11 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
 
     Raises:
         WeightsError: no such file, not one of ours, damaged, or its encoders cannot be had or are other ones.
+        MissingDependencyError: a package that brings a part of the model is not installed; names it.
     """
     path = Path(path)
     contract, shapes = _described(path)
+    plug_ins.check(contract.plug_ins, path)
     model = planned(path, contract.model, len(contract.names))
     _compare(path, model, shapes)
     included = set(model.frozen()) <= set(shapes)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from mmadfer.config.base import Line, Positive, Section, validated
+from mmadfer.config.parts import DESCRIBED
 from mmadfer.contract import Batch, Contract
 from mmadfer.errors import ConfigError, FileError, MissingDependencyError, WeightsError
 from mmadfer.runtime.backends.device import Device
@@ -123,7 +124,7 @@ def read_sidecar(engine: Path) -> Sidecar:
         raise WeightsError(f"no engine at {engine}; `mmadfer export engine MODEL --out {engine}` writes one")
     path = sidecar_path(engine)
     try:
-        return validated(Sidecar, read_object(path, LARGEST), "it")
+        return validated(Sidecar, read_object(path, LARGEST), "it", context=DESCRIBED)
     except OSError as error:
         raise WeightsError(
             f"{engine} has no readable {path.name} beside it ({error.strerror}), so its labels and preprocessing are "

@@ -36,7 +36,7 @@ def inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
 
 def outputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
     """Name -> type and shape of the output."""
-    return {OUTPUT: ("float32", (len(contract.labels),))}
+    return {OUTPUT: ("float32", (len(contract.names),))}
 
 
 def check_ports(

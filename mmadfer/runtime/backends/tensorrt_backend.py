@@ -170,7 +170,7 @@ class Execution:
         self._stream = call("cudaStreamCreate")
         held, self._graphs = list[Buffer](), list[Any]()  # one graph at most
         weakref.finalize(self, _free, self._stream, held, self._graphs).atexit = False  # the process's end frees it
-        self._classes = len(contract.labels)
+        self._classes = len(contract.names)
         self._inputs = {
             name: Buffer((most, *size), kind, held) for name, (kind, size) in ports.inputs(contract).items()
         }
