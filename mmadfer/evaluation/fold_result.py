@@ -77,7 +77,7 @@ def read(run: Path, fold: int, config: Config) -> FoldResult:
     if not folder.is_dir() or not any(path for path in folder.iterdir() if path.name[0] != "."):
         return empty
     curves = epoch_events(folder / "metrics.jsonl")
-    begun = replace(empty, curves=curves, epoch=int(curves[-1]["epoch"]) if curves else 0)
+    begun = replace(empty, note="", curves=curves, epoch=int(curves[-1]["epoch"]) if curves else 0)
     if not (folder / "result.json").is_file():
         return _unfinished(folder, begun)
     try:

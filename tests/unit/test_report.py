@@ -54,6 +54,7 @@ def test_numbers_are_those_computed_by_hand(tmp_path: Path) -> None:
     found, page, text = told(make_run(tmp_path / "run"))
     assert found["complete"]
     assert found["problems"] == []
+    assert {fold["note"] for fold in found["folds"]} == {""}
     assert found["mean"]["uar"] == pytest.approx(sum(UAR.values()) / 5)
     assert found["mean"]["war"] == pytest.approx((12 / 15 + 15 / 20 + 13 / 15 + 10 / 15 + 11 / 15) / 5)
     assert found["std"]["uar"] == pytest.approx(statistics.stdev(UAR.values()))
