@@ -47,14 +47,14 @@ CPU nothing is left of the size before, and each size was asked for once when th
 WHOLE_ROUNDS = 3
 """From file to label, at most."""
 READING = {
-    "find the face (MTCNN)": ("detector.py", "detect"),
-    "decode H.264, two passes": ("media.py", "video_frames"),
-    "YUV to RGB": ("media.py", "rgb"),
-    "crop": ("faces.py", "crop"),
+    "find the face (MTCNN)": ("mtcnn.py", "detect"),
+    "decode H.264, two passes": ("decode.py", "video_frames"),
+    "YUV to RGB": ("decode.py", "rgb"),
+    "crop": ("detection.py", "crop"),
     "crops to JPEG": ("image.py", "encode_jpeg"),
     "JPEG to pixels": ("image.py", "decode_jpeg"),
     "resize": ("image.py", "resize"),
-    "decode AAC": ("hearing.py", "beginning"),
+    "decode AAC": ("audio.py", "beginning"),
     "filter bank": ("fbank.py", "fbank"),
 }
 """As `by_step` takes them."""

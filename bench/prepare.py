@@ -39,12 +39,12 @@ SETTINGS = PrepareConfig()
 AGAIN = 4
 """How often each file is in the table that several processes share, so that all of them have work."""
 STEPS = {
-    "find the face (MTCNN)": ("detector.py", "detect"),
-    "decode H.264, two passes": ("media.py", "video_frames"),
-    "YUV to RGB": ("media.py", "rgb"),
-    "crop and resize": ("faces.py", "crop"),
+    "find the face (MTCNN)": ("mtcnn.py", "detect"),
+    "decode H.264, two passes": ("decode.py", "video_frames"),
+    "YUV to RGB": ("decode.py", "rgb"),
+    "crop and resize": ("detection.py", "crop"),
     "JPEG": ("image.py", "encode_jpeg"),
-    "decode AAC": ("hearing.py", "beginning"),
+    "decode AAC": ("audio.py", "beginning"),
     "filter bank": ("fbank.py", "fbank"),
 }
 """As `by_step` takes them."""

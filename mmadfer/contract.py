@@ -49,6 +49,8 @@ class Contract(Section):
     data_set: Line
     task: Line = "classification"
     """What it was trained for."""
+    target: Line = "label"
+    """The target of its store that it has learnt."""
     modalities: Literal["both", "vision", "audio"] = "both"
     """What it was trained on: `vision` is fed silence, `audio` black frames."""
     sound_rates: tuple[Hertz, ...] = ()

@@ -44,7 +44,7 @@ def test_run_is_whole_and_its_report_agrees_with_the_folds(there: Path) -> None:
     assert [fold["uar"] for fold in report["folds"]] == [fold["uar"] for fold in folds]
     assert sum(map(sum, folds[0]["confusion"])) == 8
     assert "<html" in (there / "run/report/report.html").read_text()
-    assert (there / "run/code/mmadfer/launch/job.py").is_file()
+    assert (there / "run/code/mmadfer/launch/jobs.py").is_file()
 
 
 def test_checkpoint_holds_only_what_was_trained(there: Path) -> None:

@@ -196,6 +196,18 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _head_fits_task(self) -> "Config":
+        head, task = self.model.head, self.task
+        if task.spec.output == "classes" and head.name == "values":
+            raise ValueError(f"task {task.name} needs logits of classes: set model.head: classes, or another task")
+        if task.spec.output == "values" and head.name == "classes":
+            raise ValueError(f"task {task.name} gives values: set model.head to {{name: values, range: [low, high]}}")
+        given = tuple(getattr(head, "range", ()))
+        if odd := [name for name, found in task.values.items() if given and found != given]:
+            raise ValueError(f"task.values.{odd[0]} is {list(task.values[odd[0]])}, but model.head.range {list(given)}")
+        return self
+
     def to_yaml(self) -> str:
         """The whole configuration, defaults included, as YAML that `load` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -23,6 +23,13 @@ class TaskConfig(Section):
     the Inception Architecture", section 7)."""
     values: dict[Line, tuple[Number, Number]] = Field(default_factory=dict)
     """The values that a task with such an output gives, in order, each with its lowest and highest number."""
+    target: Line | None = None
+    """The store's target that the output is compared with; by default `label`, or `values`."""
+
+    @property
+    def compared(self) -> str:
+        """The name of the target."""
+        return self.target or self.spec.target
 
     @property
     def spec(self) -> TaskSpec:

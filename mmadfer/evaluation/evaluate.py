@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from mmadfer.config.base import validated
-from mmadfer.config.schema import Config, DataConfig, Precision, TrainConfig
+from mmadfer.config.schema import Config, DataConfig, Precision, TaskConfig, TrainConfig
 from mmadfer.contract import Contract
 from mmadfer.data.compatibility import check_store, other_crops
 from mmadfer.data.fold_clips import test_clips
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.data.loading.loader import Loader
 from mmadfer.data.store.store import Store
+from mmadfer.data.task_targets import check_targets
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.evaluation.predictions import Predictions, Scored, Values, combined
@@ -84,7 +85,7 @@ def run_test(
         rows, targets = [], []
         for batch in loader.test(share, size, clip, flip):
             rows.append(forward(batch).float())
-            targets.append(batch.targets[task.spec.target])
+            targets.append(batch.targets[task.compared])
             if stop is not None and ranks.any(stop()):
                 return None
         sets.append(torch.cat(rows)[:rounds])
@@ -162,17 +163,31 @@ def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> 
     """
     contract = model.contract
     assert contract is not None
-    asked = {"test_clips": clips, "test_flips": flips, "modalities": contract.modalities, "labels": contract.labels}
+    asked = {
+        "test_clips": clips,
+        "test_flips": flips,
+        "modalities": contract.modalities,
+        "labels": contract.labels or None,
+    }
     config = Config(
         name="evaluation",
         prepare=contract.prepare,
         model=contract.model,
         data=validated(DataConfig, {"store": store.path, "split": contract.split, **asked}, "evaluation"),
         train=TrainConfig(precision=contract.precision),
+        task=_task(contract),
     )
+    check_targets(config, store)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _compute_as(contract.precision, model.to(device), device)
-    return evaluate(model, store, config, contract.labels, test_clips(config, store, fold))
+    return evaluate(model, store, config, contract.labels or store.labels, test_clips(config, store, fold))
+
+
+def _task(contract: Contract) -> TaskConfig:
+    """The model's own."""
+    return validated(
+        TaskConfig, {"name": contract.task, "values": contract.values, "target": contract.target}, "the contract"
+    )
 
 
 def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> None:

@@ -99,7 +99,9 @@ class FoldJob(RankJob):
             elif first:
                 runs.mark_failed(folder, error, log)
             raise
-        if not result.finished:
+        if result.finished:
+            stop.end()
+        else:
             stop.requeue()
 
 
@@ -188,6 +190,10 @@ class Stop:
         """Let submitit queue the job again (it does so on rank 0) and leave."""
         if callable(self._submitit):
             self._submitit(self._signal, None)
+
+    def end(self) -> None:
+        """Heed the early signal no more: the work is done, and Python, while it ends, would die of it as a failure."""
+        signal.signal(self._signal, signal.SIG_IGN)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -120,7 +120,8 @@ def status(run: Path, told: Told = commands) -> Status:
         if one.state != "finished":
             one = _in_slurm(one, job, ends) if job else _here(one, beating.get(fold), fold in launched)
         one = _with_words(run, logs, replace(one, job=own.get(fold)))
-        folds.append(_with_parents(one, stages.lacking(config, fold)))
+        wanted = left is None or fold in left.folds
+        folds.append(_with_parents(one, stages.lacking(config, fold)) if wanted else one)
     page = run / "report" / "report.html"
     known = {} if note else ids
     report = follower(run, logs, known.get("report", ""), jobs, str(page) if page.is_file() else "")
@@ -221,7 +222,7 @@ def _with_parents(one: FoldStatus, lacking: str) -> FoldStatus:
         return one
     if one.state == "queued" and one.detail.startswith("Dependency"):
         return replace(one, detail=f"{one.detail}: {lacking}")
-    return replace(one, words="; ".join(filter(None, (one.words, lacking))))
+    return one if lacking in one.words else replace(one, words="; ".join(filter(None, (one.words, lacking))))
 
 
 def _last_words(logs: Path, job: str) -> tuple[str, Path | None]:

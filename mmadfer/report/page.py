@@ -68,11 +68,22 @@ def _facts(report: Report) -> dict[str, Any]:
         "Encoder hash": report.origin["encoder_hash"] or "not recorded",
         "Training": f"{train.epochs} epochs, batch {train.batch_size}, lr {_lr(train)}, weight decay "
         f"{train.weight_decay:g}, seed {train.seed}, {train.precision}",
+        **_parents(about.get("parents", {})),
         "Code": f"mmadfer {about.get('version')}, {_commit(git)}",
         "Packages": ", ".join(f"{name} {found}" for name, found in (about.get("packages") or {}).items() if found),
         "Run": f"{report.run}, begun {about.get('created')}",
         "Licences": ", ".join(f"{name}: {licence}" for name, licence in report.origin["licences"].items()),
     }
+
+
+def _parents(parents: dict[str, Any]) -> dict[str, str]:
+    """What the folds began from and learn from, by what it is."""
+    found: dict[str, list[str]] = {}
+    for fold, by_key in sorted(parents.items(), key=lambda item: int(item[0])):
+        for key, one in by_key.items():
+            told = f"fold {fold}: {one['run']}, step {one['step']} (weights {one['weights_hash'][:12]})"
+            found.setdefault("Begun from" if key == "init" else "Teacher", []).append(told)
+    return {what: "; ".join(lines) for what, lines in found.items()}
 
 
 def _lr(train: TrainConfig) -> str:

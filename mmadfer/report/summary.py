@@ -11,6 +11,7 @@ import numpy as np
 from mmadfer import contract
 from mmadfer.config import identity
 from mmadfer.config.schema import Config
+from mmadfer.data import stages
 from mmadfer.errors import RunError, WeightsError
 from mmadfer.evaluation.fold_result import FoldResult, read
 from mmadfer.run import directory as runs
@@ -181,9 +182,15 @@ def gather(run: Path) -> Report:
 
 def _folds(run: runs.Run) -> tuple[FoldResult, ...]:
     config = run.config
-    found = [read(run.path, fold, config) for fold in range(1, config.data.folds + 1)]
+    found = [_with_parents(config, read(run.path, fold, config)) for fold in range(1, config.data.folds + 1)]
     labels = next((fold.labels for fold in found if fold.usable), ())
     return tuple(_of_classes(fold, labels) for fold in found)
+
+
+def _with_parents(config: Config, fold: FoldResult) -> FoldResult:
+    """With what a fold without a result lacks of the runs that it begins and learns from."""
+    why = "" if fold.usable else stages.lacking(config, fold.fold)
+    return replace(fold, note=f"{fold.note}; {why}") if why and why not in fold.note else fold
 
 
 def _of_classes(fold: FoldResult, labels: tuple[str, ...]) -> FoldResult:

@@ -29,6 +29,10 @@ class Settings(Protocol):
         """The task by its name."""
 
     @property
+    def compared(self) -> str:
+        """The name of the target that the output is compared with."""
+
+    @property
     def loss(self) -> str | None:
         """Of the table of losses, by name; None: the task's usual one."""
 
@@ -52,7 +56,7 @@ class Task(nn.Module):
 
     def __init__(self, model: nn.Module, run: Run, settings: Settings) -> None:
         super().__init__()
-        self.model, self.run, self.target = model, run, settings.spec.target
+        self.model, self.run, self.target = model, run, settings.compared
         self.loss: nn.Module = LOSSES.load(settings.loss or settings.spec.loss)(settings)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ class TaskSpec(ABC):
     output: ClassVar[Kind]
     """What the model's output is: logits of classes, or values."""
     target: ClassVar[str]
-    """The target in a batch that it is compared with."""
+    """The usual name of the target that it is compared with."""
     loss: ClassVar[str]
     """The usual one, by its name in the table of losses."""
     scores: ClassVar[tuple[Score, ...]]

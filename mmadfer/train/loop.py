@@ -20,6 +20,7 @@ from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches, epoch_picks, sampler_of
 from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.store.store import Store
+from mmadfer.data.task_targets import check_targets
 from mmadfer.distributed.fold_lease import alone
 from mmadfer.distributed.ranks import Ranks, connected, together
 from mmadfer.distributed.signals import stop_on_signals
@@ -96,6 +97,7 @@ class Trainer:
         self.store = _store(config)
         config, self.prepared = adopted(config, self.store)
         self.config = config
+        check_targets(config, self.store)
         self.labels = labels_of(config, self.store)
         self.steps = steps_per_epoch(config, self.store, fold)
         self.validation = validation_clips(config, self.store, fold)
@@ -107,7 +109,7 @@ class Trainer:
             self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index
         )
         self.parents = Parents(config, self.store, fold)
-        model = build(config.model, len(self.labels), config.train.seed)
+        model = build(config.model, len(config.task.values or self.labels), config.train.seed)
         self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
         self.engine = Engine(model, config.train, ranks, config.task)
@@ -278,11 +280,14 @@ class Trainer:
 
     def _contract(self) -> Contract:
         return Contract(
-            labels=tuple(self.labels),
+            labels=() if self.config.task.values else tuple(self.labels),
+            output=self.config.task.spec.output,
+            values=self.config.task.values,
             model=self.config.model,
             prepare=self.store.prepare,
             data_set=self.store.data_set,
             task=self.config.task.name,
+            target=self.config.task.compared,
             modalities=used(self.config),
             sound_rates=tuple(sound_rates(self.store.clips.values())),
             cropped=mostly_cropped(self.store),
@@ -302,6 +307,8 @@ class Trainer:
 
     def _priors(self) -> tuple[float, ...]:
         """The share of each label in training; equal ones where clips are drawn so."""
+        if self.config.task.values:
+            return ()
         trained = [clip.label for clip in training_clips(self.config, self.store, self.fold)]
         return shares(self.labels, set(trained) if self.sampler.even else trained)
 

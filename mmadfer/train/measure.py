@@ -172,7 +172,10 @@ def _now(ranks: Ranks) -> float:
 
 def _numbers(trainer: Trainer) -> int:
     """Of a whole model, of which the trained one may have shared some out over ranks, or turned them into 8 bits."""
-    return sum(weight.numel() for weight in empty(trainer.config.model, len(trainer.labels)).parameters())
+    return sum(
+        weight.numel()
+        for weight in empty(trainer.config.model, len(trainer.config.task.values or trainer.labels)).parameters()
+    )
 
 
 def _size(checkpoint: Path | None) -> int:

@@ -13,6 +13,7 @@ import pytest
 from launch_setup import FIVE_FOLD, said, start
 
 from mmadfer.config import schema as configs
+from mmadfer.data.compatibility import from_store
 from mmadfer.errors import RunError
 from mmadfer.launch.jobs import FoldJob
 from mmadfer.launch.local import LocalFolds
@@ -59,7 +60,7 @@ def test_two_folds_train_report_and_are_not_trained_again(config: Path, tmp_path
     report = json.loads((run / "report" / "report.json").read_text())
     assert report["complete"]
     assert report["origin"]["data_set"] == "tiny"
-    assert (run / "code" / "mmadfer" / "launch" / "job.py").is_file()
+    assert (run / "code" / "mmadfer" / "launch" / "jobs.py").is_file()
 
     refused = start(config, run)
     assert "go on with --resume" in refused.communicate(timeout=60)[0]
@@ -72,7 +73,7 @@ def test_two_folds_train_report_and_are_not_trained_again(config: Path, tmp_path
 
 
 def test_train_waits_for_its_fold_and_makes_paths_absolute(config: Path, store: Path, tmp_path: Path) -> None:
-    fold = runs.open_fold(tmp_path / "run", configs.load(str(config)), 1)
+    fold = runs.open_fold(tmp_path / "run", from_store(configs.load(str(config))), 1)
     relative = os.path.relpath(store, tmp_path)
     command = [sys.executable, "-m", "mmadfer", "train", str(config), "--run", "run", "--set"]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

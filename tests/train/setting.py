@@ -20,6 +20,7 @@ from mmadfer import contract as contracts
 from mmadfer.config.schema import Config, PrepareConfig, parse
 from mmadfer.contract import Contract
 from mmadfer.data.store.store import Clip, Header, Record, write
+from mmadfer.data.store.targets import Target
 from mmadfer.utils.files import sha256
 
 LABELS = ("glad", "sad", "calm")
@@ -34,19 +35,24 @@ def make_store(
     rates: Sequence[int] = (0,),
     cropped: int = 0,
     folds: int = 2,
+    values: bool = False,
     **prepare: Any,
 ) -> Path:
     """24 clips of 3 classes in `folds` folds; the sound of the `spoilt` ones is NaN; clip k is told to be of rates[k].
 
-    The first `cropped` clips are told to have been cropped by the set's owners.
+    The first `cropped` clips are told to have been cropped by the set's owners. With `values`, clips also have a target
+    `feeling`, of valence and arousal, that depends on their class.
     """
     settings = PrepareConfig.model_validate({"face_size": SIDE, **prepare})
-    header = Header("tiny", LABELS, settings, Path("/media"), fingerprint)
+    targets = {"feeling": Target("values", ("valence", "arousal"))} if values else {}
+    header = Header("tiny", LABELS, settings, Path("/media"), fingerprint, targets=targets)
     clips = (_clip(k, folds, f"c{k:02d}" in set(spoilt)) for k in range(CLIPS))
     told = (
         (replace(clip, rate=rates[k % len(rates)], cropped=k < cropped), data) for k, (clip, data) in enumerate(clips)
     )
-    write(path, header, told)
+    felt = {"glad": [0.6, 0.3], "sad": [-0.5, -0.2], "calm": [0.1, -0.6]}
+    with_values = ((replace(clip, targets={"feeling": felt[clip.label]}), data) for clip, data in told)
+    write(path, header, with_values if values else told)
     return path
 
 

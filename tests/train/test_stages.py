@@ -24,6 +24,8 @@ from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
 from mmadfer.run.lease import Held
 from mmadfer.tasks.base import Task
+from mmadfer.tasks.classification import Classification
+from mmadfer.tasks.tables import TASKS
 from mmadfer.train.loop import Trainer, train
 from mmadfer.train.parents import Parents
 from mmadfer.utils.files import sha256
@@ -225,11 +227,19 @@ class Distilling(Task):
         return {"loss": kl_div(output.log_softmax(1), theirs.softmax(1), reduction="batchmean")}
 
 
+class DistillingSpec(Classification):
+    module = "test_stages:Distilling"
+
+
+DISTILLING = DistillingSpec()
+
+
 def test_a_task_learns_from_a_teacher(
     store: Path, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmadfer.train.engine.Task", Distilling)
+    monkeypatch.setitem(TASKS.own, "distilling", "test_stages:DISTILLING")  # type: ignore[arg-type]
     config = child(make_config(store), train={"epochs": 1}, teacher=parent)
+    config = parse(config.model_dump(mode="json") | {"task": {"name": "distilling"}}, "the test")
     before = (checkpoints(runs.fold_dir(parent, 1))[-1] / "weights.safetensors").read_bytes()
     folder = runs.open_fold(tmp_path / "student", config, 1)
     with connected() as ranks, closing(Trainer(config, 1, folder, ranks, Held(token="t"), lambda: False)) as trainer:

@@ -66,6 +66,13 @@ def test_what_is_imported_is_declared() -> None:
     assert not missing
 
 
+def test_libraries_of_which_we_use_more_than_is_documented_have_an_upper_bound() -> None:
+    project = _settings()["project"]
+    lines = [line for extra in project["optional-dependencies"].values() for line in extra]
+    for name in ("deepspeed", "submitit", "torch"):
+        assert [line for line in lines if line.startswith(f"{name}>=") and ",<" in line], name
+
+
 def test_imports_are_found() -> None:
     found = _third_party()
     assert {"numpy", "torch", "deepspeed", "submitit", "psutil", "onnx", "av"} <= set(found)

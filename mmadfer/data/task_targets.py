@@ -1,0 +1,33 @@
+"""Whether a store has what a task learns."""
+
+from mmadfer.config.schema import Config
+from mmadfer.data.store.store import Store
+from mmadfer.errors import DataError
+
+SHOWN = 3
+"""Clips that a message names."""
+
+
+def check_targets(config: Config, store: Store) -> None:
+    """Refuse to train on clips that lack the target.
+
+    Raises:
+        DataError: the store has no such target, or not of the task's values, or clips lack it.
+    """
+    task = config.task
+    if task.spec.output != "values":
+        return
+    kept = {name: target for name, target in store.targets.items() if target.kind == "values"}
+    found = kept.get(task.compared)
+    if found is None or found.names != tuple(task.values):
+        there = "; ".join(f"{name} ({', '.join(target.names)})" for name, target in kept.items()) or "none of values"
+        raise DataError(
+            f"task {task.name} learns {', '.join(task.values)} of the target {task.compared!r}, but {store.path} has "
+            f"{there}: name the target in task.target, and all its values, in order, in task.values"
+        )
+    bare = [clip.id for clip in store.clips.values() if clip.targets.get(task.compared) is None]
+    if bare:
+        raise DataError(
+            f"{len(bare)} clips of {store.path} lack the target {task.compared!r} ({', '.join(bare[:SHOWN])}"
+            f"{', …' if bare[SHOWN:] else ''}): prepare the store without them"
+        )

@@ -1,0 +1,124 @@
+"""Values of clips: learnt from a store's own target, resumed, reported, evaluated, exported and predicted by name."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console as RichConsole
+from setting import StopAt, events, make_config, make_store, weights
+
+from mmadfer.config.schema import Config, parse
+from mmadfer.contract import describe
+from mmadfer.errors import ConfigError, DataError
+from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.evaluation.predictions import Values
+from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.load import load
+from mmadfer.report import report
+from mmadfer.run import directory as runs
+from mmadfer.runtime.backends.torch_backend import BACKENDS
+from mmadfer.runtime.prediction import Prediction
+from mmadfer.runtime.writers import print_predictions, write_csv, write_json
+from mmadfer.tasks.regression import REGRESSION
+from mmadfer.train.loop import train
+from mmadfer.utils.console import Console
+
+VALUES = {"valence": [-1, 1], "arousal": [-1, 1]}
+
+
+@pytest.fixture(scope="module")
+def felt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny store, whose clips also have a valence and an arousal that depend on their class."""
+    return make_store(tmp_path_factory.mktemp("felt") / "felt.store", values=True)
+
+
+def regression(store: Path, **way: object) -> Config:
+    tree = make_config(store, **way).model_dump()
+    task = {"name": "regression", "values": VALUES, "target": "feeling"}
+    model = {**tree["model"], "head": {"name": "values", "range": [-1, 1]}}
+    return parse({**tree, "model": model, "task": task}, "the test")
+
+
+@pytest.fixture(scope="module")
+def run(felt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("values") / "run"
+    config = regression(felt, epochs=6, lr=3e-3)
+    runs.open_fold(folder, config, 1)
+    assert train(config, 1, folder / "fold-1", resume=True).finished
+    return folder
+
+
+def test_scores_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(0)
+    truth, output = rng.normal(size=(40, 2)), rng.normal(size=(40, 2))
+    found = REGRESSION.score(truth, output, 2)
+    assert found["rmse"] == pytest.approx(np.sqrt(((truth - output) ** 2).mean(0)).mean())
+    assert found["pearson"] == pytest.approx(np.mean([np.corrcoef(truth[:, k], output[:, k])[0, 1] for k in (0, 1)]))
+    assert REGRESSION.score(truth, np.zeros((40, 2)), 2)["pearson"] == 0, "of what never changes"
+
+
+def test_values_are_learnt_and_reported_by_their_names(run: Path, felt: Path) -> None:
+    losses = [event["loss"] for event in events(run / "fold-1", "epoch")]
+    assert losses[-1] < losses[0] / 2
+    result = json.loads((run / "fold-1" / "result.json").read_text())
+    assert result["values"] == ["valence", "arousal"]
+    assert result["pearson"] > 0.8
+    rows = list(csv.DictReader((run / "fold-1" / "predictions.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["id", "true_valence", "true_arousal", "valence", "arousal"]
+    report(run, {}, Console(quiet=True))
+    page = (run / "report" / "report.html").read_text()
+    assert "Pearson, correlation with the truth" in page
+    assert "Confusion" not in page
+    assert "UAR" not in page
+    assert json.loads((run / "report" / "report.json").read_text())["mean"]["rmse"] == result["rmse"]
+    again = evaluate_path(run, felt, 1)
+    assert isinstance(again, Values)
+    assert again.scores()["rmse"] == pytest.approx(result["rmse"], abs=1e-6)
+
+
+def test_a_stopped_training_ends_in_the_same_values(felt: Path, tmp_path: Path) -> None:
+    config = regression(felt)
+    assert train(config, 1, tmp_path / "straight").finished
+    assert not train(config, 1, tmp_path / "stopped", stop=StopAt(1)).finished
+    assert train(config, 1, tmp_path / "stopped", resume=True).finished
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "straight")
+
+
+def test_the_contract_and_an_exported_graph_give_values(run: Path, tmp_path: Path) -> None:
+    model = load(run)
+    assert model.contract is not None
+    assert (model.contract.output, model.contract.labels) == ("values", ())
+    assert describe(model.contract)["values"] == "valence (-1 to 1), arousal (-1 to 1)"
+    backends = BACKENDS["torch"](run, "cpu", 1), BACKENDS["onnxruntime"](to_onnx(run, tmp_path / "m.onnx"), "cpu", None)
+    rng, config = np.random.default_rng(1), model.config
+    frames = rng.integers(0, 256, (2, config.frames, 3, config.image_size, config.image_size), dtype=np.uint8)
+    fbank = rng.normal(size=(2, 1, *config.fbank)).astype(np.float32)
+    one, other = (backend.logits(frames, fbank) for backend in backends)
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    assert (np.abs(one) < 1).all()
+
+
+def test_files_and_tables_tell_values(tmp_path: Path) -> None:
+    segment = {"start": 0.0, "end": 1.0, "values": {"valence": 0.5, "arousal": -0.25}, "notes": []}
+    made = Prediction("a.mp4", None, {}, [segment], {"file": "m.onnx"}, [], {"valence": 0.5, "arousal": -0.25})
+    write_json(tmp_path / "a.json", [made])
+    (told,) = json.loads((tmp_path / "a.json").read_text())
+    assert told["values"] == {"valence": 0.5, "arousal": -0.25}
+    assert "label" not in told
+    write_csv(tmp_path / "a.csv", [made], (), ("valence", "arousal"))
+    (row,) = csv.DictReader((tmp_path / "a.csv").read_text().splitlines())
+    assert (row["valence"], row["arousal"], row["error"]) == ("0.500000", "-0.250000", "")
+    console = RichConsole(file=io.StringIO(), width=100)
+    print_predictions([made], console)
+    assert "valence" in console.file.getvalue()
+    assert "0.500" in console.file.getvalue()
+
+
+def test_what_does_not_fit_is_refused(store: Path, felt: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has none of values: name the target"):
+        train(regression(store), 1, tmp_path / "fold")
+    with pytest.raises(ConfigError, match=r"task regression gives values: set model\.head"):
+        make_config(felt, task={"name": "regression", "values": VALUES})
