@@ -38,7 +38,7 @@ NAMES = ("model.onnx", "model.engine")
 """Files, of which one lies in the version folder of a model that mmadfer computes itself."""
 VIDEO, IMAGES, SAMPLES, RATE, CROPPED = "video", "images", "samples", "rate", "cropped"
 """Inputs: a file's bytes; or RGB pictures, the sound's samples, their rate, and whether the pictures are faces."""
-NOTES, PROBABILITIES, LABEL = "notes", "probabilities", "label"
+NOTES, PROBABILITIES, LABEL, VALUES = "notes", "probabilities", "label", "values"
 """Outputs, beside those of `ports`."""
 LIMIT = "seconds"
 """Parameter of `Reader`'s model: the most that a request is read."""
@@ -251,15 +251,17 @@ class Model(_Step):
 
 
 class Namer(_Step):
-    """From `logits` to probabilities and a label."""
+    """From `logits` to probabilities and a label, or to values."""
 
     def start(self, folder: Path, args: dict[str, str]) -> None:
         """Load the contract."""
         self._contract = _contract(folder)
 
     def work(self, given: Arrays) -> Arrays:
-        """`logits` -> `probabilities` float32 (B, C) and `label` (B, 1)."""
+        """`logits` -> `probabilities` float32 (B, C) and `label` (B, 1); or `values` float32 (B, C)."""
         logits = finite(given[ports.OUTPUT], self._contract)
+        if self._contract.output == "values":
+            return {VALUES: logits}
         best = (self._contract.labels[k] for k in logits.argmax(axis=-1))
         return {PROBABILITIES: softmax(logits).astype(np.float32), LABEL: _texts(best)}
 

@@ -125,6 +125,6 @@ def test_a_time_limit_of_the_parent_lets_the_child_wait_on(
     found = chain.reported("second")
     assert cluster.state(first) == "COMPLETED"
     assert [found[fold]["state"] for fold in (1, 2)] == ["finished"] * 2
-    assert cluster.restarts(first) == 1
+    assert cluster.restarts(first) >= 1  # again where the rest takes longer than the two minutes
     assert cluster.restarts(second) == 0
     assert chain.times("first", 1)[1] <= chain.times("second", 1)[0]

@@ -16,9 +16,13 @@ from mmadfer.errors import ConfigError, DataError
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.evaluation.predictions import Values
 from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.export.parity.comparison import Comparison, Form, Reading
+from mmadfer.export.parity.tables import show
+from mmadfer.export.server.configs import LABELS, Serving, configs
 from mmadfer.model.weights.load import load
 from mmadfer.report import report
 from mmadfer.run import directory as runs
+from mmadfer.runtime import triton
 from mmadfer.runtime.backends.torch_backend import BACKENDS
 from mmadfer.runtime.prediction import Prediction
 from mmadfer.runtime.writers import print_predictions, write_csv, write_json
@@ -122,3 +126,35 @@ def test_what_does_not_fit_is_refused(store: Path, felt: Path, tmp_path: Path) -
         train(regression(store), 1, tmp_path / "fold")
     with pytest.raises(ConfigError, match=r"task regression gives values: set model\.head"):
         make_config(felt, task={"name": "regression", "values": VALUES})
+
+
+def test_parity_holds_values_by_their_difference() -> None:
+    rng = np.random.default_rng(2)
+    own = rng.uniform(-1, 1, (4, 2)).astype(np.float32)
+    none = np.zeros(4)
+    for apart, passed in ((5e-5, True), (1e-3, False)):
+        form = Form("m.onnx", own + np.float32(apart), span=2.0)
+        read = (Reading(name, own, none, none) for name in ("served", "stored"))
+        ids = list("abcd")
+        made = Comparison(tuple(VALUES), ids, ids, [], Form("torch", own, span=2.0), *read, [form])
+        assert made.passed is passed
+        told = made.to_dict()
+        assert told["forms"][0]["label_flips"] == []
+        assert told["forms"][0]["logit_difference"]["label_agreement"] is None
+        show(made, RichConsole(file=io.StringIO()))
+    eight = Form("m.onnx", own, arithmetic="int8", span=4.0).tolerance
+    assert eight.difference == pytest.approx(0.1), "a twentieth of half the range"
+
+
+def test_triton_serves_values_by_name(run: Path, tmp_path: Path) -> None:
+    contract = load(run).contract
+    assert contract is not None
+    made = configs("felt", contract, Serving("onnxruntime", (1, 4, 8)))
+    assert [(one["name"], one["dims"]) for one in made["felt"]["output"]] == [("values", [2]), ("notes", [1])]
+    assert made["felt"]["output"][0]["label_filename"] == LABELS
+    (tmp_path / triton.CONTRACT).write_text(contract.dumps())
+    namer = triton.Namer()
+    namer.start(tmp_path, {})
+    logits = np.array([[0.5, -0.5]], np.float32)
+    assert namer.work({"logits": logits}).keys() == {"values"}
+    np.testing.assert_array_equal(namer.work({"logits": logits})["values"], logits)

@@ -81,7 +81,7 @@ def test_fold_by_fold_it_begins_with_the_parents_weights(store: Path, parent: Pa
         with Store(store) as opened:
             Parents(config, opened, fold).begin(model)
         theirs = tensors(parent, fold)
-        assert {name: value.detach().numpy().tolist() for name, value in model.trainable().items()} == {
+        assert {name: value.detach().numpy().tolist() for name, value in model.learned().items()} == {
             name: value.tolist() for name, value in theirs.items()
         }
     assert tensors(parent, 1)["classifier.weight"].tolist() != tensors(parent, 2)["classifier.weight"].tolist()

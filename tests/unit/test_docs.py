@@ -125,19 +125,16 @@ def test_every_key_in_the_text_is_one(page: Page) -> None:
 
 @pages
 def test_every_file_in_the_text_is_there(page: Page) -> None:
+    file, folder = r"[a-z_]+/[\w./-]+\.(py|sh|yaml|npz|sbatch)", rf"({'|'.join(PLACES)})/[\w/-]*"
     for code in page.codes:
-        if (
-            code.inline
-            and re.fullmatch(r"[a-z_]+/[\w./-]+\.(py|sh|yaml|npz|sbatch)", code.text)
-            and code.text not in MADE
-        ):
+        if code.inline and re.fullmatch(f"{file}|{folder}", code.text) and code.text not in MADE:
             there = [ROOT / code.text, page.path.parent / code.text]
             assert any(path.exists() for path in there), f"{page.name}: no file {code.text}"
 
 
 @pages
 def test_every_configuration_in_the_text_is_valid(page: Page) -> None:
-    """Those that are files are read in tests/plugin, with the parts that they name."""
+    """Those that are files are read in tests/extending, with the parts that they name."""
     for code in page.codes:
         if (
             code.inline

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmadfer.errors import ParityError
-from mmadfer.export.parity.tolerance import ENOUGH, TOLERANCES, Tolerance, reading_faults
+from mmadfer.export.parity.tolerance import ENOUGH, TOLERANCES, Tolerance, of_values, reading_faults
 from mmadfer.tasks.classification import CLASSIFICATION
 
 WORST = 5
@@ -29,6 +29,8 @@ class Form:
     """Which model it is: file, hashes, backend, scores in training."""
     note: str = ""
     """What a person should know of how it was run."""
+    span: float = 0.0
+    """Of a model that gives values, the width of the widest range; 0 of one that gives classes."""
     simulated: bool = False
     """Something else ran in the file's place."""
     alone: float | None = None
@@ -37,7 +39,8 @@ class Form:
     @property
     def tolerance(self) -> Tolerance:
         """How far from PyTorch it may be."""
-        return TOLERANCES[self.arithmetic]
+        usual = TOLERANCES[self.arithmetic]
+        return of_values(usual, self.span) if self.span else usual
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Comparison:
     """The same clips through all forms; classes are in the order of the labels."""
 
     labels: tuple[str, ...]
+    """Of the outputs: class names, or names of values."""
     ids: list[str]
     media: list[str]
     truth: list[int]
@@ -106,18 +110,29 @@ class Comparison:
 
     def _told_apart(self, form: Form, logits: np.ndarray) -> tuple[float, float, str]:
         """Share of equal labels, how far the primary score is off, and how that is called."""
+        if self.gives_values:
+            return 1.0, 0.0, ""
         equal, primary = float((logits.argmax(1) == form.logits.argmax(1)).mean()), CLASSIFICATION.primary
         off = abs(self.score(form.logits)[primary.name] - self.score(logits)[primary.name])
         return equal, off, primary.title
 
     def reading_faults(self, reading: Reading) -> list[str]:
         """In what a reading of the clips is not the reference's, in words."""
-        flips = self.reference.logits.argmax(1) != reading.logits.argmax(1)
+        flips = self._told_otherwise(self.reference.logits, reading.logits)
         return list(reading_faults(reading.frames, reading.sound, int(flips.sum())))
+
+    @property
+    def gives_values(self) -> bool:
+        """Whether the outputs are values, and not logits of classes."""
+        return self.reference.span > 0
+
+    def _told_otherwise(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Clips (N,) that get another label; none where there are values."""
+        return (one.argmax(1) != other.argmax(1)) & (not self.gives_values)
 
     def flips(self, form: Form) -> list[str]:
         """Ids of the clips to which the form gives another label than PyTorch does on the same arrays."""
-        differ = self.served.logits.argmax(1) != form.logits.argmax(1)
+        differ = self._told_otherwise(self.served.logits, form.logits)
         return [name for name, differs in zip(self.ids, differ, strict=True) if differs]
 
     def apart(self, form: Form) -> np.ndarray:
@@ -130,7 +145,7 @@ class Comparison:
 
     def remarks(self) -> Iterator[str]:
         """Why the clips prove less than they could."""
-        missing = [label for k, label in enumerate(self.labels) if k not in self.truth]
+        missing = [label for k, label in enumerate(self.labels) if k not in self.truth and not self.gives_values]
         if len(self.ids) < ENOUGH:
             yield f"{len(self.ids)} clips are few: a proof has {ENOUGH} or more"
         if missing:
@@ -165,8 +180,8 @@ class Comparison:
             "passed": {"passes": True, "differs": False}.get(verdict),
             "faults": self.faults(form),
             "tolerance": limits,
-            "logit_difference": differences(self.served.logits, form.logits),
-            "from_the_file": differences(self.reference.logits, form.logits),
+            "logit_difference": self._differences(self.served.logits, form.logits),
+            "from_the_file": self._differences(self.reference.logits, form.logits),
             "by_label": {label: spread(distance(one, other)) for label, one, other in columns},
             "scores": self.score(form.logits),
             "label_flips": self.flips(form),
@@ -178,7 +193,7 @@ class Comparison:
             "name": reading.name,
             "passed": not self.reading_faults(reading),
             "faults": self.reading_faults(reading),
-            **differences(self.reference.logits, reading.logits),
+            **self._differences(self.reference.logits, reading.logits),
             "scores": self.score(reading.logits),
             "clips_that_differ": int(((reading.frames > 0) | (reading.sound > 0)).sum()),
             "frames": float(reading.frames.max()),
@@ -192,8 +207,14 @@ class Comparison:
         return [{"id": self.ids[i], "media": self.media[i], "difference": _finite(largest[i])} for i in order]
 
     def score(self, logits: np.ndarray) -> dict[str, float]:
-        """The task's, by name."""
+        """The task's, by name; none of values, of which the report on the run tells."""
+        if self.gives_values:
+            return {}
         return CLASSIFICATION.score(np.asarray(self.truth), logits.argmax(1), len(self.labels))
+
+    def _differences(self, one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
+        found = differences(one, other)
+        return {**found, "label_agreement": None} if self.gives_values else found
 
 
 def differences(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:

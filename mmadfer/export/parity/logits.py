@@ -68,14 +68,15 @@ def compare(reference: Recogniser, candidates: Sequence[Candidate], store: Store
     if not rows:
         raise DataError(f"no clip of {store.path} can be read: {next(iter(unread.values()))}")
     seen, *found = zip(*rows, strict=True)
-    names, labels = [one.name for one in seen], reference.labels
+    names, labels = [one.name for one in seen], reference.contract.names
+    span = max((high - low for low, high in reference.contract.values.values()), default=0.0)
     own = np.stack([one.own for one in seen])
     comparison = Comparison(
         labels=labels,
         ids=names,
         media=[store.clips[name].media for name in names],
-        truth=[labels.index(store.clips[name].label) for name in names],
-        reference=Form("torch", own, facts={**reference.facts(), "recorded": reference.contract.metrics}),
+        truth=[] if span else [labels.index(store.clips[name].label) for name in names],
+        reference=Form("torch", own, facts={**reference.facts(), "recorded": reference.contract.metrics}, span=span),
         served=_reading(SERVED, [one.served for one in seen]),
         stored=_reading(STORED, [one.stored for one in seen]),
         forms=[_form(candidate, np.stack(logits)) for candidate, logits in zip(candidates, found, strict=True)],
@@ -154,7 +155,16 @@ def _reading(name: str, found: Sequence[_Other]) -> Reading:
 
 def _form(candidate: Candidate, logits: np.ndarray) -> Form:
     facts, note = candidate.facts(), candidate.note
-    return Form(candidate.path.name, logits, candidate.contract.arithmetic, facts, note, candidate.simulated)
+    span = max((high - low for low, high in candidate.contract.values.values()), default=0.0)
+    return Form(
+        candidate.path.name,
+        logits,
+        candidate.contract.arithmetic,
+        facts,
+        note,
+        simulated=candidate.simulated,
+        span=span,
+    )
 
 
 def _explained(
@@ -202,6 +212,7 @@ def _check_same(path: Path, wanted: Contract, candidate: Recogniser) -> None:
 def _promises(contract: Contract) -> dict[str, Any]:
     return {
         "labels": contract.labels,
+        "values": contract.values,
         "input sizes": (contract.model.image_size, contract.model.frames),
         "preparation": contract.prepare,
         "modalities": contract.modalities,

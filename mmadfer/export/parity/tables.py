@@ -50,8 +50,8 @@ def _scores_table(report: dict[str, Any]) -> Table:
         "form", *CLASSIFICATION.titles, "labels as torch's", title=f"{report['clips']} clips, from file to label"
     )
     rows = [("torch", report["reference"]["scores"], "")]
-    rows += [(one["name"], one["scores"], f"{one['label_agreement']:.1%}") for one in _readings(report)]
-    rows += [(one["name"], one["scores"], f"{one['from_the_file']['label_agreement']:.1%}") for one in report["forms"]]
+    rows += [(one["name"], one["scores"], _share(one["label_agreement"])) for one in _readings(report)]
+    rows += [(one["name"], one["scores"], _share(one["from_the_file"]["label_agreement"])) for one in report["forms"]]
     rows += [("recorded in training, whole fold", report["reference"].get("recorded", {}), "")]
     for name, score, agreement in rows:
         if set(CLASSIFICATION.names) <= set(score):
@@ -73,7 +73,12 @@ def _differences_table(report: dict[str, Any]) -> Table:
 
 def _numbers(found: dict[str, Any]) -> Sequence[str]:
     agreement = found["label_agreement"]
-    return [*(_number(found[kind]) for kind in ("max", "mean", "median", "p99")), f"{agreement:.1%}"]
+    return [*(_number(found[kind]) for kind in ("max", "mean", "median", "p99")), _share(agreement)]
+
+
+def _share(value: float | None) -> str:
+    """Of equal labels; nothing where there are values."""
+    return "" if value is None else f"{value:.1%}"
 
 
 def _number(value: float | None) -> str:

@@ -51,6 +51,15 @@ EIGHT = Tolerance(inf, 0.98, 0.01)
 TOLERANCES = {"fp32": Tolerance(1e-4, 1.0), "fp16": HALF, "bf16": HALF, "int8": EIGHT, "fp8": EIGHT}
 """By the arithmetic in an exported file's contract."""
 
+VALUES = 0.05
+"""Largest difference of a value where 8 bits are computed in, as a share of half its range."""
+
+
+def of_values(tolerance: Tolerance, span: float) -> Tolerance:
+    """The same for values in a range as wide as `span`: by difference alone, as a share of half the range."""
+    return Tolerance((VALUES if tolerance.difference == inf else tolerance.difference) * span / 2, 0.0)
+
+
 ENOUGH = 100
 """Clips that a proof should have."""
 

@@ -23,7 +23,7 @@ TIMEOUT = 120.0
 
 
 def recognise(path: Path, server: str, model: str = MODEL, timeout: float = TIMEOUT) -> dict[str, Any]:
-    """What the server says about one video: label, probabilities in the order of the labels, notes.
+    """What the server says about one video: label and probabilities in the order of the labels, or values; notes.
 
     Args:
         path: the video file.
@@ -38,16 +38,19 @@ def recognise(path: Path, server: str, model: str = MODEL, timeout: float = TIME
     video = triton.InferInput("video", [1, 1], "BYTES")
     video.set_data_from_numpy(np.array([[path.read_bytes()]], dtype=object))
     with triton.InferenceServerClient(server) as client:
-        # a second time as class_count, Triton names the probabilities: value:index:label, the largest first
-        wanted = [triton.InferRequestedOutput("label"), triton.InferRequestedOutput("notes")]
-        wanted.append(triton.InferRequestedOutput("probabilities", class_count=1000))
+        made = [one.name for one in client.get_model_metadata(model, client_timeout=timeout).outputs]
+        named = "values" if "values" in made else "probabilities"
+        wanted = [triton.InferRequestedOutput(name) for name in ("label", "notes") if name in made]
+        # with class_count, Triton names the numbers: value:index:label, the largest first
+        wanted.append(triton.InferRequestedOutput(named, class_count=1000))
         given_up = round(timeout * 1e6)  # microseconds
         answer = client.infer(model, [video], outputs=wanted, timeout=given_up, client_timeout=timeout)
-    named = [text.decode().split(":", 2) for text in answer.as_numpy("probabilities")[0]]
+    rows = [text.decode().split(":", 2) for text in answer.as_numpy(named)[0]]
+    label = {"label": answer.as_numpy("label")[0, 0].decode()} if "label" in made else {}
     return {
         "video": str(path),
-        "label": answer.as_numpy("label")[0, 0].decode(),
-        "probabilities": {label: float(share) for share, _, label in sorted(named, key=lambda one: int(one[1]))},
+        **label,
+        named: {name: float(number) for number, _, name in sorted(rows, key=lambda one: int(one[1]))},
         "notes": answer.as_numpy("notes")[0, 0].decode(),
     }
 
@@ -67,9 +70,13 @@ def show(answer: dict[str, Any]) -> None:
     if "error" in answer:
         print(harmless(f"{answer['video']}: {answer['error']}", sys.stderr), file=sys.stderr)
         return
-    shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["probabilities"].items())
-    told = f"{answer['video']}: {answer['label']} ({shares})" + (f"; {answer['notes']}" if answer["notes"] else "")
-    print(harmless(told, sys.stdout))
+    if "values" in answer:
+        told = ", ".join(f"{name} {value:.3f}" for name, value in answer["values"].items())
+    else:
+        shares = ", ".join(f"{label} {share:.1%}" for label, share in answer["probabilities"].items())
+        told = f"{answer['label']} ({shares})"
+    notes = f"; {answer['notes']}" if answer["notes"] else ""
+    print(harmless(f"{answer['video']}: {told}{notes}", sys.stdout))
 
 
 def harmless(text: str, stream: TextIO) -> str:

@@ -99,7 +99,7 @@ def _namer(contract: Contract) -> Config:
     return {
         "backend": "python",
         "input": [_logits(contract)],
-        "output": [_probabilities(contract), _label()],
+        "output": _answer(contract),
         **_on_cpu(1),
     }
 
@@ -109,12 +109,12 @@ def _ensemble(name: str, contract: Contract, given: list[Config]) -> Config:
     return {
         "platform": "ensemble",
         "input": given,
-        "output": [_probabilities(contract), _label(), _notes()],
+        "output": [*_answer(contract), _notes()],
         "ensemble_scheduling": {
             "step": [
                 _step(f"{name}_read", taken, [*made, triton.NOTES]),
                 _step(f"{name}_model", made, [ports.OUTPUT]),
-                _step(f"{name}_label", [ports.OUTPUT], [triton.PROBABILITIES, triton.LABEL]),
+                _step(f"{name}_label", [ports.OUTPUT], _names(_answer(contract))),
             ]
         },
     }
@@ -159,11 +159,14 @@ def _pictures(contract: Contract) -> list[Config]:
 
 
 def _logits(contract: Contract) -> Config:
-    return _tensor(ports.OUTPUT, "TYPE_FP32", len(contract.labels))
+    return _tensor(ports.OUTPUT, "TYPE_FP32", len(contract.names))
 
 
-def _probabilities(contract: Contract) -> Config:
-    return _tensor(triton.PROBABILITIES, "TYPE_FP32", len(contract.labels)) | {"label_filename": LABELS}
+def _answer(contract: Contract) -> list[Config]:
+    """Probabilities and a label, or values; Triton knows the names of both."""
+    kind = triton.VALUES if contract.output == "values" else triton.PROBABILITIES
+    named = _tensor(kind, "TYPE_FP32", len(contract.names)) | {"label_filename": LABELS}
+    return [named] if contract.output == "values" else [named, _label()]
 
 
 def _label() -> Config:

@@ -209,7 +209,7 @@ def _write_model(folder: Path, config: str, step: str, contract: Contract, serve
     elif step != "model":
         _write(version / ".keep", "")  # some copies leave out empty folders, and an ensemble has nothing else here
     if step not in ("read", "model"):
-        _write(folder / LABELS, "".join(f"{label}\n" for label in contract.labels))
+        _write(folder / LABELS, "".join(f"{name}\n" for name in contract.names))
 
 
 def _copy(source: Path, files: list[Path], version: Path, backend: Backend) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from mmadfer.data.sets import toy
 
@@ -68,6 +69,19 @@ def test_the_page_trains_exports_and_predicts(done: Path) -> None:
     predictions = json.loads((done / "predictions.json").read_text())
     assert len(predictions if isinstance(predictions, list) else predictions["predictions"]) == 4
     assert (done / "mine.onnx").is_file()
+    assert (done / "second" / "fold-1" / "result.json").is_file()
+
+
+def test_parts_of_the_package_leave_their_marks_in_the_run(done: Path) -> None:
+    fold = done / "mine" / "fold-1"
+    lines = [json.loads(line) for line in (fold / "metrics.jsonl").read_text().splitlines()]
+    assert {round(line["temperature"], 1) for line in lines if "temperature" in line} == {1.0}  # of the task
+    newest = sorted((fold / "checkpoints").iterdir())[-1]
+    seen = json.loads((newest / "sampler.json").read_text())["sampler"]["losses"]
+    assert len(seen) == 8  # the clips that are trained on
+    with safe_open(newest / "weights.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert {"fusion.0.gate", "joint.linear.weight", "classifier.classes", "task.scale"} <= names
 
 
 def test_without_the_package_its_names_are_refused(done: Path) -> None:
@@ -87,5 +101,5 @@ def test_a_wrong_name_suggests_that_of_the_package(done: Path) -> None:
 
 def test_the_code_of_the_page_is_in_our_style(place: Path) -> None:
     ruff, rules = str(SCRIPTS / "ruff"), ("--config", str(ROOT / "pyproject.toml"))
-    run(place, [ruff, "check", *rules, "parts"])
-    run(place, [ruff, "format", "--diff", *rules, "parts"])
+    run(place, [ruff, "check", *rules, "parts/my_parts"])
+    run(place, [ruff, "format", "--diff", *rules, "parts/my_parts"])
