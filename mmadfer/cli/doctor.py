@@ -83,6 +83,18 @@ def store(path: Path, media: bool = False) -> None:
     if wrong:
         raise DataError(f"{path}: {'; '.join(wrong)}")
     say(f"{path}: {len(opened)} clips, all checksums hold{', and their media files are unchanged' if media else ''}")
+    say(f"targets: {_targets(opened)}; splits: {_splits(opened)}")
+
+
+def _targets(opened: "Store") -> str:
+    return ", ".join(f"{name} ({found.kind}: {_some(list(found.names))})" for name, found in opened.targets.items())
+
+
+def _splits(opened: "Store") -> str:
+    from mmadfer.data.store import splits
+
+    found = [opened.split(name) for name in splits.names(opened.clips)]
+    return ", ".join(f"{one.name} ({len(one.folds)} fold{'s' * (len(one.folds) != 1)})" for one in found)
 
 
 def _changed(opened: "Store") -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmadfer.cli import doctor
 from mmadfer.config.schema import Config, PrepareConfig, parse
 from mmadfer.data import fold_clips
 from mmadfer.data.clip import read_clip
@@ -17,6 +18,8 @@ from mmadfer.data.loading.loader import Loader
 from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.preparation.prepare import prepare
+from mmadfer.data.preparation.preview import write_preview
+from mmadfer.data.preparation.summary import print_summary, to_dict
 from mmadfer.data.sets import Source, Table, table
 from mmadfer.data.sets.toy import write_clip
 from mmadfer.data.sets.toy_voice import RATE
@@ -277,3 +280,23 @@ def test_a_file_that_holds_no_such_numbers_leaves_the_clip_out(listed: Path, tmp
     ]
     summary = prepare(Table("some", ("a", "b"), clips), tmp_path / "some.store", SETTINGS)
     assert summary.left_out == [("2", "unreadable")]
+
+
+def test_clips_without_a_label_are_told_and_shown(listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rows = ["path,value:valence", *(f"{k}.mp4,{k / 8}" for k in (1, 2, 3, 4))]
+    file = listed.with_name("values.csv")
+    file.write_text("\n".join(rows))
+    found = table("csv", file, 2)
+    assert (found.labels, {*found.targets}) == ((), {"valence"})
+    whole = replace(found, clips=[replace(clip, cropped=True) for clip in found.clips])
+    summary = prepare(whole, tmp_path / "values.store", SETTINGS)
+    print_summary(summary)
+    assert "targets: valence (4)" in capsys.readouterr().out
+    assert to_dict(summary)["named"] == {"targets": {"valence": 4}}
+    write_preview(summary.out, tmp_path / "sheet.html")
+    assert "valence 0.125" in (tmp_path / "sheet.html").read_text()
+    doctor.store(summary.out)
+    assert "targets: valence (values: valence); splits: folds (2 folds)" in " ".join(capsys.readouterr().out.split())
+    with Store(summary.out) as store, closing(Loader(store, config(summary.out), ())) as loader:
+        (batch,) = loader.test(["2"], 1)
+        assert {name: value.tolist() for name, value in batch.targets.items()} == {"valence": [[0.25]]}

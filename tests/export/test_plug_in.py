@@ -110,6 +110,15 @@ def test_it_trains_and_buffers_are_saved(fold: Path, calibration_store: Path) ->
     assert read_object(fold.parent / "run.json", 1 << 20)["plug_ins"] == PARTS
 
 
+def test_a_stopped_fold_goes_on_to_the_same_buffers(fold: Path, calibration_store: Path, tmp_path: Path) -> None:
+    asked = iter((False, True))
+    given = config(calibration_store)
+    assert not train(given, 1, tmp_path / "fold-1", stop=lambda: next(asked, True)).finished
+    assert train(given, 1, tmp_path / "fold-1", resume=True).finished
+    one, other = load(fold).learned(), load(tmp_path / "fold-1").learned()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
 @pytest.fixture(scope="module")
 def proven(fold: Path, calibration_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The graph, after parity from file to label."""

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Summary:
     out: Path
     data_set: str
     counts: dict[str, tuple[int, int]]
-    """Label -> clips kept, clips left out."""
+    """Label -> clips kept, clips left out; "" where clips have none."""
     folds: dict[int, int]
     """Fold -> clips kept."""
     frames: int
@@ -60,6 +60,8 @@ class Summary:
     seconds: float = 0.0
     bytes: int = 0
     """Of the store."""
+    named: dict[str, dict[str, int]] = field(default_factory=dict)
+    """`targets` other than `label`, named `tensors`, and `splits` with their parts -> clips that have each."""
     already: bool = False
     """The store was there, made of the same files with the same settings."""
 
@@ -98,7 +100,7 @@ def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str
     return Summary(
         out,
         table.name,
-        {label: (kept[label], lost[label]) for label in table.labels},
+        {label: (kept[label], lost[label]) for label in table.labels or ("",)},
         {fold: folds[fold] for fold in sorted({source.fold for source in table.clips})},
         sum(clip.frames for clip in clips),
         left,
@@ -111,7 +113,17 @@ def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str
         table.notes,
         round(seconds, 1),
         out.stat().st_size if clips else 0,
+        _named(clips),
     )
+
+
+def _named(clips: list[Clip]) -> dict[str, dict[str, int]]:
+    counted = {"targets": Counter[str](), "tensors": Counter[str](), "splits": Counter[str]()}
+    for clip in clips:
+        counted["targets"].update(clip.targets.keys())
+        counted["tensors"].update(clip.tensors.keys())
+        counted["splits"].update(f"{name} {part}" for name, part in clip.splits.items())
+    return {kind: dict(sorted(counts.items())) for kind, counts in counted.items() if counts}
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -190,6 +202,7 @@ def to_dict(summary: Summary) -> dict[str, Any]:
         "sound_rates": summary.rates,
         "warnings": summary.warnings,
         "notes": list(summary.notes),
+        "named": summary.named,
         "seconds": summary.seconds,
     }
 
@@ -201,6 +214,9 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     console.print(f"[bold]{escape(summary.data_set)}[/]: {summary.kept} clips, {summary.frames} frames, {done}")
     console.print(_size(summary), highlight=False)
     console.print(_grid(summary))
+    for kind, counts in summary.named.items():
+        told = ", ".join(f"{name} ({count})" for name, count in counts.items())
+        console.print(f"{kind}: {escape(told)}", highlight=False, soft_wrap=True)
     for clip in summary.left[:SHOWN]:
         console.print(f"left out: [bold]{escape(clip.id)}[/] ({clip.reason}) {escape(clip.detail)}", soft_wrap=True)
     if len(summary.left) > SHOWN:
@@ -243,5 +259,7 @@ def _size(summary: Summary) -> str:
 def _grid(summary: Summary) -> Grid:
     grid = Grid("label", *(f"{name:>8}" for name in ("clips", "left out")))
     for label, (kept, lost) in summary.counts.items():
-        grid.add_row(escape(label), f"{kept:>8}", f"{lost:>8}", style="red" if not kept else "yellow" if lost else "")
+        grid.add_row(
+            escape(label or "all"), f"{kept:>8}", f"{lost:>8}", style="red" if not kept else "yellow" if lost else ""
+        )
     return grid

@@ -10,6 +10,7 @@ from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.media.fbank import SHIFT
 from mmadfer.data.preparation.preview.look import Look
 from mmadfer.data.preparation.preview.sound import drawing, loudness, remarks
+from mmadfer.data.store import splits
 from mmadfer.data.store.store import Store
 from mmadfer.utils.html_page import render
 
@@ -52,6 +53,8 @@ def _facts(store: Store) -> dict[str, Any]:
         "Silent": many(sum(clip.silent for clip in clips), "clip"),
         "Left out": many(len(store.left_out), "clip"),
         "Frames": f"{sum(clip.frames for clip in clips):,}, {_range(clip.frames for clip in clips)} in a clip",
+        "Targets": ", ".join(store.targets),
+        "Splits": ", ".join(splits.names(store.clips)),
         "Media": store.root,
     }
 
@@ -77,7 +80,8 @@ def _sound_words(settings: PrepareConfig) -> str:
     rate = "at its own rate" if sound.rate == "native" else f"resampled to {sound.rate} Hz"
     without = "is left out" if settings.no_sound == "leave_out" else "is kept and hears silence"
     return (
-        f"{rate}; the first {heard(settings):.2f} s as {sound.frames} frames of {sound.mels} mel bands; "
+        f"{rate}; the first {heard(settings):.2f} s as {sound.frames} frames of {sound.mels} mel bands, and up to "
+        f"{sound.max_seconds:g} s for windows; "
         f"a clip without sound {without}"
     )
 
@@ -119,12 +123,12 @@ def _left_out(store: Store) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def _by_label(store: Store, looks: list[Look]) -> Iterator[tuple[str, int, list[tuple[Look, str, list[str], str]]]]:
     """Labels of clips that are shown: the clips of each in the store, and those shown with what is said of them."""
-    for label in store.labels:
+    for label in store.labels or ("",):  # all of a store without labels are one group
         shown = [look for look in looks if look.clip.label == label]
         total = sum(clip.label == label for clip in store.clips.values())
         if shown:
             drawn = [(look, _about(look), _troubles(look), drawing(look, heard(store.prepare))) for look in shown]
-            yield label, total, drawn
+            yield label or "clips", total, drawn
 
 
 def _jpeg_url(jpeg: bytes) -> str:
@@ -135,10 +139,15 @@ def _troubles(look: Look) -> list[str]:
     return [words for words in (look.damage, look.clip.note, look.sound, *remarks(look)) if words]
 
 
+def _told(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _about(look: Look) -> str:
     clip, parts = look.clip, [f"fold {look.clip.fold}"]
     parts += [f"subject {clip.subject}"] if clip.subject is not None else []
     parts += [many(clip.frames, "frame")]
+    parts += [f"{name} {_told(value)}" for name, value in sorted(clip.targets.items())]
     if look.waveform is not None:
         parts += [f"{look.seconds:.2f} s of sound, {_hertz(look.rate)}"]
         parts += [
