@@ -64,14 +64,14 @@ class Form:
 def made(folder: Path, small: bool) -> Path:
     """A new model with random weights, for toy videos."""
     settings, model = PrepareConfig(face_size=64) if small else PrepareConfig(), SMALL if small else ModelConfig()
-    contract = Contract(labels=tuple(toy.LABELS), model=model, prepare=settings, data_set=toy.NAME, fold=1)
+    contract = Contract(labels=tuple(toy.TOY_CLASSES), model=model, prepare=settings, data_set=toy.TOY, fold=1)
     save_weights(folder / "model.safetensors", awake(model, len(contract.labels)), contract, frozen=True)
     return folder / "model.safetensors"
 
 
 def toy_store(folder: Path, contract: Contract, clips: int) -> Path:
     """Toy videos, prepared for this model: half are of its fold, and the others calibrate."""
-    toy.make(folder / "toy", clips_per_class=-(-2 * clips // len(toy.LABELS)))
+    toy.make(folder / "toy", clips_per_class=-(-2 * clips // len(toy.TOY_CLASSES)))
     listed = toy.table(folder / "toy")
     halves = [replace(clip, fold=(contract.fold or 1) + number % 2) for number, clip in enumerate(listed.clips)]
     prepare(replace(listed, clips=halves), folder / "toy.store", contract.prepare, jobs=1)
@@ -114,7 +114,7 @@ def of_files(files: Files, device: str) -> dict[str, Maker]:
 
 
 def _opened(file: Path, device: str) -> Form:
-    recogniser = Recogniser(file, device="cuda" if file.suffix == engines.SUFFIX else device)
+    recogniser = Recogniser(file, device="cuda" if file.suffix == engines.ENGINE_SUFFIX else device)
     return Form(recogniser.backend.logits, recogniser)
 
 
@@ -133,7 +133,7 @@ def exported(model: Recogniser, store: Path, folder: Path, kinds: Sequence[str],
         missing["TensorRT, TensorRT-RTX"] = str(error)
     else:
         for flavour, about in engines.FLAVOURS.items():
-            outs = {k: folder / f"{k}-{flavour}{engines.SUFFIX}" for k in kinds}
+            outs = {k: folder / f"{k}-{flavour}{engines.ENGINE_SUFFIX}" for k in kinds}
             work |= {f"{about.name} {k}": partial(to_engine, graphs[k], outs[k], flavour=flavour) for k in kinds}
     weights = model.backend.model.state_dict().values()
     files = run(work, sum(weight.nbytes for weight in weights) >= LARGE, missing)

@@ -5,7 +5,7 @@ import torch
 from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
 from mmadfer.config.schema import EncoderConfig, ModelConfig
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 
 AWAKE = 0.02
 """How far a new model's trainable weights are moved at random: as drawn, its gates are shut and fuse nothing."""
@@ -25,7 +25,7 @@ SMALL = ModelConfig(
 
 def awake(config: ModelConfig, classes: int) -> MMADFER:
     """A new model with random weights, all of which have an effect."""
-    model, generator = build(config, classes), torch.Generator().manual_seed(1)
+    model, generator = build_model(config, classes), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in model.trainable().values():
             weight.add_(AWAKE * torch.randn(weight.shape, generator=generator))

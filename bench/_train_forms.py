@@ -17,10 +17,10 @@ from mmadfer.config.schema import ModelConfig, Precision, TrainConfig
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.errors import MmadferError
-from mmadfer.model.mma_dfer import MMADFER, empty
-from mmadfer.model.precision import PRODUCTS
+from mmadfer.model.mma_dfer import MMADFER, empty_model
+from mmadfer.model.precision import PRODUCT_DTYPES
 from mmadfer.train.engine import Engine
-from mmadfer.train.finite_checks import Outcome, Report
+from mmadfer.train.finite_checks import StepOutcome, StepReport
 from mmadfer.utils.memory import first_line
 
 SIDE = {"cpu": 2048, "cuda": 8192}
@@ -48,7 +48,7 @@ class Way:
         """The type that most of its products are computed in: a key of the peaks."""
         if self.precision == "fp8":
             return "float8"
-        return str(PRODUCTS[self.precision or "reference"]).removeprefix("torch.")
+        return str(PRODUCT_DTYPES[self.precision or "reference"]).removeprefix("torch.")
 
 
 def ways(device: str) -> list[Way]:
@@ -86,10 +86,10 @@ class Plain:
         self.loss = loss.item()
         torch.use_deterministic_algorithms(ours, warn_only=True)
 
-    def finish(self) -> Outcome:
+    def finish(self) -> StepOutcome:
         """What the last step saw."""
         gradients = [weight.grad for weight in self.model.trainable().values() if weight.grad is not None]
-        return Outcome((self.loss,), (torch.nn.utils.get_total_norm(gradients).item(),), False)
+        return StepOutcome((self.loss,), (torch.nn.utils.get_total_norm(gradients).item(),), False)
 
 
 class Ours:
@@ -98,7 +98,7 @@ class Ours:
     def __init__(self, model: MMADFER, config: TrainConfig, ranks: Ranks) -> None:
         self.engine = Engine(model, config, ranks)
         self.model, self._lr = model, config.lr
-        self._reports: list[Report] = []
+        self._reports: list[StepReport] = []
 
     def step(self, batch: Batch) -> None:
         """One step of the optimizer; on a GPU, the report of the one before is read meanwhile."""
@@ -106,7 +106,7 @@ class Ours:
         if len(self._reports) > self.engine.lag:
             self._last = self._reports.pop(0).read()
 
-    def finish(self) -> Outcome:
+    def finish(self) -> StepOutcome:
         """Wait for the last step; what it saw."""
         while self._reports:
             self._last = self._reports.pop(0).read()
@@ -121,7 +121,7 @@ class Form:
     trainer: Plain | Ours
     ready: float
     """Seconds until the first step is done, compiling included; without drawing the weights."""
-    first: Outcome | None = None
+    first: StepOutcome | None = None
     memory: int = 0
     """Bytes: on a GPU the most that a step allocates, on a CPU the activations that it keeps for the way back."""
     seconds: list[float] = field(default_factory=list)
@@ -274,7 +274,7 @@ class Work:
 
 def flops(config: ModelConfig, clips: int) -> Work:
     """Of the plain way."""
-    model = empty(config, CLASSES)
+    model = empty_model(config, CLASSES)
     for encoder in (model.vision, model.audio):
         for block in encoder.blocks:
             block.attn.fused_attn = False

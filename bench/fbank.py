@@ -16,7 +16,7 @@ from common import machine, table
 from torch import Tensor
 from torchaudio.compliance import kaldi
 
-from mmadfer.data.media.fbank import FLOOR
+from mmadfer.data.media.fbank import MIN_ENERGY
 from mmadfer.data.media.fbank_torch import MelBank
 
 RATES = (8000, 11025, 16000, 22050, 32000, 44100, 48000)
@@ -70,7 +70,7 @@ def rows(seconds: float, device: str) -> Iterator[list[str]]:
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
-    floor = torch.tensor(FLOOR, dtype=other.dtype, device=other.device).log()
+    floor = torch.tensor(MIN_ENERGY, dtype=other.dtype, device=other.device).log()
     return float((one - other.maximum(floor)).abs().max())
 
 

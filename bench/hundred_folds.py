@@ -20,8 +20,8 @@ from common import machine, table
 
 from mmadfer.config.schema import Config, PrepareConfig, parse
 from mmadfer.data.media.image import encode_jpeg
-from mmadfer.data.store.record import Clip, Record
-from mmadfer.data.store.store import Header, write
+from mmadfer.data.store.record import Clip, ClipRecord
+from mmadfer.data.store.store import Header, write_store
 from mmadfer.launch.slurm import commands
 from mmadfer.run import directory as runs
 
@@ -80,16 +80,16 @@ def measure(folder: Path, rows: int, parallel: int) -> None:
 
 
 def _store(path: Path) -> Path:
-    rng, clips = np.random.default_rng(0), list[tuple[Clip, Record]]()
+    rng, clips = np.random.default_rng(0), list[tuple[Clip, ClipRecord]]()
     for k in range(20):
         jpegs = [encode_jpeg(rng.integers(0, 255, (SIDE, SIDE, 3), np.uint8), 95)] * 4
         clips.append(
             (
                 Clip(f"{k:02d}", LABELS[k % 2], 1 + k // 2 % FOLDS, f"{k}.mp4", 4),
-                Record(jpegs, np.zeros((512, 128), np.float32)),
+                ClipRecord(jpegs, np.zeros((512, 128), np.float32)),
             )
         )
-    write(path, Header("tiny", LABELS, PrepareConfig(face_size=SIDE)), clips)
+    write_store(path, Header("tiny", LABELS, PrepareConfig(face_size=SIDE)), clips)
     return path
 
 

@@ -38,7 +38,7 @@ from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.data.loading.loader import Loader
 from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.media.fbank import fbank
-from mmadfer.data.store.store import Clip, Header, Record, Store, write
+from mmadfer.data.store.store import Clip, ClipRecord, Header, Store, write_store
 
 SIDE, FRAMES, BATCH, RATE, SECONDS, TARGET = 224, 16, 8, 44100, 2.6, 16_000
 LABELS = ("a", "b")
@@ -79,10 +79,10 @@ def make_files(root: Path, clips: int) -> None:
 
     photographs = [Image.fromarray(picture()) for picture in (data.astronaut, data.coffee, data.chelsea, data.rocket)]
     records = [_clip(root, number, photographs[number % 4]) for number in range(clips)]
-    write(root / "bench.store", Header("bench", LABELS, _config(SIDE, 1).prepare), records)
+    write_store(root / "bench.store", Header("bench", LABELS, _config(SIDE, 1).prepare), records)
 
 
-def _clip(root: Path, number: int, photograph: Image.Image) -> tuple[Clip, Record]:
+def _clip(root: Path, number: int, photograph: Image.Image) -> tuple[Clip, ClipRecord]:
     rng, name = np.random.default_rng(number), f"{number:05}"
     jpegs = [_jpeg(_view(photograph, phase)) for phase in rng.random() + np.linspace(0, 0.3, rng.integers(50, 81))]
     folder = root / name
@@ -96,7 +96,7 @@ def _clip(root: Path, number: int, photograph: Image.Image) -> tuple[Clip, Recor
         file.setframerate(RATE)
         file.writeframes(sound.T.tobytes())
     bands = fbank((sound / 32768).astype(np.float32), RATE, _config(SIDE, 1).prepare.sound)
-    return Clip(name, LABELS[number % 2], 1, name, len(jpegs)), Record(jpegs, bands)
+    return Clip(name, LABELS[number % 2], 1, name, len(jpegs)), ClipRecord(jpegs, bands)
 
 
 def _view(photograph: Image.Image, phase: float) -> Image.Image:
@@ -160,7 +160,7 @@ def _draw(config: Config, epoch: int | None, clip: str, n: int) -> draws.Draw:
     if epoch is None:
         return draws.test_draw(n, (SIDE, SIDE), FRAMES)
     augment, depth = config.data.augment, config.model.vision.depth
-    return draws.draw(1, epoch, clip, n, size=(SIDE, SIDE), augment=augment, frames=FRAMES, depth=depth)
+    return draws.draw_view(1, epoch, clip, n, size=(SIDE, SIDE), augment=augment, frames=FRAMES, depth=depth)
 
 
 # ---------------------------------------------------------------- measuring

@@ -30,9 +30,9 @@ from PIL import Image
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import detection
 from mmadfer.data.preparation.prepare import prepare
-from mmadfer.data.sets import Source, Table
+from mmadfer.data.sets import ClipTable, SourceClip
 from mmadfer.data.sets.toy import write_clip
-from mmadfer.data.sets.toy_voice import RATE
+from mmadfer.data.sets.toy_voice import VOICE_RATE_HZ
 
 FPS, FRAMES = 25, 65
 SETTINGS = PrepareConfig()
@@ -74,7 +74,7 @@ def make_videos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
         x = ((0.5 + 0.5 * np.sin(phase)) * width / 5).astype(int)
         y = ((0.5 + 0.5 * np.cos(2 * phase)) * height / 5).astype(int)
         video = np.stack([picture[b : b + height, a : a + width] for a, b in zip(x, y, strict=True)])
-        sound = 0.1 * rng.standard_normal(FRAMES * RATE // FPS).astype(np.float32)
+        sound = 0.1 * rng.standard_normal(FRAMES * VOICE_RATE_HZ // FPS).astype(np.float32)
         paths.append(folder / f"{width}x{height}-{number}.mp4")
         write_clip(paths[-1], video, sound, FPS)
     return paths
@@ -136,10 +136,10 @@ def timed(work: Callable[[], object]) -> Time:
     return Time(time.perf_counter() - begin, time.process_time() - cores)
 
 
-def clips(paths: Sequence[Path], again: int = 1) -> Table:
+def clips(paths: Sequence[Path], again: int = 1) -> ClipTable:
     """A table of these videos, each `again` times."""
-    sources = [Source(f"{k}-{path.stem}", path, "a", 1) for k in range(again) for path in paths]
-    return Table("bench", ("a",), sources)
+    sources = [SourceClip(f"{k}-{path.stem}", path, "a", 1) for k in range(again) for path in paths]
+    return ClipTable("bench", ("a",), sources)
 
 
 def compare(paths: Sequence[Path], work: Path, name: str) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:

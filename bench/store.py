@@ -29,9 +29,9 @@ from common import machine, table
 
 from mmadfer.config.schema import PrepareConfig, SoundConfig
 from mmadfer.data.preparation import prepare as preparation
-from mmadfer.data.preparation.workers import Outcome, Task, look
-from mmadfer.data.sets import Source, Table
-from mmadfer.data.store.record import Clip, Record, encode
+from mmadfer.data.preparation.workers import ClipJob, PreparedClip, stamp_files
+from mmadfer.data.sets import ClipTable, SourceClip
+from mmadfer.data.store.record import Clip, ClipRecord, encode_record
 from mmadfer.data.store.store import Header, Store
 
 FRAMES, SMALL, REAL = 65, (1_500, 64), (12_000, 512)
@@ -86,7 +86,7 @@ def _call(*arguments: object) -> dict[str, float]:
 def make(folder: Path, clips: int, size: int, rows: int) -> dict[str, float]:
     """Make the store `folder`/out.store of so many clips, and time each step."""
     out, sources = folder / "out.store", list(_sources(folder / "media", clips))
-    made, partial = Table("bench", LABELS, sources), folder / "out.store.partial"
+    made, partial = ClipTable("bench", LABELS, sources), folder / "out.store.partial"
     settings = PrepareConfig(sound=SoundConfig(frames=rows))
     header = Header(made.name, LABELS, settings, made.root)
     partial.mkdir()
@@ -112,12 +112,12 @@ def make(folder: Path, clips: int, size: int, rows: int) -> dict[str, float]:
     }
 
 
-def _sources(folder: Path, clips: int) -> Iterator[Source]:
+def _sources(folder: Path, clips: int) -> Iterator[SourceClip]:
     folder.mkdir()
     for k in range(clips):
         path = folder / f"{k:05d}.mp4"
         path.write_bytes(k.to_bytes(8, "little") * 16)
-        yield Source(f"{LABELS[k % 2]}/{k:05d}", path, LABELS[k % 2], 1 + k % 5)
+        yield SourceClip(f"{LABELS[k % 2]}/{k:05d}", path, LABELS[k % 2], 1 + k % 5)
 
 
 class Noise:
@@ -127,15 +127,15 @@ class Noise:
         self.size, self.noise, self.places = size, np.random.default_rng(0).bytes(2**22), random.Random(0)
         self.fbank = np.random.default_rng(1).random((rows, 128), np.float32)
 
-    def outcome(self, task: Task) -> Outcome:
+    def outcome(self, task: ClipJob) -> PreparedClip:
         """What preparing a clip would give."""
         starts = [self.places.randrange(2**22 - 2 * self.size) for _ in range(FRAMES)]
         lengths = [self.places.randint(self.size // 2, 3 * self.size // 2) for _ in range(FRAMES)]
         jpegs = [self.noise[start : start + length] for start, length in zip(starts, lengths, strict=True)]
-        stamp, digest = look(task)
+        stamp, digest = stamp_files(task)
         about = {"sha256": digest.sha256, "size": digest.size, "rate": 44100}
         clip = Clip(task.source.id, task.source.label, task.source.fold, task.media, FRAMES, **about)
-        return Outcome(clip.id, clip, encode(Record(jpegs, self.fbank)), digest=digest, stamp=stamp)
+        return PreparedClip(clip.id, clip, encode_record(ClipRecord(jpegs, self.fbank)), digest=digest, stamp=stamp)
 
 
 def read(path: Path) -> dict[str, float]:

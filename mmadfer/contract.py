@@ -17,16 +17,16 @@ from mmadfer.tasks.spec import Kind
 from mmadfer.tasks.tables import TASKS, of_events, spec_of
 from mmadfer.utils.files import parse_json
 
-LONGEST = 1 << 20
+_MAX_CONTRACT_BYTES = 1 << 20
 """Bytes of a contract; most have some thousand."""
 Hertz = Annotated[int, Field(ge=1, le=10_000_000)]
 KEY = "mmadfer.contract"
 """Name of the metadata entry that holds the contract (safetensors, ONNX)."""
 
-Count = Annotated[int, Field(ge=1, le=65536)]
-Batch = tuple[Count, Count, Count]
+_Count = Annotated[int, Field(ge=1, le=65536)]
+BatchRange = tuple[_Count, _Count, _Count]
 """Fewest, usual and most clips at once."""
-BATCH: Batch = (1, 8, 32)
+BATCH_RANGE: BatchRange = (1, 8, 32)
 """Where nothing else is said."""
 
 LICENCES = {"mmadfer": "Apache-2.0"}
@@ -77,7 +77,7 @@ class Contract(Section):
     """Samples per second of the input `waveform`: the graph takes no other. None where the input is `fbank`."""
     arithmetic: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
     """What an exported graph computes in where it can; its inputs and outputs are the same for all."""
-    batch: Batch | None = None
+    batch: BatchRange | None = None
     """Of an exported graph; None where any number will do."""
     priors: tuple[Fraction, ...] = ()
     """Share of each label among the training clips, as often as training takes them: equal ones under `data.sampler:
@@ -135,7 +135,7 @@ class Contract(Section):
         """
         if self.waveform_rate is None:
             raise ValueError("a graph whose input is `fbank` takes no samples")
-        return span(self.waveform_rate, self.model.fbank[0])
+        return samples_of_frames(self.waveform_rate, self.model.fbank[0])
 
     @property
     def unfinished(self) -> bool:
@@ -147,7 +147,7 @@ class Contract(Section):
         return self.model_dump_json()
 
 
-def check_batch(batch: Batch) -> None:
+def check_batch(batch: BatchRange) -> None:
     """Raises ConfigError where the numbers are no range of clips at once."""
     if not 1 <= batch[0] <= batch[1] <= batch[2]:
         raise ConfigError(f"--batch {' '.join(map(str, batch))}: give the fewest, usual and most clips, rising from 1")
@@ -184,7 +184,7 @@ def loads(text: str | bytes, where: Path | str = "it") -> Contract:
     """
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     try:
-        if len(data) > LONGEST:
+        if len(data) > _MAX_CONTRACT_BYTES:
             raise FileError(f"a contract of {len(data)} bytes is longer than any")
         return validated(Contract, parse_json(data, where), f"the contract of {where}", context=DESCRIBED)
     except (ConfigError, FileError) as error:
@@ -194,7 +194,7 @@ def loads(text: str | bytes, where: Path | str = "it") -> Contract:
         ) from error
 
 
-def describe(contract: Contract) -> dict[str, Any]:
+def describe_contract(contract: Contract) -> dict[str, Any]:
     """The contract for a person: flat, without the sizes of layers."""
     return {
         **_named(contract),
@@ -230,7 +230,7 @@ def _inputs(contract: Contract) -> list[str]:
     return [names[modality] for modality in contract.model.modalities]
 
 
-def span(rate: int, frames: int) -> int:
+def samples_of_frames(rate: int, frames: int) -> int:
     """Samples that `frames` filter-bank frames span, 25 ms every 10 ms, at `rate` Hz, rounded as in data.fbank."""
     return int(rate * 25.0 * 0.001) + (frames - 1) * int(rate * 10.0 * 0.001)
 

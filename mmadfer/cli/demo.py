@@ -22,7 +22,7 @@ from mmadfer.utils.console import Console
 from mmadfer.utils.files import write_text
 from mmadfer.utils.terminal import say
 
-FOLDER = Path("build/demo")
+_DEMO_FOLDER = Path("build/demo")
 CONTROLS = {"vision only": "vision", "sound only": "audio"}
 
 
@@ -42,26 +42,26 @@ class Step:
 
 def steps() -> list[Step]:
     """The demo, in order."""
-    store, model = f"{FOLDER}/toy.store", f"{FOLDER}/model.onnx"
+    store, model = f"{_DEMO_FOLDER}/toy.store", f"{_DEMO_FOLDER}/model.onnx"
     common = ("launch", "demo", "--cluster", "local", "--set", f"data.store={store}")
     controls = [
         Step(
             f"Control: the same model, {name}",
-            (*common, "--run", f"{FOLDER}/{key}", "--set", f"data.modalities={key}"),
-            FOLDER / key,
+            (*common, "--run", f"{_DEMO_FOLDER}/{key}", "--set", f"data.modalities={key}"),
+            _DEMO_FOLDER / key,
         )
         for name, key in CONTROLS.items()
     ]
-    beside = [word for name, key in CONTROLS.items() for word in ("--beside", f"{name}={FOLDER}/{key}")]
-    export = ("export", "onnx", f"{FOLDER}/both", "--fold", "1", "--data", store, "--out", model)
+    beside = [word for name, key in CONTROLS.items() for word in ("--beside", f"{name}={_DEMO_FOLDER}/{key}")]
+    export = ("export", "onnx", f"{_DEMO_FOLDER}/both", "--fold", "1", "--data", store, "--out", model)
     return [
         Step(
             "Toy videos, made and prepared",
-            ("prepare", "toy", "--root", f"{FOLDER}/media", "--out", store, "--config", "demo"),
+            ("prepare", "toy", "--root", f"{_DEMO_FOLDER}/media", "--out", store, "--config", "demo"),
         ),
-        Step("Five folds in parallel", (*common, "--run", f"{FOLDER}/both"), FOLDER / "both"),
+        Step("Five folds in parallel", (*common, "--run", f"{_DEMO_FOLDER}/both"), _DEMO_FOLDER / "both"),
         *controls,
-        Step("Report", ("report", f"{FOLDER}/both", *beside)),
+        Step("Report", ("report", f"{_DEMO_FOLDER}/both", *beside)),
         Step("ONNX model of fold 1, with parity", export),
         Step(
             "A prediction by the exported model", ("predict", str(_video), "--model", model, "--out", str(_prediction))
@@ -69,8 +69,8 @@ def steps() -> list[Step]:
     ]
 
 
-_prediction = FOLDER / "prediction.json"
-_video = FOLDER / "video.mp4"
+_prediction = _DEMO_FOLDER / "prediction.json"
+_video = _DEMO_FOLDER / "video.mp4"
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
     _forget_other_code(print_)
     todo = steps()
     for number, step in enumerate(todo, 1):
-        mark = FOLDER / f".done-{number}"
+        mark = _DEMO_FOLDER / f".done-{number}"
         if mark.exists():
             console.print(f"[dim]{number}/{len(todo)} {step.title}: done before")
             continue
@@ -99,10 +99,10 @@ def fingerprint() -> str:
 
 
 def _forget_other_code(print_: str) -> None:
-    marks = [mark.read_text() for mark in FOLDER.glob(".done-*")]
+    marks = [mark.read_text() for mark in _DEMO_FOLDER.glob(".done-*")]
     if any(mark != print_ for mark in marks):
-        say(f"The code has changed since {FOLDER} was made: starting anew.")
-        shutil.rmtree(FOLDER)
+        say(f"The code has changed since {_DEMO_FOLDER} was made: starting anew.")
+        shutil.rmtree(_DEMO_FOLDER)
 
 
 def _run(step: Step, console: Console) -> None:
@@ -120,20 +120,20 @@ def _choose_video() -> None:
     """A test clip of fold 1, under a name that does not give its label away."""
     from mmadfer.data.store.store import Store
 
-    store = Store(FOLDER / "toy.store")
+    store = Store(_DEMO_FOLDER / "toy.store")
     clip = store.clips[store.fold(1)[0]]
     shutil.copyfile(store.root / clip.media, _video)
-    write_text(FOLDER / "video.label", clip.label)
+    write_text(_DEMO_FOLDER / "video.label", clip.label)
 
 
 def _show(console: Console, seconds: float) -> None:
-    report = json.loads((FOLDER / "both/report/report.json").read_text())
+    report = json.loads((_DEMO_FOLDER / "both/report/report.json").read_text())
     prediction = json.loads(_prediction.read_text())[0]
-    truth = (FOLDER / "video.label").read_text()
+    truth = (_DEMO_FOLDER / "video.label").read_text()
     console.print(_table(report))
     for name, text in {
-        "report": f"{FOLDER}/both/report/report.html",
-        "model": f"{FOLDER}/model.onnx",
+        "report": f"{_DEMO_FOLDER}/both/report/report.html",
+        "model": f"{_DEMO_FOLDER}/model.onnx",
         "prediction": f"{_prediction} ({_video}: {prediction['label']}; truth: {truth})",
         "time": f"{seconds:.0f} s",
     }.items():

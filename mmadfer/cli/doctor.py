@@ -15,7 +15,7 @@ from mmadfer.utils.terminal import say
 if TYPE_CHECKING:
     from mmadfer.data.store.store import Store
 
-PACKAGES = {
+_PACKAGES = {
     "av": "media files",
     "torch": "model, training",
     "timm": "model, training",
@@ -28,14 +28,14 @@ PACKAGES = {
     "tensorrt-rtx-cu13": "engines",
 }
 
-SHOWN = 20
+_MAX_SHOWN = 20
 """Clips that are named."""
 
 
 def machine() -> None:
     """Print the versions of what is installed, the cores there are, and the GPUs that torch sees."""
     table = Table("package", "version", "for")
-    for name, purpose in PACKAGES.items():
+    for name, purpose in _PACKAGES.items():
         table.add_row(name, _version(name), purpose)
     console = Console()
     console.print(table)
@@ -99,13 +99,13 @@ def _splits(opened: "Store") -> str:
 
 def _changed(opened: "Store") -> dict[str, str]:
     """Clip id -> in what its files are not what they were; all are read, whatever their dates."""
-    from mmadfer.data.store.source_files import compare
+    from mmadfer.data.store.source_files import changed_files
     from mmadfer.utils.progress import Meter
 
     files = {name: opened.files(name) for name in opened.clips}
     with Meter("looking at media files", len(files), goes_on=False) as meter:
-        return compare(files, opened.digests, {}, meter.step)[0]
+        return changed_files(files, opened.digests, {}, meter.step)[0]
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return ", ".join(names[:_MAX_SHOWN]) + (f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else "")

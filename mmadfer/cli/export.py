@@ -24,10 +24,10 @@ def export_onnx(
     calibration: Annotated[int, typer.Option(min=1, help="How many training clips are looked at (not fp32).")] = 64,
 ) -> None:
     """One graph with its contract inside, delivered only when parity from file to label holds."""
-    from mmadfer.export.parity.parity import export
+    from mmadfer.export.parity.parity import export_onnx
 
     graph = {"input": input, "rate": rate, "precision": precision, "batch": batch, "calibration": calibration}
-    export(path, out, data, fold, clips, **graph)
+    export_onnx(path, out, data, fold, clips, **graph)
 
 
 @app.command("parity")
@@ -77,9 +77,9 @@ def export_engine(
 ) -> None:
     """A TensorRT engine, with the sidecar that tells what it is."""
     options = dict(locals())
-    from mmadfer.export.engine.to_trt import export
+    from mmadfer.export.engine.to_trt import export_engine
 
-    export(options.pop("source"), options.pop("out"), **options)
+    export_engine(options.pop("source"), options.pop("out"), **options)
 
 
 @app.command("triton")
@@ -101,9 +101,9 @@ def export_triton(
 ) -> None:
     """A model repository for Triton: from a video's bytes to probabilities, with a client."""
     options = dict(locals())
-    from mmadfer.export.server.to_triton import export
+    from mmadfer.export.server.to_triton import export_triton
 
-    export(options.pop("source"), options.pop("out"), **options)
+    export_triton(options.pop("source"), options.pop("out"), **options)
 
 
 @app.command("weights")
@@ -113,9 +113,9 @@ def export_weights(
     fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
 ) -> None:
     """One file with trained weights, encoders and contract, to load on any machine."""
-    from mmadfer.export.to_weights import export
+    from mmadfer.export.to_weights import export_weights
 
-    export(path, out, fold)
+    export_weights(path, out, fold)
 
 
 @app.command("run")

@@ -17,7 +17,7 @@ from mmadfer.data import compatibility
 from mmadfer.errors import RunError
 from mmadfer.launch import chain, plan
 from mmadfer.launch.launching import Launch
-from mmadfer.run.launch_record import Options
+from mmadfer.run.launch_record import LaunchOptions
 
 
 @launch_options.with_options
@@ -34,7 +34,7 @@ def launch(
     dry_run: launch_options.DryRun = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished folds of --run.")] = False,
     trust_code: launch_options.Trust = False,
-    asked: Options,
+    asked: LaunchOptions,
 ) -> None:
     """Train the folds as an array of jobs, then report on them.
 
@@ -47,7 +47,7 @@ def launch(
     loaded = [configs.load(one, overrides or ()) for one in config]
     if resume and run is None:
         raise RunError("--resume needs --run: say which run to go on with")
-    place = launch_options.place(run, loaded[-1].name)
+    place = launch_options.run_folder(run, loaded[-1].name)
 
     def planned(run: Path, own: Config, after: tuple[Launch, ...] = ()) -> Launch:
         settings = compatibility.from_store(identity.absolute(own))

@@ -16,8 +16,8 @@ def carry_out(folder: Path, tasks: Sequence[Launch], dry_run: bool) -> None:
     for task in tasks:
         launch_options.check(task)
     if dry_run:
-        from mmadfer.launch.dry_run import describe
+        from mmadfer.launch.dry_run import describe_launch
 
-        say("\n\n".join(map(describe, tasks)))
+        say("\n\n".join(map(describe_launch, tasks)))
     elif code := chain.start(folder, tasks):
         raise typer.Exit(code)

@@ -18,17 +18,17 @@ from mmadfer.launch import chain, in_use, launching, plan
 from mmadfer.launch.slurm import commands
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
-from mmadfer.run.launch_record import Options
+from mmadfer.run.launch_record import LaunchOptions
 from mmadfer.run.owner import Owner
 from mmadfer.utils.terminal import say
 
-LEAVE = 60.0
+_STOP_SECONDS = 60.0
 """Seconds that a stopped local launch has to end its folds, which save."""
-Run = Annotated[Path, typer.Argument(help="Run directory.")]
+_RunArgument = Annotated[Path, typer.Argument(help="Run directory.")]
 
 
 def status(
-    run: Run, as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, for programs.")] = False
+    run: _RunArgument, as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, for programs.")] = False
 ) -> None:
     """Show each fold's state, epoch, last scores, time left and restarts."""
     from mmadfer.launch import status as states
@@ -45,7 +45,7 @@ def status(
         of.show(one)
 
 
-def cancel(run: Run) -> None:
+def cancel(run: _RunArgument) -> None:
     """End a run's jobs, or its launcher on this machine; folds that train save first, as far as time allows."""
     run = _opened(run)
     if chain.is_chain(run):
@@ -57,14 +57,14 @@ def cancel(run: Run) -> None:
         _cancel_here(run, left, left.launcher)
         return
     if sweep.is_sweep(run):
-        _tell(run, launch_sweep.cancel(run))
+        _tell(run, launch_sweep.cancel_sweep(run))
         return
-    beating = in_use.live(run)
+    beating = in_use.live_folds(run)
     jobs = in_use.asked(run, left, beating)
     own = in_use.trainers(left, jobs, beating)
-    followers, folds = commands.live(jobs, left.followers if left else ()), commands.live(jobs, own.values())
-    commands.cancel(*followers)  # first: the report would start as soon as the folds have ended
-    commands.cancel(*folds)
+    followers, folds = commands.live_jobs(jobs, left.followers if left else ()), commands.live_jobs(jobs, own.values())
+    commands.cancel_jobs(*followers)  # first: the report would start as soon as the folds have ended
+    commands.cancel_jobs(*folds)
     _tell(run, [*folds, *followers])
     if plain := {name.partition("_")[0] for name in folds if not left or name not in left.jobs.values()}:
         say(f"Of sbatch's own arrays only what trains is known here: scancel {' '.join(sorted(plain))} ends all of it")
@@ -72,19 +72,19 @@ def cancel(run: Run) -> None:
 
 @launch_options.with_options
 def resume(
-    run: Run,
+    run: _RunArgument,
     *,
     overrides: launch_options.Set = None,
     trust_code: launch_options.Trust = False,
     dry_run: launch_options.DryRun = False,
-    asked: Options,
+    asked: LaunchOptions,
 ) -> None:
     """Go on with the unfinished folds of a run, as it was launched; options given here replace those of the launch."""
     run = _opened(run)
     if sweep.is_sweep(run):
         left = launch_record.read(run)
         options = asked.over(left.options.kept(asked)) if left else asked
-        launch_sweep.resume(run, overrides or [], options, dry_run, trust_code)
+        launch_sweep.resume_sweep(run, overrides or [], options, dry_run, trust_code)
     elif chain.is_chain(run):
         tasks: list[launching.Launch] = []
         for one in chain.to_go_on(run):
@@ -95,7 +95,7 @@ def resume(
 
 
 def _resumed(
-    run: Path, overrides: list[str] | None, asked: Options, trust: bool, after: tuple[launching.Launch, ...] = ()
+    run: Path, overrides: list[str] | None, asked: LaunchOptions, trust: bool, after: tuple[launching.Launch, ...] = ()
 ) -> launching.Launch:
     """A launch that goes on with a run."""
     left = launch_record.read(run)
@@ -106,7 +106,7 @@ def _resumed(
     return launching.Launch(run, settings, chosen, resources, True, bool(options.export), trust, after)
 
 
-def _cancel_here(run: Path, left: launch_record.Record, launcher: Owner) -> None:
+def _cancel_here(run: Path, left: launch_record.LaunchRecord, launcher: Owner) -> None:
     if not launcher.here():
         raise RunError(f"{run} was launched by {launcher}: end it there")
     if not left.launching:
@@ -114,10 +114,10 @@ def _cancel_here(run: Path, left: launch_record.Record, launcher: Owner) -> None
         return
     os.kill(launcher.pid, signal.SIGTERM)
     say(f"process {launcher.pid} ends its folds; they save first")
-    end = time.monotonic() + LEAVE
+    end = time.monotonic() + _STOP_SECONDS
     while left.launching:
         if time.monotonic() > end:
-            raise RunError(f"process {launcher.pid} has not ended within {LEAVE:.0f} s: look at {run / 'jobs'}")
+            raise RunError(f"process {launcher.pid} has not ended within {_STOP_SECONDS:.0f} s: look at {run / 'jobs'}")
         time.sleep(0.1)
     say(f"ended; to go on:\n  {_resume(run)}")
 

@@ -13,7 +13,7 @@ import typer
 from mmadfer.data import compatibility
 from mmadfer.errors import RunError
 from mmadfer.launch import launching
-from mmadfer.run.launch_record import Options
+from mmadfer.run.launch_record import LaunchOptions
 from mmadfer.utils.terminal import one_line, say
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
@@ -48,7 +48,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def given(**values: Any) -> None:
-        asked = Options(**{name: values.pop(name) for name in _SHARED})
+        asked = LaunchOptions(**{name: values.pop(name) for name in _SHARED})
         command(**values, asked=asked)
 
     shared = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in _SHARED.items()]
@@ -58,7 +58,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     return given
 
 
-def place(run: Path | None, name: str) -> Path:
+def run_folder(run: Path | None, name: str) -> Path:
     """The absolute run directory: the one that was asked for, or a new one.
 
     Raises:
@@ -103,12 +103,12 @@ def carry_out(wanted: launching.Launch, dry_run: bool, estimate: bool = False) -
         )
     check(wanted)
     if estimate:
-        from mmadfer.launch.estimate import estimate as measure
+        from mmadfer.launch.estimate import measure_and_estimate as measure
 
         say(measure(wanted))
     elif dry_run:
-        from mmadfer.launch.dry_run import describe
+        from mmadfer.launch.dry_run import describe_launch
 
-        say(describe(wanted))
-    elif code := launching.start(wanted):
+        say(describe_launch(wanted))
+    elif code := launching.start_launch(wanted):
         raise typer.Exit(code)

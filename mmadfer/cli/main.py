@@ -206,7 +206,7 @@ def report(
 
         if beside:
             raise RunError("--beside compares runs: leave it out with --table")
-        say(tables.table(table, folders), end="")
+        say(tables.paper_table(table, folders), end="")
         return
     if len(folders) != 1:
         raise RunError(f"{len(folders)} run directories: give one (others with --beside), or --table N with a sweep's")
@@ -225,12 +225,12 @@ def compare(
 ) -> None:
     """The difference of two runs on the same test clips, with a 95 % interval."""
     from mmadfer.evaluation.compare import compare as measure
-    from mmadfer.report.versus import show
+    from mmadfer.report.versus import show_comparison
     from mmadfer.utils.files import check_place
 
     if out is not None:
         check_place(out)
-    show(measure(run_a, run_b, resamples, seed, out))
+    show_comparison(measure(run_a, run_b, resamples, seed, out))
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -11,15 +11,15 @@ from types import FrameType
 from mmadfer.errors import DataError
 from mmadfer.runtime.find_videos import videos
 from mmadfer.runtime.prediction import Failure, Prediction
-from mmadfer.runtime.recogniser import Found, Recogniser
-from mmadfer.runtime.writers import WRITERS, check_names, print_predictions, unfinished
+from mmadfer.runtime.recogniser import Recogniser, Results
+from mmadfer.runtime.writers import WRITERS, check_names, partial_path, print_predictions
 from mmadfer.utils.progress import Meter
 from mmadfer.utils.terminal import say
 
-EVERY = 60.0
+_WRITE_EVERY_SECONDS = 60.0
 """Seconds after which what is there is written."""
 
-Results = list[Prediction | Failure]
+Collected = list[Prediction | Failure]
 
 
 def predict_files(
@@ -93,30 +93,30 @@ class _Out:
     """The files that were asked for."""
 
     def __init__(self, paths: Sequence[Path], labels: Sequence[str], values: Sequence[str]) -> None:
-        self._paths, self._names = {path: unfinished(path) for path in paths}, (labels, values)
+        self._paths, self._names = {path: partial_path(path) for path in paths}, (labels, values)
 
-    def write(self, results: Results) -> None:
+    def write(self, results: Collected) -> None:
         """Everything, under the names that were asked for."""
         for path, other in self._paths.items():
             WRITERS[path.suffix.lower()](path, results, *self._names)
             other.unlink(missing_ok=True)
 
-    def keep(self, results: Results) -> str:
+    def keep(self, results: Collected) -> str:
         """What is there up to now, under other names; returns these."""
         for other in self._paths.values():
             WRITERS[other.suffix.lower()](other, results, *self._names)
         return " and ".join(map(str, self._paths.values()))
 
 
-def _collect(found: Found, count: int, out: _Out) -> Results:
+def _collect(found: Results, count: int, out: _Out) -> Collected:
     """Take all results, then write and print them; or those that there are, where it ends too early."""
-    results, kept = Results(), monotonic()
+    results, kept = Collected(), monotonic()
     try:
         with closing(found), Meter("predicting", count, goes_on=False) as meter:
             for result in found:
                 results.append(result)
                 meter.step()
-                if monotonic() - kept > EVERY:
+                if monotonic() - kept > _WRITE_EVERY_SECONDS:
                     with suppress(OSError):  # a disk that is full may not be so in the end
                         out.keep(results)
                     kept = monotonic()
@@ -129,7 +129,7 @@ def _collect(found: Found, count: int, out: _Out) -> Results:
     return results
 
 
-def _kept(results: Results, out: _Out) -> str:
+def _kept(results: Collected, out: _Out) -> str:
     """Keep what is there; says where, or why not, which must not hide the error before it."""
     if not results:
         return ""

@@ -15,10 +15,10 @@ Positive = Annotated[int, Field(gt=0, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-LONG = 100
+_MAX_SHOWN_CHARACTERS = 100
 """Characters of a value that a message shows."""
 _REPR = reprlib.Repr()  # which looks at no more than it shows: aliases make a value without end out of a few lines
-_REPR.maxlevel, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 3, *[2 * LONG] * 3
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 3, *[2 * _MAX_SHOWN_CHARACTERS] * 3
 
 
 class Section(BaseModel):
@@ -37,11 +37,11 @@ Line = Annotated[str, AfterValidator(_checked)]
 """Text from a file that a person will see."""
 
 S = TypeVar("S", bound=Section)
-Place = Callable[[tuple[int | str, ...]], str | None]
+_Place = Callable[[tuple[int | str, ...]], str | None]
 
 
 def validated(
-    kind: type[S], tree: dict[str, Any], where: str, place: Place = lambda key: None, context: Any = None
+    kind: type[S], tree: dict[str, Any], where: str, place: _Place = lambda key: None, context: Any = None
 ) -> S:
     """A tree of values as a section; `where` is named in errors.
 
@@ -61,7 +61,7 @@ def validated(
         raise ConfigError(_explain(error, where, kind, place)) from error
 
 
-def _explain(error: ValidationError, where: str, kind: type[Section], place: Place) -> str:
+def _explain(error: ValidationError, where: str, kind: type[Section], place: _Place) -> str:
     lines = [f"{where} breaks {error.error_count()} rule(s):"]
     for item, problem in zip(error.errors(), problems(error, kind), strict=True):
         stands = place(item["loc"])
@@ -84,7 +84,7 @@ def problems(error: ValidationError, kind: type[Section]) -> list[str]:
 
 
 def _unknown(kind: type[Section], key: tuple[int | str, ...]) -> str:
-    name, here = str(key[-1])[:LONG], section(kind, key[:-1])
+    name, here = str(key[-1])[:_MAX_SHOWN_CHARACTERS], section(kind, key[:-1])
     near = nearest(kind, key[:-1], name)
     known = ", ".join(sorted(here.model_fields)) if here is not None else ""
     return f"unknown key{f': did you mean {near}?' if near else ';'} known here: {known}"
@@ -92,7 +92,7 @@ def _unknown(kind: type[Section], key: tuple[int | str, ...]) -> str:
 
 def _word(part: int | str) -> str:
     text = shown(str(part))
-    return text if len(text) <= LONG else f"{text[:LONG]}..."
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}..."
 
 
 def _short(value: Any) -> str:

@@ -9,7 +9,7 @@ from mmadfer.config.base import Line, Section, Seed
 from mmadfer.config.parts import HeadPart, JointPart, Part, Parts, TemporalPart
 
 Modality = Literal["vision", "audio"]
-Pixels = Literal["unit", "imagenet", "half", "clip"]
+PixelScaling = Literal["unit", "imagenet", "half", "clip"]
 """How pixels are scaled; `mmadfer.model.pixels` has the numbers."""
 
 
@@ -17,11 +17,11 @@ Width = Annotated[int, Field(gt=0, le=16384)]
 Depth = Annotated[int, Field(gt=0, le=256)]
 Heads = Annotated[int, Field(gt=0, le=256)]
 Tokens = Annotated[int, Field(ge=0, le=1024)]
-Side = Annotated[int, Field(gt=0, le=4096)]
-Frames = Annotated[int, Field(gt=0, le=1024)]
+_Side = Annotated[int, Field(gt=0, le=4096)]
+_Frames = Annotated[int, Field(gt=0, le=1024)]
 Fbank = Annotated[int, Field(gt=0, le=65536)]
 Mels = Annotated[int, Field(gt=0, le=1024)]
-Bound = Annotated[float, Field(gt=-1e9, lt=1e9)]
+_Bound = Annotated[float, Field(gt=-1e9, lt=1e9)]
 """The bounds are far beyond any model: they keep a file of strangers from asking for all time or memory."""
 
 
@@ -35,7 +35,7 @@ class EncoderConfig(Section):
     depth: Depth = 12
     heads: Heads = 12
     mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
-    patch: Side = 16
+    patch: _Side = 16
     weights: Path | None = None
     """MAE-Face or AudioMAE file, or of the timm model; without one the encoder is drawn at random from `seed`."""
     seed: Seed = 0
@@ -194,7 +194,7 @@ class ValuesConfig(HeadPart):
     """Values in a range, of a linear layer and a sigmoid; `task.values` names them."""
 
     name: str = "values"
-    range: tuple[Bound, Bound] = (-1.0, 1.0)
+    range: tuple[_Bound, _Bound] = (-1.0, 1.0)
     """Lowest and highest value, neither of which is reached."""
 
     def check(self, model: "ModelConfig") -> None:
@@ -218,11 +218,11 @@ TABLES: dict[str, Parts] = {"fusion": FUSIONS, "joint": JOINTS, "temporal": TEMP
 class ModelConfig(Section):
     """MMA-DFER's sizes and variants."""
 
-    image_size: Side = 160
-    pixels: Pixels = "unit"
+    image_size: _Side = 160
+    pixels: PixelScaling = "unit"
     """How pixels in [0, 1] enter the vision encoder: as they are, which the published weights need, or less a mean and
     by a deviation of each colour: ImageNet's (MAE-Face was trained with them), 1/2 and 1/2, or CLIP's."""
-    frames: Frames = 16
+    frames: _Frames = 16
     fbank: tuple[Fbank, Mels] = (512, 128)
     """Filter-bank frames and mel bands that the audio encoder sees; the same as in `prepare.sound`."""
     branches: Literal["both", "vision", "audio"] = "both"

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mmadfer.config.base import Fraction, Positive, Section, validated
 from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, ValuesConfig
 from mmadfer.config.samplers import SAMPLERS
-from mmadfer.config.sources import CONFIGS, find, read, value
+from mmadfer.config.sources import CONFIGS, find_config, read, value
 from mmadfer.config.stages import StagesConfig
 from mmadfer.config.task import TaskConfig
 from mmadfer.config.training import Precision, TrainConfig
@@ -22,7 +22,7 @@ from mmadfer.utils.names import one_form
 
 __all__ = [
     "CONFIGS", "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision",
-    "PrepareConfig", "SoundConfig", "TaskConfig", "TrainConfig", "find", "load", "parse", "value",
+    "PrepareConfig", "SoundConfig", "TaskConfig", "TrainConfig", "find_config", "load", "parse", "value",
 ]  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: no such file, broken YAML, unknown key, or a value that breaks a rule.
     """
-    path = find(source)
+    path = find_config(source)
     sources = read(path, overrides)
     return validated(Config, sources.tree, str(path), sources.place)
 

@@ -15,10 +15,10 @@ from mmadfer.utils.files import read_yaml
 from mmadfer.utils.safe_yaml import SYNTAX, parse_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-BASE, PART = "base", "name"
+BASE, _PART = "base", "name"
 MOST_BASES = 16
 """Files in a chain of bases."""
-Key = tuple[str, ...]
+_Key = tuple[str, ...]
 
 
 @dataclass
@@ -26,10 +26,10 @@ class Sources:
     """A tree of values, and which file, or `--set`, each value is from."""
 
     tree: dict[str, Any] = field(default_factory=dict)
-    places: dict[Key, str] = field(default_factory=dict)
+    places: dict[_Key, str] = field(default_factory=dict)
     """Where each value stands, by its key; a section is where it was written last."""
 
-    def change(self, tree: dict[str, Any], place: str, into: dict[str, Any] | None = None, key: Key = ()) -> None:
+    def change(self, tree: dict[str, Any], place: str, into: dict[str, Any] | None = None, key: _Key = ()) -> None:
         """Put a file's values over those that are there: sections key by key, all else as a whole.
 
         A section that names a part (`fusion: {name: mult}`) is a whole, since its other keys are of that part.
@@ -39,7 +39,7 @@ class Sources:
             here = (*key, name)
             self.places[here] = place
             if isinstance(value, dict):
-                below = into.get(name) if PART not in value else None
+                below = into.get(name) if _PART not in value else None
                 into[name] = dict(below) if isinstance(below, dict) else {}  # a copy: an alias may stand elsewhere
                 self.change(value, place, into[name], here)
             else:
@@ -72,7 +72,7 @@ def _chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         tree = read_yaml(path)
         base = tree.pop(BASE, None)
         if chain:
-            tree.pop(PART, None)  # a configuration has a name of its own, since runs are named after it
+            tree.pop(_PART, None)  # a configuration has a name of its own, since runs are named after it
         chain.append((path, tree))
         if base is None:
             return chain
@@ -88,12 +88,12 @@ def _base(path: Path, base: Any) -> Path:
     if not isinstance(base, str):
         raise ConfigError(f"{path}: base: it must be a file or the name of a shipped configuration (got {base!r:.100})")
     try:
-        return find(base, path.parent)
+        return find_config(base, path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: base: {error}") from error
 
 
-def find(source: str | Path, folder: Path = Path()) -> Path:
+def find_config(source: str | Path, folder: Path = Path()) -> Path:
     """A configuration's file: `source` in `folder`, or the name of a shipped one.
 
     Raises:

@@ -30,15 +30,15 @@ SHIPPED = "ablations"
 TAKEN = ("code", "jobs", "report", FILE)
 """What else lies beside the rows."""
 SEED = "train.seed"
-NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+_ROW_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 
 
-class Table(Section):
+class SweepTable(Section):
     """What a sweep is asked for."""
 
-    name: Annotated[StrictStr, Field(pattern=NAME)]
+    name: Annotated[StrictStr, Field(pattern=_ROW_NAME)]
     base: StrictStr
-    rows: Annotated[dict[Annotated[StrictStr, Field(pattern=NAME)], dict[StrictStr, Any]], Field(min_length=1)]
+    rows: Annotated[dict[Annotated[StrictStr, Field(pattern=_ROW_NAME)], dict[StrictStr, Any]], Field(min_length=1)]
     seeds: tuple[Annotated[StrictInt, Field(ge=0)], ...] = ()
     """Every row is trained with each as its `train.seed`; a sweep's own table has these rows, and no seeds."""
 
@@ -60,7 +60,7 @@ class Table(Section):
         return plain
 
     @model_validator(mode="after")
-    def _seeds_are_the_only_ones(self) -> "Table":
+    def _seeds_are_the_only_ones(self) -> "SweepTable":
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds has one twice: {', '.join(map(str, self.seeds))}")
         if own := [row for row, keys in self.rows.items() if self.seeds and SEED in keys]:
@@ -96,28 +96,28 @@ class Table(Section):
     @property
     def basis(self) -> str:
         """The base, and what all rows have in common, in one line."""
-        return f"{self.base}{f' with {shown(self.common)}' if self.common else ''}"
+        return f"{self.base}{f' with {keys_in_words(self.common)}' if self.common else ''}"
 
     def own(self, row: str) -> dict[str, Any]:
         """A row's keys without those that all rows have in common."""
         return {key: value for key, value in self.rows[row].items() if key not in self.common}
 
 
-def shown(keys: dict[str, Any]) -> str:
+def keys_in_words(keys: dict[str, Any]) -> str:
     """Keys and values in one line."""
     return ", ".join(f"{key}={json.dumps(value)}" for key, value in keys.items())
 
 
-def table(file: Path) -> Table:
+def read_table(file: Path) -> SweepTable:
     """The table of a file.
 
     Raises:
         ConfigError: no such file, broken YAML, or a key or a value that breaks a rule.
     """
-    return validated(Table, read_yaml(file), str(file))
+    return validated(SweepTable, read_yaml(file), str(file))
 
 
-def of(folder: Path) -> Table:
+def table_of(folder: Path) -> SweepTable:
     """The table of a sweep.
 
     Raises:
@@ -126,7 +126,7 @@ def of(folder: Path) -> Table:
     if not is_sweep(folder):
         raise RunError(f"{folder} is not a sweep (no {FILE}): `mmadfer launch sweep` makes one")
     try:
-        return table(folder / FILE)
+        return read_table(folder / FILE)
     except ConfigError as error:
         raise RunError(f"the sweep's own table is damaged: {error}") from error
 
@@ -136,7 +136,7 @@ def is_sweep(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
-def find(source: str) -> Path:
+def find_table(source: str) -> Path:
     """A table's file: by its path, or a shipped one: table4, ablations/table4, configs/ablations/table4.yaml.
 
     Raises:
@@ -144,7 +144,7 @@ def find(source: str) -> Path:
     """
     shipped = source.removeprefix(f"{configs.CONFIGS.name}/").removeprefix(f"{SHIPPED}/")
     try:
-        return configs.find(f"{SHIPPED}/{shipped}") if not Path(source).is_file() else Path(source)
+        return configs.find_config(f"{SHIPPED}/{shipped}") if not Path(source).is_file() else Path(source)
     except ConfigError as error:
         tables = ", ".join(sorted(path.stem for path in (configs.CONFIGS / SHIPPED).glob("*.yaml")))
         raise ConfigError(
@@ -152,23 +152,23 @@ def find(source: str) -> Path:
         ) from error
 
 
-def read(file: Path, overrides: Sequence[str] = (), instead: str | None = None) -> tuple[Table, dict[str, Config]]:
+def read(file: Path, overrides: Sequence[str] = (), instead: str | None = None) -> tuple[SweepTable, dict[str, Config]]:
     """A table with everything resolved (the base's place, and `overrides` in each row), and each row's configuration.
 
     Args:
-        file: as `find` gives it.
+        file: as `find_table` gives it.
         overrides: as `--set` has them.
         instead: another base, a file or the name of a shipped configuration.
 
     Raises:
-        ConfigError: as `table`, and where a row's configuration is wrong.
+        ConfigError: as `read_table`, and where a row's configuration is wrong.
     """
-    asked, more = table(file), dict(_override(text) for text in overrides)
+    asked, more = read_table(file), dict(_override(text) for text in overrides)
     if asked.seeds and SEED in more:
         raise ConfigError(f"{file} has seeds for every row: leave --set {SEED} out, or the seeds")
-    asked = validated(Table, asked.with_seeds(), str(file))
+    asked = validated(SweepTable, asked.with_seeds(), str(file))
     try:
-        base = configs.find(instead or asked.base, Path() if instead else file.absolute().parent).absolute()
+        base = configs.find_config(instead or asked.base, Path() if instead else file.absolute().parent).absolute()
     except ConfigError as error:
         raise ConfigError(f"{'--base' if instead else f'{file}: base'}: {error}") from error
     made = {row: _config(f"{file}: rows.{row}", base, [*asked.texts(row), *overrides]) for row in asked.rows}

@@ -12,10 +12,10 @@ import numpy as np
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import detection
 from mmadfer.data.faces.one_thread import one_thread
-from mmadfer.data.faces.search import NO_FACE, Face, look, look_closer
+from mmadfer.data.faces.search import NO_FACE, Face, look_closer, search_faces
 from mmadfer.data.faces.track import interpolate
 from mmadfer.data.media import audio, container, frames, notes
-from mmadfer.data.media.frames import Seen, Source
+from mmadfer.data.media.frames import FrameSource, Seen
 from mmadfer.data.media.image import encode_jpeg, square
 from mmadfer.data.media.notes import Note
 from mmadfer.errors import ClipError
@@ -24,7 +24,7 @@ Keep = Callable[[int], Sequence[int]]
 """Of a clip's number of frames, which to keep; one may be named twice."""
 Cut = Callable[[Iterator[tuple[int, frames.Picture]]], Iterator[bytes]]
 """Numbered pictures to the JPEG of each, one after the other."""
-AT_ONCE = 8
+_GPU_PICTURES = 8
 """Full pictures that are held together for a GPU."""
 
 
@@ -58,10 +58,10 @@ class ClipData:
     @property
     def span(self) -> tuple[float, float]:
         """Start and end of the pictures in seconds; the last is shown as long as others are."""
-        return shown(self.times)
+        return shown_span_seconds(self.times)
 
 
-def shown(times: np.ndarray) -> tuple[float, float]:
+def shown_span_seconds(times: np.ndarray) -> tuple[float, float]:
     """Start and end in seconds of frames that are shown at `times`; the last is shown as long as others are."""
     times = np.sort(times)
     each = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
@@ -69,7 +69,7 @@ def shown(times: np.ndarray) -> tuple[float, float]:
 
 
 def read_clip(
-    path: Source | str,
+    path: FrameSource | str,
     settings: PrepareConfig,
     *,
     sound: Path | str | None = None,
@@ -106,12 +106,12 @@ def read_clip(
         OSError: the disk fails.
     """
     path = Path(path) if isinstance(path, str) else path
-    with readable(path), container.remarked() as remarks:
+    with readable_clip(path), container.remarked() as remarks:
         found = audio.read(path, None if sound is None else Path(sound), settings, mute, whole_sound)
         if heard is not None:
             heard(found.rate)
         made = _read_pictures(path, settings, cropped, keep, device, blind and found.rate > 0)
-    apart = lengths(path, settings, found.seconds, made.times)
+    apart = length_notes_of(path, settings, found.seconds, made.times)
     told = (*dict.fromkeys((*found.notes, *apart, *made.notes)), *remarks)
     return ClipData(
         made.jpegs,
@@ -128,14 +128,14 @@ def read_clip(
     )
 
 
-def lengths(path: Source, settings: PrepareConfig, sound: float, times: np.ndarray) -> tuple[Note, ...]:
+def length_notes_of(path: FrameSource, settings: PrepareConfig, sound: float, times: np.ndarray) -> tuple[Note, ...]:
     """What is to be told of sound that is `sound` seconds long and pictures that are shown at `times`."""
-    begin, end = shown(times)
-    return notes.lengths(sound, end - begin, None if frames.has_times(path) else settings.fps)
+    begin, end = shown_span_seconds(times)
+    return notes.length_notes(sound, end - begin, None if frames.has_times(path) else settings.fps)
 
 
 @contextmanager
-def readable(path: Source) -> Iterator[None]:
+def readable_clip(path: FrameSource) -> Iterator[None]:
     """Tell a file that is gone or not for us as a fault of the clip, not of the machine."""
     try:
         yield
@@ -155,13 +155,13 @@ class _Pictures(NamedTuple):
 
 
 def _read_pictures(
-    path: Source, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str, blind: bool
+    path: FrameSource, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str, blind: bool
 ) -> _Pictures:
     missed, face = set[int](), NO_FACE
     if cropped:
         seen, cut = whole(path, settings)
     elif settings.face_box == "union":
-        seen, cut = union(path, settings, device, missed)
+        seen, cut = union_crops(path, settings, device, missed)
     else:
         seen, face, cut = _tracked(path, settings, device, blind)
     order = _order(path, len(seen.times), settings)
@@ -174,11 +174,11 @@ def _read_pictures(
     return _Pictures([made[k] for k in chosen], seen.times[order], told, faceless)
 
 
-def _order(path: Source, count: int, settings: PrepareConfig) -> list[int]:
+def _order(path: FrameSource, count: int, settings: PrepareConfig) -> list[int]:
     """The frames' numbers in the order in which the model sees them."""
     if settings.mafw_frame_order == "time":
         return list(range(count))
-    if frames.is_folder(path):
+    if frames.is_image_folder(path):
         names = [image.path.name for image in frames.images(path, settings.max_seconds, settings.fps)]
     else:
         names = [f"{k}.jpg" for k in range(count)]  # as the published program calls a video's frames
@@ -190,39 +190,39 @@ def text_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=names.__getitem__)[: max(1, len(names) - 1)]
 
 
-def whole(path: Source, settings: PrepareConfig) -> tuple[Seen, Cut]:
+def whole(path: FrameSource, settings: PrepareConfig) -> tuple[Seen, Cut]:
     """Frames as they are; the bytes of a folder's JPEG files are kept if all have the right size and coding."""
     size, quality = settings.face_size, settings.jpeg_quality
     seen = Seen.of(frames.pictures(path, settings))
-    if frames.is_folder(path) and all(
+    if frames.is_image_folder(path) and all(
         image.is_jpeg(size) for image in frames.images(path, settings.max_seconds, settings.fps)
     ):
         return seen, lambda some: (image.data() for _, image in some)
     return seen, lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
 
 
-def union(path: Source, settings: PrepareConfig, device: str, missed: set[int]) -> tuple[Seen, Cut]:
+def union_crops(path: FrameSource, settings: PrepareConfig, device: str, missed: set[int]) -> tuple[Seen, Cut]:
     """Each frame by its own faces; on a CPU also looked at on its own, so that others never change its last digit.
 
     Frames in which none is found are added to `missed`.
     """
 
     def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
-        while batch := list(islice(some, AT_ONCE if device.startswith("cuda") else 1)):
+        while batch := list(islice(some, _GPU_PICTURES if device.startswith("cuda") else 1)):
             images = [one.rgb() for _, one in batch]
             with one_thread():
                 found = list(detection.detect(images, device))
             missed.update(k for (k, _), boxes in zip(batch, found, strict=True) if not len(boxes))
             for image, boxes in zip(images, found, strict=True):
-                x0, y0, x1, y1 = detection.union(boxes, *image.shape[:2])
+                x0, y0, x1, y1 = detection.union_box(boxes, *image.shape[:2])
                 yield encode_jpeg(square(image[y0:y1, x0:x1], settings.face_size), settings.jpeg_quality)
 
     return Seen.of(frames.pictures(path, settings)), cut
 
 
-def _tracked(path: Source, settings: PrepareConfig, device: str, blind: bool) -> tuple[Seen, Face, Cut]:
+def _tracked(path: FrameSource, settings: PrepareConfig, device: str, blind: bool) -> tuple[Seen, Face, Cut]:
     """Each frame by the box of the one face that is followed through the clip."""
-    seen, looks = look(path, settings, device)
+    seen, looks = search_faces(path, settings, device)
     look_closer(path, settings, device, looks, [(0, len(looks.indexes))])
     face, count = looks.follow(), len(seen.times)
     boxes = interpolate(face.indexes, face.boxes, count)

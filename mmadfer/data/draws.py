@@ -16,7 +16,7 @@ import numpy as np
 from mmadfer.config.schema import AugmentConfig
 from mmadfer.errors import DataError
 
-Key = tuple[int | str, ...]
+DrawKey = tuple[int | str, ...]
 """Tells the appearances of a clip in an epoch apart; () is the first."""
 Box = tuple[int, int, int, int]
 """A crop in pixels of the stored frame: left, top, width, height."""
@@ -47,7 +47,7 @@ class Draw:
     and MLP branch; a branch is kept where the draw is at least its rate. None: no stochastic depth."""
 
 
-def order(seed: int, epoch: int, ids: Iterable[str]) -> list[str]:
+def shuffled(seed: int, epoch: int, ids: Iterable[str]) -> list[str]:
     """The clips in the order of this epoch: a permutation that does not depend on the order of `ids`.
 
     Clips are sorted by a hash, so a clip that joins or leaves the set does not shuffle the others.
@@ -55,7 +55,7 @@ def order(seed: int, epoch: int, ids: Iterable[str]) -> list[str]:
     return sorted(ids, key=lambda clip: (digest(seed, epoch, clip, "order"), clip))
 
 
-def draw(
+def draw_view(
     seed: int,
     epoch: int,
     clip_id: str,
@@ -65,8 +65,8 @@ def draw(
     augment: AugmentConfig,
     frames: int,
     depth: int,
-    key: Key = (),
-    loses_with: tuple[str, Key] | None = None,
+    key: DrawKey = (),
+    loses_with: tuple[str, DrawKey] | None = None,
 ) -> Draw:
     """How a clip is seen in a training epoch.
 

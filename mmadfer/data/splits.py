@@ -55,7 +55,7 @@ def training_gaps(tests: Mapping[int, Collection[str]], trains: Mapping[int, Col
     return tuple(gaps)
 
 
-def need(folds: int, there: int, name: str) -> None:
+def check_fold_count(folds: int, there: int, name: str) -> None:
     """Check that `data.folds` is the number of folds that a set comes with.
 
     Raises:

@@ -15,12 +15,12 @@ from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
 from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
 
-NAMED = 5
+_MAX_NAMED = 5
 """Clips that a message names; of the others it gives the number."""
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentRun:
     """A run that another one begins from, or learns from."""
 
     key: str
@@ -33,7 +33,7 @@ class Parent:
         return runs.fold_dir(self.run, fold)
 
 
-def parents(config: Config, planned: Mapping[Path, Config] | None = None) -> list[Parent]:
+def parents(config: Config, planned: Mapping[Path, Config] | None = None) -> list[ParentRun]:
     """The runs that `stages` names; `planned` are configurations of runs that are not made yet.
 
     Raises:
@@ -43,7 +43,7 @@ def parents(config: Config, planned: Mapping[Path, Config] | None = None) -> lis
     for name, run in config.stages.parents.items():
         own = (planned or {}).get(run.absolute())
         try:
-            found.append(Parent(f"stages.{name}", run.absolute(), own or runs.read(run).config))
+            found.append(ParentRun(f"stages.{name}", run.absolute(), own or runs.read(run).config))
         except RunError as error:
             raise RunError(f"stages.{name}: {error}") from error
     return found
@@ -68,7 +68,7 @@ def check_stages(
                 _check_fold(parent, theirs, config, store, fold)
 
 
-def unfinished(parent: Parent, fold: int) -> str:
+def why_unfinished(parent: ParentRun, fold: int) -> str:
     """Why a parent's fold cannot be begun from, in words; "" where it can."""
     folder = parent.fold(fold)
     if runs.result(folder) is not None:
@@ -80,12 +80,12 @@ def unfinished(parent: Parent, fold: int) -> str:
 def lacking(config: Config, fold: int) -> str:
     """What a fold lacks of its parents, in words; "" where it has all of it."""
     try:
-        return next(filter(None, (unfinished(parent, fold) for parent in parents(config))), "")
+        return next(filter(None, (why_unfinished(parent, fold) for parent in parents(config))), "")
     except RunError as error:
         return str(error)
 
 
-def _lineage(config: Config, planned: Mapping[Path, Config], younger: tuple[Path, ...] = ()) -> Iterator[Parent]:
+def _lineage(config: Config, planned: Mapping[Path, Config], younger: tuple[Path, ...] = ()) -> Iterator[ParentRun]:
     """Parents, their parents, and so on."""
     for parent in parents(config, planned):
         if parent.run in younger:
@@ -94,7 +94,7 @@ def _lineage(config: Config, planned: Mapping[Path, Config], younger: tuple[Path
         yield from _lineage(parent.config, planned, (*younger, parent.run))
 
 
-def _store(parent: Parent, own: Store, opened: ExitStack) -> Store:
+def _store(parent: ParentRun, own: Store, opened: ExitStack) -> Store:
     """What the parent is trained on: the store that it names, or this run's own where that is the same by fingerprint.
 
     Raises:
@@ -117,7 +117,7 @@ def _store(parent: Parent, own: Store, opened: ExitStack) -> Store:
     return found
 
 
-def _fingerprint(parent: Parent) -> str | None:
+def _fingerprint(parent: ParentRun) -> str | None:
     """Of the store that the parent's checkpoints say they were trained on; None where there is none yet."""
     for fold in runs.folds(parent.run):
         if checkpoint := runs.latest_checkpoint(parent.fold(fold)):
@@ -128,7 +128,7 @@ def _fingerprint(parent: Parent) -> str | None:
     return None
 
 
-def _check_fold(parent: Parent, theirs: Store, config: Config, store: Store, fold: int) -> None:
+def _check_fold(parent: ParentRun, theirs: Store, config: Config, store: Store, fold: int) -> None:
     there = theirs.split(parent.config.data.split).folds
     if fold not in there:
         raise RunError(f"{parent.key}: {parent.run} has folds {', '.join(map(str, there))}, and no fold {fold}")
@@ -141,12 +141,12 @@ def _check_fold(parent: Parent, theirs: Store, config: Config, store: Store, fol
         raise DataError(_told(parent, fold, f"clips of {len(people)} subject(s)", people))
 
 
-def _told(parent: Parent, fold: int, what: str, names: list[str]) -> str:
-    more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
+def _told(parent: ParentRun, fold: int, what: str, names: list[str]) -> str:
+    more = f", and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return (
         f"{parent.key}: fold {fold} of {parent.run} was trained on {what} that fold {fold} is tested on here "
-        f"({', '.join(names[:NAMED])}{more}), so its test would not be one. Begin from a run with the same folds, or "
-        "train the parent again on this store"
+        f"({', '.join(names[:_MAX_NAMED])}{more}), so its test would not be one. Begin from a run with the same folds, "
+        "or train the parent again on this store"
     )
 
 

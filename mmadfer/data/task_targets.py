@@ -4,7 +4,7 @@ from mmadfer.config.schema import Config
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
 
-SHOWN = 3
+_SHOWN = 3
 """Clips that a message names."""
 
 
@@ -28,6 +28,6 @@ def check_targets(config: Config, store: Store) -> None:
     bare = [clip.id for clip in store.clips.values() if clip.targets.get(task.compared) is None]
     if bare:
         raise DataError(
-            f"{len(bare)} clips of {store.path} lack the target {task.compared!r} ({', '.join(bare[:SHOWN])}"
-            f"{', …' if bare[SHOWN:] else ''}): prepare the store without them"
+            f"{len(bare)} clips of {store.path} lack the target {task.compared!r} ({', '.join(bare[:_SHOWN])}"
+            f"{', …' if bare[_SHOWN:] else ''}): prepare the store without them"
         )

@@ -17,7 +17,7 @@ import numpy as np
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data import clip as clips
 from mmadfer.data.clip import ClipData, Keep
-from mmadfer.data.faces.search import Looks, look, look_closer
+from mmadfer.data.faces.search import FaceSearch, look_closer, search_faces
 from mmadfer.data.faces.track import interpolate
 from mmadfer.data.media import frames, notes
 from mmadfer.data.media.audio import Sounds
@@ -60,7 +60,7 @@ class Windows:
         The last one ends with the video, so that all are equally long and no part is left out; a video that is not
         longer than a window is one.
         """
-        begin, end = clips.shown(times)
+        begin, end = clips.shown_span_seconds(times)
         last = round(end - self.seconds, 3)
         if last - begin <= EXACT:
             return [(begin, end)]
@@ -132,7 +132,7 @@ def read_windows(
     path = Path(path)
     longest = settings.max_seconds
     settings = settings.model_copy(update={"max_seconds": math.inf})
-    with clips.readable(path):
+    with clips.readable_clip(path):
         source = None if sound is None else Path(sound)
         sounds = Sounds(path, source, settings, mute, placed=True)
         if heard is not None:
@@ -146,7 +146,7 @@ def read_windows(
             window = _window(plan, sounds, reader.missed, whole or plan.span)
             if plan.span == spans[-1]:
                 seconds = sounds.seconds(plan.span[1] + longest)
-                window = replace(window, notes=clips.lengths(path, settings, seconds, reader.times))
+                window = replace(window, notes=clips.length_notes_of(path, settings, seconds, reader.times))
             yield window
 
 
@@ -176,17 +176,17 @@ class _Reader:
         self.path, self.settings, self._blind = path, settings, blind
         self.missed = set[int]()
         self._shared: clips.Cut | None = None
-        self._device, self._looks = device, Looks()
+        self._device, self._looks = device, FaceSearch()
         if cropped:
             seen, self._shared = clips.whole(path, settings)
         elif settings.face_box == "union":
-            seen, self._shared = clips.union(path, settings, device, self.missed)
+            seen, self._shared = clips.union_crops(path, settings, device, self.missed)
         else:
-            seen, self._looks = look(path, settings, device)
+            seen, self._looks = search_faces(path, settings, device)
         self._shown, self._damaged, self._notes = seen.times, seen.damaged, seen.notes
         self.times = np.maximum.accumulate(self._shown)  # a time stamp that goes back is a fault
         self._names: list[str] | None = None
-        if frames.is_folder(path):
+        if frames.is_image_folder(path):
             self._names = [image.path.name for image in frames.images(path, math.inf, settings.fps)]
 
     def cut(self, spans: Sequence[Span], keep: Keep) -> Iterator[_Plan]:

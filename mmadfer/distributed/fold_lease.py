@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from mmadfer.distributed.ranks import Ranks, together
+from mmadfer.distributed.ranks import Ranks, on_all_ranks
 from mmadfer.errors import RunError
 from mmadfer.run import directory as runs
-from mmadfer.run.disk import writing
+from mmadfer.run.disk import explain_write_errors
 from mmadfer.run.lease import Held, lease
 from mmadfer.utils.files import own_folder
 
@@ -23,7 +23,7 @@ def alone(folder: Path, resume: bool, ranks: Ranks, stop: Callable[[], bool]) ->
     """
     with ExitStack() as stack:
         entered: list[Held] = []
-        together(ranks, Held(), folder, lambda: entered.append(_enter(stack, folder, resume, stop)))
+        on_all_ranks(ranks, Held(), folder, lambda: entered.append(_enter(stack, folder, resume, stop)))
         token = ranks.first(int(entered[0].token, 16) if entered else 0)
         held = entered[0] if entered else Held(token=f"{token:012x}")
         try:
@@ -47,5 +47,5 @@ def _open(folder: Path, resume: bool) -> None:
     """Raises RunError where `folder` holds a begun fold that nobody asked to go on with."""
     if not resume and runs.begun(folder):
         raise RunError(f"{folder} has been begun: go on with --resume, or choose another run directory")
-    with writing(folder):
+    with explain_write_errors(folder):
         own_folder(folder)

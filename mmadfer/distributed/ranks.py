@@ -18,15 +18,15 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # it is d
 
 from mmadfer.distributed.rendezvous import meet
 from mmadfer.errors import MmadferError, RunError, TrainingError
-from mmadfer.run.disk import writing
+from mmadfer.run.disk import explain_write_errors
 from mmadfer.run.lease import Held, LostError
 from mmadfer.run.provenance import processor
 from mmadfer.utils import slurm_env
 
 NEEDED = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-PATIENCE = timedelta(minutes=15)
+_RANK_TIMEOUT = timedelta(minutes=15)
 """How long a rank waits for the others: rank 0 alone writes and checks files."""
-LOST = 2.0
+_TAKEN_OVER = 2.0
 """What a rank tells the others where the fold has been taken over."""
 
 
@@ -76,7 +76,7 @@ class Ranks:
         self.gather([0.0])
 
 
-def together(ranks: Ranks, held: Held, path: Path, work: Callable[[], object], everywhere: bool = False) -> None:
+def on_all_ranks(ranks: Ranks, held: Held, path: Path, work: Callable[[], object], everywhere: bool = False) -> None:
     """Have rank 0 (or all ranks) do its part of reading or writing `path`; all ranks fail if one does.
 
     Raises:
@@ -85,9 +85,9 @@ def together(ranks: Ranks, held: Held, path: Path, work: Callable[[], object], e
         MmadferError: whatever this rank's own part has raised.
     """
     problem = _attempt(held, path, work) if ranks.main or everywhere else None
-    code = LOST if isinstance(problem, LostError) else float(problem is not None)
+    code = _TAKEN_OVER if isinstance(problem, LostError) else float(problem is not None)
     worst = max(row[0] for row in ranks.gather([code]))
-    if worst == LOST and code != LOST:
+    if worst == _TAKEN_OVER and code != _TAKEN_OVER:
         raise LostError(f"{path.parent} was taken over by another start of this training")
     if worst:
         raise problem or TrainingError(f"another rank could not read or write {path}; its log says why")
@@ -95,7 +95,7 @@ def together(ranks: Ranks, held: Held, path: Path, work: Callable[[], object], e
 
 def _attempt(held: Held, path: Path, work: Callable[[], object]) -> MmadferError | None:
     try:
-        with writing(path):
+        with explain_write_errors(path):
             work()
         return None
     except MmadferError as error:
@@ -142,8 +142,8 @@ def _join() -> Ranks:
     if world == 1:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     else:
-        store = meet(rank, world, PATIENCE)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        store = meet(rank, world, _RANK_TIMEOUT)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_RANK_TIMEOUT)
     return Ranks(rank, world, device)
 
 

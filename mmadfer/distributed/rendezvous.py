@@ -20,7 +20,7 @@ LOGGER = logger(__name__)
 
 COMING = timedelta(minutes=5)
 """How long ranks wait for each other to come: they import torch, some from a slow disk."""
-OWN = ("lo", "lo0")
+_OWN = ("lo", "lo0")
 """Names of the interface that leads back to this machine."""
 
 
@@ -111,7 +111,7 @@ def _wait(store: TCPStore, world: int) -> None:
 
 
 def _stay_here() -> None:
-    names = [name for _, name in socket.if_nameindex() if name in OWN]
+    names = [name for _, name in socket.if_nameindex() if name in _OWN]
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         if names:
             os.environ.setdefault(variable, names[0])

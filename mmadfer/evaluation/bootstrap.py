@@ -14,10 +14,10 @@ import numpy as np
 
 from mmadfer.tasks.spec import TaskSpec
 
-CHUNK = 2**20
+_DRAWS_IN_MEMORY = 2**20
 """Drawn clips that are in memory at a time, of which each takes some 40 bytes."""
 LEVEL = 0.95
-DIGITS = 12
+_DECIMALS = 12
 """Decimals of a difference that count: what is smaller is the rounding of means, and no clip."""
 
 
@@ -43,11 +43,11 @@ class Estimate:
     """Of the 95 % percentile interval."""
     high: float
     p: float
-    """Twice the smaller share of resamples in which the difference is <= 0, or >= 0; see `estimate`."""
+    """Twice the smaller share of resamples in which the difference is <= 0, or >= 0; see `estimate_difference`."""
 
 
-def differences(
-    folds: Sequence[Paired], classes: int, resamples: int, seed: int, spec: TaskSpec, chunk: int = CHUNK
+def score_differences(
+    folds: Sequence[Paired], classes: int, resamples: int, seed: int, spec: TaskSpec, chunk: int = _DRAWS_IN_MEMORY
 ) -> np.ndarray:
     """The task's scores of B minus those of A, each the mean over the side's runs, on drawn clips.
 
@@ -67,13 +67,13 @@ def differences(
     return out
 
 
-def estimate(value: float, drawn: np.ndarray) -> Estimate:
+def estimate_difference(value: float, drawn: np.ndarray) -> Estimate:
     """The difference that was found, with what `drawn`, float64 (resamples,), says of it.
 
     The interval is between the percentiles 2.5 and 97.5. The p-value is 2 min(share <= 0, share >= 0), at most 1, each
     share as (count + 1) / (resamples + 1) so that it is never 0: it goes below 0.05 where the interval leaves 0 out.
     """
-    value, drawn = round(value, DIGITS) + 0.0, np.round(drawn, DIGITS) + 0.0  # + 0.0: no -0
+    value, drawn = round(value, _DECIMALS) + 0.0, np.round(drawn, _DECIMALS) + 0.0  # + 0.0: no -0
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1
     return Estimate(value, low, high, min(1.0, float(2 * tail / (len(drawn) + 1))))

@@ -12,13 +12,13 @@ import numpy as np
 from mmadfer.config import identity
 from mmadfer.config.schema import Config
 from mmadfer.errors import FileError, RunError
-from mmadfer.evaluation.bootstrap import Estimate, Paired, differences, estimate, mcnemar
+from mmadfer.evaluation.bootstrap import Estimate, Paired, estimate_difference, mcnemar, score_differences
 from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.evaluation.fold_result import read as read_fold
 from mmadfer.run import directory as runs
 from mmadfer.tasks import metrics
 from mmadfer.tasks.spec import TaskSpec
-from mmadfer.utils.csv_cells import plain
+from mmadfer.utils.csv_cells import plain_cell
 from mmadfer.utils.files import read_text, write_json
 
 IDLE = (
@@ -54,7 +54,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRun:
     """A run, or all seeds of one row of a sweep."""
 
     name: str
@@ -67,11 +67,11 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """What is printed and written."""
 
-    a: Side
-    b: Side
+    a: ComparedRun
+    b: ComparedRun
     labels: tuple[str, ...]
     folds: list[Paired]
     overall: dict[str, Estimate]
@@ -142,7 +142,7 @@ class Comparison:
             "covers": ONE_SEED if self.one_seed else SEVERAL,
         }
 
-    def _side(self, side: Side) -> dict[str, Any]:
+    def _side(self, side: ComparedRun) -> dict[str, Any]:
         scores = {score: fmean(one.mean(score, self.numbers) for one in side.members) for score in self.spec.names}
         return {
             "name": side.name,
@@ -159,7 +159,7 @@ class Comparison:
         }
 
 
-def compare(a: Path, b: Path, resamples: int = 10_000, seed: int = 0, out: Path | None = None) -> Comparison:
+def compare(a: Path, b: Path, resamples: int = 10_000, seed: int = 0, out: Path | None = None) -> RunComparison:
     """Compare two finished runs, or rows of a sweep with all their seeds, on the folds that all of them have.
 
     Args:
@@ -173,18 +173,18 @@ def compare(a: Path, b: Path, resamples: int = 10_000, seed: int = 0, out: Path 
         RunError: no such run, an unfinished or damaged fold, one run on both sides, no fold in common, or other labels
             or clips in a fold.
     """
-    sides = Side(str(a), _members(a)), Side(str(b), _members(b))
+    sides = ComparedRun(str(a), _members(a)), ComparedRun(str(b), _members(b))
     labels = _agreed(*sides)
     common = set.intersection(*({*one.results} for side in sides for one in side.members))
     if not common:
         raise RunError(f"{a} and {b} have no fold in common: train the same folds of both")
     folds = [_pair(fold, *sides, labels) for fold in sorted(common)]
     spec = next(iter(sides[0].members[0].results.values())).spec
-    drawn = differences(folds, len(labels), resamples, seed, spec)
+    drawn = score_differences(folds, len(labels), resamples, seed, spec)
     found = np.array([_difference(one, len(labels), spec) for one in folds])
     each = [_estimates(value, drawn[:, k], spec) for k, value in enumerate(found)]
     overall = _estimates(found.mean(0), drawn.mean(1), spec)
-    made = Comparison(*sides, labels, folds, overall, each, resamples, seed)
+    made = RunComparison(*sides, labels, folds, overall, each, resamples, seed)
     if out is not None:
         write_json(out, made.to_dict())
     return made
@@ -196,7 +196,7 @@ def differs(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _estimates(values: np.ndarray, drawn: np.ndarray, spec: TaskSpec) -> dict[str, Estimate]:
-    return {score: estimate(float(values[k]), drawn[:, k]) for k, score in enumerate(spec.names)}
+    return {score: estimate_difference(float(values[k]), drawn[:, k]) for k, score in enumerate(spec.names)}
 
 
 def _difference(one: Paired, classes: int, spec: TaskSpec) -> list[float]:
@@ -213,9 +213,9 @@ def _members(path: Path) -> list[Member]:
     if (path / "config.yaml").is_file():
         return [_member(path)]
     if sweep.is_sweep(path):
-        names = ", ".join(sweep.of(path).groups)
+        names = ", ".join(sweep.table_of(path).groups)
         raise RunError(f"{path} is a whole sweep: give one of its rows, {path}/ROW ({names})")
-    if sweep.is_sweep(path.parent) and (seeds := sweep.of(path.parent).groups.get(path.name)):
+    if sweep.is_sweep(path.parent) and (seeds := sweep.table_of(path.parent).groups.get(path.name)):
         return [_member(path.parent / row) for row in seeds]
     return [_member(path)]  # says that it is no run
 
@@ -251,7 +251,7 @@ def _predictions(path: Path, result: FoldResult) -> dict[str, tuple[str, str]]:
         raise RunError(f"{path} is not a table of id, label, predicted and so on; {_AGAIN}")
     if odd := [row[0] for row in rows[1:] if not all(map(_is_share, row[3:]))]:
         raise RunError(f"{path} has probabilities that are no numbers from 0 to 1, of {', '.join(odd[:3])}; {_AGAIN}")
-    found = {plain(row[0]): (plain(row[1]), plain(row[2])) for row in rows[1:]}
+    found = {plain_cell(row[0]): (plain_cell(row[1]), plain_cell(row[2])) for row in rows[1:]}
     if unknown := {name for pair in found.values() for name in pair} - {*result.labels}:
         raise RunError(f"{path} has labels that its result does not know: {', '.join(sorted(unknown))}; {_AGAIN}")
     truth, predicted = ([result.labels.index(pair[k]) for pair in found.values()] for k in (0, 1))
@@ -270,7 +270,7 @@ def _is_share(text: str) -> bool:
         return False
 
 
-def _agreed(a: Side, b: Side) -> tuple[str, ...]:
+def _agreed(a: ComparedRun, b: ComparedRun) -> tuple[str, ...]:
     """The labels of all runs."""
     if both := {one.path.resolve() for one in a.members} & {one.path.resolve() for one in b.members}:
         raise RunError(f"{both.pop()} is on both sides: a run cannot be compared with itself; give two runs")
@@ -285,7 +285,7 @@ def _agreed(a: Side, b: Side) -> tuple[str, ...]:
     return first
 
 
-def _pair(fold: int, a: Side, b: Side, labels: tuple[str, ...]) -> Paired:
+def _pair(fold: int, a: ComparedRun, b: ComparedRun, labels: tuple[str, ...]) -> Paired:
     """The fold's clips in one order.
 
     Raises:

@@ -26,7 +26,7 @@ from mmadfer.utils.logs import logger
 
 LOGGER = logger(__name__)
 
-SHOWN = 5
+_MAX_SHOWN = 5
 """Clips that a message names."""
 Forward = Callable[[Batch], Tensor]
 
@@ -100,10 +100,11 @@ def run_test(
 def _refuse_no_numbers(ids: Sequence[str], logits: Tensor) -> None:
     """Raise a WeightsError that names clips where rows of `logits` hold NaN: no class is the largest of these."""
     if odd := [clip for clip, lost in zip(ids, logits.isnan().any(1).tolist(), strict=True) if lost]:
-        more = f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else ""
+        more = f" and {len(odd) - _MAX_SHOWN} more" if len(odd) > _MAX_SHOWN else ""
         raise WeightsError(
-            f"the model's answers to {len(odd)} of {len(ids)} clips are no finite numbers ({', '.join(odd[:SHOWN])}"
-            f"{more}), so nothing can be counted. Where it is all clips, look for such a number in the encoder files "
+            f"the model's answers to {len(odd)} of {len(ids)} clips are no finite numbers "
+            f"({', '.join(odd[:_MAX_SHOWN])}{more}), so nothing can be counted. "
+            "Where it is all clips, look for such a number in the encoder files "
             "or the trained weights; where it is some, in the store (`mmadfer doctor STORE`)"
         )
 
@@ -136,7 +137,7 @@ def evaluate_path(
     """
     from mmadfer.model.weights.load import load
 
-    adjustment.check(adjust)
+    adjustment.check_tau(adjust)
     model, store = load(path, fold=fold), Store(data)
     contract = model.contract
     assert contract is not None
@@ -146,7 +147,7 @@ def evaluate_path(
     _warn_of_other_folds(contract, store)
     if told := other_crops(contract, store):
         LOGGER.warning(f"WARNING: {told}")
-    predictions = tested(model, store, fold, clips, flips)
+    predictions = score_model(model, store, fold, clips, flips)
     if isinstance(predictions, Predictions) and adjust:
         predictions = predictions.adjusted(priors, adjust)
     if out is not None:
@@ -154,7 +155,7 @@ def evaluate_path(
     return predictions
 
 
-def tested(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> Scored:
+def score_model(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> Scored:
     """Test a loaded model on a fold of a store that fits it, on the GPU where there is one, as its contract says.
 
     Raises:

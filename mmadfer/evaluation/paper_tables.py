@@ -26,7 +26,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """One table; the defaults are those of tables 2 to 7: fold 1 of DFEW at 160 px (sections 4.4 to 4.6)."""
 
     number: int
@@ -56,7 +56,7 @@ def _lines(*lines: tuple[str, str, float, float, str] | tuple[str, str, float, f
 
 
 TABLES = (
-    Table(
+    PaperTable(
         1,
         "4.3",
         "Image sizes, one and two test clips (MMA-DFER's rows)",
@@ -73,7 +73,7 @@ TABLES = (
         folds=(1, 2, 3, 4, 5),
         size=None,
     ),
-    Table(
+    PaperTable(
         2,
         "4.4",
         "Multimodal temporal transformer (MTM) and intermediate temporal adapters (ITA)",
@@ -87,7 +87,7 @@ TABLES = (
         ),
         counted="temporal",
     ),
-    Table(
+    PaperTable(
         3,
         "4.5",
         "Fusion of the modalities",
@@ -100,7 +100,7 @@ TABLES = (
             ("bottleneck", "Fusion Bottleneck", 66.52, 77.92),
         ),
     ),
-    Table(
+    PaperTable(
         4,
         "4.6",
         "Ablation of each component",
@@ -115,7 +115,7 @@ TABLES = (
             ("full", "+|+|+|+", 66.52, 77.92),
         ),
     ),
-    Table(
+    PaperTable(
         5,
         "4.6",
         "Each encoder alone",
@@ -126,7 +126,7 @@ TABLES = (
             ("both", "MMA-DFER", 66.52, 77.92),
         ),
     ),
-    Table(
+    PaperTable(
         6,
         "4.6",
         "Width of the latent space",
@@ -139,7 +139,7 @@ TABLES = (
         ),
         counted="trainable",
     ),
-    Table(
+    PaperTable(
         7,
         "4.6",
         "How often progressive prompts come",

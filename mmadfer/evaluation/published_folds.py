@@ -14,13 +14,13 @@ from mmadfer.data.compatibility import check_store
 from mmadfer.data.sets import dfew, mafw
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError, WeightsError
-from mmadfer.evaluation.evaluate import print_result, tested
+from mmadfer.evaluation.evaluate import print_result, score_model
 from mmadfer.evaluation.paper_tables import TABLES, Score
 from mmadfer.evaluation.predictions import Predictions
 from mmadfer.model.weights.load import load
 from mmadfer.model.weights.torch_pickle import Lazy, PickledFile
 
-CLIPS = {"dfew": dfew.CLIPS, "mafw": mafw.CLIPS["single"]}
+_LISTED_CLIPS = {"dfew": dfew.TOTAL_CLIPS, "mafw": mafw.TOTAL_CLIPS["single"]}
 """Listed clips in all five folds of the data sets that folds were published of."""
 COMMANDS = {
     "dfew": "mmadfer prepare dfew --root DFEW --out STORE --config dfew_160, where DFEW has Clip/clip_224x224",
@@ -80,7 +80,7 @@ def reproduce(path: Path, data: Path, fold: int | None, clips: int = 1, out: Pat
     contract = model.contract
     assert contract is not None
     check_published(contract, store, path)
-    predictions = tested(model, store, fold, clips, flips=False)
+    predictions = score_model(model, store, fold, clips, flips=False)
     assert isinstance(predictions, Predictions)  # published models give classes
     if out is not None:
         predictions.write(out)
@@ -114,7 +114,7 @@ def check_published(contract: Contract, store: Store, path: Path) -> None:
         DataError: says what differs, and which command makes the store.
     """
     name = contract.data_set
-    if name not in CLIPS:
+    if name not in _LISTED_CLIPS:
         raise WeightsError(
             f"{path} has {len(contract.labels)} classes: published folds have 7 (DFEW) or 11 (MAFW). Test another "
             "model without --published"
@@ -144,7 +144,7 @@ def _wrong(contract: Contract, store: Store) -> str:
 
 
 def _incomplete(store: Store) -> tuple[str, ...]:
-    wanted = CLIPS[store.data_set]
+    wanted = _LISTED_CLIPS[store.data_set]
     if len(store.clips) == wanted:
         return ()
     return (f"the store holds {len(store.clips):,} of {wanted:,} listed clips: {store.path}.report.json names others",)
@@ -173,11 +173,11 @@ def print_reproduced(found: Reproduced) -> None:
 
     print_result(found.predictions)
     console = Console()
-    for line in lines(found):
+    for line in _result_lines(found):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def lines(found: Reproduced) -> list[str]:
+def _result_lines(found: Reproduced) -> list[str]:
     """What is told beside the result: the published numbers, each with what it is of, and what keeps them apart."""
     what = (found.data_set, found.size, found.clips)
     title = f"{found.data_set.upper()} at {found.size} px" + ", two index sets" * (found.clips == 2)

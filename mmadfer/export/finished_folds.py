@@ -10,13 +10,13 @@ from mmadfer.utils.logs import logger
 
 LOGGER = logger(__name__)
 
-CLIPS = 100
+PARITY_CLIPS = 100
 """Test clips of a fold, evenly spread, that prove parity."""
 ARITHMETIC = "fp32"
 """That of a run's exports."""
 
 
-def export_run(run: Path, clips: int = CLIPS) -> list[int]:
+def export_run(run: Path, clips: int = PARITY_CLIPS) -> list[int]:
     """Export the finished folds; one that cannot be exported does not keep the others. Returns what is exported.
 
     Raises:
@@ -58,7 +58,7 @@ def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
         return None
     try:
         own_folder(run / "export")
-        parity.export(run, model, store, fold, clips, precision=ARITHMETIC)
+        parity.export_onnx(run, model, store, fold, clips, precision=ARITHMETIC)
     except (MmadferError, OSError) as error:
         return str(error)
     return None

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
-from mmadfer.export.graph.to_onnx import carried, finished
+from mmadfer.export.graph.to_onnx import carried, load_finished
 from mmadfer.model.weights.build import own_tensors, save_weights
-from mmadfer.model.weights.load import find
+from mmadfer.model.weights.load import _find_weights
 from mmadfer.runtime.backends.torch_backend import promised
 from mmadfer.tasks.tables import TASKS, spec_of
 from mmadfer.utils.files import check_place, sync
 from mmadfer.utils.temporary_folders import workplace
 from mmadfer.utils.terminal import say
 
-SUFFIX = ".safetensors"
+_SUFFIX = ".safetensors"
 
 
 def to_weights(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
@@ -38,9 +38,9 @@ def to_weights(path: Path | str, out: Path | str, fold: int | None = None) -> Pa
         WeightsError: no such model, one that has epochs left to train, or a name that would not load again.
     """
     out = Path(out)
-    if out.suffix != SUFFIX:
-        raise WeightsError(f"{out} must end in {SUFFIX}: by this mmadfer knows the file when it loads it")
-    model = finished(path, fold)
+    if out.suffix != _SUFFIX:
+        raise WeightsError(f"{out} must end in {_SUFFIX}: by this mmadfer knows the file when it loads it")
+    model = load_finished(path, fold)
     check_place(out)
     with workplace(out) as folder:
         contract = carried(model, promised(model.contract, path))
@@ -52,13 +52,13 @@ def to_weights(path: Path | str, out: Path | str, fold: int | None = None) -> Pa
 
 def _own(path: Path | str, fold: int | None, contract: Contract) -> dict[str, Tensor]:
     """The tensors of the task's own modules, where it says that they belong to the model."""
-    file = find(path, fold)
-    if file.suffix != SUFFIX or contract.task not in TASKS.names() or not spec_of(contract.task).step().exported:
+    file = _find_weights(path, fold)
+    if file.suffix != _SUFFIX or contract.task not in TASKS.names() or not spec_of(contract.task).step().exported:
         return {}
     return own_tensors(file)
 
 
-def export(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
+def export_weights(path: Path | str, out: Path | str, fold: int | None = None) -> Path:
     """`to_weights`, and say what was written.
 
     Raises:

@@ -21,7 +21,7 @@ from mmadfer.run import directory as runs
 from mmadfer.utils.files import read_yaml, write_text
 from mmadfer.utils.terminal import say
 
-FILE = "chain.yaml"
+_FILE = "chain.yaml"
 
 
 class _Chain(Section):
@@ -30,7 +30,7 @@ class _Chain(Section):
 
 def is_chain(folder: Path) -> bool:
     """Whether a folder holds a chain of runs."""
-    return (folder / FILE).is_file()
+    return (folder / _FILE).is_file()
 
 
 def runs_of(folder: Path) -> list[Path]:
@@ -40,7 +40,7 @@ def runs_of(folder: Path) -> list[Path]:
         ConfigError: its list is damaged.
         RunError: one of them is not there.
     """
-    names = validated(_Chain, read_yaml(folder / FILE), str(folder / FILE)).runs
+    names = validated(_Chain, read_yaml(folder / _FILE), str(folder / _FILE)).runs
     return [runs.read(folder / name).path for name in names]
 
 
@@ -70,7 +70,7 @@ def start(folder: Path, tasks: Sequence[Launch]) -> int:
     Returns the exit code.
 
     Raises:
-        RunError: as `launching.start`.
+        RunError: as `launching.start_launch`.
     """
     runs.refuse_file(folder)
     if not is_chain(folder) and folder.is_dir() and any(folder.iterdir()):
@@ -78,7 +78,7 @@ def start(folder: Path, tasks: Sequence[Launch]) -> int:
     for task in tasks:
         launching.prepare(task)
     if not is_chain(folder):
-        write_text(folder / FILE, yaml.safe_dump({"runs": [task.run.name for task in tasks]}))
+        write_text(folder / _FILE, yaml.safe_dump({"runs": [task.run.name for task in tasks]}))
     codes = [0]
     for task in tasks:
         if why := _hopeless(task):

@@ -6,9 +6,9 @@ from mmadfer.launch.resources import Resources
 from mmadfer.run import code_snapshot
 
 
-def describe(task: Launch) -> str:
+def describe_launch(task: Launch) -> str:
     """What a dry run prints: the run, the code, the jobs and their environment, and on SLURM the sbatch files."""
-    code_snapshot.check(task.run, task.trust)
+    code_snapshot.check_copy(task.run, task.trust)
     resources, todo = task.resources, task.todo()
     done = sorted(set(task.folds) - set(todo))
     lines = [

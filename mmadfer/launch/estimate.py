@@ -27,20 +27,20 @@ from mmadfer.utils.terminal import say
 
 ASK = (0.5, 10.0)
 """Seconds between the first two questions to SLURM, and at most."""
-PATIENCE = 30.0
+SETTLE_SECONDS = 30.0
 """Seconds for a shared file system to show a result, and for a cancelled job to leave."""
 DONE = ("finished", "COMPLETED")
 """States of a job that leaves a result, here and in SLURM."""
 MINUTES, MINUTES_CPU = 30, 60
 """Most that the measurement asks SLURM for, with and without GPUs: a short job finds a gap before a long one."""
-SHOWN = 3
+_MAX_SHOWN = 3
 """Ranks whose last words are shown."""
-ELSEWHERE = "log says why"
+_FAILED_ELSEWHERE = "log says why"
 """Words of a rank that has failed because another one has."""
 Say = Callable[[str], None]
 
 
-def estimate(task: Launch) -> str:
+def measure_and_estimate(task: Launch) -> str:
     """Measure, and return what the launch would take, in words; an interrupt ends the measurement.
 
     Raises:
@@ -51,17 +51,19 @@ def estimate(task: Launch) -> str:
     with stoppable(), _beside(task.run) as folder:
         found = _measure(task, folder)
         free = shutil.disk_usage(folder).free
-    return extrapolate.describe(found, task.config, task.resources, task.export, free, plan.places(task.resources))
+    return extrapolate.describe_estimate(
+        found, task.config, task.resources, task.export, free, plan.places(task.resources)
+    )
 
 
 def _measure(task: Launch, folder: Path) -> Measured:
     runs.create(folder, task.config)
-    code_snapshot.take(folder)
+    code_snapshot.take_copy(folder)
     (one,) = plan.jobs(folder, task.folds[:1], task.resources)
     job = MeasureJob(**vars(one), folds=tuple(task.folds))
     with _waiting() as say:
         state = (_slurm if task.resources.cluster == "slurm" else _local)(task, job, folder, say)
-        found = _result(runs.fold_dir(folder, job.fold), PATIENCE if state in DONE else 0)
+        found = _result(runs.fold_dir(folder, job.fold), SETTLE_SECONDS if state in DONE else 0)
     if found is None:
         why = _reason(folder, job.fold)
         raise RunError(
@@ -121,12 +123,12 @@ def _followed(number: str, logs: Path, say: Say) -> str:
 def _cancel(number: str) -> None:
     """End the job, and wait for it to leave its folder."""
     try:
-        commands.cancel(number)
+        commands.cancel_jobs(number)
     except RunError as error:
         raise RunError(f"SLURM job {number} is left; `scancel {number}` ends it: {error}") from error
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + SETTLE_SECONDS
     with suppress(RunError):  # it is cancelled, whether SLURM goes on answering or not
-        while commands.live(commands.query([number]), [number]) and time.monotonic() < end:
+        while commands.live_jobs(commands.query([number]), [number]) and time.monotonic() < end:
             time.sleep(ASK[0])
 
 
@@ -141,7 +143,7 @@ def _reason(folder: Path, fold: int) -> str:
     """What the job said itself, or the ends of its ranks' logs."""
     told = runs.failure(runs.fold_dir(folder, fold))
     plain = str(told["reason"]) if told and told.get("plain") else ""
-    if plain and ELSEWHERE not in plain:
+    if plain and _FAILED_ELSEWHERE not in plain:
         return plain
     return "\n".join(_ends(folder / "jobs")) or plain or "it wrote nothing"
 
@@ -153,7 +155,7 @@ def _ends(logs: Path) -> list[str]:
         words, _ = follow.last_lines([path, path.with_suffix(".out")])
         if words:
             ends.setdefault(words.splitlines()[-1], f"the end of rank {rank}'s log is\n{words}")
-    return ([text for text in ends.values() if ELSEWHERE not in text] or list(ends.values()))[:SHOWN]
+    return ([text for text in ends.values() if _FAILED_ELSEWHERE not in text] or list(ends.values()))[:_MAX_SHOWN]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from mmadfer.config.schema import Config, TrainConfig
 from mmadfer.launch.plan import EARLY, RETRIES_HERE
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm.parameters import RETRIES, SIGNAL_DELAY
-from mmadfer.run.measurement import Measured, Size
+from mmadfer.run.measurement import EpochSize, Measured
 from mmadfer.utils.durations import duration
 
 FULL = 0.9
@@ -51,19 +51,19 @@ def cost(measured: Measured, config: Config, resources: Resources, export: bool,
     )
 
 
-def fold_seconds(measured: Measured, size: Size, config: Config) -> float:
+def fold_seconds(measured: Measured, size: EpochSize, config: Config) -> float:
     """A fold from its start to its result in one go: start, steps, a test after each epoch, checkpoints.
 
     With clips for validation, these are tested after each epoch, and the test fold once.
     """
     often, once = (size.validation, size.clips) if size.validation else (size.clips, 0)
-    often, once = (tested(clips, measured.ranks, config.train.batch_size) for clips in (often, once))
+    often, once = (tested_clips_per_rank(clips, measured.ranks, config.train.batch_size) for clips in (often, once))
     clips = (config.train.epochs * often + once) * config.data.test_clips * (1 + config.data.test_flips)
     work = config.train.epochs * size.steps * measured.step + clips * measured.clip
     return measured.start + work + saves(config.train, size.steps) * measured.save
 
 
-def tested(clips: int, ranks: int, batch: int) -> int:
+def tested_clips_per_rank(clips: int, ranks: int, batch: int) -> int:
     """Clips that each rank tests once: its share, filled up to whole batches where it is more than one."""
     share = -(-clips // ranks)
     return share if share <= batch else -(-share // batch) * batch
@@ -101,7 +101,9 @@ def wall(seconds: Sequence[float], parallel: int, places: float) -> float:
     return max(*ends, sum(seconds) / places)
 
 
-def describe(measured: Measured, config: Config, resources: Resources, export: bool, free: int, places: float) -> str:
+def describe_estimate(
+    measured: Measured, config: Config, resources: Resources, export: bool, free: int, places: float
+) -> str:
     """The whole estimate in words; `free` are bytes on the disk where runs lie, `places` is `plan.places`."""
     found = cost(measured, config, resources, export, places)
     warned = [*memories(measured, resources, places), *limits(measured, found, resources)]

@@ -22,7 +22,7 @@ from mmadfer.utils.console import Console
 from mmadfer.utils.durations import duration
 from mmadfer.utils.files import no_link
 
-STYLES = {"queued": "dim", "running": "cyan", "finished": "green", "failed": "bold red"}
+_FOLD_STYLES = {"queued": "dim", "running": "cyan", "finished": "green", "failed": "bold red"}
 
 
 class Tail:
@@ -136,7 +136,7 @@ class Follower:
             get = view.latest.get
             table.add_row(
                 str(view.fold),
-                f"[{STYLES[view.state]}]{view.state}",
+                f"[{_FOLD_STYLES[view.state]}]{view.state}",
                 f"{view.done}/{view.epochs}",
                 escape(str(get("step", ""))),
                 _number(get("loss"), "{:.4f}"),

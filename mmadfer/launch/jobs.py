@@ -83,7 +83,7 @@ class FoldJob(RankJob):
         return DelayedSubmission(self)
 
     def _train(self, folder: Path, log: Path, first: bool) -> None:
-        stop = Stop()
+        stop = StopFlag()
         try:
             code_snapshot.verify(Path(self.run))
             from mmadfer.train.loop import train
@@ -168,7 +168,7 @@ class ExportJob:
         return DelayedSubmission(self)
 
 
-class Stop:
+class StopFlag:
     """The stop flag of one rank: raised by the signal, lowered by nobody."""
 
     def __init__(self) -> None:

@@ -62,13 +62,13 @@ class Launch:
         """The jobs that each fold waits for; raises as `parents.waits`."""
         return parents.waits(self.config, self.todo(), {one.run: (one.config, one.todo()) for one in self.after})
 
-    def record(self) -> launch_record.Record:
+    def record(self) -> launch_record.LaunchRecord:
         """What is left in the run for status, cancel and resume."""
         launcher = this_process() if self.resources.cluster == "local" else None
-        return launch_record.Record(self.folds, self.resources.options(export=self.export), launcher=launcher)
+        return launch_record.LaunchRecord(self.folds, self.resources.options(export=self.export), launcher=launcher)
 
 
-def start(task: Launch) -> int:
+def start_launch(task: Launch) -> int:
     """Carry out a launch; on SLURM it is submitted, here it is waited for. Returns the exit code.
 
     Raises:
@@ -79,7 +79,7 @@ def start(task: Launch) -> int:
 
 
 def prepare(task: Launch) -> None:
-    """Make the run, or open the one that is there; raises as `start`."""
+    """Make the run, or open the one that is there; raises as `start_launch`."""
     if task.resources.cluster == "slurm":
         from mmadfer.launch.slurm import submit
 
@@ -88,17 +88,17 @@ def prepare(task: Launch) -> None:
     in_use.refuse_live(task.run)
     told_of_code(task.run, task.trust)
     runs.create(task.run, task.config, task.resume)
-    code_snapshot.take(task.run)
+    code_snapshot.take_copy(task.run)
 
 
 def go(task: Launch) -> int:
-    """Submit what is prepared, or train it here; returns and raises as `start`."""
+    """Submit what is prepared, or train it here; returns and raises as `start_launch`."""
     return _on_slurm(task) if task.resources.cluster == "slurm" else here(task)
 
 
 def told_of_code(run: Path, trust: bool) -> None:
     """Check the run's copy of the code, and say where the user has it run though it is another; raises as `check`."""
-    if changed := code_snapshot.check(run, trust):
+    if changed := code_snapshot.check_copy(run, trust):
         say(f"note: {run / 'code'} differs from the installed code in {len(changed)} files ({changed[0]}, ...).")
         say("The run goes on with this copy; remove it to use the installed code.")
 
@@ -125,11 +125,11 @@ def here(task: Launch) -> int:
         say(f"Failed: fold {join(failed)}. When the cause is mended, go on with:\n  {command('resume', task.run)}")
     if len(failed) == len(task.folds):
         return 1
-    report(task.run)
+    _write_report(task.run)
     return max(int(bool(failed)), _export_here(task))
 
 
-def report(run: Path) -> None:
+def _write_report(run: Path) -> None:
     """Write the report of what is finished."""
     from mmadfer.report import report as write
 
@@ -149,14 +149,14 @@ def _on_slurm(task: Launch) -> int:
 
     with _claimed(task) as last:
         if last:  # what still waits for folds of an earlier launch would report on these too early
-            commands.cancel(*commands.live(in_use.asked(task.run, last, {}), last.followers))
+            commands.cancel_jobs(*commands.live_jobs(in_use.asked(task.run, last, {}), last.followers))
         run, name, made = task.run, task.config.name, task.record()
-        with told(run):
+        with explain_submission(run):
             if jobs := task.jobs():
                 waiting = replace(task, after=()).waits()  # what came before it has been submitted by now
-                made = submit.submit(run, name, jobs, waiting, task.resources, task.environment, made)
+                made = submit.submit_array(run, name, jobs, waiting, task.resources, task.environment, made)
             else:
-                report(run)
+                _write_report(run)
                 made = submit.submit_export(run, name, task.resources, task.environment, made)
     say(f"run {run}")
     for job, number in made.jobs.items():
@@ -167,7 +167,7 @@ def _on_slurm(task: Launch) -> int:
 
 
 @contextmanager
-def _claimed(task: Launch) -> Iterator[launch_record.Record | None]:
+def _claimed(task: Launch) -> Iterator[launch_record.LaunchRecord | None]:
     """Of launches that come together, one at a time looks whether the run is live, and leaves its own record."""
     with lock(own_folder(task.run / "jobs"), "launched"):
         in_use.refuse_live(task.run)
@@ -192,7 +192,7 @@ def clear_jobs(folder: Path) -> None:
 
 
 @contextmanager
-def told(run: Path) -> Iterator[None]:
+def explain_submission(run: Path) -> Iterator[None]:
     """Where SLURM refuses a job after it has taken others, the error says which, and how to end them."""
     before = launch_record.read(run)
     try:

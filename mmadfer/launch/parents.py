@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmadfer.config.schema import Config
 from mmadfer.data import stages
-from mmadfer.data.stages import Parent
+from mmadfer.data.stages import ParentRun
 from mmadfer.errors import RunError
 from mmadfer.launch import in_use
 from mmadfer.launch.slurm import commands
@@ -26,13 +26,13 @@ def waits(config: Config, todo: Iterable[int], planned: Mapping[Path, Planned]) 
     """
     found: Waits = {fold: [] for fold in todo}
     for parent in stages.parents(config, {run: own for run, (own, _) in planned.items()}):
-        open_ = [fold for fold in found if stages.unfinished(parent, fold)]
+        open_ = [fold for fold in found if stages.why_unfinished(parent, fold)]
         ids = _planned(*planned[parent.run]) if parent.run in planned else _trained(parent, open_)
         for fold in open_:
             if fold not in ids:
                 raise RunError(
-                    f"{stages.unfinished(parent, fold)}, and no job of this cluster trains it: `mmadfer launch resume "
-                    f"{parent.run}` first, then launch this"
+                    f"{stages.why_unfinished(parent, fold)}, and no job of this cluster trains it: `mmadfer launch "
+                    f"resume {parent.run}` first, then launch this"
                 )
             found[fold].append(ids[fold])
     return found
@@ -44,11 +44,11 @@ def _planned(config: Config, todo: list[int]) -> dict[int, str]:
     return {fold: f"{array}_{place}" if len(todo) > 1 else array for place, fold in enumerate(todo)}
 
 
-def _trained(parent: Parent, folds: list[int]) -> dict[int, str]:
+def _trained(parent: ParentRun, folds: list[int]) -> dict[int, str]:
     """Ids of the jobs that train these folds, or will."""
     if not folds:
         return {}
-    left, beating = launch_record.read(parent.run), in_use.live(parent.run)
+    left, beating = launch_record.read(parent.run), in_use.live_folds(parent.run)
     jobs = in_use.asked(parent.run, left, beating)
     ids = in_use.trainers(left, jobs, beating)
-    return {fold: ids[fold] for fold in folds if fold in ids and commands.live(jobs, [ids[fold]])}
+    return {fold: ids[fold] for fold in folds if fold in ids and commands.live_jobs(jobs, [ids[fold]])}

@@ -10,7 +10,7 @@ from mmadfer.errors import RunError
 from mmadfer.launch.jobs import FoldJob
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm import commands
-from mmadfer.run.launch_record import Options
+from mmadfer.run.launch_record import LaunchOptions
 from mmadfer.utils import cores
 from mmadfer.utils.terminal import one_line
 
@@ -41,7 +41,7 @@ def jobs(run: Path, folds: Iterable[int], resources: Resources) -> list[FoldJob]
     return made
 
 
-def resources(folds: list[int], asked: Options) -> Resources:
+def resources(folds: list[int], asked: LaunchOptions) -> Resources:
     """Fill in what was not asked for, and refuse what cannot be had.
 
     Raises:

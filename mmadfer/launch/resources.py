@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mmadfer.run.launch_record import Options
+from mmadfer.run.launch_record import LaunchOptions
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Resources:
     qos: str | None = None
     constraint: str | None = None
 
-    def options(self, **more: Any) -> Options:
+    def options(self, **more: Any) -> LaunchOptions:
         """What `plan.resources` makes the same of, and `more`."""
         values = asdict(self)
-        return Options(time=str(values.pop("minutes")), **values, **more)
+        return LaunchOptions(time=str(values.pop("minutes")), **values, **more)
 
     @property
     def ranks_per_node(self) -> int:

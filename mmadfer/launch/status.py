@@ -14,7 +14,7 @@ from mmadfer.errors import RunError
 from mmadfer.export import finished_folds
 from mmadfer.launch import follow, in_use
 from mmadfer.launch.slurm import commands
-from mmadfer.launch.slurm.cached_query import Told
+from mmadfer.launch.slurm.cached_query import JobQuery
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
 from mmadfer.run.owner import Owner
@@ -45,7 +45,7 @@ TELLING = re.compile(
     r"|slurmstepd: error: .*(DUE TO|oom)"
 )
 """Lines at the end of a log that say why; srun has more to say after them."""
-STYLES = {"finished": "green", "running": "cyan", "queued": "dim", "not begun": "dim", "stopped": "yellow"}
+_STATUS_STYLES = {"finished": "green", "running": "cyan", "queued": "dim", "not begun": "dim", "stopped": "yellow"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class FoldStatus:
 
 
 @dataclass(frozen=True)
-class Status:
+class RunStatus:
     """A run."""
 
     run: Path
@@ -103,13 +103,13 @@ class Status:
         return plain | {name: scores.get(name) for name in self.spec.names}
 
 
-def status(run: Path, told: Told = commands) -> Status:
+def run_status(run: Path, told: JobQuery = commands) -> RunStatus:
     """How a run stands; where SLURM does not answer, what lies on disk. `told` may have asked it for many runs at once.
 
     Raises:
         RunError: it is not a run.
     """
-    config, left, beating = runs.read(run).config, launch_record.read(run), in_use.live(run)
+    config, left, beating = runs.read(run).config, launch_record.read(run), in_use.live_folds(run)
     jobs, ends, note = _asked(run, left, beating, told)
     own, ids = in_use.trainers(left, jobs, beating), left.jobs if left else {}
     launched = left.folds if left and left.launching else []
@@ -128,10 +128,10 @@ def status(run: Path, told: Told = commands) -> Status:
     done = finished_folds.exported(run)
     export = follower(run, logs, known.get("export", ""), jobs, f"{len(done)} of {len(folds)} folds" if done else "")
     parents = {key: str(path) for key, path in config.stages.parents.items()}
-    return Status(run, left.cluster if left else "", folds, report, export, config.task.spec, note, parents)
+    return RunStatus(run, left.cluster if left else "", folds, report, export, config.task.spec, note, parents)
 
 
-def show(found: Status, console: Console | None = None) -> None:
+def show_status(found: RunStatus, console: Console | None = None) -> None:
     """Print the table, then the last words of what failed."""
     console = console or Console()
     if not console.is_terminal:
@@ -156,8 +156,8 @@ def show(found: Status, console: Console | None = None) -> None:
 
 
 def _asked(
-    run: Path, left: launch_record.Record | None, beating: dict[int, Owner], told: Told
-) -> tuple[dict[str, commands.Job], dict[str, str], str]:
+    run: Path, left: launch_record.LaunchRecord | None, beating: dict[int, Owner], told: JobQuery
+) -> tuple[dict[str, commands.SlurmJob], dict[str, str], str]:
     """The jobs, how those that were queued again had ended, and what kept SLURM from telling."""
     try:
         jobs = in_use.asked(run, left, beating, told)
@@ -181,7 +181,7 @@ def _on_disk(run: Path, fold: int, epochs: int, spec: TaskSpec) -> FoldStatus:
     return replace(one, state="failed" if runs.failure(folder) else "stopped" if view.latest else "not begun")
 
 
-def _in_slurm(one: FoldStatus, job: commands.Job, ends: dict[str, str]) -> FoldStatus:
+def _in_slurm(one: FoldStatus, job: commands.SlurmJob, ends: dict[str, str]) -> FoldStatus:
     """What SLURM says of an unfinished fold goes before what lies on disk."""
     one = replace(one, restarts=max(one.restarts, job.restarts), limit=job.left if job.state == "RUNNING" else "")
     if job.stuck:
@@ -234,7 +234,7 @@ def _last_words(logs: Path, job: str) -> tuple[str, Path | None]:
     return next(iter([*telling, *own, *lines]), ""), log
 
 
-def follower(run: Path, logs: Path, name: str, jobs: dict[str, commands.Job], written: str) -> str:
+def follower(run: Path, logs: Path, name: str, jobs: dict[str, commands.SlurmJob], written: str) -> str:
     """The state of the report or the export, SLURM's job `name`."""
     job = jobs.get(name)
     if name and job is None and not written:  # slurmctld was killed before it had saved what it had taken
@@ -251,7 +251,7 @@ def _again(run: Path) -> str:
     return shlex.join(["mmadfer", "launch", "resume", str(run)])
 
 
-def _table(found: Status) -> Table:
+def _table(found: RunStatus) -> Table:
     where = f"{found.run}" + (f", launched on {found.cluster}" if found.cluster else "")
     table = Table(title=escape(where), title_justify="left")
     for heading in ("fold", "state", "", "job", "epoch", *found.spec.titles, "left", "limit", "restarts"):
@@ -259,7 +259,7 @@ def _table(found: Status) -> Table:
     for one in found.folds:
         table.add_row(
             str(one.fold),
-            f"[{STYLES.get(one.state, 'bold red')}]{escape(one.state)}",
+            f"[{_STATUS_STYLES.get(one.state, 'bold red')}]{escape(one.state)}",
             escape(one.detail),
             one.job or "",
             f"{one.epoch}/{one.epochs}",

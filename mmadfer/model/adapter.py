@@ -15,7 +15,7 @@ from mmadfer.config.model import BottleneckConfig
 from mmadfer.model.draws import Stream
 from mmadfer.model.temporal import Attention
 
-HEADS = 2
+_HEADS = 2
 """As the paper gives its attention fusion."""
 
 
@@ -29,7 +29,7 @@ class Adapter(nn.Module):
         inner = width if self.same else width // 2
         source = latent if self.above else vision
         self.down = nn.Identity() if self.same else nn.Linear(source, width)
-        self.attention = Attention(width, HEADS, inner // HEADS)
+        self.attention = Attention(width, _HEADS, inner // _HEADS)
         self.up = nn.Identity() if self.same else nn.Linear(width, vision)
         self.gate = nn.Parameter(torch.zeros(1))
 

@@ -18,7 +18,7 @@ from mmadfer.model import lora
 from mmadfer.model.draws import Stream
 from mmadfer.model.layer import kept
 from mmadfer.model.prompts import Prompts
-from mmadfer.model.vit import parts
+from mmadfer.model.vit import encoder_parts
 
 QUERY_KEY_GAIN = 2.5
 """Where a patch lies, of four places, is read linearly from a tiny random encoder's CLS with 54 % at 1, 78 % at 2.5."""
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
     def __init__(self, name: Modality, channels: int, grid: tuple[int, int], model: ModelConfig):
         super().__init__()
         config: EncoderConfig = getattr(model, name)
-        made = parts(config, name, channels)
+        made = encoder_parts(config, name, channels)
         self.grid, self.placed, self.pool = grid, made.placed, made.summary
         self.rates = tuple(model.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth))
         self.patch, self.patch_norm, self.norm_pre = made.patch, made.patch_norm, made.norm_pre

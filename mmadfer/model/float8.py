@@ -29,29 +29,29 @@ from mmadfer.errors import ConfigError
 from mmadfer.model.lora import LoraLinear, update
 from mmadfer.utils import compat
 
-FORMAT = torch.float8_e4m3fn
+FLOAT8 = torch.float8_e4m3fn
 MULTIPLE = 16
 """What a GPU wants both sizes of a layer to be a multiple of (`torch._scaled_mm`); rows are free."""
 INFINITY = 0x7F800000
 """Its bits in float32, which are those of the exponent: as a mask, it leaves infinity, and makes infinity of NaN."""
 TWICE_ONE = 0x7F000000
 """Twice the bits of 1.0 in float32: less those of a power of two, they are its inverse's."""
-SMALLEST = 2.0**-100
+_MIN_ROW_MAX = 2.0**-100
 """A row's maximum is taken to be at least this, for the scale and its inverse to be normal float32 numbers."""
 _scaled_product = compat.scaled_matrix_product()
 
 
-def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
+def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (M, K) of any floating type -> 8-bit numbers (M, K) and scales (M, 1) in float32: rows ~ numbers * scales.
 
     The error of each number is at most 2^-4 of it, or half the smallest subnormal times the scale if that is more:
     2^-10 of the scale, which is 2^-17 of the row's maximum.
     """
     rows = rows.float()
-    largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST)
-    exponents = (largest * (2 / torch.finfo(FORMAT).max)).view(torch.int32) & INFINITY  # a power of two, rounded down
+    largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=_MIN_ROW_MAX)
+    exponents = (largest * (2 / torch.finfo(FLOAT8).max)).view(torch.int32) & INFINITY  # a power of two, rounded down
     inverse = (TWICE_ONE - exponents).view(torch.float32)  # by its bits: a compiled quotient is off by an ulp or two
-    return (rows * inverse).to(FORMAT).contiguous(), exponents.view(torch.float32)
+    return (rows * inverse).to(FLOAT8).contiguous(), exponents.view(torch.float32)
 
 
 class Float8Linear(nn.Module):
@@ -78,7 +78,7 @@ class Float8Linear(nn.Module):
             )
         weight = linear.weight.detach()
         for name, matrix in (("forward", weight), ("backward", weight.t())):
-            numbers, scales = quantise(matrix)
+            numbers, scales = quantise_rows(matrix)
             self.register_buffer(f"{name}_weight", numbers, persistent=False)
             self.register_buffer(f"{name}_scales", scales.view(1, -1), persistent=False)
         bias = None if linear.bias is None else linear.bias.detach().to(torch.bfloat16, copy=True)
@@ -121,12 +121,12 @@ class _Product(torch.autograd.Function):
         bias: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(backward_weight, backward_scales)
-        return _multiply(*quantise(rows), weight, scales, bias)
+        return _multiply(*quantise_rows(rows), weight, scales, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, scales = ctx.saved_tensors
-        found = _multiply(*quantise(gradients[0]), weight, scales, None)
+        found = _multiply(*quantise_rows(gradients[0]), weight, scales, None)
         return found, None, None, None, None, None  # autograd casts it to the type of the rows
 
 
@@ -153,7 +153,7 @@ def replace(block: nn.Module) -> None:
                 setattr(parent, name, Float8Linear(child))
 
 
-def check(device: torch.device) -> None:
+def check_device(device: torch.device) -> None:
     """That this device multiplies 8-bit numbers, by doing it once; a CPU always does, simulated.
 
     Raises:
@@ -161,7 +161,7 @@ def check(device: torch.device) -> None:
     """
     try:
         ones = torch.ones(MULTIPLE, MULTIPLE, device=device)
-        numbers, scales = quantise(ones)
+        numbers, scales = quantise_rows(ones)
         _multiply(numbers, scales, numbers, scales.view(1, -1), ones[0].bfloat16())
     except (RuntimeError, ValueError, AssertionError) as error:  # ruled out, not built in, or no driver
         reason = str(error).strip().partition("\n")[0]

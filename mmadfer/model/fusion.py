@@ -14,11 +14,11 @@ from mmadfer.config.model import BottleneckConfig, CrossConfig, ModelConfig
 from mmadfer.model.adapter import Adapter
 from mmadfer.model.draws import Stream
 
-HEADS = 2
+_HEADS = 2
 """Of the attention in `Cross` and `Together` (section 4.5)."""
 
 
-class Side(nn.Module):
+class BottleneckSide(nn.Module):
     """One modality's way into the bottleneck and back; the paper prints one gate, the published program has two."""
 
     def __init__(self, width: int, latent: int):
@@ -47,8 +47,8 @@ class Bottleneck(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         own = cast(BottleneckConfig, config.fusion)
-        self.vision = Side(config.vision.width, own.latent)
-        self.audio = Side(config.audio.width, own.latent)
+        self.vision = BottleneckSide(config.vision.width, own.latent)
+        self.audio = BottleneckSide(config.audio.width, own.latent)
         self.adapter = Adapter(config.vision.width, own) if own.adapters else None
 
     def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +92,7 @@ class Addition(nn.Module):
         return stream.full(0)
 
 
-class Attention(nn.Module):
+class CrossAttention(nn.Module):
     """From tokens (B, L, D) to those of a source (B, K, D'): 2 heads, d wide in all, LayerNorms before (Tsai et al.
     2019, "Multimodal Transformer"); the paper names no MLP and no gate here, so there is none."""
 
@@ -114,7 +114,7 @@ class Attention(nn.Module):
     @staticmethod
     def _split(x: Tensor) -> Tensor:
         """(B, L, d) -> (B, 2, L, d / 2)."""
-        return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+        return x.unflatten(-1, (_HEADS, -1)).transpose(1, 2)
 
 
 class Cross(nn.Module):
@@ -123,8 +123,8 @@ class Cross(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         latent = cast(CrossConfig, config.fusion).latent
-        self.vision = Attention(config.vision.width, config.audio.width, latent)
-        self.audio = Attention(config.audio.width, config.vision.width, latent)
+        self.vision = CrossAttention(config.vision.width, config.audio.width, latent)
+        self.audio = CrossAttention(config.audio.width, config.vision.width, latent)
 
     def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, N, D) and (B, M, D) -> the same shapes; frames are one sequence of T * N tokens here."""
@@ -137,7 +137,7 @@ class Together(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.attention = Attention(config.vision.width, 0, cast(CrossConfig, config.fusion).latent)
+        self.attention = CrossAttention(config.vision.width, 0, cast(CrossConfig, config.fusion).latent)
 
     def forward(self, vision: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, N, D) and (B, M, D) -> the same shapes."""

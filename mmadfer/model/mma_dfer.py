@@ -1,7 +1,7 @@
 """MMA-DFER (Chumachenko, Iosifidis, Gabbouj 2024): two frozen encoders, fused block by block, then over time.
 
 Shapes: B clips, T frames, S image side, D encoder width, W temporal width, F x M filter-bank frames and mel bands
-(512 x 128 as published). Use `mmadfer.model.weights.build.build` for a model with initial weights.
+(512 x 128 as published). Use `mmadfer.model.weights.build.build_model` for a model with initial weights.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -184,7 +184,7 @@ class MMADFER(nn.Module):
                 raise ValueError(f"{name} must be (B, {', '.join(map(str, shapes[modality]))}), {found}")
 
 
-def empty(config: ModelConfig, classes: int) -> MMADFER:
+def empty_model(config: ModelConfig, classes: int) -> MMADFER:
     """Make a model without memory for its weights, on torch's meta device: names and shapes."""
     with torch.device("meta"):
         return MMADFER(config, classes)

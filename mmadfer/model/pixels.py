@@ -11,9 +11,9 @@ from timm.data.constants import (
 )
 from torch import Tensor
 
-from mmadfer.config.model import Pixels
+from mmadfer.config.model import PixelScaling
 
-NUMBERS: dict[Pixels, tuple[tuple[float, ...], tuple[float, ...]]] = {
+NUMBERS: dict[PixelScaling, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
     "half": (IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD),
     "clip": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
@@ -21,11 +21,11 @@ NUMBERS: dict[Pixels, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Mean and deviation of red, green and blue, from timm.data.constants; `unit` has none, pixels stay as they are."""
 
 
-def scaled(images: Tensor, pixels: Pixels) -> Tensor:
+def scaled(images: Tensor, pixels: PixelScaling) -> Tensor:
     """(..., 3, H, W) in [0, 1], RGB -> the same shape and type; `unit` gives the very tensor.
 
     Plain numbers, one colour after the other: a tensor of them would have to be moved to the device at every step, and
-    a model that is made without memory (`mmadfer.model.mma_dfer.empty`) would lose it.
+    a model that is made without memory (`mmadfer.model.mma_dfer.empty_model`) would lose it.
     """
     if pixels == "unit":
         return images

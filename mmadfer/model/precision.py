@@ -35,7 +35,7 @@ from mmadfer.utils.logs import logger
 
 LOGGER = logger(__name__)
 
-PRODUCTS: dict[Precision, torch.dtype] = {
+PRODUCT_DTYPES: dict[Precision, torch.dtype] = {
     "reference": torch.float32,
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
@@ -47,14 +47,14 @@ PRODUCTS: dict[Precision, torch.dtype] = {
 
 def products(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
     """For a backward pass, and all that is computed again on the way: float32 is that, not the TF32 of GPUs."""
-    return exact(device.type) if PRODUCTS[precision] == torch.float32 else nullcontext()
+    return exact(device.type) if PRODUCT_DTYPES[precision] == torch.float32 else nullcontext()
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
     """For a forward pass: its products are in the precision's type."""
-    if PRODUCTS[precision] == torch.float32:
+    if PRODUCT_DTYPES[precision] == torch.float32:
         return products(precision, device)
-    return torch.autocast(device.type, PRODUCTS[precision])
+    return torch.autocast(device.type, PRODUCT_DTYPES[precision])
 
 
 def apply(
@@ -77,9 +77,9 @@ def apply(
         ConfigError: a GPU that does not know fp8, or sizes that fp8 does not allow.
     """
     blocks = [cast(Block, block) for encoder in model.encoders.values() for block in encoder.blocks]
-    kind = PRODUCTS[precision]
+    kind = PRODUCT_DTYPES[precision]
     if precision == "fp8":
-        float8.check(device)
+        float8.check_device(device)
         for block in blocks:
             float8.replace(block)
     if precision == "reference" or (device.type == "cpu" and kind != torch.float32):

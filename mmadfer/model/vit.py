@@ -23,7 +23,7 @@ MODULES = ("vision_transformer", "deit")
 
 
 @dataclass
-class Parts:
+class _Parts:
     """The parts of an encoder `width` wide."""
 
     patch: nn.Conv2d
@@ -42,7 +42,7 @@ class Parts:
     """The normalised class token; the mean of the normalised patch tokens; or their mean, normalised (`fc_norm`)."""
 
 
-def parts(config: EncoderConfig, name: Modality, channels: int) -> Parts:
+def encoder_parts(config: EncoderConfig, name: Modality, channels: int) -> _Parts:
     """The parts of the `name` encoder, for images of so many channels.
 
     Raises:
@@ -55,15 +55,15 @@ def parts(config: EncoderConfig, name: Modality, channels: int) -> Parts:
         Block(config.width, config.heads, config.mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(config.depth)
     ]
     patch = nn.Conv2d(channels, config.width, config.patch, stride=config.patch)
-    return Parts(patch, nn.Parameter(zeros(1, 1, config.width)), blocks, norm(config.width))
+    return _Parts(patch, nn.Parameter(zeros(1, 1, config.width)), blocks, norm(config.width))
 
 
-def _of_timm(config: EncoderConfig, key: str, channels: int) -> Parts:
+def _of_timm(config: EncoderConfig, key: str, channels: int) -> _Parts:
     model = _plain(str(config.timm), f"{key}.timm", channels)
     blocks = [cast(Block, block) for block in model.blocks]
     _check_sizes(config, key, model, blocks)
     embed, first = cast(Any, model.patch_embed), not isinstance(model.fc_norm, nn.Identity)
-    return Parts(
+    return _Parts(
         embed.proj,
         model.cls_token,
         blocks,

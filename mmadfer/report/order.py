@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, stdev
 
-from mmadfer.report.summary import Report
+from mmadfer.report.summary import RunReport
 
 Gaps = list[float]
 """Of a pair of rows, by fold: our UAR of the row that the paper has ahead, less that of the other."""
@@ -48,7 +48,7 @@ def _mean(gap: Gaps) -> float:
     return round(fmean(gap), 9)  # gaps that cancel out are equal
 
 
-def order(rows: Sequence[tuple[float, Report]]) -> Order:
+def _count_order(rows: Sequence[tuple[float, RunReport]]) -> Order:
     """Count; each row is the paper's UAR and our report."""
     scores = [(uar, {fold.fold: fold.scores["uar"] for fold in report.usable}) for uar, report in rows]
     folds = sorted(set.intersection(*(set(found) for _, found in scores))) if scores else []
@@ -57,9 +57,9 @@ def order(rows: Sequence[tuple[float, Report]]) -> Order:
     return Order(tuple(folds), tuple([round(one[fold] - two[fold], 9) for fold in folds] for one, two in pairs))
 
 
-def told(rows: Sequence[tuple[float, Report]]) -> str:
+def order_in_words(rows: Sequence[tuple[float, RunReport]]) -> str:
     """The count in one line."""
-    found = order(rows)
+    found = _count_order(rows)
     if not found.gaps:
         return "Order by UAR: no two of these rows have a fold in common."
     total = len(found.gaps)

@@ -6,13 +6,13 @@ from typing import Any
 from mmadfer.config.schema import TrainConfig
 from mmadfer.report import terminal
 from mmadfer.report.plots import curve
-from mmadfer.report.summary import RESULT, SPREAD, Report
+from mmadfer.report.summary import RESULT, STD_OVER_FOLDS, RunReport
 from mmadfer.run.records import Event
 from mmadfer.tasks.tables import VALIDATION, of_events
-from mmadfer.utils.html_page import render as rendered
+from mmadfer.utils.html_page import render_page as rendered
 
 
-def render(report: Report) -> str:
+def render_report(report: RunReport) -> str:
     """The whole page."""
     counted = f"{len(report.usable)} of {len(report.folds)} folds"
     return rendered(
@@ -23,14 +23,14 @@ def render(report: Report) -> str:
         terminal=terminal,
         headings=[score.heading for score in report.spec.scores],
         result=RESULT,
-        deviation=SPREAD,
+        deviation=STD_OVER_FOLDS,
         matrix=_matrix(report),
         curves=_curves(report),
         facts=_facts(report),
     )
 
 
-def _matrix(report: Report) -> Iterator[tuple[str, float | None, list[tuple[int, float]]]]:
+def _matrix(report: RunReport) -> Iterator[tuple[str, float | None, list[tuple[int, float]]]]:
     """Rows of the confusion matrix: a label, its recall, and for each prediction the clips and their share."""
     if report.confusion is None:
         return
@@ -39,7 +39,7 @@ def _matrix(report: Report) -> Iterator[tuple[str, float | None, list[tuple[int,
         yield label, recall, [(count, count / total) for count in row.tolist()]
 
 
-def _curves(report: Report) -> list[str]:
+def _curves(report: RunReport) -> list[str]:
     kind, where = (VALIDATION, "validation clips") if report.validated else ("", "the test fold")
     scores = [(score, ", %" if score.percent else "", 100 if score.percent else 1) for score in report.spec.scores]
     plots = (
@@ -50,13 +50,13 @@ def _curves(report: Report) -> list[str]:
     return [plot for plot in plots if plot]
 
 
-def _parts(report: Report) -> list[str]:
+def _parts(report: RunReport) -> list[str]:
     """Parts of the loss that the task named, in the order of their names."""
     known = {*Event.model_fields, *(key for key, _, _ in of_events(report.spec))}
     return sorted({name for fold in report.folds for event in fold.curves for name in event} - known)
 
 
-def _facts(report: Report) -> dict[str, Any]:
+def _facts(report: RunReport) -> dict[str, Any]:
     about, config, git = report.about, report.config, report.about.get("git")
     model, train, vision = config.model, config.train, config.model.vision
     return {

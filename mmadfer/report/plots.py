@@ -8,7 +8,7 @@ from typing import Any
 from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.utils.optional import need
 
-COLOURS = ("#3b82c4", "#e0812b", "#2f9e6e", "#c2557f", "#8a6fd1", "#9a8b25", "#2aa5b8")
+FOLD_COLOURS = ("#3b82c4", "#e0812b", "#2f9e6e", "#c2557f", "#8a6fd1", "#9a8b25", "#2aa5b8")
 """Of the folds; each stands out on white and on black."""
 _TEXT = "#010203"
 """Stands for the page's own text colour."""
@@ -41,7 +41,7 @@ def _draw(axes: Any, series: dict[int, dict[int, float]], usable: set[int], titl
     from matplotlib.ticker import MaxNLocator
 
     for fold, points in series.items():
-        colour = COLOURS[(fold - 1) % len(COLOURS)]
+        colour = FOLD_COLOURS[(fold - 1) % len(FOLD_COLOURS)]
         marker = "o" if len(points) == 1 else None
         axes.plot(list(points), list(points.values()), color=colour, linewidth=1.4, marker=marker, label=f"fold {fold}")
     mean = _mean({fold: points for fold, points in series.items() if fold in usable})

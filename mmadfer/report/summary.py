@@ -21,8 +21,8 @@ from mmadfer.tasks.spec import TaskSpec
 RESULT = "last epoch, on the test fold"
 PICKED = "best epoch, picked on test data: not a result"
 PICKED_VALIDATION = "best epoch, picked on validation data, and its scores there: not a result"
-VALIDATION = "last epoch, on the training clips that were kept for validation: to choose by, not a result"
-SPREAD = "sample standard deviation over folds (n - 1)"
+VALIDATION_NOTE = "last epoch, on the training clips that were kept for validation: to choose by, not a result"
+STD_OVER_FOLDS = "sample standard deviation over folds (n - 1)"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """Everything that the table, the JSON file and the page show."""
 
     run: Path
@@ -135,9 +135,9 @@ class Report:
             "folds_used": [fold.fold for fold in self.usable],
             "result": RESULT,
             "mean": {value: self.mean(value) for value in names},
-            "std": {**{value: self.std(value) for value in names}, "kind": SPREAD},
+            "std": {**{value: self.std(value) for value in names}, "kind": STD_OVER_FOLDS},
             **(
-                {"validation": {**{value: self.validation(value) for value in names}, "kind": VALIDATION}}
+                {"validation": {**{value: self.validation(value) for value in names}, "kind": VALIDATION_NOTE}}
                 if kept
                 else {}
             ),
@@ -156,7 +156,7 @@ class Report:
         }
 
 
-def summarise(run: Path, beside: Mapping[str, Path]) -> Report:
+def summarise_run(run: Path, beside: Mapping[str, Path]) -> RunReport:
     """Read a run and those beside it.
 
     Raises:
@@ -166,10 +166,10 @@ def summarise(run: Path, beside: Mapping[str, Path]) -> Report:
     if not report.usable:
         lines = "".join(f"\n  {problem}" for problem in report.problems)
         raise RunError(f"{run} has no finished fold to report on:{lines}\nFinish them: the same launch with --resume")
-    return Report(**{**vars(report), "beside": _compare(report, beside)})
+    return RunReport(**{**vars(report), "beside": _compare(report, beside)})
 
 
-def gather(run: Path) -> Report:
+def gather(run: Path) -> RunReport:
     """Read a run alone, of which no fold need be finished.
 
     Raises:
@@ -177,7 +177,7 @@ def gather(run: Path) -> Report:
     """
     opened = runs.read(run)
     folds = _folds(opened)
-    return Report(opened.path, runs.about(run), opened.config, folds, (), _origin(opened.path, folds), runs.now())
+    return RunReport(opened.path, runs.about(run), opened.config, folds, (), _origin(opened.path, folds), runs.now())
 
 
 def _folds(run: runs.Run) -> tuple[FoldResult, ...]:
@@ -202,7 +202,7 @@ def _of_classes(fold: FoldResult, labels: tuple[str, ...]) -> FoldResult:
     )
 
 
-def _compare(report: Report, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
+def _compare(report: RunReport, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
     if not beside:
         return ()
     others = {name: runs.read(path) for name, path in beside.items()}
@@ -218,7 +218,7 @@ def _compare(report: Report, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
     return tuple(rows)
 
 
-def _doubt(found: dict[int, FoldResult], report: Report) -> str:
+def _doubt(found: dict[int, FoldResult], report: RunReport) -> str:
     if not found:
         return "no finished fold"
     if any(fold.spec is not report.spec for fold in found.values()):

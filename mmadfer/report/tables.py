@@ -11,10 +11,10 @@ from mmadfer.config.schema import Config
 from mmadfer.errors import MmadferError, RunError
 from mmadfer.evaluation.compare import differs
 from mmadfer.evaluation.fold_result import FoldResult
-from mmadfer.evaluation.paper_tables import TABLES, Row, Table
+from mmadfer.evaluation.paper_tables import TABLES, PaperTable, Row
 from mmadfer.report import order
-from mmadfer.report.summary import SPREAD, Report, gather
-from mmadfer.report.terminal import percent, spread
+from mmadfer.report.summary import STD_OVER_FOLDS, RunReport, gather
+from mmadfer.report.terminal import deviation, percent
 from mmadfer.run import launch_record as records
 from mmadfer.utils.files import write_text
 
@@ -27,7 +27,7 @@ class Ours:
     """None where nothing was trained."""
     configs: dict[str, Config]
     """Of the rows that are there; of the shipped sweep where nothing was trained."""
-    reports: dict[str, Report]
+    reports: dict[str, RunReport]
     """Of the rows that have finished folds."""
     problems: tuple[str, ...] = ()
     """What is missing, unfinished or not the paper's row."""
@@ -39,7 +39,7 @@ class Ours:
     """Keys in which a row is not what the shipped sweep makes of it, without the data's and the encoders' files."""
 
 
-TOLD = (
+_NOT_RECIPE_KEYS = (
     "model.image_size",
     "data.store",
     "data.labels",
@@ -51,7 +51,7 @@ TOLD = (
 """Keys that are no part of the recipe, or of which other words tell."""
 
 
-def table(number: int, sweeps: Sequence[Path] = ()) -> str:
+def paper_table(number: int, sweeps: Sequence[Path] = ()) -> str:
     """Table `number` of the paper as Markdown, which is also written to SWEEP/report/tableN.md of each sweep.
 
     Args:
@@ -70,10 +70,10 @@ def table(number: int, sweeps: Sequence[Path] = ()) -> str:
     return text
 
 
-def _by_name(paper: Table, sweeps: Sequence[Path]) -> dict[str, Path]:
+def _by_name(paper: PaperTable, sweeps: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in sweeps:
-        name = sweep.of(folder).name
+        name = sweep.table_of(folder).name
         if name not in paper.sweeps:
             raise RunError(
                 f"{folder} is a sweep of {name}, and table {paper.number} is made by {' and '.join(paper.sweeps)}: "
@@ -86,13 +86,13 @@ def _by_name(paper: Table, sweeps: Sequence[Path]) -> dict[str, Path]:
 
 
 def _shipped(name: str) -> Ours:
-    return Ours(None, sweep.read(sweep.find(name))[1], {})
+    return Ours(None, sweep.read(sweep.find_table(name))[1], {})
 
 
 def _read(folder: Path) -> Ours:
-    asked = sweep.of(folder)
-    shipped, wanted = sweep.read(sweep.find(asked.name))
-    found: dict[str, Report] = {}
+    asked = sweep.table_of(folder)
+    shipped, wanted = sweep.read(sweep.find_table(asked.name))
+    found: dict[str, RunReport] = {}
     problems = []
     for row in shipped.rows:
         try:
@@ -108,22 +108,22 @@ def _read(folder: Path) -> Ours:
     return Ours(folder, configs, usable, tuple(problems), _basis(asked, shipped), seeds, _recipe(configs, wanted))
 
 
-def _basis(asked: sweep.Table, shipped: sweep.Table) -> str:
-    common = {key: value for key, value in asked.common.items() if key not in (*TOLD, *_varied(shipped))}
-    return f"base {Path(asked.base).stem}{f' with {sweep.shown(common)}' if common else ''}"
+def _basis(asked: sweep.SweepTable, shipped: sweep.SweepTable) -> str:
+    common = {key: value for key, value in asked.common.items() if key not in (*_NOT_RECIPE_KEYS, *_varied(shipped))}
+    return f"base {Path(asked.base).stem}{f' with {sweep.keys_in_words(common)}' if common else ''}"
 
 
 def _recipe(ours: dict[str, Config], shipped: dict[str, Config]) -> tuple[str, ...]:
     keys = [key for row, config in ours.items() for key in differs(shipped[row], config)]
-    return tuple(key for key in dict.fromkeys(keys) if key not in TOLD)
+    return tuple(key for key in dict.fromkeys(keys) if key not in _NOT_RECIPE_KEYS)
 
 
-def _varied(shipped: sweep.Table) -> set[str]:
+def _varied(shipped: sweep.SweepTable) -> set[str]:
     """The keys that the paper's rows differ in."""
     return {key for keys in shipped.rows.values() for key in keys}
 
 
-def _row(folder: Path, asked: sweep.Table, shipped: sweep.Table, row: str) -> dict[str, Report]:
+def _row(folder: Path, asked: sweep.SweepTable, shipped: sweep.SweepTable, row: str) -> dict[str, RunReport]:
     """A row's report, or that of each of its seeds; RunError where it was not trained, or is not the paper's row."""
     names = [row] if row in asked.rows else list(asked.groups.get(row, ()))
     if not names:
@@ -131,12 +131,12 @@ def _row(folder: Path, asked: sweep.Table, shipped: sweep.Table, row: str) -> di
     wanted, other = shipped.rows[row], {sweep.SEED, *asked.common} - _varied(shipped)
     for name in names:  # a key that all rows have in common may be one that the paper's rows differ in
         if (own := {key: value for key, value in asked.rows[name].items() if key not in other}) != wanted:
-            told = [sweep.shown(keys) or "nothing" for keys in (own, wanted)]
+            told = [sweep.keys_in_words(keys) or "nothing" for keys in (own, wanted)]
             raise RunError(f"it differs from the base in {told[0]}, and the paper's in {told[1]}")
     return {name: gather(folder / name) for name in names}
 
 
-def _over_seeds(reports: list[Report]) -> Report:
+def _over_seeds(reports: list[RunReport]) -> RunReport:
     """One report, each fold of which has the means over seeds; a fold counts where all of them have it."""
     folds = tuple(_fold_over_seeds(each) for each in zip(*(report.folds for report in reports), strict=True))
     return replace(reports[0], folds=folds)
@@ -148,7 +148,7 @@ def _fold_over_seeds(each: tuple[FoldResult, ...]) -> FoldResult:
     return replace(each[0], scores={name: fmean(fold.scores[name] for fold in each) for name in each[0].scores})
 
 
-def _lacking(folder: Path, report: Report) -> list[str]:
+def _lacking(folder: Path, report: RunReport) -> list[str]:
     """The problems of the folds that the sweep was asked to train."""
     left = records.read(folder)
     asked = parse_folds(left.options.folds if left else None, report.config)
@@ -156,7 +156,7 @@ def _lacking(folder: Path, report: Report) -> list[str]:
     return [problem for fold, problem in zip(bad, report.problems, strict=True) if fold in asked]
 
 
-def _heading(paper: Table) -> list[str]:
+def _heading(paper: PaperTable) -> list[str]:
     sets = " and ".join(name.upper() for name in paper.data_sets)
     size = f"at {paper.size} px" if paper.size else "at the sizes below"
     return [
@@ -173,7 +173,7 @@ def _folds(folds: Iterable[int]) -> str:
     return f"fold{'' if len(numbers) == 1 else 's'} {', '.join(numbers)}"
 
 
-def _lines(paper: Table, ours: list[Ours]) -> list[str]:
+def _lines(paper: PaperTable, ours: list[Ours]) -> list[str]:
     extra = [name for one in ours for name in one.reports if name not in {row.name for row in paper.rows}]
     blank = ("",) * (len(paper.columns) - 1)
     rows = [*paper.rows, *(Row(name, (f"{name} (not in the paper's)", *blank), ()) for name in extra)]
@@ -182,7 +182,7 @@ def _lines(paper: Table, ours: list[Ours]) -> list[str]:
     return [shown[0], "|---" * len(cells[0]) + "|", *shown[1:]]
 
 
-def _headings(paper: Table, ours: list[Ours]) -> list[str]:
+def _headings(paper: PaperTable, ours: list[Ours]) -> list[str]:
     both = [
         f"{name.upper()} {score}" if len(ours) > 1 else score for name in paper.data_sets for score in ("UAR", "WAR")
     ]
@@ -191,32 +191,32 @@ def _headings(paper: Table, ours: list[Ours]) -> list[str]:
     return [*paper.columns, *both, *(f"{heading}, ours" for heading in trained), *counts]
 
 
-def _cells(paper: Table, ours: list[Ours], row: Row) -> list[str]:
+def _cells(paper: PaperTable, ours: list[Ours], row: Row) -> list[str]:
     printed = [f"{value:.2f}" for score in row.scores for value in score] or ["-"] * 2 * len(ours)
     measured = [cell for one in ours if one.folder for cell in _scores(one.reports.get(row.name))]
     counts = [row.parameters or "-", _count(paper, ours[0].configs.get(row.name))] if paper.counted else []
     return [*row.cells, *printed, *measured, *counts]
 
 
-def _scores(report: Report | None) -> list[str]:
+def _scores(report: RunReport | None) -> list[str]:
     if report is None:
         return ["-", "-"]
-    return [f"{percent(report.mean(score))}{spread(report.std(score))}" for score in ("uar", "war")]
+    return [f"{percent(report.mean(score))}{deviation(report.std(score))}" for score in ("uar", "war")]
 
 
-def _count(paper: Table, config: Config | None) -> str:
+def _count(paper: PaperTable, config: Config | None) -> str:
     """Counted from the configuration, in millions: of the paper's seven classes, where it names none."""
-    from mmadfer.model.mma_dfer import empty
+    from mmadfer.model.mma_dfer import empty_model
 
     if config is None:
         return "-"
-    learns = empty(config.model, len(config.data.labels or range(7))).trainable()
+    learns = empty_model(config.model, len(config.data.labels or range(7))).trainable()
     over_time = [p.numel() for name, p in learns.items() if name.startswith("temporal.") or ".adapter." in name]
     count = sum(over_time) if paper.counted == "temporal" else sum(p.numel() for p in learns.values())
     return f"{count / 1e6:.2f}"
 
 
-def _told(paper: Table, ours: dict[str, Ours]) -> Iterator[str]:
+def _told(paper: PaperTable, ours: dict[str, Ours]) -> Iterator[str]:
     """Below the table: on what ours were run, whether they can be compared, the order, and what is missing."""
     for name, data_set, one in zip(ours, paper.data_sets, ours.values(), strict=True):
         if one.folder is None:
@@ -227,7 +227,7 @@ def _told(paper: Table, ours: dict[str, Ours]) -> Iterator[str]:
             yield ""
             place = paper.data_sets.index(data_set)
             known = [(row.scores[place][0], one.reports[row.name]) for row in paper.rows if row.name in one.reports]
-            yield order.told(known)
+            yield order.order_in_words(known)
         if one.problems:
             yield from [""] * bool(one.reports)
             yield from ("Not in these numbers:", "", *(f"- {problem}" for problem in one.problems))
@@ -239,7 +239,7 @@ def _told(paper: Table, ours: dict[str, Ours]) -> Iterator[str]:
         )
 
 
-def _how(paper: Table, name: str) -> str:
+def _how(paper: PaperTable, name: str) -> str:
     folds = f" --folds {paper.folds[0]}" if len(paper.folds) == 1 else ""
     return (
         f"`mmadfer launch sweep {name} --set data.store=STORE --set model.vision.weights=MAE_FACE --set "
@@ -248,7 +248,7 @@ def _how(paper: Table, name: str) -> str:
     )
 
 
-def _ours(paper: Table, data_set: str, ours: Ours) -> str:
+def _ours(paper: PaperTable, data_set: str, ours: Ours) -> str:
     reports = list(ours.reports.values())
     config, folds = reports[0].config, sorted({fold.fold for report in reports for fold in report.usable})
     sets = sorted({str(report.origin["data_set"] or "an unknown data set") for report in reports})
@@ -261,11 +261,11 @@ def _ours(paper: Table, data_set: str, ours: Ours) -> str:
         f"{' and '.join(sets)}{size}, {_folds(folds)}, {config.train.epochs} epochs; {ours.basis}; encoders: {encoders}"
     )
     seeds = f" Each fold is the mean over seeds {', '.join(map(str, ours.seeds))}." if ours.seeds else ""
-    deviation = f" {SPREAD[0].upper()}{SPREAD[1:]} after ±." if len(folds) > 1 else ""
+    deviation = f" {STD_OVER_FOLDS[0].upper()}{STD_OVER_FOLDS[1:]} after ±." if len(folds) > 1 else ""
     return f"Ours: {run}.{seeds}{deviation} {_comparable(paper, data_set, sets, ours, folds)}"
 
 
-def _comparable(paper: Table, data_set: str, sets: list[str], ours: Ours, folds: list[int]) -> str:
+def _comparable(paper: PaperTable, data_set: str, sets: list[str], ours: Ours, folds: list[int]) -> str:
     if sets != [data_set]:
         return (
             f"This is not {data_set.upper()}: the numbers cannot be compared with the paper's, only the order of rows."

@@ -9,17 +9,17 @@ from rich.panel import Panel
 from rich.table import Table
 
 from mmadfer.evaluation.fold_result import FoldResult
-from mmadfer.report.summary import RESULT, SPREAD, Report
+from mmadfer.report.summary import RESULT, STD_OVER_FOLDS, RunReport
 from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils.console import Console
 
 
-def show(report: Report, console: Console) -> None:
+def show_report(report: RunReport, console: Console) -> None:
     """Print the folds, the classes and the comparison; loudly what is not there."""
     if not report.complete:
         console.print(_banner(report))
     console.print(_folds(report))
-    console.print(f"Result: {RESULT}. ± is the {SPREAD}.", style="dim", highlight=False)
+    console.print(f"Result: {RESULT}. ± is the {STD_OVER_FOLDS}.", style="dim", highlight=False)
     if report.confusion is not None:
         console.print(_classes(report, report.confusion))
     if report.beside:
@@ -31,25 +31,25 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
-def spread(std: float | None) -> str:
+def deviation(std: float | None) -> str:
     """A standard deviation behind its mean; nothing for a single fold."""
     return "" if std is None else f" ± {percent(std)}"
 
 
-def beside(report: Report) -> list[str]:
+def _extra_headings(report: RunReport) -> list[str]:
     """Headings of what stands beside the result, and is none: scores on validation clips, and the best epoch."""
     titles = " / ".join(report.spec.titles)
     return [*([f"validation: {titles}"] if report.validated else []), f"best epoch: {titles} *"]
 
 
-def beside_of(report: Report, fold: FoldResult) -> list[str]:
-    """The cells of a fold under `beside`."""
+def beside_of(report: RunReport, fold: FoldResult) -> list[str]:
+    """The cells of a fold under `_extra_headings`."""
     kept = [together(report.spec, fold.validation)] if report.validated else []
     return [*kept, f"{fold.best['epoch']}: {together(report.spec, fold.best)}" if fold.best else ""]
 
 
-def beside_mean(report: Report) -> list[str]:
-    """The cells of the mean under `beside`."""
+def beside_mean(report: RunReport) -> list[str]:
+    """The cells of the mean under `_extra_headings`."""
     names = report.spec.names
     kept = [together(report.spec, {name: report.validation(name) for name in names})] if report.validated else []
     return [*kept, together(report.spec, {name: report.best(name) for name in names})]
@@ -60,30 +60,30 @@ def together(spec: TaskSpec, scores: Mapping[str, float | None]) -> str:
     return " / ".join(score.number(scores.get(score.name)) for score in spec.scores)
 
 
-def scores_of(report: Report, scores: Mapping[str, float | None]) -> list[str]:
+def scores_of(report: RunReport, scores: Mapping[str, float | None]) -> list[str]:
     """A cell for each score of the task."""
     return [score.number(scores[score.name]) for score in report.spec.scores]
 
 
-def means(report: Report) -> list[str]:
+def means(report: RunReport) -> list[str]:
     """The mean of each score over the folds, with its deviation."""
     return [
         score.number(report.mean(score.name)) + score.spread(report.std(score.name)) for score in report.spec.scores
     ]
 
 
-def _banner(report: Report) -> Panel:
+def _banner(report: RunReport) -> Panel:
     lines = [f"{len(report.usable)} of {len(report.folds)} folds count; the mean is not the result of the whole run."]
     return Panel("\n".join(escape(line) for line in [*lines, *report.problems]), title="INCOMPLETE", style="bold red")
 
 
-def _folds(report: Report) -> Table:
+def _folds(report: RunReport) -> Table:
     spec = report.spec
     title = f"{report.about.get('name')}: {' and '.join(spec.titles)}{spec.unit}"
     table = Table(title=escape(title), title_justify="left")
     for heading in ("fold", "clips", "epoch", *spec.titles):
         table.add_column(heading, justify="right")
-    for heading in beside(report):
+    for heading in _extra_headings(report):
         table.add_column(heading, justify="right", style="dim")
     for fold in report.folds:
         if not fold.usable:
@@ -98,7 +98,7 @@ def _folds(report: Report) -> Table:
     return table
 
 
-def _classes(report: Report, confusion: np.ndarray) -> Table:
+def _classes(report: RunReport, confusion: np.ndarray) -> Table:
     """Columns are numbered as the rows, so that eleven classes fit on a narrow terminal."""
     table = Table(title="Confusion over all test folds (rows: truth)", title_justify="left", box=SIMPLE, min_width=44)
     table.add_column("class", no_wrap=True)
@@ -111,7 +111,7 @@ def _classes(report: Report, confusion: np.ndarray) -> Table:
     return table
 
 
-def _beside(report: Report) -> Table:
+def _beside(report: RunReport) -> Table:
     table = Table(title="Beside other runs, on the folds that all have", title_justify="left", min_width=48)
     for heading in ("run", "folds", *report.spec.titles, "differs in"):
         table.add_column(heading, justify="right" if heading in report.spec.titles else "left")

@@ -5,12 +5,12 @@ from statistics import fmean
 from rich.table import Table
 
 from mmadfer.evaluation.bootstrap import Estimate, mcnemar
-from mmadfer.evaluation.compare import ONE_SEED, P_VALUE, SEVERAL, Comparison, Side
+from mmadfer.evaluation.compare import ONE_SEED, P_VALUE, SEVERAL, ComparedRun, RunComparison
 from mmadfer.tasks.spec import Score
 from mmadfer.utils.console import Console
 
 
-def show(found: Comparison, console: Console | None = None) -> None:
+def show_comparison(found: RunComparison, console: Console | None = None) -> None:
     """Print scores and differences, B minus A, and what the interval covers."""
     console = console or Console()
     for letter, side in (("A", found.a), ("B", found.b)):
@@ -27,7 +27,7 @@ def likely(p: float) -> str:
     return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
-def _overall(found: Comparison) -> Table:
+def _overall(found: RunComparison) -> Table:
     table = Table(title=f"Means over folds and seeds,{found.spec.unit}".removesuffix(","), title_justify="left")
     for heading in ("", "A", "B", "B - A", "95 % interval", "p"):
         table.add_column(heading, justify="right")
@@ -39,7 +39,7 @@ def _overall(found: Comparison) -> Table:
     return table
 
 
-def _mean(side: Side, score: Score, folds: list[int]) -> str:
+def _mean(side: ComparedRun, score: Score, folds: list[int]) -> str:
     """With the standard deviation of the seeds' means, where there are several."""
     mean = fmean(one.mean(score.name, folds) for one in side.members)
     return score.number(mean) + score.spread(side.seeds_std(score.name, folds))
@@ -49,7 +49,7 @@ def _interval(one: Estimate, score: Score) -> str:
     return f"{score.signed(one.low)} to {score.signed(one.high)}"
 
 
-def _each(found: Comparison) -> Table:
+def _each(found: RunComparison) -> Table:
     table = Table(title="Each fold, B - A", title_justify="left")
     scores = found.spec.scores
     for heading in ("fold", "clips", *(word for title in found.spec.titles for word in (title, "95 % interval"))):
@@ -61,7 +61,7 @@ def _each(found: Comparison) -> Table:
     return table
 
 
-def _words(found: Comparison) -> list[str]:
+def _words(found: RunComparison) -> list[str]:
     """What the numbers are."""
     lines = []
     if counts := found.counts:

@@ -16,14 +16,14 @@ from mmadfer.tasks.spec import TaskSpec
 from mmadfer.tasks.tables import VALIDATION, of_events, spec_of
 from mmadfer.utils.files import read_object, sha256, write_json
 
-FORMAT = 2
+_FORMAT = 2
 """With 2 came `sha256`, of all the rest of state.json; one of 1 has none."""
 STATE = "state.json"
 OLD = "old"
 """In a checkpoint: the one that it replaces, until that is deleted; no part of it."""
 
 
-Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
 _CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
@@ -33,15 +33,15 @@ class Progress:
 
     __pydantic_config__: ClassVar[ConfigDict] = _CHECKED
 
-    epoch: Count = 0
+    epoch: _Count = 0
     """Finished epochs."""
-    step: Count = 0
+    step: _Count = 0
     """Optimizer steps done in the current epoch."""
-    total: Count = 0
+    total: _Count = 0
     """Optimizer steps done in all, skipped ones included."""
     loss: float = 0.0
     """Sum of the losses of this epoch's steps that were not skipped."""
-    losses: Count = 0
+    losses: _Count = 0
     """How many these are."""
     parts: dict[str, float] = field(default_factory=dict)
     """Sums of the other numbers of the task over the same steps, by name."""
@@ -159,10 +159,10 @@ class State:
 _STATE = TypeAdapter(State)
 
 
-def write(path: Path, progress: Progress, belonging: Belonging, weights_hash: str) -> None:
+def write_state(path: Path, progress: Progress, belonging: Belonging, weights_hash: str) -> None:
     """Make the checkpoint in `path` whole: state.json is its last file."""
     state = State(progress, belonging, weights_hash, {name: _mark(path / name) for name in _files(path)})
-    tree = {"format": FORMAT, **asdict(state)}
+    tree = {"format": _FORMAT, **asdict(state)}
     write_json(path / STATE, {**tree, "sha256": _digest(tree)})
 
 
@@ -175,9 +175,9 @@ def read(path: Path) -> State:
     """
     tree = read_object(path / STATE)
     digest = tree.pop("sha256", None)
-    if tree.get("format") not in (1, FORMAT):
-        raise FileError(f"{path / STATE} is of format {tree.get('format')!r:.20}, not {FORMAT}")
-    if digest != (_digest(tree) if tree["format"] == FORMAT else None):
+    if tree.get("format") not in (1, _FORMAT):
+        raise FileError(f"{path / STATE} is of format {tree.get('format')!r:.20}, not {_FORMAT}")
+    if digest != (_digest(tree) if tree["format"] == _FORMAT else None):
         raise FileError(f"{path / STATE} has changed since it was written")
     del tree["format"]
     try:

@@ -33,7 +33,7 @@ def sources() -> dict[str, Path]:
     return {path.relative_to(PACKAGE.parent).as_posix(): path for path in files}
 
 
-def take(run: Path) -> Path:
+def take_copy(run: Path) -> Path:
     """Copy the code to `run/code`, published by rename; a copy that is there is kept, for the run began with it.
 
     One that has no list yet gets one: the caller has checked it.
@@ -82,7 +82,7 @@ def verify(run: Path) -> None:
         )
 
 
-def check(run: Path, trust: bool = False) -> list[str]:
+def check_copy(run: Path, trust: bool = False) -> list[str]:
     """The files in which the run's copy is not the installed code; none where there is no copy. Nothing of it is run.
 
     Args:

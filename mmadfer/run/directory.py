@@ -21,14 +21,14 @@ from mmadfer.config.schema import Config
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.run import records
 from mmadfer.run.lease import holder, is_trace
-from mmadfer.run.lock import NAME, lock
+from mmadfer.run.lock import LOCK_FILE, lock
 from mmadfer.run.provenance import origin
 from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils import slurm_env
 from mmadfer.utils.files import own_folder, write_json, write_text
 from mmadfer.version import VERSION
 
-WAIT = 60.0
+RANK_0_SECONDS = 60.0
 """Seconds that a rank waits for rank 0 to make the run directory."""
 
 
@@ -86,7 +86,7 @@ def scored(folder: Path, spec: TaskSpec) -> dict[str, Any] | None:
 def failure(folder: Path) -> dict[str, Any] | None:
     """What `mark_failed` left in a fold directory, or None."""
     try:
-        return records.read(records.Failure, Path(folder) / "failed.json")
+        return records.read(records.FailedJson, Path(folder) / "failed.json")
     except MmadferError as error:
         return {"reason": f"why is not known: {error}", "plain": False, "log": None}
     except OSError:
@@ -115,7 +115,7 @@ def begun(folder: Path) -> bool:
     """Whether a fold directory holds anything of a training; a lease and word of a failure are nothing."""
     if not folder.is_dir():
         return False
-    return any(not is_trace(path.name) and path.name not in (NAME, "failed.json") for path in folder.iterdir())
+    return any(not is_trace(path.name) and path.name not in (LOCK_FILE, "failed.json") for path in folder.iterdir())
 
 
 def create(folder: Path, config: Config, resume: bool = False) -> Run:
@@ -189,7 +189,7 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def note_parents(folder: Path, fold: int, parents: dict[str, dict[str, Any]]) -> None:
-    """Write into run.json what the fold begins from and learns from, each a `records.Parent`."""
+    """Write into run.json what the fold begins from and learns from, each a `records.ParentFold`."""
     with lock(folder, "opened"):
         found = about(folder)
         write_json(folder / "run.json", {**found, "parents": {**found.get("parents", {}), str(fold): parents}})
@@ -228,7 +228,7 @@ def _enter(folder: Path, config: Config, resume: bool) -> tuple[Run, bool]:
 
 def _foreign(folder: Path) -> bool:
     """Whether a directory holds what does not come from making a run."""
-    ours = re.compile(rf"run\.json|git\.diff|{re.escape(NAME)}|\.(run\.json|git\.diff|config\.yaml)\..*\.tmp")
+    ours = re.compile(rf"run\.json|git\.diff|{re.escape(LOCK_FILE)}|\.(run\.json|git\.diff|config\.yaml)\..*\.tmp")
     return folder.is_dir() and not all(ours.fullmatch(path.name) for path in folder.iterdir())
 
 
@@ -266,8 +266,8 @@ def refuse_file(folder: Path) -> None:
 
 
 def _wait(path: Path) -> None:
-    end = time.monotonic() + WAIT
+    end = time.monotonic() + RANK_0_SECONDS
     while not path.is_file():
         if time.monotonic() > end:
-            raise RunError(f"rank 0 has not made {path.parent} within {WAIT:.0f} s")
+            raise RunError(f"rank 0 has not made {path.parent} within {RANK_0_SECONDS:.0f} s")
         time.sleep(0.1)

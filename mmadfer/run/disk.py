@@ -18,7 +18,7 @@ from mmadfer.utils.files import sync
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Turn a full disk, a quota or a missing right into a word that names the path.
 
     Raises:

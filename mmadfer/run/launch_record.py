@@ -18,9 +18,9 @@ from mmadfer.errors import FileError, RunError
 from mmadfer.run.owner import Owner
 from mmadfer.utils.files import read_object, write_json
 
-Size = Annotated[int, Field(ge=1, le=10**6)]
+_Size = Annotated[int, Field(ge=1, le=10**6)]
 Name = Annotated[str, Field(pattern=r"^(fold \d{1,6}|report|export|array)$")]
-Number = Annotated[str, Field(pattern=r"^\d{1,12}(_\d{1,9})?$")]
+_Number = Annotated[str, Field(pattern=r"^\d{1,12}(_\d{1,9})?$")]
 """SLURM's, of a job or an element of an array."""
 
 PLACE = Path("jobs", "launch.json")
@@ -31,7 +31,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class LaunchOptions:
     """What a launch, a sweep or a resumption is asked for; None leaves the choice to the launcher or the last launch.
 
     `mmadfer.cli.launch_options` has the words for the command line; sizes and times are those of a fold.
@@ -42,9 +42,9 @@ class Options:
     folds: Line | None = None
     cluster: Annotated[str, Field(pattern="^(local|slurm)$")] | None = None
     gpus: Annotated[int, Field(ge=0, le=10**6)] | None = None
-    nodes: Size | None = None
-    cpus: Size | None = None
-    parallel: Size | None = None
+    nodes: _Size | None = None
+    cpus: _Size | None = None
+    parallel: _Size | None = None
     time: Line | None = None
     partition: Line | None = None
     account: Line | None = None
@@ -52,28 +52,28 @@ class Options:
     constraint: Line | None = None
     export: bool | None = None
 
-    def over(self, kept: "Options") -> "Options":
+    def over(self, kept: "LaunchOptions") -> "LaunchOptions":
         """These, and those that were `kept` where nothing is asked for here."""
         return replace(kept, **{name: value for name, value in asdict(self).items() if value is not None})
 
-    def kept(self, asked: "Options") -> "Options":
+    def kept(self, asked: "LaunchOptions") -> "LaunchOptions":
         """What of these still has a meaning in a launch that asks for others."""
         if asked.cluster not in (None, self.cluster):
-            return Options(folds=self.folds, export=self.export)
+            return LaunchOptions(folds=self.folds, export=self.export)
         if (asked.gpus, asked.nodes) != (None, None):
             return replace(self, cpus=None, parallel=None)
         return replace(self, parallel=None) if asked.folds else self
 
 
 @dataclass(frozen=True)
-class Record:
+class LaunchRecord:
     """One launch."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    folds: list[Size]
-    options: Options
-    jobs: dict[Name, Number] = field(default_factory=dict)
+    folds: list[_Size]
+    options: LaunchOptions
+    jobs: dict[Name, _Number] = field(default_factory=dict)
     launcher: Owner | None = None
     logs: str = ""
 
@@ -106,7 +106,7 @@ class Record:
         write_json(run / PLACE, asdict(self))
 
 
-def read(run: Path) -> Record | None:
+def read(run: Path) -> LaunchRecord | None:
     """What the last launch left, or None where the run was made without one.
 
     Raises:
@@ -130,4 +130,4 @@ def _short(error: Exception) -> str:
     return f"{'.'.join(map(str, first['loc'])):.80}: {first['msg']:.80}"
 
 
-_RECORD = TypeAdapter(Record)
+_RECORD = TypeAdapter(LaunchRecord)

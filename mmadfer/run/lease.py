@@ -36,8 +36,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmadfer.run.lock import QUIET, BusyError
-from mmadfer.run.owner import UNKNOWN, Owner, parse, this_process
+from mmadfer.run.lock import QUIET_SECONDS, BusyError
+from mmadfer.run.owner import UNKNOWN, Owner, parse_owner, this_process
 from mmadfer.utils.files import atomic, no_link
 from mmadfer.utils.logs import logger
 
@@ -47,13 +47,13 @@ BEAT = 10.0
 """Seconds between beats."""
 STALE = 90.0
 """Seconds without a beat after which an owner that nobody can ask counts as dead."""
-WAIT = STALE + BEAT
+LEASE_WAIT_SECONDS = STALE + BEAT
 """Seconds to wait for an owner: what is dead shows by then."""
 PAUSE = 0.5
 """Seconds between two looks."""
-MOST = 1 << 16
+_MAX_LEASE_BYTES = 1 << 16
 """Bytes of a lease."""
-FILE = re.compile(r"\.lease-(\d+)(\.free)?")
+_LEASE_FILE = re.compile(r"\.lease-(\d+)(\.free)?")
 
 
 class LostError(BusyError):
@@ -113,7 +113,7 @@ class Held:
 
 
 @contextmanager
-def lease(folder: Path, wait: float = WAIT, stop: Callable[[], bool] | None = None) -> Iterator[Held]:
+def lease(folder: Path, wait: float = LEASE_WAIT_SECONDS, stop: Callable[[], bool] | None = None) -> Iterator[Held]:
     """Keep a fold directory for this process; a thread beats until the block ends.
 
     Args:
@@ -152,7 +152,7 @@ def holder(folder: Path) -> Owner | None:
 
 def is_trace(name: str) -> bool:
     """Whether a file of a fold directory comes from leases, and says nothing of a training."""
-    return FILE.fullmatch(name) is not None or name.startswith(".lease.")
+    return _LEASE_FILE.fullmatch(name) is not None or name.startswith(".lease.")
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _wait(folder: Path, me: Owner, wait: float, stop: Callable[[], bool]) -> Hel
         who = found.owner or UNKNOWN
         if waited >= wait or stop():
             raise BusyError(f"{folder} is being trained by another process: wait for it, or end it first ({who})")
-        if waited >= QUIET and not told:
+        if waited >= QUIET_SECONDS and not told:
             told = True
             LOGGER.warning(f"{folder} is being trained by another process: waiting up to {wait:.0f} s ({who})")
         time.sleep(min(PAUSE, max(wait - waited, 0.01)))
@@ -224,14 +224,14 @@ def _newest(folder: Path) -> _Found | None:
         return None
     try:
         with open(path, "rb", opener=no_link) as file:
-            owner = parse(file.read(MOST))
+            owner = parse_owner(file.read(_MAX_LEASE_BYTES))
     except FileNotFoundError:  # given back, or taken over, while it was being looked at
         return _newest(folder)
     return _Found(number, path, path.suffix == ".free", owner)
 
 
 def _all(folder: Path) -> list[tuple[int, Path]]:
-    found = ((FILE.fullmatch(name), name) for name in os.listdir(folder))
+    found = ((_LEASE_FILE.fullmatch(name), name) for name in os.listdir(folder))
     return [(int(match[1]), folder / name) for match, name in found if match]
 
 

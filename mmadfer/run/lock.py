@@ -13,10 +13,10 @@ from mmadfer.utils.logs import logger
 
 LOGGER = logger(__name__)
 
-NAME = ".lock"
-WAIT = 60.0
+LOCK_FILE = ".lock"
+LOCK_WAIT_SECONDS = 60.0
 """Seconds that a stopped process may take to save and leave."""
-QUIET = 1.0
+QUIET_SECONDS = 1.0
 """Seconds of waiting that are not worth a word."""
 
 
@@ -25,7 +25,7 @@ class BusyError(RunError):
 
 
 @contextmanager
-def lock(folder: Path, what: str = "used", wait: float = WAIT) -> Iterator[None]:
+def lock(folder: Path, what: str = "used", wait: float = LOCK_WAIT_SECONDS) -> Iterator[None]:
     """Keep a folder for this process; waits up to `wait` seconds for another one to leave it, and says so.
 
     Raises:
@@ -33,10 +33,10 @@ def lock(folder: Path, what: str = "used", wait: float = WAIT) -> Iterator[None]
         FileError: the lock file is a link or no regular file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open_lock(folder / NAME) as file:
-        if not taken(file, folder, min(wait, QUIET)):
+    with open_lock(folder / LOCK_FILE) as file:
+        if not taken(file, folder, min(wait, QUIET_SECONDS)):
             LOGGER.warning(f"{folder} is being {what} by another process: waiting up to {wait:.0f} s")
-            if not taken(file, folder, wait - QUIET):
+            if not taken(file, folder, wait - QUIET_SECONDS):
                 raise BusyError(f"{folder} is being {what} by another process: wait for it, or end it first")
         yield
 

@@ -9,7 +9,7 @@ from mmadfer.utils.files import write_json
 
 
 @dataclass(frozen=True)
-class Size:
+class EpochSize:
     """How much an epoch of one fold is."""
 
     fold: int
@@ -32,7 +32,7 @@ class Measured:
     compiled: bool
     fold: int
     ranks: int
-    sizes: list[Size]
+    sizes: list[EpochSize]
     """Of all folds that are to be trained."""
     steps: int
     """Steps that counted."""
@@ -75,4 +75,4 @@ def read(folder: Path) -> Measured | None:
     if found is None:
         return None
     values: dict[str, Any] = {key: value for key, value in found.items() if key != "finished"}
-    return Measured(**{**values, "sizes": [Size(**size) for size in values["sizes"]]})
+    return Measured(**{**values, "sizes": [EpochSize(**size) for size in values["sizes"]]})

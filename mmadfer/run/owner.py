@@ -57,7 +57,7 @@ UNKNOWN = Owner(token="", cluster="", job="", restart=0, host="", boot="", pid=0
 """An owner that has not said yet who it is."""
 
 
-def parse(text: str | bytes) -> Owner | None:
+def parse_owner(text: str | bytes) -> Owner | None:
     """An owner from JSON text; None where it is none, or is not written whole yet."""
     try:
         return _OWNER.validate_json(text)

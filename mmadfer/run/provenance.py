@@ -9,7 +9,7 @@ from typing import Any
 from mmadfer.utils.files import write_text
 from mmadfer.version import VERSION
 
-PACKAGES = ("torch", "deepspeed", "nvidia-dali-cuda130", "timm", "numpy", "submitit")
+_PACKAGES = ("torch", "deepspeed", "nvidia-dali-cuda130", "timm", "numpy", "submitit")
 
 
 def origin(folder: Path) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def origin(folder: Path) -> dict[str, Any]:
         "version": VERSION,
         "git": _git(folder),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
     }
 
 

@@ -17,9 +17,9 @@ from mmadfer.errors import FileError
 from mmadfer.tasks.spec import Score
 from mmadfer.utils.files import parse_json, read_bytes, read_object
 
-Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
 Seconds = Annotated[float, Field(ge=0, lt=1e12)]
-LARGEST = 1e12
+_LARGEST = 1e12
 """No score or part of a loss is further from 0."""
 LOG = 1 << 30
 """Bytes of a log that is read as a whole."""
@@ -38,12 +38,12 @@ class Commit(_Known):
     dirty: bool = False
 
 
-class Parent(_Known):
+class ParentFold(_Known):
     """The fold of another run that a fold began from, or learns from."""
 
     run: Line
-    fold: Count
-    step: Count
+    fold: _Count
+    step: _Count
     """Of the checkpoint that was read."""
     weights_hash: Line
     """SHA-256 over its trained tensors."""
@@ -61,29 +61,29 @@ class Origin(_Known):
     packages: dict[str, str | None] = Field(default_factory=dict)
     resumed: list[dict[str, Any]] = Field(default_factory=list)
     changed: list[dict[str, Any]] = Field(default_factory=list)
-    parents: dict[str, dict[str, Parent]] = Field(default_factory=dict)
+    parents: dict[str, dict[str, ParentFold]] = Field(default_factory=dict)
     """By fold, and by key of `stages`."""
 
 
 class Best(_Known):
     """The best epoch, with its scores by name."""
 
-    epoch: Count
+    epoch: _Count
 
 
 class Validation(_Known):
     """On the clips that are kept for validation, with scores by name."""
 
-    clips: Count
+    clips: _Count
 
 
 class Ended(_Known):
     """result.json, with scores by name (`numbers` takes them out); the numbers of a measurement are others."""
 
     finished: bool = False
-    fold: Count | None = None
-    epoch: Count | None = None
-    epochs: Count | None = None
+    fold: _Count | None = None
+    epoch: _Count | None = None
+    epochs: _Count | None = None
     best: Best | dict[str, None] | None = None
     validation: Validation | None = None
     labels: list[str] = Field(default_factory=list)
@@ -91,7 +91,7 @@ class Ended(_Known):
     seconds: Seconds | None = None
 
 
-class Failure(_Known):
+class FailedJson(_Known):
     """failed.json."""
 
     reason: str
@@ -104,7 +104,7 @@ class Event(_Known):
 
     event: str
     epoch: Annotated[int, Field(ge=0, le=10**6)] | None = None
-    step: Count | None = None
+    step: _Count | None = None
     loss: float | None = None
     lr: float | None = None
     norm: float | None = None
@@ -136,7 +136,7 @@ def events(data: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def numbers(found: Any, scores: Iterable[Score]) -> dict[str, float]:

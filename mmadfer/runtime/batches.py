@@ -19,7 +19,7 @@ from mmadfer.utils.memory import first_line, lacks_memory
 ON_GPU = 8
 """Clips that are computed together on a GPU where neither the caller nor the model says how many. On a CPU it is one:
 more are hardly faster, and results then do not depend on what else is predicted."""
-PATIENCE = 32
+RETRY_AFTER_BATCHES = 32
 """Batches of the size that fits, before a larger one is tried again; twice as many after each time that it does not."""
 _turns: dict[int, Lock] = defaultdict(Lock)
 """Of each GPU: what threads computed there at once would take more memory, and no less time."""
@@ -33,7 +33,7 @@ class Batches:
         allowed = backend.contract.batch
         self.usual = (allowed[1] if allowed else ON_GPU) if backend.device.gpu else 1
         self._most = self._fits = allowed[2] if allowed else sys.maxsize
-        self._patience, self._good = PATIENCE // 2, 0
+        self._patience, self._good = RETRY_AFTER_BATCHES // 2, 0
         device = backend.device
         self._turn: AbstractContextManager[Any] = _turns[device.index] if device.gpu else nullcontext()
 

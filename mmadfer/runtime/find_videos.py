@@ -8,7 +8,7 @@ from pathlib import Path
 from mmadfer.errors import DataError
 from mmadfer.runtime.inputs import Video
 from mmadfer.utils.folders import Folders, Tree, kinds, some
-from mmadfer.utils.names import FILMS, IMAGES, SOUNDS, is_film, is_image, one_form
+from mmadfer.utils.names import IMAGE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES, is_film, is_image, one_form
 
 
 def videos(
@@ -60,7 +60,7 @@ def _below(folder: Path) -> list[Path]:
 def _passed(tree: Tree, folder: Path, films: list[Path], pictures: list[Path]) -> Iterator[str]:
     """What a folder has that is no clip of it."""
     loose = [place / name for place, names in tree.files.items() for name in names if films or place not in pictures]
-    others = [path for path in loose if path.suffix.lower() not in (*FILMS, *IMAGES, *SOUNDS)]
+    others = [path for path in loose if path.suffix.lower() not in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, *SOUND_SUFFIXES)]
     broken = [path for path in others if _is_broken(path)]
     if found := [*tree.passed, *(f"{path} (a link that leads nowhere)" for path in broken)]:
         yield f"passed over under {folder}: {some(found, 10)}"
@@ -77,8 +77,8 @@ def _is_broken(path: Path) -> bool:
 def _sound_of(clip: Path, folder: Path, named: Mapping[str, str]) -> Path:
     """The clip's file in a folder of sounds, whose names are `named`; without one, the name that it should have."""
     stem = one_form(clip.name if clip.is_dir() else clip.stem)
-    there = (folder / named[name] for ending in SOUNDS if (name := f"{stem}{ending}") in named)
-    return next((file for file in there if file.is_file()), folder / f"{stem}{SOUNDS[0]}")
+    there = (folder / named[name] for ending in SOUND_SUFFIXES if (name := f"{stem}{ending}") in named)
+    return next((file for file in there if file.is_file()), folder / f"{stem}{SOUND_SUFFIXES[0]}")
 
 
 def _plain(name: str) -> str:

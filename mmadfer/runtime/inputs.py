@@ -19,10 +19,10 @@ from mmadfer.data.draws import test_indexes
 from mmadfer.data.faces import detection
 from mmadfer.data.media.audio import hear
 from mmadfer.data.media.fbank import SILENCE
-from mmadfer.data.media.frames import Decoded
+from mmadfer.data.media.frames import DecodedClip
 from mmadfer.data.media.image import decode_jpeg, encode_jpeg, resize
 from mmadfer.data.media.notes import Note
-from mmadfer.data.store.record import Record
+from mmadfer.data.store.record import ClipRecord
 from mmadfer.data.windows import Windows, read_windows
 from mmadfer.errors import ClipError, ConfigError, DataError
 from mmadfer.runtime import listening
@@ -32,9 +32,9 @@ USUAL_RATES = (44_100, 48_000)
 """Of the sound of videos, in Hz."""
 OTHER_CROPS = "trained on faces cropped by the data set's owners; here they were found by mmadfer"
 """A note, since such crops differ by more than the model has seen."""
-MOST_FPS = 1000
+_MAX_FPS = 1000
 """Images per second of a folder, as in `prepare.fps`."""
-LONG = 2
+_LONG_CLIP_FACTOR = 2
 """A clip so many times as long as the sound that the model hears gets a note: most of it is not heard."""
 FRAME = 0.01
 """Seconds from one filter-bank frame to the next."""
@@ -52,13 +52,13 @@ class Video(NamedTuple):
     """The file with its sound, if that is not `path`."""
     cropped: bool = False
     """The frames show nothing but the face."""
-    pictures: Decoded | None = None
+    pictures: DecodedClip | None = None
     """In the place of `path`, which then is no file; not in windows."""
     fps: float | None = None
     """Images per second of a folder or of `pictures`; None: as the model's training clips had."""
 
 
-class Looks(NamedTuple):
+class ClipViews(NamedTuple):
     """In how many ways a clip is looked at; what the model says of each is averaged."""
 
     clips: int = 1
@@ -67,7 +67,7 @@ class Looks(NamedTuple):
     """Each of them also mirrored."""
 
 
-class Part(NamedTuple):
+class VideoPart(NamedTuple):
     """A part of a video, or the whole of it."""
 
     start: float
@@ -80,12 +80,12 @@ class Part(NamedTuple):
     reason: str = ""
     """Why it cannot be predicted, as a `ClipError` has it."""
     others: tuple[Inputs, ...] = ()
-    """What else the model is shown of it; see `Looks`."""
+    """What else the model is shown of it; see `ClipViews`."""
 
 
 def read_parts(
-    video: Video, contract: Contract, windows: Windows | None = None, looks: Looks | None = None
-) -> Iterator[Part]:
+    video: Video, contract: Contract, windows: Windows | None = None, looks: ClipViews | None = None
+) -> Iterator[VideoPart]:
     """Read a video as the model's contract says: as one part, or window by window.
 
     What the model has learnt to do without is not looked for: sound by a model of pictures alone, faces by one of sound
@@ -99,7 +99,7 @@ def read_parts(
     if video.sound and contract.modalities != "vision" and not video.sound.exists():
         raise ClipError(f"{video.sound} does not exist: give the file with the sound of {video.path}", "no sound")
     sees = "vision" in contract.model.modalities
-    looks = looks if looks and sees else Looks()
+    looks = looks if looks and sees else ClipViews()
     if windows is None:
         clip = read_whole(video, contract, clips=looks.clips)
         yield _part(video, contract, clip, *clip.span, looks)
@@ -108,18 +108,20 @@ def read_parts(
     read = partial(read_windows, **given) if sees else partial(listening.read_windows, **_heard(given))
     for one in read(video.path, settings, windows):
         if one.clip is None:
-            yield Part(one.start, one.end, None, (str(one.problem), *one.notes), getattr(one.problem, "reason", ""))
+            yield VideoPart(
+                one.start, one.end, None, (str(one.problem), *one.notes), getattr(one.problem, "reason", "")
+            )
         else:
             part = _part(video, contract, one.clip, one.start, one.end, looks)
             yield part._replace(notes=(*part.notes, *one.notes))
 
 
-def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: float, looks: Looks) -> Part:
+def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: float, looks: ClipViews) -> VideoPart:
     first, *others = _views(clip, contract, looks)
-    return Part(start, end, first, tuple(_notes(video, contract, clip, end - start)), others=tuple(others))
+    return VideoPart(start, end, first, tuple(_notes(video, contract, clip, end - start)), others=tuple(others))
 
 
-def _views(clip: ClipData, contract: Contract, looks: Looks) -> list[Inputs]:
+def _views(clip: ClipData, contract: Contract, looks: ClipViews) -> list[Inputs]:
     """Each way in which a clip is looked at, of one read with `keep=seen_frames(contract, looks.clips)`."""
     sets = np.array_split(np.array(clip.jpegs, object), looks.clips)
     made = [from_clip(replace(clip, jpegs=one.tolist()), contract) for one in sets]
@@ -168,9 +170,9 @@ def _heard(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(fps: float) -> float:
-    if not 0 < fps <= MOST_FPS:
+    if not 0 < fps <= _MAX_FPS:
         raise ConfigError(
-            f"fps is {fps:g}: give the images per second of the folder, more than 0 and at most {MOST_FPS}"
+            f"fps is {fps:g}: give the images per second of the folder, more than 0 and at most {_MAX_FPS}"
         )
     return fps
 
@@ -196,7 +198,7 @@ def _notes(video: Video, contract: Contract, clip: ClipData, seconds: float) -> 
         if contract.cropped and not video.cropped and contract.prepare.face_box != "union":
             yield OTHER_CROPS
     hears = contract.model.fbank[0] * FRAME
-    if clip.rate and seconds > LONG * hears:
+    if clip.rate and seconds > _LONG_CLIP_FACTOR * hears:
         yield (
             f"the model hears only the first {hears:.1f} s of {seconds:.1f}; windows hear all of them "
             f"(--window {hears:.0f} --hop 1)"
@@ -223,7 +225,7 @@ def from_clip(clip: ClipData, contract: Contract) -> Inputs:
     return *frames, *_bands(clip.fbank, contract)
 
 
-def from_record(record: Record, contract: Contract) -> Inputs:
+def from_record(record: ClipRecord, contract: Contract) -> Inputs:
     """The same for a clip in a store.
 
     Raises:
@@ -235,16 +237,18 @@ def from_record(record: Record, contract: Contract) -> Inputs:
     return *_seen([record.jpegs[i] for i in chosen], contract), *_bands(record.fbank, contract)
 
 
-def empty(contract: Contract) -> Inputs:
+def empty_clip(contract: Contract) -> Inputs:
     """A clip of black frames and silence."""
     return tuple(np.zeros((1, *shape), kind) for kind, shape in ports.inputs(contract).values())
 
 
-def ready(contract: Contract) -> None:
+def load_readers(contract: Contract) -> None:
     """Load what reading a clip needs, and use it once."""
     settings = contract.prepare
     if contract.modalities != "audio":
-        noise = np.random.default_rng(0).integers(0, 256, (detection.LONGEST, detection.LONGEST, 3), np.uint8)
+        noise = np.random.default_rng(0).integers(
+            0, 256, (detection.DETECTION_SIDE_PX, detection.DETECTION_SIDE_PX, 3), np.uint8
+        )
         list(detection.detect([noise]))
         decode_jpeg(encode_jpeg(noise, settings.jpeg_quality))
     if contract.modalities != "vision":

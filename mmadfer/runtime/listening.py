@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from mmadfer.config.schema import PrepareConfig
-from mmadfer.data.clip import ClipData, readable
+from mmadfer.data.clip import ClipData, readable_clip
 from mmadfer.data.media import audio, container
 from mmadfer.data.media.audio import Heard, Sounds
 from mmadfer.data.windows import OF_ONE, Window, Windows
 from mmadfer.errors import ClipError
 
-STEP = 0.01
+_STEP = 0.01
 """Seconds between the times that say how long a clip without pictures is."""
 
 
@@ -21,7 +21,7 @@ def read_clip(
     path: Path, settings: PrepareConfig, *, sound: Path | None = None, heard: Callable[[int], None] | None = None
 ) -> ClipData:
     """The sound of a file as a clip without pictures; arguments and errors as of `data.clip.read_clip`."""
-    with readable(path), container.remarked() as remarks:
+    with readable_clip(path), container.remarked() as remarks:
         found = audio.read(path, sound, settings, mute=False)
         if heard is not None:
             heard(found.rate)
@@ -41,7 +41,7 @@ def read_windows(
     The file is gone through twice: for its length, and for its sound; held in memory is that of one window.
     """
     settings = settings.model_copy(update={"max_seconds": math.inf})
-    with readable(path):
+    with readable_clip(path):
         seconds = Sounds(path, sound, settings, mute=False, placed=True).seconds(math.inf)
         sounds = Sounds(path, sound, settings, mute=False, placed=True)
         if heard is not None:
@@ -66,4 +66,4 @@ def _clip(found: Heard, start: float, end: float, remarks: tuple[str, ...] = ())
 
 def _times(start: float, end: float) -> np.ndarray:
     """Times from start to end, float64 seconds, at least one."""
-    return start + STEP * np.arange(max(1, round((end - start) / STEP)))
+    return start + _STEP * np.arange(max(1, round((end - start) / _STEP)))

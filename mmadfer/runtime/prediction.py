@@ -11,7 +11,7 @@ import numpy as np
 from mmadfer.contract import Contract
 from mmadfer.data.media.notes import Whole, kind
 from mmadfer.errors import ClipError, DataError, MmadferError
-from mmadfer.runtime.inputs import Part, Video
+from mmadfer.runtime.inputs import Video, VideoPart
 from mmadfer.utils.memory import lacks_memory
 
 
@@ -69,7 +69,7 @@ class Answer:
         """Whether nothing more is to come."""
         return self._all_there and not self._awaited
 
-    def take(self, parts: Iterable[Part]) -> Iterator[Part]:
+    def take(self, parts: Iterable[VideoPart]) -> Iterator[VideoPart]:
         """Hand the parts on, each to be given to `add` before the next, and keep what is wrong with the video.
 
         Raises:
@@ -88,7 +88,7 @@ class Answer:
             self._error.__cause__ = error
         self._all_there = True
 
-    def add(self, part: Part) -> Callable[[np.ndarray], None]:
+    def add(self, part: VideoPart) -> Callable[[np.ndarray], None]:
         """The next part. What is returned takes the model's logits (C,) for each look at it, if it can be predicted."""
         notes = list(map(str, part.notes))
         said: dict[str, Any] = {"values": {}} if self._gives_values else {"label": None, "probabilities": {}}

@@ -11,22 +11,22 @@ import numpy as np
 from mmadfer.contract import Contract
 from mmadfer.data.windows import Windows
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.runtime.backends.torch_backend import BACKENDS, choose
+from mmadfer.runtime.backends.torch_backend import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import (
+    ClipViews,
     Inputs,
-    Looks,
-    Part,
     Video,
-    empty,
+    VideoPart,
+    empty_clip,
     from_clip,
     from_record,
+    load_readers,
     read_parts,
-    ready,
     seen_frames,
 )
 from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
-from mmadfer.tasks.logit_adjustment import check, shift
+from mmadfer.tasks.logit_adjustment import check_tau, shift
 from mmadfer.utils.logs import logger
 from mmadfer.utils.prefetch import ahead
 
@@ -42,7 +42,7 @@ MOST_JOBS = 256
 MOST_CLIPS = 16
 """Index sets, as `data.test_clips` allows."""
 
-Found = Generator[Prediction | Failure, None, None]
+Results = Generator[Prediction | Failure, None, None]
 _Waiting = tuple[Inputs, Callable[[np.ndarray], None]]
 """What is to be computed, and what takes its logits."""
 
@@ -78,17 +78,17 @@ class Recogniser:
         clips: int = 1,
         flips: bool = False,
     ) -> None:
-        check(adjust)
+        check_tau(adjust)
         if not 1 <= clips <= MOST_CLIPS:
             raise ConfigError(f"clips is {clips}: average 1 to {MOST_CLIPS} index sets")
         self.path = Path(path)
-        self.backend_name = choose(self.path, backend)
+        self.backend_name = choose_backend(self.path, backend)
         LOGGER.debug(f"{path} is opened by the backend {self.backend_name}")
         self.backend = BACKENDS[self.backend_name](self.path, device, fold)
         self._batches = Batches(self.backend)
         if fold is not None and self.contract.fold not in (None, fold):
             raise WeightsError(f"{path} holds fold {self.contract.fold}, not {fold}: leave the fold out, or give a run")
-        self._looks, self._shift = Looks(clips, flips), _shift(self.contract, adjust, path) if adjust else None
+        self._looks, self._shift = ClipViews(clips, flips), _shift(self.contract, adjust, path) if adjust else None
         asked = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips}
         self._asked = {name: value for name, value in asked.items() if value}
 
@@ -154,7 +154,7 @@ class Recogniser:
         batch: int | None = None,
         window: float | None = None,
         hop: float | None = None,
-    ) -> Found:
+    ) -> Results:
         """Predict many videos; one that cannot be read becomes a `Failure`, and the others go on.
 
         Args:
@@ -179,7 +179,7 @@ class Recogniser:
         tasks = (video if isinstance(video, Video) else Video(Path(video)) for video in videos)
         return self._predict(tasks, jobs, batch or self._batches.usual, _windows(window, hop))
 
-    def _predict(self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None) -> Found:
+    def _predict(self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None) -> Results:
         waiting, open_ = list[_Waiting](), deque[Answer]()
         read = partial(read_parts, contract=self.contract, windows=windows, looks=self._looks)
         for task, parts in ahead(tasks, read, jobs, max(batch, READY)):
@@ -197,7 +197,7 @@ class Recogniser:
     def _answer(self, task: Video) -> Answer:
         return Answer(task, self.contract, self.facts(), self._shift)
 
-    def _add(self, answer: Answer, part: Part, waiting: list[_Waiting]) -> None:
+    def _add(self, answer: Answer, part: VideoPart, waiting: list[_Waiting]) -> None:
         tell = answer.add(part)
         if part.inputs is not None:
             waiting.extend((inputs, tell) for inputs in (part.inputs, *part.others))
@@ -222,8 +222,8 @@ class Recogniser:
         Returns:
             the recogniser itself.
         """
-        ready(self.contract)
-        nothing = empty(self.contract)
+        load_readers(self.contract)
+        nothing = empty_clip(self.contract)
         for count in {1, batch or self._batches.usual}:
             self._batches.logits([nothing] * count, count)
         return self

@@ -16,13 +16,13 @@ from mmadfer.utils.logs import logger
 
 LOGGER = logger(__name__)
 
-CHUNK = 2**20
+_PIPE_BYTES = 2**20
 PDEATHSIG = 1
 """`PR_SET_PDEATHSIG` of Linux's prctl(2)."""
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def apart(work: Callable[[], bytes], seconds: float) -> bytes:
+def in_subprocess(work: Callable[[], bytes], seconds: float) -> bytes:
     """What `work` returns.
 
     The copy has all that is loaded here, but of the threads only the one that calls; so no other may be at work.
@@ -94,7 +94,7 @@ def _received(reading: int, end: float) -> bytes | None:
     found, ready = bytearray(), select.poll()
     ready.register(reading, select.POLLIN)
     while ready.poll(max(0.0, end - time.monotonic()) * 1000):
-        if not (chunk := os.read(reading, CHUNK)):
+        if not (chunk := os.read(reading, _PIPE_BYTES)):
             return bytes(found)
         found += chunk
     return None

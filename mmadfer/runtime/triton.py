@@ -19,14 +19,14 @@ import numpy as np
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
-from mmadfer.data.media.frames import Decoded
+from mmadfer.data.media.frames import DecodedClip
 from mmadfer.errors import DataError, MmadferError
 from mmadfer.runtime.backends import ports
-from mmadfer.runtime.backends.torch_backend import BACKENDS, choose
+from mmadfer.runtime.backends.torch_backend import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches, finite
-from mmadfer.runtime.inputs import Inputs, Video, empty, read_parts, ready
+from mmadfer.runtime.inputs import Inputs, Video, empty_clip, load_readers, read_parts
 from mmadfer.runtime.prediction import softmax
-from mmadfer.runtime.subprocess_call import apart
+from mmadfer.runtime.subprocess_call import in_subprocess
 from mmadfer.utils.files import read_bytes
 from mmadfer.utils.logs import logger
 
@@ -34,19 +34,19 @@ LOGGER = logger(__name__)
 
 CONTRACT = "contract.json"
 """File in a model's version folder: its contract."""
-NAMES = ("model.onnx", "model.engine")
+_MODEL_FILES = ("model.onnx", "model.engine")
 """Files, of which one lies in the version folder of a model that mmadfer computes itself."""
-VIDEO, IMAGES, SAMPLES, RATE, CROPPED = "video", "images", "samples", "rate", "cropped"
+VIDEO, IMAGES_INPUT, SAMPLES, RATE_INPUT, CROPPED = "video", "images", "samples", "rate", "cropped"
 """Inputs: a file's bytes; or RGB pictures, the sound's samples, their rate, and whether the pictures are faces."""
 NOTES, PROBABILITIES, LABEL, VALUES = "notes", "probabilities", "label", "values"
 """Outputs, beside those of `ports`."""
-LIMIT = "seconds"
+LIMIT_PARAMETER = "seconds"
 """Parameter of `Reader`'s model: the most that a request is read."""
 ERROR = "error"
 WORD = "the video"
 """Takes the place of the temporary file's name in messages."""
 
-Arrays = dict[str, np.ndarray]
+_Arrays = dict[str, np.ndarray]
 
 
 class _Step:
@@ -69,7 +69,7 @@ class _Step:
         """
         raise NotImplementedError
 
-    def work(self, given: Arrays) -> Arrays:
+    def work(self, given: _Arrays) -> _Arrays:
         """Outputs by name, from inputs by name.
 
         Raises:
@@ -78,7 +78,7 @@ class _Step:
         raise NotImplementedError
 
 
-def _answered(work: Callable[[Arrays], Arrays], request: Any) -> Any:
+def _answered(work: Callable[[_Arrays], _Arrays], request: Any) -> Any:
     import triton_python_backend_utils as triton
 
     try:
@@ -92,11 +92,11 @@ def _answered(work: Callable[[Arrays], Arrays], request: Any) -> Any:
         return triton.InferenceResponse(error=triton.TritonError(kind, triton.TritonError.INTERNAL))
 
 
-def _arrays(request: Any) -> Arrays:
+def _arrays(request: Any) -> _Arrays:
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
-def _response(outputs: Arrays) -> Any:
+def _response(outputs: _Arrays) -> Any:
     import triton_python_backend_utils as triton
 
     return triton.InferenceResponse([triton.Tensor(name, array) for name, array in outputs.items()])
@@ -108,17 +108,19 @@ class Reader(_Step):
     def start(self, folder: Path, args: dict[str, str]) -> None:
         """Load the contract and the face detector."""
         self._contract = _contract(folder)
-        self._decoded = IMAGES if "vision" in self._contract.model.modalities else SAMPLES
-        self._seconds = float(json.loads(args["model_config"])["parameters"][LIMIT]["string_value"])
-        ready(self._contract)
+        self._decoded = IMAGES_INPUT if "vision" in self._contract.model.modalities else SAMPLES
+        self._seconds = float(json.loads(args["model_config"])["parameters"][LIMIT_PARAMETER]["string_value"])
+        load_readers(self._contract)
 
-    def work(self, given: Arrays) -> Arrays:
+    def work(self, given: _Arrays) -> _Arrays:
         """`video`, or `images` and what belongs to them -> inputs of the model, and `notes`.
 
         Of a model that only hears, `samples` and their `rate` take the place of `images`.
         """
         if (VIDEO in given) == (self._decoded in given):
-            more = f"with {SAMPLES}, {RATE} and {CROPPED}" if self._decoded == IMAGES else f"with {RATE}"
+            more = (
+                f"with {SAMPLES}, {RATE_INPUT} and {CROPPED}" if self._decoded == IMAGES_INPUT else f"with {RATE_INPUT}"
+            )
             raise DataError(f"give {VIDEO} alone, or {self._decoded} {more}")
         self._end = time.monotonic() + self._seconds
         files = given[VIDEO][:, 0] if VIDEO in given else ()
@@ -134,15 +136,15 @@ class Reader(_Step):
             file.flush()
             return self._read(Video(Path(file.name)))
 
-    def _read_pictures(self, given: Arrays) -> list[tuple[Inputs, list[str]]]:
+    def _read_pictures(self, given: _Arrays) -> list[tuple[Inputs, list[str]]]:
         if self._decoded == SAMPLES:
-            rates = given.get(RATE, [[0]] * len(given[SAMPLES]))
+            rates = given.get(RATE_INPUT, [[0]] * len(given[SAMPLES]))
             return [self._read_sound(Video(Path(WORD)), *clip) for clip in zip(given[SAMPLES], rates, strict=True)]
-        images = given[IMAGES]
+        images = given[IMAGES_INPUT]
         self._check_pictures(images.shape[1:])
         nothing: dict[str, Any] = {
             SAMPLES: np.zeros((len(images), 0), np.float32),
-            RATE: [[0]] * len(images),
+            RATE_INPUT: [[0]] * len(images),
             CROPPED: [[False]] * len(images),
         }
         samples, rate, cropped = (given.get(name, default) for name, default in nothing.items())
@@ -153,14 +155,14 @@ class Reader(_Step):
         most = int(self._contract.prepare.max_seconds * fps)
         if not all(shape) or shape[0] > most:
             raise DataError(
-                f"{IMAGES} of a clip are {' x '.join(map(str, shape))}: give 1 to {most} pictures ({fps:g} per second) "
-                "of 1 x 1 pixels at least, in three colours"
+                f"{IMAGES_INPUT} of a clip are {' x '.join(map(str, shape))}: give 1 to {most} pictures ({fps:g} per "
+                "second) of 1 x 1 pixels at least, in three colours"
             )
 
     def _read_one(
         self, images: np.ndarray, samples: np.ndarray, rate: Sequence[int], cropped: Sequence[bool]
     ) -> tuple[Inputs, list[str]]:
-        video = Video(Path(WORD), None, bool(cropped[0]), Decoded(images, WORD))
+        video = Video(Path(WORD), None, bool(cropped[0]), DecodedClip(images, WORD))
         return self._read_sound(video, samples, rate) if len(samples) else self._read(video)
 
     def _read_sound(self, video: Video, samples: np.ndarray, rate: Sequence[int]) -> tuple[Inputs, list[str]]:
@@ -175,7 +177,7 @@ class Reader(_Step):
         It is read in a copy of this process, because Triton 24.06 and later never start a process again that has ended.
         """
         try:
-            data = apart(lambda: _packed(self._found(video)), self._end - time.monotonic())
+            data = in_subprocess(lambda: _packed(self._found(video)), self._end - time.monotonic())
         except TimeoutError as error:
             raise DataError(
                 f"{WORD} is not read within {self._seconds:g} s, the most that a request gets: cut it into shorter "
@@ -190,24 +192,24 @@ class Reader(_Step):
             raise DataError(str(found[ERROR]))
         return tuple(found[name] for name in ports.inputs(self._contract)), found[NOTES].tolist()
 
-    def _found(self, video: Video) -> Arrays:
+    def _found(self, video: Video) -> _Arrays:
         """What is to be handed on of a clip."""
         try:
             (part,) = read_parts(video, self._contract)
         except DataError as error:
             return {ERROR: np.array(_told(str(error), video))}
-        inputs = part.inputs or empty(self._contract)
+        inputs = part.inputs or empty_clip(self._contract)
         notes = np.array([_told(str(note), video) for note in part.notes], str)
         return dict(zip(ports.inputs(self._contract), inputs, strict=True)) | {NOTES: notes}
 
 
-def _packed(arrays: Arrays) -> bytes:
+def _packed(arrays: _Arrays) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]  # of numpy's own `allow_pickle`
     return file.getvalue()
 
 
-def _unpacked(data: bytes) -> Arrays:
+def _unpacked(data: bytes) -> _Arrays:
     """What `_packed` made in another process, which has read a stranger's file: nothing in it may swell, or be run."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if any(one.compress_type != zipfile.ZIP_STORED or one.file_size > len(data) for one in archive.infolist()):
@@ -221,12 +223,12 @@ class Model(_Step):
 
     def start(self, folder: Path, args: dict[str, str]) -> None:
         """Load it, and compute an empty clip."""
-        path = next(folder / name for name in NAMES if (folder / name).is_file())
+        path = next(folder / name for name in _MODEL_FILES if (folder / name).is_file())
         gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
-        backend = BACKENDS[choose(path, None)](path, device, None)
+        backend = BACKENDS[choose_backend(path, None)](path, device, None)
         self._ports, self._batches = ports.inputs(backend.contract), Batches(backend)
-        self._batches.logits([empty(backend.contract)])
+        self._batches.logits([empty_clip(backend.contract)])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One batch of all requests; where that fails, each alone, so that only the one at fault fails."""
@@ -237,13 +239,13 @@ class Model(_Step):
                 LOGGER.warning(f"{len(requests)} requests, now each alone: {type(error).__name__}: {error}")
         return super().execute(requests)
 
-    def _together(self, given: list[Arrays]) -> list[Any]:
+    def _together(self, given: list[_Arrays]) -> list[Any]:
         logits = self.work({name: np.concatenate([one[name] for one in given]) for name in self._ports})[ports.OUTPUT]
         first = next(iter(self._ports))
         ends = np.cumsum([len(one[first]) for one in given])
         return [_response({ports.OUTPUT: part}) for part in np.split(logits, ends[:-1])]
 
-    def work(self, given: Arrays) -> Arrays:
+    def work(self, given: _Arrays) -> _Arrays:
         """Inputs of the model -> `logits`; a batch that the memory does not hold is computed in parts."""
         arrays = [given[name].reshape(len(given[name]), *shape) for name, (_, shape) in self._ports.items()]
         clips = [tuple(array[row : row + 1] for array in arrays) for row in range(len(arrays[0]))]
@@ -257,7 +259,7 @@ class Namer(_Step):
         """Load the contract."""
         self._contract = _contract(folder)
 
-    def work(self, given: Arrays) -> Arrays:
+    def work(self, given: _Arrays) -> _Arrays:
         """`logits` -> `probabilities` float32 (B, C) and `label` (B, 1); or `values` float32 (B, C)."""
         logits = finite(given[ports.OUTPUT], self._contract)
         if self._contract.output == "values":
@@ -293,7 +295,7 @@ def wav(samples: np.ndarray, rate: int) -> bytes:
         DataError: a rate that is none.
     """
     if not 1 <= rate <= 768_000:
-        raise DataError(f"{RATE} is {rate}: give the samples' rate in Hz")
+        raise DataError(f"{RATE_INPUT} is {rate}: give the samples' rate in Hz")
     data = samples.astype("<f4").tobytes()
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, rate, 4 * rate, 4, 32)  # 3: IEEE float
     body = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data

@@ -17,7 +17,7 @@ from mmadfer.utils.files import write_json as write
 from mmadfer.utils.terminal import shown
 
 BAR = 10  # characters of a full bar
-MODEL = {"file": "model", "fold": "fold", "weights_hash": "weights_hash"}
+_MODEL_COLUMNS = {"file": "model", "fold": "fold", "weights_hash": "weights_hash"}
 """What CSV says of the model: key of `Prediction.model` -> column."""
 
 
@@ -73,7 +73,7 @@ def _stretches(segments: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield escape(f"{run[0]['start']:.1f} - {run[-1]['end']:.1f} s  {label or run[0]['notes'][0]}")
 
 
-def write_json(
+def write_predictions_json(
     path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str] = (), values: Sequence[str] = ()
 ) -> None:
     """Write a list with one object per video, atomically; a failure is {video, error}."""
@@ -95,12 +95,12 @@ def write_csv(
     which model it was, so that rows of several can be put together.
     """
     own = list(values) or ["label", *(f"p_{label}" for label in labels)]
-    header = ["video", "start", "end", *own, "error", "notes", *MODEL.values()]
+    header = ["video", "start", "end", *own, "error", "notes", *_MODEL_COLUMNS.values()]
     write_text(path, to_csv([header, *(row for result in results for row in _rows(result, labels, values))]))
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str], Sequence[str]], None]] = {
-    ".json": write_json,
+    ".json": write_predictions_json,
     ".csv": write_csv,
 }
 """A file's ending -> what writes it."""
@@ -112,7 +112,7 @@ def check_names(paths: Sequence[Path]) -> None:
     Raises:
         ConfigError: nothing can be written under these names.
     """
-    others = {unfinished(path).resolve(): path for path in paths}
+    others = {partial_path(path).resolve(): path for path in paths}
     for path in paths:
         if path.suffix.lower() not in WRITERS:
             raise ConfigError(f"--out {path}: the name must end in {' or '.join(WRITERS)}")
@@ -121,7 +121,7 @@ def check_names(paths: Sequence[Path]) -> None:
         check_place(path)
 
 
-def unfinished(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """Where results lie that are not all: answers.partial.csv for answers.csv."""
     return path.with_suffix(f".partial{path.suffix}")
 
@@ -129,9 +129,9 @@ def unfinished(path: Path) -> Path:
 def _rows(result: Prediction | Failure, labels: Sequence[str], values: Sequence[str]) -> Iterator[list[str]]:
     if isinstance(result, Failure):
         none = [""] * (len(values) or 1 + len(labels))
-        yield [cell(result.video, "./"), "", "", *none, cell(str(result.error)), "", *("" for _ in MODEL)]
+        yield [cell(result.video, "./"), "", "", *none, cell(str(result.error)), "", *("" for _ in _MODEL_COLUMNS)]
         return
-    model = [cell(str(result.model.get(key) or "")) for key in MODEL]
+    model = [cell(str(result.model.get(key) or "")) for key in _MODEL_COLUMNS]
     for one in result.segments:
         told, own = _said(one, labels, values)
         notes = cell("; ".join(one["notes"]))

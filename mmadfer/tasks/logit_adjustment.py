@@ -21,7 +21,7 @@ def shares(labels: Sequence[str], found: Iterable[str]) -> tuple[float, ...]:
     return tuple(counts[label] / total for label in labels) if total else ()
 
 
-def check(tau: float) -> None:
+def check_tau(tau: float) -> None:
     """Raises ConfigError where it is no weight of an adjustment."""
     if not (math.isfinite(tau) and tau >= 0):
         raise ConfigError(f"adjust is {tau:g}: give 0 (as trained), 1 (for UAR), or another number from 0 on")
@@ -39,7 +39,7 @@ def shift(labels: Sequence[str], priors: Sequence[float], tau: float) -> np.ndar
         ConfigError: tau is negative or not finite.
         WeightsError: a class had no training clip, so that its share has no logarithm.
     """
-    check(tau)
+    check_tau(tau)
     none = [label for label, prior in zip(labels, priors, strict=True) if prior <= 0]
     if none:
         raise WeightsError(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmadfer.contract import Contract
-from mmadfer.distributed.ranks import Ranks, together
+from mmadfer.distributed.ranks import Ranks, on_all_ranks
 from mmadfer.errors import FileError, MmadferError, RunError, WeightsError
 from mmadfer.model.weights.build import save_weights, weights_hash
 from mmadfer.run import checkpoint_state as states
@@ -141,7 +141,7 @@ class Checkpoints:
     def _publish(self, temporary: Path, final: Path, progress: Progress, digest: str) -> None:
         for script in (temporary / "deepspeed").glob("*.py"):  # DeepSpeed's copies of its own tools
             script.unlink()
-        states.write(temporary, progress, self.belonging, digest)
+        states.write_state(temporary, progress, self.belonging, digest)
         sync(temporary / "deepspeed")
         self.held.check()
         if final.exists():  # saved at the same step, before its epoch was tested
@@ -192,7 +192,7 @@ class Checkpoints:
         return path.with_name(f"{path.name.removesuffix('.tmp')}.{self.held.token}.tmp")
 
     def _together(self, path: Path, work: Callable[[], object], everywhere: bool = False) -> None:
-        together(self.ranks, self.held, path, work, everywhere)
+        on_all_ranks(self.ranks, self.held, path, work, everywhere)
 
 
 def _raise(problem: OSError | None) -> None:

@@ -25,7 +25,7 @@ from mmadfer.model.precision import apply, autocast, compiles, loss_scale, produ
 from mmadfer.run.disk import read_pickle, write_pickle
 from mmadfer.tasks.base import Run, Task
 from mmadfer.train.ema import Average
-from mmadfer.train.finite_checks import GradientNorm, Report
+from mmadfer.train.finite_checks import GradientNorm, StepReport
 from mmadfer.train.optimizers import grouped
 from mmadfer.utils import compat
 from mmadfer.utils.optional import need
@@ -79,7 +79,7 @@ class Engine:
         run = partial(_run, self.config.precision, self.ranks.device, teacher)
         self.task.teacher = partial(_answer, run)
 
-    def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> Report:
+    def step(self, batches: Sequence[Batch], lr: float, stop: Callable[[], bool]) -> StepReport:
         """One optimizer step over the micro-batches, skipped by all ranks if any rank's part is not finite.
 
         `lr` is for weights of no group; those of `train.groups` move by as many times it as in the first epoch.
@@ -99,7 +99,7 @@ class Engine:
         with record_function("optimizer"):
             self._move(rows)
         self._keep_buffers(before, rows)
-        return Report(rows, list(parts[0])[1:])
+        return StepReport(rows, list(parts[0])[1:])
 
     def _move(self, rows: Tensor) -> None:
         """Step or skip, by what the ranks (ranks, 3 and more) say."""

@@ -12,7 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from mmadfer.errors import TrainingError
 
-LIMIT = 3
+_MAX_SKIPPED_STEPS = 3
 """Skipped steps in a row after which training gives up."""
 
 
@@ -37,7 +37,7 @@ class GradientNorm:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """What all ranks say of a step."""
 
     losses: tuple[float, ...]
@@ -50,7 +50,7 @@ class Outcome:
     """Other numbers of the task by name, each the mean over ranks."""
 
     @classmethod
-    def of(cls, reports: list[list[float]], names: Sequence[str] = ()) -> "Outcome":
+    def of(cls, reports: list[list[float]], names: Sequence[str] = ()) -> "StepOutcome":
         """From (loss, norm, stop) and the named parts of each rank."""
         losses, norms, stops, *parts = zip(*reports, strict=True)
         return cls(losses, norms, any(stops), {name: fmean(part) for name, part in zip(names, parts, strict=True)})
@@ -81,7 +81,7 @@ class Outcome:
         return "; ".join(f"rank {k}: loss {self.losses[k]}, gradient norm {self.norms[k]}" for k in self.culprits)
 
 
-class Report:
+class StepReport:
     """What all ranks say of a step, on its way from the device: the host need not wait for the step to be done."""
 
     def __init__(self, rows: Tensor, names: Sequence[str] = ()) -> None:
@@ -91,11 +91,11 @@ class Report:
         self._rows.copy_(rows, non_blocking=True)
         self._copied = torch.cuda.current_stream(rows.device).record_event() if rows.is_cuda else None
 
-    def read(self) -> Outcome:
+    def read(self) -> StepOutcome:
         """Wait for it."""
         if self._copied is not None:
             self._copied.synchronize()
-        return Outcome.of(self._rows.tolist(), self._names)
+        return StepOutcome.of(self._rows.tolist(), self._names)
 
 
 class Strikes:
@@ -104,17 +104,17 @@ class Strikes:
     def __init__(self) -> None:
         self.count = 0
 
-    def see(self, outcome: Outcome, step: int) -> None:
+    def see(self, outcome: StepOutcome, step: int) -> None:
         """Count a step, or forget the count after a good one.
 
         Raises:
             TrainingError: it was the third in a row.
         """
         self.count = 0 if outcome.finite else self.count + 1
-        if self.count == LIMIT:
+        if self.count == _MAX_SKIPPED_STEPS:
             raise TrainingError(
-                f"{LIMIT} steps in a row had a loss or a gradient that is not finite, the last one step {step} "
-                f"({outcome.explain()}). The weights were not touched by them. Check the store "
+                f"{_MAX_SKIPPED_STEPS} steps in a row had a loss or a gradient that is not finite, the last one step "
+                f"{step} ({outcome.explain()}). The weights were not touched by them. Check the store "
                 "(`mmadfer doctor STORE`), lower train.lr or set train.precision=fp32, in another --run where this one "
                 "has checkpoints; metrics.jsonl names the clips of the skipped steps"
             )

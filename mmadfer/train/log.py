@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmadfer.run.disk import writing
+from mmadfer.run.disk import explain_write_errors
 from mmadfer.run.lease import Held
 from mmadfer.utils.files import no_link, own_folder, read_bytes
 from mmadfer.utils.logs import logger
@@ -27,7 +27,7 @@ LOGGER = logger(__name__)
 BREATH = 30.0
 """Seconds between lines on the terminal within an epoch."""
 
-LONGEST = 1 << 30
+_MAX_LOG_BYTES = 1 << 30
 """Bytes of a log that is gone on with."""
 PLAIN = ("epoch", "step", "seconds")
 """Numbers that are no curve."""
@@ -60,7 +60,7 @@ class Log:
             return
         need("tensorboard", "train")
         board = need("torch.utils.tensorboard", "train")
-        with writing(self._folder):
+        with explain_write_errors(self._folder):
             self._renew("metrics.jsonl", lambda line: _keep(line, total))
             self._renew("log.txt", lambda line: True)
             place = str(own_folder(self._folder / "tensorboard"))
@@ -73,7 +73,7 @@ class Log:
         line = {"event": kind, **{name: _finite(value) for name, value in values.items()}}
         if not self._append("metrics.jsonl", json.dumps(line)):
             return
-        with writing(self._folder / "tensorboard"):
+        with explain_write_errors(self._folder / "tensorboard"):
             for name, value in line.items() if "step" in values else ():
                 if isinstance(value, int | float) and name not in PLAIN:
                     self._board.add_scalar(f"{kind}/{name}", value, values["step"])
@@ -93,7 +93,7 @@ class Log:
     def _append(self, name: str, line: str) -> bool:
         """Whether the fold is still this process's own, so that the line was written."""
         path = self._folder / name
-        with writing(path), open(path, "a", encoding="utf-8", opener=no_link) as file:
+        with explain_write_errors(path), open(path, "a", encoding="utf-8", opener=no_link) as file:
             if self._held.keeps():  # asked once the file is open: a successor puts another one in its place
                 file.write(line + "\n")
         return not self._held.lost
@@ -101,7 +101,7 @@ class Log:
     def _renew(self, name: str, keep: Callable[[str], bool]) -> None:
         path = self._folder / name
         if path.exists():
-            lines = read_bytes(path, LONGEST).decode("utf-8", errors="replace").splitlines()
+            lines = read_bytes(path, _MAX_LOG_BYTES).decode("utf-8", errors="replace").splitlines()
             self._held.write_text(path, "".join(f"{line}\n" for line in lines if keep(line)))
 
 

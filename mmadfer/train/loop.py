@@ -22,12 +22,12 @@ from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.store.store import Store
 from mmadfer.data.task_targets import check_targets
 from mmadfer.distributed.fold_lease import alone
-from mmadfer.distributed.ranks import Ranks, connected, together
+from mmadfer.distributed.ranks import Ranks, connected, on_all_ranks
 from mmadfer.distributed.signals import stop_on_signals
 from mmadfer.errors import ConfigError, TrainingError
 from mmadfer.evaluation.evaluate import run_test
 from mmadfer.evaluation.predictions import Scored
-from mmadfer.model.weights.build import build, encoder_hash
+from mmadfer.model.weights.build import build_model, encoder_hash
 from mmadfer.run.checkpoint_state import Belonging, Progress
 from mmadfer.run.lease import Held
 from mmadfer.tasks.logit_adjustment import shares
@@ -35,11 +35,11 @@ from mmadfer.tasks.tables import VALIDATION, of_events
 from mmadfer.train.checkpoint import Checkpoints
 from mmadfer.train.engine import Engine
 from mmadfer.train.feedback import Feedback
-from mmadfer.train.finite_checks import Outcome, Report, Strikes
+from mmadfer.train.finite_checks import StepOutcome, StepReport, Strikes
 from mmadfer.train.log import Log, Pace
 from mmadfer.train.parents import Parents
-from mmadfer.train.profiler import Trace, take
-from mmadfer.train.result import Result, finished, publish
+from mmadfer.train.profiler import Trace, next_items
+from mmadfer.train.result import Result, publish, read_finished
 from mmadfer.train.schedules import learning_rate
 from mmadfer.utils.durations import duration
 from mmadfer.utils.logs import logger
@@ -47,11 +47,11 @@ from mmadfer.version import VERSION
 
 LOGGER = logger(__name__)
 
-Stop = Callable[[], bool]
+_Stop = Callable[[], bool]
 
 
 def train(
-    config: Config, fold: int, folder: Path, resume: bool = False, stop: Stop | None = None, profile: bool = False
+    config: Config, fold: int, folder: Path, resume: bool = False, stop: _Stop | None = None, profile: bool = False
 ) -> Result:
     """Train one fold, as one of the ranks that the environment tells of (a single one by default).
 
@@ -72,13 +72,13 @@ def train(
     """
     folder = Path(folder)
     with stop_on_signals() if stop is None else nullcontext(stop) as asked, connected() as ranks:
-        if resume and (done := finished(fold, folder, config.task.spec, ranks)):
+        if resume and (done := read_finished(fold, folder, config.task.spec, ranks)):
             if profile and ranks.main:
                 LOGGER.info(f"fold {fold}  no trace: the fold is finished, and no step is left to record")
             return done
         with alone(folder, resume, ranks, asked) as held:
             if resume and (
-                done := finished(fold, folder, config.task.spec, ranks)
+                done := read_finished(fold, folder, config.task.spec, ranks)
             ):  # by the process that had the fold until now
                 return done
             with closing(Trainer(config, fold, folder, ranks, held, asked)) as trainer:
@@ -91,7 +91,7 @@ def train(
 class Trainer:
     """One fold in the making, on one of its ranks."""
 
-    def __init__(self, config: Config, fold: int, folder: Path, ranks: Ranks, held: Held, stop: Stop) -> None:
+    def __init__(self, config: Config, fold: int, folder: Path, ranks: Ranks, held: Held, stop: _Stop) -> None:
         self.fold, self.folder, self.ranks, self.held = fold, folder, ranks, held
         self.stop = lambda: stop() or held.lost  # then the save that follows fails, on all ranks
         self.store = _store(config)
@@ -109,7 +109,7 @@ class Trainer:
             self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index
         )
         self.parents = Parents(config, self.store, fold)
-        model = build(config.model, len(config.task.values or self.labels), config.train.seed)
+        model = build_model(config.model, len(config.task.values or self.labels), config.train.seed)
         self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
         self.engine = Engine(model, config.train, ranks, config.task)
@@ -145,7 +145,7 @@ class Trainer:
         self.at = found or Progress()
         if found and self.sampler.observes:
             self.feedback.load(self.checkpoints.sampler(), self.at.step * self.config.train.batch_size)
-        together(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
+        on_all_ranks(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
         self.log.open(self.at.total)
         how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
         ranks, threads = self.ranks, self.loader.threads
@@ -167,9 +167,9 @@ class Trainer:
         """The rest of the epoch's steps; False where the ranks were asked to stop, and have saved."""
         train, ranks = self.config.train, self.ranks
         ids = self._share(ranks.rank, self.at.step)
-        self.pace, waiting = Pace(), deque[Report]()
+        self.pace, waiting = Pace(), deque[StepReport]()
         with closing(cast(Generator[Batch], self.loader.train(self.at.epoch, ids))) as stream:
-            while micro := take(stream, train.accumulate):
+            while micro := next_items(stream, train.accumulate):
                 waiting.append(self.engine.step(micro, self._rate(self.at.step + len(waiting)), self.stop))
                 self.feedback.note(self.engine.each or ())
                 self.trace.step()
@@ -184,7 +184,7 @@ class Trainer:
                     return False
         return True
 
-    def _count_all(self, waiting: deque[Report], left: int) -> bool:
+    def _count_all(self, waiting: deque[StepReport], left: int) -> bool:
         """Count the steps that are done, but for the last few; whether any rank was asked to stop."""
         stopping = False
         while len(waiting) > left:
@@ -193,7 +193,7 @@ class Trainer:
             stopping |= outcome.stop
         return stopping
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: StepOutcome) -> None:
         at = self.at
         at.step, at.total = at.step + 1, at.total + 1
         where = {"epoch": at.epoch + 1, "step": at.total}
@@ -327,7 +327,7 @@ class Trainer:
         scores, at, epochs = self.predictions.scores(), self.at, self.config.train.epochs
         self.log.event("end", epoch=at.epoch, step=at.total, **scores, seconds=at.seconds)
         write = partial(publish, self.held, self.folder, self.fold, epochs, at, self.predictions, len(self.validation))
-        together(self.ranks, self.held, self.folder / "result.json", write)
+        on_all_ranks(self.ranks, self.held, self.folder / "result.json", write)
         return Result(self.fold, self.folder, True, at.epoch, epochs, scores)
 
     def _epoch(self) -> str:

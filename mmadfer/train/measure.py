@@ -21,11 +21,11 @@ from mmadfer.data.loading.loader import batches
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import Ranks, connected
 from mmadfer.evaluation.evaluate import looks, run_test
-from mmadfer.model.mma_dfer import empty
+from mmadfer.model.mma_dfer import empty_model
 from mmadfer.run import directory as runs
 from mmadfer.run.lease import Held
-from mmadfer.run.measurement import Measured, Size
-from mmadfer.train.finite_checks import Report
+from mmadfer.run.measurement import EpochSize, Measured
+from mmadfer.train.finite_checks import StepReport
 from mmadfer.train.loop import Trainer
 from mmadfer.train.profiler import SKIPPED
 from mmadfer.train.schedules import learning_rate
@@ -34,7 +34,7 @@ from mmadfer.utils.optional import need
 
 WARM = SKIPPED
 """Steps that do not count."""
-STEPS = 20
+_MEASURED_STEPS = 20
 TESTS = 10
 """Batches of each rank in the test that counts: enough for the loader's start to be little of it."""
 
@@ -76,8 +76,8 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
         fold=trainer.fold,
         ranks=ranks.world,
         sizes=[_sizes(config, store, one) for one in folds],
-        steps=STEPS,
-        rounds=-(-(WARM + STEPS) // trainer.steps),
+        steps=_MEASURED_STEPS,
+        rounds=-(-(WARM + _MEASURED_STEPS) // trainer.steps),
         start=steps.start + more,
         step=float(np.mean(steps.seconds)),  # not their median: what comes once an epoch, or in bursts, takes time too
         low=low,
@@ -94,9 +94,9 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
     )
 
 
-def _sizes(config: Config, store: Store, fold: int) -> Size:
+def _sizes(config: Config, store: Store, fold: int) -> EpochSize:
     steps, validation = steps_per_epoch(config, store, fold), validation_clips(config, store, fold)
-    return Size(fold, steps, len(test_clips(config, store, fold)), len(validation))
+    return EpochSize(fold, steps, len(test_clips(config, store, fold)), len(validation))
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ class _Steps:
 
 def _steps(trainer: Trainer) -> _Steps:
     """Train; a step ends where the loop reads its report, which on a GPU is while the next one runs."""
-    engine, under_way = trainer.engine, deque[Report]()
+    engine, under_way = trainer.engine, deque[StepReport]()
     lr, start = learning_rate(trainer.config.train, 0), 0.0
     waits, ends = list[float](), list[float]()
     with closing(_micro_batches(trainer)) as stream:
-        for number in range(WARM + STEPS):
+        for number in range(WARM + _MEASURED_STEPS):
             begun = time.perf_counter()
             micro = next(stream)
             waits.append(time.perf_counter() - begun)
@@ -174,7 +174,7 @@ def _numbers(trainer: Trainer) -> int:
     """Of a whole model, of which the trained one may have shared some out over ranks, or turned them into 8 bits."""
     return sum(
         weight.numel()
-        for weight in empty(trainer.config.model, len(trainer.config.task.values or trainer.labels)).parameters()
+        for weight in empty_model(trainer.config.model, len(trainer.config.task.values or trainer.labels)).parameters()
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmadfer.config.schema import Config
 from mmadfer.data import stages
-from mmadfer.data.stages import Parent
+from mmadfer.data.stages import ParentRun
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, RunError
 from mmadfer.model.mma_dfer import MMADFER
@@ -25,12 +25,12 @@ PATIENCE_SECONDS = 30.0
 class _Source:
     """The checkpoint of a parent's fold that is read."""
 
-    parent: Parent
+    parent: ParentRun
     checkpoint: Path
     state: checkpoint_state.State
 
-    def told(self, fold: int) -> records.Parent:
-        return records.Parent(
+    def told(self, fold: int) -> records.ParentFold:
+        return records.ParentFold(
             run=str(self.parent.run),
             fold=fold,
             step=self.state.progress.total,
@@ -98,7 +98,7 @@ class Parents:
                 self._check_same(key, before.get(key, {}).get("weights_hash"), one)
         runs.note_parents(run, self.fold, {key: one.model_dump() for key, one in told.items()})
 
-    def _check_same(self, key: str, before: str | None, now: records.Parent) -> None:
+    def _check_same(self, key: str, before: str | None, now: records.ParentFold) -> None:
         if before != now.weights_hash:
             raise RunError(
                 f"stages.{key}: fold {self.fold} has begun with other weights of {now.run} (hash {str(before)[:12]}, "
@@ -106,16 +106,16 @@ class Parents:
             )
 
 
-def _await(parent: Parent, fold: int) -> None:
+def _await(parent: ParentRun, fold: int) -> None:
     """Refuse a fold that is not finished; a job that a scheduler has just let go on looks for it a little longer."""
     end = time.monotonic() + (PATIENCE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
-    while why := stages.unfinished(parent, fold):
+    while why := stages.why_unfinished(parent, fold):
         if time.monotonic() >= end or runs.failure(parent.fold(fold)):
             raise RunError(f"{why}. `mmadfer launch resume {parent.run}` goes on with it; then resume this run")
         time.sleep(0.5)
 
 
-def _source(parent: Parent, fold: int) -> _Source:
+def _source(parent: ParentRun, fold: int) -> _Source:
     checkpoint = runs.latest_checkpoint(parent.fold(fold))
     problem = checkpoint_state.damage(checkpoint) if checkpoint else "there is none"
     if checkpoint is None or problem:

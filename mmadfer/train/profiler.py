@@ -21,14 +21,14 @@ from mmadfer.utils.files import atomic
 
 SKIPPED = 3
 """Steps before it: the first compiles, and fills what later ones find."""
-STEPS = 5
+PROFILED_STEPS = 5
 LAST = b"\n}"
 """How the profiler ends a trace; inside of one every bracket stands further to the right."""
 
 T = TypeVar("T")
 
 
-def take(stream: Iterator[T], count: int) -> list[T]:
+def next_items(stream: Iterator[T], count: int) -> list[T]:
     """The next items, fewer at the end, as the range `data`."""
     with record_function("data"):
         return list(islice(stream, count))
@@ -55,7 +55,7 @@ class Trace:
         """Count a step, whose work a GPU may still have before it."""
         if self._running:
             self._seen += 1
-            if self._seen == SKIPPED + STEPS:
+            if self._seen == SKIPPED + PROFILED_STEPS:
                 self.close()
             else:
                 self._running.step()
@@ -104,7 +104,7 @@ def _profile(write: Callable[[profile], None]) -> profile:
     gpu = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
     if not gpu:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it calls it an error that there is none
-    steps = schedule(wait=SKIPPED - 1, warmup=1, active=STEPS, repeat=1)
+    steps = schedule(wait=SKIPPED - 1, warmup=1, active=PROFILED_STEPS, repeat=1)
     return profile(  # acc_events: else it warns of later cycles
         activities=[ProfilerActivity.CPU, *gpu], schedule=steps, on_trace_ready=write, acc_events=True
     )

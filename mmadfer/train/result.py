@@ -26,7 +26,7 @@ class Result:
     """By name."""
 
 
-def finished(fold: int, folder: Path, spec: TaskSpec, ranks: Ranks) -> Result | None:
+def read_finished(fold: int, folder: Path, spec: TaskSpec, ranks: Ranks) -> Result | None:
     """The result that is there; all ranks learn it from rank 0, for file systems may show it to them later."""
     found, names = runs.scored(folder, spec) if ranks.main else None, ["epoch", "epochs", *spec.names]
     numbers = [float(found[key]) for key in names] if found else [-1.0] * len(names)

@@ -8,7 +8,7 @@ from rich.errors import MarkupError
 from rich.segment import Segment
 from rich.text import Text
 
-from mmadfer.utils.terminal import plain, shown
+from mmadfer.utils.terminal import encodable, shown
 
 
 class Console(rich.console.Console):
@@ -22,7 +22,7 @@ class Console(rich.console.Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """As the base class; brackets that are no markup are shown as they are."""
-        text = plain(shown(text, lines=True), self.encoding)
+        text = encodable(shown(text, lines=True), self.encoding)
         try:
             return super().render_str(text, **options)
         except MarkupError:
@@ -37,5 +37,5 @@ class Console(rich.console.Console):
         if control:
             return segment
         if not self.encoding.startswith("utf"):
-            text = plain(text.replace("…", "~"), self.encoding)  # where Rich cuts: as wide, or the table breaks
+            text = encodable(text.replace("…", "~"), self.encoding)  # where Rich cuts: as wide, or the table breaks
         return Segment(shown(text, lines=True), style)

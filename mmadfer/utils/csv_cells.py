@@ -17,11 +17,11 @@ def to_csv(rows: Iterable[Sequence[str]]) -> str:
 
 
 def cell(text: str, guard: str = GUARD) -> str:
-    """Text that a spreadsheet does not take for a formula, in UTF-8 whatever bytes a file name has; see `plain`."""
+    """Text that a spreadsheet does not take for a formula, in UTF-8 whatever bytes a name has; see `plain_cell`."""
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return guard + text if text.lstrip(GUARD).startswith(FORMULA) else text
 
 
-def plain(text: str) -> str:
+def plain_cell(text: str) -> str:
     """The text of which `cell` made this one, with the usual guard."""
     return text[1:] if text.startswith(GUARD) and text.lstrip(GUARD).startswith(FORMULA) else text

@@ -23,7 +23,7 @@ from pydantic_core import from_json
 from mmadfer.errors import ConfigError, FileError
 from mmadfer.utils.safe_yaml import parse_yaml
 
-MOST_BYTES = 64 << 20
+MAX_SMALL_FILE_BYTES = 64 << 20
 """Of a small file (JSON, YAML, a list): the largest that is read unless a caller says otherwise."""
 MOST_YAML = 1 << 20
 """Of a YAML file, which persons write."""
@@ -173,7 +173,7 @@ def _not_regular(path: Path | str) -> str:
     return f"{path} is {what}, but must be a regular file: remove it"
 
 
-def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: Path | str, most: int = MAX_SMALL_FILE_BYTES) -> bytes:
     """The bytes of a regular file, or of one that a link leads to.
 
     Raises:
@@ -190,7 +190,7 @@ def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
     return data
 
 
-def read_text(path: Path | str, most: int = MOST_BYTES) -> str:
+def read_text(path: Path | str, most: int = MAX_SMALL_FILE_BYTES) -> str:
     """UTF-8 text, with or without a byte order mark; raises as `read_bytes`, FileError also where it is no UTF-8."""
     try:
         return read_bytes(path, most).decode("utf-8-sig")
@@ -198,12 +198,12 @@ def read_text(path: Path | str, most: int = MOST_BYTES) -> str:
         raise FileError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): it is damaged") from error
 
 
-def read_json(path: Path | str, most: int = MOST_BYTES) -> Any:
+def read_json(path: Path | str, most: int = MAX_SMALL_FILE_BYTES) -> Any:
     """What a JSON file holds; raises as `read_bytes`, and FileError as `parse_json`."""
     return parse_json(read_bytes(path, most), path)
 
 
-def read_object(path: Path | str, most: int = MOST_BYTES) -> dict[str, Any]:
+def read_object(path: Path | str, most: int = MAX_SMALL_FILE_BYTES) -> dict[str, Any]:
     """As `read_json`, of a file that must hold an object (`{...}`)."""
     found = read_json(path, most)
     if not isinstance(found, dict):

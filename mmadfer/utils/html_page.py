@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 
 
-def render(template: str, **values: Any) -> str:
+def render_page(template: str, **values: Any) -> str:
     """A page; whatever `values` say is escaped, but for drawings of ours, which templates mark as `safe`.
 
     Raises:

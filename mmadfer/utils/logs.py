@@ -15,7 +15,7 @@ import os
 from mmadfer.errors import ConfigError
 from mmadfer.utils.terminal import say
 
-VARIABLE = "MMADFER_LOG"
+_VARIABLE = "MMADFER_LOG"
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
@@ -39,9 +39,9 @@ def set_level() -> None:
     Raises:
         ConfigError: it names no level.
     """
-    wanted = os.environ.get(VARIABLE, "info").lower()
+    wanted = os.environ.get(_VARIABLE, "info").lower()
     if wanted not in LEVELS:
-        raise ConfigError(f"{VARIABLE} is {wanted!r}: it must be one of {', '.join(LEVELS)}")
+        raise ConfigError(f"{_VARIABLE} is {wanted!r}: it must be one of {', '.join(LEVELS)}")
     logging.getLogger("mmadfer").setLevel(LEVELS[wanted])
 
 
@@ -49,7 +49,7 @@ def _begin() -> None:
     root = logging.getLogger("mmadfer")
     root.addHandler(Terminal())
     root.propagate = False
-    root.setLevel(LEVELS.get(os.environ.get(VARIABLE, "").lower(), logging.INFO))
+    root.setLevel(LEVELS.get(os.environ.get(_VARIABLE, "").lower(), logging.INFO))
 
 
 _begin()

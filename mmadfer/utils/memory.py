@@ -10,7 +10,7 @@ from pathlib import Path
 from mmadfer.errors import DataError, WeightsError
 from mmadfer.utils import control_groups
 
-WORDS = (
+_OUT_OF_MEMORY = (
     "out of memory", "allocate memory", "not enough memory", "alloc_failed", "cudaerrormemoryallocation",
     "is smaller than requested bytes", "could not be allocated", "outofmemory",
 )  # fmt: skip
@@ -24,7 +24,9 @@ def lacks_memory(error: BaseException | None) -> bool:
     """
     if isinstance(error, OSError | DataError):
         return False
-    return isinstance(error, MemoryError) or (error is not None and any(word in str(error).lower() for word in WORDS))
+    return isinstance(error, MemoryError) or (
+        error is not None and any(word in str(error).lower() for word in _OUT_OF_MEMORY)
+    )
 
 
 def limit(groups: Path = control_groups.GROUPS, root: Path = control_groups.ROOT) -> int | None:

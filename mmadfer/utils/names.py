@@ -5,14 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from os.path import splitext
 
-FILMS = (
+VIDEO_SUFFIXES = (
     ".mp4", ".webm", ".mkv", ".avi", ".mov", ".flv", ".m4v", ".mpg", ".mpeg", ".mpe", ".ts", ".mts", ".m2ts", ".m2v",
     ".vob", ".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".ogm", ".f4v", ".qt", ".mxf", ".divx", ".dv", ".mjpeg", ".mjpg",
     ".h264", ".264", ".h265", ".265", ".hevc",
 )  # fmt: skip
 """Endings by which a folder's films are known, in lower case; a file that is named itself may have any."""
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-SOUNDS = (".wav", ".flac", ".m4a", ".aac", ".mp3", ".ogg", ".opus", ".mp4")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SOUND_SUFFIXES = (".wav", ".flac", ".m4a", ".aac", ".mp3", ".ogg", ".opus", ".mp4")
 """Of a clip's own file with sound; the first that is there is taken."""
 EMPTY = frozenset({"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null", "none"})
 """What programs write for a value that is missing, in lower case; pandas reads nearly all of these as one."""
@@ -20,12 +20,12 @@ EMPTY = frozenset({"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "nat",
 
 def is_film(name: str) -> bool:
     """Whether a file is a film by its ending."""
-    return splitext(name)[1].lower() in FILMS
+    return splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def is_image(name: str) -> bool:
     """Whether a file is an image by its ending."""
-    return splitext(name)[1].lower() in IMAGES
+    return splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def is_empty(text: str) -> bool:

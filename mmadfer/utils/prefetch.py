@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-WAIT = 0.1
+_POLL_SECONDS = 0.1
 """Seconds after which a thread with something to hand over looks whether anybody still wants it."""
-LEAVE = 10.0
+_JOIN_SECONDS = 10.0
 """Seconds that threads have to leave the code of a decoder: a process that ends over them is aborted."""
 _END = object()
 
@@ -52,7 +52,7 @@ class _Stream(Generic[R]):
     def _hand_over(self, item: object) -> bool:
         while not self._stop.is_set():
             with suppress(queue.Full):
-                self._ready.put(item, timeout=WAIT)
+                self._ready.put(item, timeout=_POLL_SECONDS)
                 return True
         return False
 
@@ -88,7 +88,7 @@ class _Threads:
         self._stop.set()
         for _ in self._started:
             self._todo.put(None)
-        end = time.monotonic() + LEAVE
+        end = time.monotonic() + _JOIN_SECONDS
         for thread in self._started:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, end - time.monotonic()))

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from mmadfer.utils.console import Console
 from mmadfer.utils.durations import duration
 
-EVERY = 30.0
+_LINE_EVERY_SECONDS = 30.0
 """Seconds between two plain lines, which a log can take for days."""
 SHORT = 1.0
 """Seconds of work that a log says nothing of."""
@@ -58,7 +58,7 @@ class Meter:
         self._first = self._first if self.done else monotonic()  # starting the workers is not part of the rate
         self.done, self.note = self.done + 1, note
         self._bar.update(self._task, advance=1, rate=self._speed(), note=note)
-        if not self._console.is_terminal and self.done < self.total and monotonic() - self._last > EVERY:
+        if not self._console.is_terminal and self.done < self.total and monotonic() - self._last > _LINE_EVERY_SECONDS:
             self._last = monotonic()
             self._line()
 

@@ -8,11 +8,11 @@ import yaml
 from mmadfer.errors import ConfigError
 
 SYNTAX = (yaml.scanner.ScannerError, yaml.parser.ParserError, yaml.reader.ReaderError)
-MOST = 20_000
+_MAX_VALUES = 20_000
 """Values of a whole tree, with those that aliases stand for."""
-DEEP = 40
+_MAX_DEPTH = 40
 """Lists and mappings in each other."""
-LONGEST = 100
+_MAX_NUMBER_CHARACTERS = 100
 """Signs of a number: those of base 60, which YAML 1.1 has, take time by the square of them."""
 
 
@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
 
     def short(self, node: yaml.ScalarNode) -> Any:
         """A number that is not too long."""
-        if len(node.value) > LONGEST:
+        if len(node.value) > _MAX_NUMBER_CHARACTERS:
             raise yaml.constructor.ConstructorError(None, None, "a number is too long", node.start_mark)
         return self.construct_yaml_int(node) if node.tag.endswith(":int") else self.construct_yaml_float(node)
 
@@ -45,7 +45,8 @@ def parse_yaml(text: str, where: Path | str) -> Any:
     """What a YAML text says; `where` is named in errors. Nothing in it is executed.
 
     Raises:
-        ConfigError: it is not valid YAML, says a key twice, or holds more than `MOST` values, or deeper than `DEEP`.
+        ConfigError: it is not valid YAML, says a key twice, or holds more than `_MAX_VALUES` values, or deeper than
+            `_MAX_DEPTH`.
     """
     try:
         _check_size(text)
@@ -73,5 +74,5 @@ def _check_size(text: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
             sizes[event.anchor or ""] = 1
-        if total > MOST or len(open_) > DEEP:
-            raise yaml.YAMLError(f"it holds more than {MOST} values, or some in more than {DEEP} others")
+        if total > _MAX_VALUES or len(open_) > _MAX_DEPTH:
+            raise yaml.YAMLError(f"it holds more than {_MAX_VALUES} values, or some in more than {_MAX_DEPTH} others")

@@ -2,7 +2,7 @@
 
 Names of files, labels, keys and messages out of files may hold escape sequences, which set a terminal's title, write to
 its clipboard or hide lines; and a terminal may lack the signs that are to be shown. `say` prints plain lines, and
-`mmadfer.utils.console` makes tables, both of what `shown` and `plain` leave.
+`mmadfer.utils.console` makes tables, both of what `shown` and `encodable` leave.
 """
 
 import codecs
@@ -34,7 +34,7 @@ def shown(text: str, *, lines: bool = False) -> str:
     return HIDDEN.sub(lambda found: found[0] if lines and found[0] in _KEPT else _escaped(found[0]), text)
 
 
-def plain(text: str, encoding: str | None) -> str:
+def encodable(text: str, encoding: str | None) -> str:
     """Text in the signs that an encoding has: others become like ones, or are escaped."""
     encoding = encoding or "utf-8"
     return text if encoding.lower().startswith("utf") else text.encode(encoding, "mmadfer.plain").decode(encoding)
@@ -62,7 +62,7 @@ def say(text: object = "", *, err: bool = False, end: str = "\n") -> None:
         end: what follows it.
     """
     stream = sys.stderr if err else sys.stdout
-    print(plain(shown(str(text), lines=True), stream.encoding), end=end, file=stream, flush=True)
+    print(encodable(shown(str(text), lines=True), stream.encoding), end=end, file=stream, flush=True)
 
 
 def take_all_signs() -> None:

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 @contextmanager
 def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """So many worker processes, for `submit`.
+    """So many worker processes, for `submit_work`.
 
     Raises:
         DataError: they cannot be started.
@@ -30,7 +30,7 @@ def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     with _explained():
         workers = ProcessPoolExecutor(jobs, context, _start_worker)
     try:
-        ready = submit(workers, abs, 0)
+        ready = submit_work(workers, abs, 0)
         with _explained(BrokenProcessPool):
             ready.result()
         yield workers
@@ -41,7 +41,7 @@ def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         workers.shutdown(cancel_futures=True)
 
 
-def submit(workers: ProcessPoolExecutor, work: Callable[[A], R], argument: A) -> Future[R]:
+def submit_work(workers: ProcessPoolExecutor, work: Callable[[A], R], argument: A) -> Future[R]:
     """Hand `work(argument)` to one of the processes of `pool`.
 
     Raises:

@@ -5,13 +5,13 @@ import pytest
 import tiny
 
 from mmadfer.data.loading.loader import Loader
-from mmadfer.data.store.store import Header, Store, write
+from mmadfer.data.store.store import Header, Store, write_store
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "tiny.store"
-    write(path, Header("tiny", tiny.LABELS, tiny.config().prepare), tiny.records())
+    write_store(path, Header("tiny", tiny.LABELS, tiny.config().prepare), tiny.records())
     return path
 
 

@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
-from mmadfer.data.faces.mtcnn_networks import POOLS, WEIGHTS
+from mmadfer.data.faces.mtcnn_networks import POOLS, WEIGHTS_FILE
 
 NAMES = {
     "pnet": ("conv1", "conv2", "conv3", "conv4_1", "conv4_2"),
@@ -109,11 +109,11 @@ def set_place(tensor: TensorProto, location: str, offset: int, length: int) -> N
 def write(folder: Path) -> None:
     """Write the weights and the three graphs."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors(), folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)
+    save_file(tensors(), folder / WEIGHTS_FILE)
+    (folder / WEIGHTS_FILE).chmod(0o644)
     for network in NAMES:
         path = folder / f"{network}.onnx"
-        path.write_bytes(graph(network, folder / WEIGHTS).SerializeToString(deterministic=True))
+        path.write_bytes(graph(network, folder / WEIGHTS_FILE).SerializeToString(deterministic=True))
         onnx.checker.check_model(str(path), full_check=True)
 
 

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from mmadfer.data.loading.memory_pool import KEPT, Blocks
+from mmadfer.data.loading.memory_pool import MAX_FREE_BLOCKS, Blocks
 
 
 def test_memory_is_used_again_only_when_nothing_refers_to_it() -> None:
@@ -29,10 +29,10 @@ def test_what_autograd_keeps_is_not_given_away() -> None:
 
 def test_it_keeps_a_few_blocks_only_and_none_that_are_too_small() -> None:
     blocks = Blocks()
-    taken = [blocks.take((100,), torch.uint8) for _ in range(3 * KEPT)]
+    taken = [blocks.take((100,), torch.uint8) for _ in range(3 * MAX_FREE_BLOCKS)]
     del taken
     gc.collect()
-    assert len(blocks._free) == KEPT
+    assert len(blocks._free) == MAX_FREE_BLOCKS
     blocks.take((101,), torch.uint8)
     assert [len(block) for block in blocks._free] == [101]
 

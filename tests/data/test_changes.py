@@ -16,10 +16,10 @@ from mmadfer.cli import doctor
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.preparation import prepare as preparation
 from mmadfer.data.preparation.prepare import prepare
-from mmadfer.data.preparation.summary import print_summary, summarise, to_dict
-from mmadfer.data.sets import Source, Table
-from mmadfer.data.store.source_files import UNREAD, Digest, Files, difference, digest, stamp
-from mmadfer.data.store.store import Clip, Header, Record, Store, write
+from mmadfer.data.preparation.summary import print_summary, summarise_preparation, to_dict
+from mmadfer.data.sets import ClipTable, SourceClip
+from mmadfer.data.store.source_files import UNREAD, Digest, Files, difference, files_digest, stamp
+from mmadfer.data.store.store import Clip, ClipRecord, Header, Store, write_store
 from mmadfer.errors import DataError
 from mmadfer.utils import progress
 from mmadfer.utils.files import sha256
@@ -41,9 +41,9 @@ def own(tmp_path: Path) -> SimpleNamespace:
         Image.fromarray(portrait()[40:140, 70:170]).save(root / f"frames/00001/{k}.jpg")
     write_sound(root / "1.wav")
     names = (*VIDEOS, "sad/wall")
-    clips = [Source(name, root / f"{name}.mp4", name.partition("/")[0], 1) for name in names]
-    clips.append(Source("own", root / "frames/00001", "sad", 2, sound=root / "1.wav", cropped=True))
-    table = Table("own", ("glad", "sad"), clips)
+    clips = [SourceClip(name, root / f"{name}.mp4", name.partition("/")[0], 1) for name in names]
+    clips.append(SourceClip("own", root / "frames/00001", "sad", 2, sound=root / "1.wav", cropped=True))
+    table = ClipTable("own", ("glad", "sad"), clips)
     return SimpleNamespace(root=root, table=table, out=tmp_path / "own.store")
 
 
@@ -162,22 +162,22 @@ def test_damage_is_named_by_the_doctor(own: SimpleNamespace) -> None:
 
 def test_a_digest_is_what_sha256sum_prints(own: SimpleNamespace) -> None:
     single, several = Files(own.root / "glad/0.mp4"), Files(own.root / "frames/00001", own.root / "1.wav")
-    assert digest(single) == Digest((own.root / "glad/0.mp4").stat().st_size, sha256(own.root / "glad/0.mp4"))
+    assert files_digest(single) == Digest((own.root / "glad/0.mp4").stat().st_size, sha256(own.root / "glad/0.mp4"))
     lines = "".join(f"{sha256(path)}  {path.name}\n" for path in several.listed())
     (own.root / "lines").write_text(lines)
     assert [path.name for path in several.listed()] == ["0.jpg", "1.jpg", "2.jpg", "1.wav"]
-    assert digest(several).sha256 == sha256(own.root / "lines")
+    assert files_digest(several).sha256 == sha256(own.root / "lines")
 
 
 def test_rights_and_odd_files_are_seen(own: SimpleNamespace) -> None:
     file = own.root / "glad/0.mp4"
-    before, was = stamp(Files(file)), digest(Files(file))
+    before, was = stamp(Files(file)), files_digest(Files(file))
     file.chmod(0)
     assert stamp(Files(file)) != before
     assert difference(Files(file), was) == ("" if os.access(file, os.R_OK) else "cannot be read")
     os.mkfifo(own.root / "pipe")  # reading one would wait without end
     assert stat.S_ISFIFO((own.root / "pipe").stat().st_mode)
-    assert digest(Files(own.root / "pipe")) == digest(Files(own.root / "none")) == UNREAD
+    assert files_digest(Files(own.root / "pipe")) == files_digest(Files(own.root / "none")) == UNREAD
     assert difference(Files(own.root / "none"), UNREAD) == ""
     assert difference(Files(own.root / "glad/1.mp4"), UNREAD) == "can be read now"
 
@@ -199,21 +199,23 @@ def test_a_log_gets_few_lines_with_rate_and_time_left(
 
 
 def test_a_summary_tells_rates_silence_and_uneven_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sources = [Source(f"{k:02d}", tmp_path / f"{k:02d}.mp4", "glad", 1 if k < 2 else 2 + k % 2) for k in range(20)]
+    sources = [SourceClip(f"{k:02d}", tmp_path / f"{k:02d}.mp4", "glad", 1 if k < 2 else 2 + k % 2) for k in range(20)]
     clips = [
         Clip(c.id, c.label, c.fold, c.media.name, 3, silent=k < 2, rate=(0, 8000, 44100)[min(k, 2)])
         for k, c in enumerate(sources)
     ]
-    write(
-        tmp_path / "a.store", Header("a", ("glad",)), ((clip, Record([b"x"] * 3, portrait()[0] / 1)) for clip in clips)
+    write_store(
+        tmp_path / "a.store",
+        Header("a", ("glad",)),
+        ((clip, ClipRecord([b"x"] * 3, portrait()[0] / 1)) for clip in clips),
     )
-    summary = summarise(tmp_path / "a.store", Table("a", ("glad",), sources), clips, {}, 1.0)
+    summary = summarise_preparation(tmp_path / "a.store", ClipTable("a", ("glad",), sources), clips, {}, 1.0)
     assert (summary.silenced, summary.silent, summary.rates) == (["00"], ["01"], {8000: 1, 44100: 18})
     assert len(summary.warnings) == 2
     assert "clips: 1 at 8000 Hz, 18 at 44100 Hz" in summary.warnings[1]
     alike = [replace(clip, rate=min(clip.rate, 8000)) for clip in clips]
     assert (
-        summarise(tmp_path / "a.store", Table("a", ("glad",), sources), alike, {}, 1.0).warnings
+        summarise_preparation(tmp_path / "a.store", ClipTable("a", ("glad",), sources), alike, {}, 1.0).warnings
         == (summary.warnings[:1])
     )
     assert "fold 1 has 2 clips, less than half of the mean (7)" in summary.warnings[0]

@@ -121,7 +121,7 @@ def test_the_union_is_the_published_box_of_every_frame(tmp_path: Path) -> None:
 def test_the_union_is_widened_to_a_square_that_the_border_cuts() -> None:
     def box(*faces_: tuple[float, ...]) -> tuple[int, ...]:
         found = np.array([[x0 / 200, y0 / 100, x1 / 200, y1 / 100, 0.9] for x0, y0, x1, y1 in faces_])
-        return detection.union(found.reshape(-1, 5), 100, 200)
+        return detection.union_box(found.reshape(-1, 5), 100, 200)
 
     assert box((50, 20, 70, 61)) == (40, 20, 80, 61)
     assert box((50, 20, 70, 40), (120, 30, 140, 60)) == (50, 0, 140, 85)  # 25 pixels up and down
@@ -129,9 +129,9 @@ def test_the_union_is_widened_to_a_square_that_the_border_cuts() -> None:
     assert box((150, 10, 215, 40)) == (150, 0, 200, 57)
     assert box() == box((210, 10, 230, 20)) == (75, 25, 125, 75)
     nothing = np.empty((0, 5))
-    assert detection.union(nothing, 192, 256) == (80, 48, 176, 144)
-    assert detection.union(nothing, 99, 50) == (13, 37, 37, 61)
-    assert detection.union(nothing, 1, 1) == (0, 0, 1, 1)
+    assert detection.union_box(nothing, 192, 256) == (80, 48, 176, 144)
+    assert detection.union_box(nothing, 99, 50) == (13, 37, 37, 61)
+    assert detection.union_box(nothing, 1, 1) == (0, 0, 1, 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -13,7 +13,7 @@ from needs import needed
 from torchaudio.compliance import kaldi
 
 from mmadfer.config.schema import SoundConfig
-from mmadfer.data.media.fbank import FLOOR, MEAN, RATES, SPREAD, fbank
+from mmadfer.data.media.fbank import FBANK_MEAN, FBANK_SCALE, MIN_ENERGY, SAMPLE_RATES_HZ, fbank
 from mmadfer.data.media.fbank_torch import MelBank
 from mmadfer.errors import ClipError
 
@@ -74,7 +74,7 @@ def torchaudio(samples: torch.Tensor, rate: int, mels: int = 128) -> torch.Tenso
         dither=0.0,
         frame_shift=10.0,
     )
-    return bands.clamp_min(torch.tensor(FLOOR, dtype=bands.dtype).log())
+    return bands.clamp_min(torch.tensor(MIN_ENERGY, dtype=bands.dtype).log())
 
 
 def exact_bank(rate: int) -> MelBank:
@@ -130,7 +130,7 @@ def test_it_is_torchaudios(name: str, rate: int) -> None:
 def test_30_seconds(rate: int) -> None:
     samples = made("speech", 30, rate)
     assert_near(MelBank(rate)(samples)[0], torchaudio(samples, rate))
-    whole = fbank(samples.numpy(), rate, SoundConfig(frames=2998)) * SPREAD + MEAN
+    whole = fbank(samples.numpy(), rate, SoundConfig(frames=2998)) * FBANK_SCALE + FBANK_MEAN
     assert_near(torch.from_numpy(whole), torchaudio(samples - samples.mean(), rate))
 
 
@@ -163,7 +163,7 @@ def test_only_the_first_5_seconds_count() -> None:
     later = np.concatenate([first, first[:, :20000] * 0], axis=1)
     later[:, first.shape[1] :] = -first.sum() / 20000  # the mean over all is zero in one, and not in the other
     expected = by_hand(later[0] - later.mean(dtype=np.float64), 16000)[:512]
-    np.testing.assert_allclose(fbank(later, 16000, NATIVE) * SPREAD + MEAN, expected, atol=2e-3)
+    np.testing.assert_allclose(fbank(later, 16000, NATIVE) * FBANK_SCALE + FBANK_MEAN, expected, atol=2e-3)
 
 
 def test_the_first_channel_is_used() -> None:
@@ -177,7 +177,9 @@ def test_sizes_are_configurable() -> None:
     sound = noise(2.0, 16000)
     bands = fbank(sound, 16000, SoundConfig(frames=100, mels=64))
     assert bands.shape == (100, 64)
-    assert_near(torch.from_numpy(bands * SPREAD + MEAN), torchaudio(torch.from_numpy(sound), 16000, 64)[:100])
+    assert_near(
+        torch.from_numpy(bands * FBANK_SCALE + FBANK_MEAN), torchaudio(torch.from_numpy(sound), 16000, 64)[:100]
+    )
 
 
 def test_silence_is_the_floor() -> None:
@@ -202,7 +204,7 @@ def test_an_odd_rate_takes_no_memory(rate: int) -> None:
 
 
 def test_the_ends_of_the_range_work() -> None:
-    for rate in RATES:
+    for rate in SAMPLE_RATES_HZ:
         samples = made("noise", 0.1, rate)
         assert_near(exact_bank(rate)(samples)[0], torchaudio(samples.double(), rate), 1e-9, 1e-9)
 
@@ -217,7 +219,9 @@ def test_the_triangles_are_torchaudios_but_for_rounding(rate: int) -> None:
 def test_preparation_computes_what_the_module_does(rate: int) -> None:
     sound = noise(1.5, rate)
     sound -= sound.mean(dtype=np.float64)
-    expected = (MelBank(rate, dtype=torch.float64)(torch.from_numpy(sound).double())[0].float() - MEAN) / SPREAD
+    expected = (
+        MelBank(rate, dtype=torch.float64)(torch.from_numpy(sound).double())[0].float() - FBANK_MEAN
+    ) / FBANK_SCALE
     np.testing.assert_allclose(fbank(sound, rate, NATIVE)[: len(expected)], expected.numpy(), atol=2e-6)
 
 

@@ -7,7 +7,7 @@ from layouts import touch
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data import sets
-from mmadfer.data.preparation.workers import Task, prepare_clip
+from mmadfer.data.preparation.workers import ClipJob, prepare_clip
 from mmadfer.errors import DataError
 
 
@@ -96,16 +96,16 @@ def test_unknown_sets_are_listed() -> None:
 
 
 def test_tables_are_checked() -> None:
-    clip = sets.Source("a", Path("/x/a.mp4"), "glad", 1)
+    clip = sets.SourceClip("a", Path("/x/a.mp4"), "glad", 1)
     for clips, word in (
         ([], "no clips"),
         ([clip, clip], "twice"),
-        ([sets.Source("b", Path("b"), "?", 1)], "labels are"),
+        ([sets.SourceClip("b", Path("b"), "?", 1)], "labels are"),
     ):
         with pytest.raises(DataError, match=word):
-            sets.Table("set", ("glad", "sad"), clips)
+            sets.ClipTable("set", ("glad", "sad"), clips)
     with pytest.raises(DataError, match="fold 0"):
-        sets.Table("set", ("glad",), [sets.Source("b", Path("b"), "glad", 0)])
+        sets.ClipTable("set", ("glad",), [sets.SourceClip("b", Path("b"), "glad", 0)])
 
 
 def test_a_link_to_itself_is_left_to_preparation(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_link_to_itself_is_left_to_preparation(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(tmp_path / name)
     table = sets.table("folder", tmp_path, 2)
     assert [clip.id for clip in table.clips] == ["glad/0", "glad/1", "sad/0", "sad/1", "sad/loop"]
-    outcome = prepare_clip(Task(table.clips[-1], "sad/loop.mp4", PrepareConfig()))
+    outcome = prepare_clip(ClipJob(table.clips[-1], "sad/loop.mp4", PrepareConfig()))
     assert outcome.reason == "unreadable"
 
 
@@ -133,6 +133,6 @@ def test_names_that_cannot_be_ids_are_told_together(tmp_path: Path) -> None:
     ],
 )
 def test_labels_are_lines_of_their_own(tmp_path: Path, labels: tuple[str, ...], words: str) -> None:
-    source = sets.Source(id="a", media=tmp_path / "a.mp4", label="glad", fold=1)
+    source = sets.SourceClip(id="a", media=tmp_path / "a.mp4", label="glad", fold=1)
     with pytest.raises(DataError, match=words):
-        sets.Table("set", labels, [source])
+        sets.ClipTable("set", labels, [source])

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from mmadfer.data.splits import assign, need, official, training_gaps
+from mmadfer.data.splits import assign, check_fold_count, official, training_gaps
 from mmadfer.errors import DataError
 
 FROZEN = [1, 5, 1, 4, 4, 1, 1, 4, 3, 1]  # a change here would change every result of a set without published folds
@@ -78,6 +78,6 @@ def test_official_folds_that_contradict(
 
 
 def test_the_number_of_official_folds_is_given() -> None:
-    need(5, 5, "DFEW")
+    check_fold_count(5, 5, "DFEW")
     with pytest.raises(DataError, match=r"DFEW has 5 folds of its own, and data.folds is 10: set data.folds=5"):
-        need(10, 5, "DFEW")
+        check_fold_count(10, 5, "DFEW")

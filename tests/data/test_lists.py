@@ -136,4 +136,4 @@ def test_a_list_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "a.txt").open("wb") as file:
         file.truncate(2**27)
     with pytest.raises(DataError, match=r"a.txt is larger than the 67108864 bytes"):
-        listing.text(tmp_path / "a.txt")
+        listing.list_text(tmp_path / "a.txt")

@@ -15,7 +15,7 @@ from mmadfer.data.loading.batch import preprocess
 from mmadfer.data.loading.loader import Loader, batches
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.media.image import decode_jpeg, resize
-from mmadfer.data.store.store import Header, Record, Store, write
+from mmadfer.data.store.store import ClipRecord, Header, Store, write_store
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.utils.cores import of_a_rank
 
@@ -79,7 +79,7 @@ def test_augmentation_is_what_pil_does(loader: Loader, store: Store) -> None:
     means: list[float] = []
     for batch in loader.train(5, batches(settings, store, 1, 5)):
         for clip, frames in zip(batch.ids, batch.frames.numpy(), strict=True):
-            drawn = draws.draw(
+            drawn = draws.draw_view(
                 1,
                 5,
                 clip,
@@ -148,7 +148,7 @@ def test_one_modality(loader: Loader, store: Store, modalities: str) -> None:
 
 def test_the_next_batch_is_made_while_this_one_is_used(path: Path) -> None:
     class Noting(Store):
-        def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> Record:
+        def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> ClipRecord:
             noted.append(clip)
             return super().read(clip, frames)
 
@@ -195,10 +195,10 @@ def test_a_damaged_record_is_named(path: Path, tmp_path: Path) -> None:
 
 def test_a_frame_that_is_no_jpeg_is_named(tmp_path: Path) -> None:
     good, bad = list(records())[:2]
-    write(
+    write_store(
         tmp_path / "bad.store",
         Header("t", LABELS, config().prepare),
-        [good, (bad[0], Record([b"x" * 99] * 16, bad[1].fbank))],
+        [good, (bad[0], ClipRecord([b"x" * 99] * 16, bad[1].fbank))],
     )
     with Store(tmp_path / "bad.store") as store:
         loader = Loader(store, config(), LABELS)
@@ -213,8 +213,8 @@ def test_a_frame_smaller_than_its_crop_is_told(tmp_path: Path) -> None:
     good, bad = list(records())[:2]
     buffer = io.BytesIO()
     Image.new("RGB", (FACE - 1, FACE)).save(buffer, "JPEG")
-    small = (bad[0], Record([buffer.getvalue()] * 16, bad[1].fbank))
-    write(tmp_path / "small.store", Header("t", LABELS, config().prepare), [good, small])
+    small = (bad[0], ClipRecord([buffer.getvalue()] * 16, bad[1].fbank))
+    write_store(tmp_path / "small.store", Header("t", LABELS, config().prepare), [good, small])
     with Store(tmp_path / "small.store") as store:
         loader = Loader(store, config(), LABELS)
         for _ in range(3):

@@ -13,10 +13,10 @@ from torchvision.transforms.functional import adjust_brightness
 from mmadfer.config.schema import Config, parse
 from mmadfer.data import draws
 from mmadfer.data.loading.batch import preprocess
-from mmadfer.data.loading.dali import Frames, feed_boxes, graph
+from mmadfer.data.loading.dali import Frames, build_pipeline, feed_boxes
 from mmadfer.data.loading.loader import Loader
 from mmadfer.data.loading.samplers import Pick
-from mmadfer.data.store.store import Clip, Header, Record, Store, write
+from mmadfer.data.store.store import Clip, ClipRecord, Header, Store, write_store
 
 SIDE, CLIPS, FRAMES, SIZES = 224, 20, 4, (112, 160, 224)
 MEAN, TRAINING, EVALUATION = 1.5, 1.25, 0.1
@@ -46,11 +46,11 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     pictures = [picture() for picture in (data.astronaut, data.coffee, data.chelsea, data.rocket)]
     silence = np.zeros((512, 128), np.float32)
     records = [
-        (Clip(f"{k:02}", "a", 1, f"{k}", FRAMES), Record(list(views(pictures[k % 4], k)), silence))
+        (Clip(f"{k:02}", "a", 1, f"{k}", FRAMES), ClipRecord(list(views(pictures[k % 4], k)), silence))
         for k in range(CLIPS)
     ]
     path = tmp_path_factory.mktemp("photographs") / "photographs.store"
-    write(path, Header("photographs", ("a",), config(SIDE).prepare), records)
+    write_store(path, Header("photographs", ("a",), config(SIDE).prepare), records)
     with Store(path) as store:
         yield store
 
@@ -74,7 +74,7 @@ def differences(store: Store, size: int, training: bool) -> tuple[np.ndarray, fl
         for batch in loader.train(0, [picks[:8], picks[8:]]) if training else loader.test(ids, 8):
             for clip, frames in zip(batch.ids, preprocess(batch).numpy() * 255.0, strict=True):
                 drawn = (
-                    draws.draw(
+                    draws.draw_view(
                         1, 0, clip, FRAMES, size=store.size, augment=settings.data.augment, frames=FRAMES, depth=12
                     )
                     if training
@@ -99,9 +99,9 @@ def test_photographs_look_as_published(photographs: Store, size: int, training: 
 def test_the_graph_of_the_gpu_does_the_same(photographs: Store, size: int) -> None:
     """Here on the CPU; a GPU runs the same operators."""
     settings, worst = config(size), 0.0
-    pipeline = graph(FRAMES, size, 1, torch.device("cpu"))
+    pipeline = build_pipeline(FRAMES, size, 1, torch.device("cpu"))
     for clip in list(photographs.clips)[:8]:
-        drawn = draws.draw(
+        drawn = draws.draw_view(
             1, 0, clip, FRAMES, size=photographs.size, augment=settings.data.augment, frames=FRAMES, depth=12
         )
         jpegs = photographs.read(clip, drawn.indexes.tolist()).jpegs

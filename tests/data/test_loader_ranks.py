@@ -19,7 +19,7 @@ from mmadfer.config.schema import Config
 from mmadfer.data.fold_clips import steps_per_epoch
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches
-from mmadfer.data.store.store import Header, Record, Store, write
+from mmadfer.data.store.store import ClipRecord, Header, Store, write_store
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.evaluation.evaluate import run_test
 from mmadfer.evaluation.predictions import Predictions
@@ -31,7 +31,7 @@ WIDE = config(train={"batch_size": 24})  # what 1, 2, 3, 4 and 8 divide
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     path = tmp_path_factory.mktemp("store") / "wide.store"
-    write(path, Header("wide", LABELS, WIDE.prepare), records(64))
+    write_store(path, Header("wide", LABELS, WIDE.prepare), records(64))
     with Store(path) as store:
         yield store
 
@@ -160,7 +160,7 @@ def test_two_index_sets_give_the_logarithm_of_their_mean_probabilities(store: St
 @pytest.mark.parametrize(("read_ahead", "threads"), [(1, 1), (1, 4), (2, 3), (4, 2)])
 def test_no_more_is_read_than_was_allowed(path: Path, read_ahead: int, threads: int) -> None:
     class Counting(Store):
-        def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> Record:
+        def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> ClipRecord:
             begun.append(clip)
             return super().read(clip, frames)
 

@@ -32,7 +32,7 @@ def group(x: int = 700, y: int = 300, size: float = 0.5, shape: tuple[int, int] 
 
 def sees(image: np.ndarray, size: int) -> bool:
     """Whether the face is found in the picture at this size."""
-    return bool((next(detection.detect([frames.Pixels(image, 0).rgb(size)]))[:, 4] >= search.SURE).any())
+    return bool((next(detection.detect([frames.MemoryPicture(image, 0).rgb(size)]))[:, 4] >= search.SURE).any())
 
 
 def near(box: np.ndarray, image: np.ndarray) -> bool:
@@ -66,11 +66,11 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize(("size", "shape"), [(0.5, WIDE), (0.6, (2560, 1440))])
 def test_a_small_face_is_found_as_in_the_whole_picture(tmp_path: Path, size: float, shape: tuple[int, int]) -> None:
     pictures = [group(700 + 4 * k, 300, size, shape) for k in range(3)]
-    assert not sees(pictures[0], detection.LONGEST)
+    assert not sees(pictures[0], detection.DETECTION_SIDE_PX)
     clip = read_clip(write_images(tmp_path / "frames", pictures), SETTINGS)
     assert SMALL_FACE in clip.notes
     assert clip.faceless == ()
-    _, found = search.look(tmp_path / "frames", SETTINGS, "cpu")
+    _, found = search.search_faces(tmp_path / "frames", SETTINGS, "cpu")
     search.look_closer(tmp_path / "frames", SETTINGS, "cpu", found, [(0, 3)])
     assert all(near(boxes[0], image) for boxes, image in zip(found.faces, pictures, strict=True))
     assert clip.jpegs[1] == clips.face_jpeg(pictures[1], found.faces[1][0, :4], SETTINGS)
@@ -100,7 +100,7 @@ def test_once_it_is_found_other_sizes_are_not_tried(tmp_path: Path, passes: list
 
 
 def test_a_recording_without_anyone_is_tried_less_and_less(passes: list[int]) -> None:
-    nobody = frames.Decoded(np.full((60, 360, 640, 3), 90, np.uint8), "nobody")
+    nobody = frames.DecodedClip(np.full((60, 360, 640, 3), 90, np.uint8), "nobody")
     with pytest.raises(ClipError, match="no face in any of the 60"):
         read_clip(nobody, SETTINGS)
     tried = passes[62:]
@@ -112,8 +112,8 @@ def test_a_face_that_changes_its_size_or_comes_later_is_found() -> None:
     nobody, small, smaller = np.full((720, 1280, 3), 120, np.uint8), group(size=0.5), group(size=0.25)
     assert sees(small, 640)
     assert not sees(smaller, 640)
-    clip = frames.Decoded(np.stack([nobody, nobody, *[small] * 3, *[smaller] * 5]), "clip")
-    seen, found = search.look(clip, SETTINGS, "cpu")
+    clip = frames.DecodedClip(np.stack([nobody, nobody, *[small] * 3, *[smaller] * 5]), "clip")
+    seen, found = search.search_faces(clip, SETTINGS, "cpu")
     search.look_closer(clip, SETTINGS, "cpu", found, [(0, 10)])
     assert len(seen.times) == 10
     # after one in vain the next is passed over; three in vain, then all sizes again
@@ -123,7 +123,7 @@ def test_a_face_that_changes_its_size_or_comes_later_is_found() -> None:
 
 def test_a_face_that_is_seldom_seen_in_small_pictures_is_looked_for_in_larger_ones() -> None:
     wrong = group(0, 0, 1.0)  # a poster, for a moment
-    clip = frames.Decoded(np.stack([wrong, *[group(1100, 500)] * 8]), "clip")
+    clip = frames.DecodedClip(np.stack([wrong, *[group(1100, 500)] * 8]), "clip")
     found = read_clip(clip, SETTINGS, mute=True)
     assert SMALL_FACE in found.notes
     apart = np.abs(decode_jpeg(found.jpegs[8]).astype(float) - decode_jpeg(found.jpegs[1])).mean()
@@ -134,8 +134,8 @@ def test_a_face_that_is_seldom_seen_in_small_pictures_is_looked_for_in_larger_on
 def test_what_is_hardly_a_face_counts_in_small_pictures_alone() -> None:
     rng = np.random.default_rng(3)
     noise = [rng.integers(0, 256, (45, 80, 3), np.uint8).repeat(16, axis=0).repeat(16, axis=1) for _ in range(4)]
-    _, found = search.look(frames.Decoded(np.stack(noise), "noise"), SETTINGS, "cpu")
-    search.look_closer(frames.Decoded(np.stack(noise), "noise"), SETTINGS, "cpu", found, [(0, 4)])
+    _, found = search.search_faces(frames.DecodedClip(np.stack(noise), "noise"), SETTINGS, "cpu")
+    search.look_closer(frames.DecodedClip(np.stack(noise), "noise"), SETTINGS, "cpu", found, [(0, 4)])
     assert all((found.faces[k][:, 4] >= search.SURE).all() for k in found.closer)
 
 

@@ -24,9 +24,9 @@ from mmadfer.data.clip import read_clip
 from mmadfer.data.faces import detection
 from mmadfer.data.preparation import prepare as preparation
 from mmadfer.data.preparation.prepare import prepare
-from mmadfer.data.preparation.summary import print_summary, summarise
-from mmadfer.data.preparation.workers import Task, outcomes, prepare_clip
-from mmadfer.data.sets import Source, Table
+from mmadfer.data.preparation.summary import print_summary, summarise_preparation
+from mmadfer.data.preparation.workers import ClipJob, outcomes, prepare_clip
+from mmadfer.data.sets import ClipTable, SourceClip
 from mmadfer.data.store.store import Clip, Store
 from mmadfer.errors import DataError
 from mmadfer.utils.memory import lacks_memory
@@ -206,7 +206,7 @@ def small_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(done: SimpleNamespace, tmp_path: Path) -> None:
-    few = Table("few", done.table.labels, [clip for clip in done.table.clips if clip.id in GOOD[:2]])
+    few = ClipTable("few", done.table.labels, [clip for clip in done.table.clips if clip.id in GOOD[:2]])
     with pytest.raises(DataError, match="could not be written: " + os.strerror(errno.EFBIG)):
         prepare(few, tmp_path / "out.store", SETTINGS)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["lock", "out.store.partial"]
@@ -219,9 +219,9 @@ def test_a_folder_that_cannot_be_written(done: SimpleNamespace, tmp_path: Path) 
 
 
 def test_no_clip_left_is_an_error_with_a_report(media: Path, tmp_path: Path) -> None:
-    clips = [Source(name, media / f"{name}.mp4", "sad", 1) for name in ("sad/mute", "sad/wall", "sad/gone")]
+    clips = [SourceClip(name, media / f"{name}.mp4", "sad", 1) for name in ("sad/mute", "sad/wall", "sad/gone")]
     with pytest.raises(DataError, match="none of the 3 clips") as caught:
-        prepare(Table("bad", ("sad",), clips), tmp_path / "out.store", SETTINGS)
+        prepare(ClipTable("bad", ("sad",), clips), tmp_path / "out.store", SETTINGS)
     for word in ("1 no sound", "1 no face", "1 unreadable"):
         assert word in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["out.store.report.json"]
@@ -230,12 +230,12 @@ def test_no_clip_left_is_an_error_with_a_report(media: Path, tmp_path: Path) -> 
 def test_a_label_or_fold_without_clips_is_warned_of(
     media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clips = [Source(f"glad/{k}", media / f"glad/{k}.mp4", "glad", 1) for k in (0, 1)]
+    clips = [SourceClip(f"glad/{k}", media / f"glad/{k}.mp4", "glad", 1) for k in (0, 1)]
     clips += [
-        Source("glad/twin", media / "glad/twin.mp4", "glad", 2),
-        Source("sad/mute", media / "sad/mute.mp4", "sad", 3),
+        SourceClip("glad/twin", media / "glad/twin.mp4", "glad", 2),
+        SourceClip("sad/mute", media / "sad/mute.mp4", "sad", 3),
     ]
-    summary = prepare(Table("few", ("glad", "sad"), clips), tmp_path / "out.store", SETTINGS)
+    summary = prepare(ClipTable("few", ("glad", "sad"), clips), tmp_path / "out.store", SETTINGS)
     assert len(summary.warnings) == 3
     print_summary(summary)
     text = capsys.readouterr().out
@@ -251,7 +251,7 @@ class Bomb:
 
 
 def test_a_clip_that_crashes_its_process_is_left_out_alone(media: Path) -> None:
-    tasks = [Task(Source(name, media / f"{name}.mp4", "glad", 1), f"{name}.mp4", SETTINGS) for name in GOOD[:3]]
+    tasks = [ClipJob(SourceClip(name, media / f"{name}.mp4", "glad", 1), f"{name}.mp4", SETTINGS) for name in GOOD[:3]]
     tasks.insert(1, replace(tasks[0], media=Bomb()))  # type: ignore[arg-type]
     found = list(outcomes(tasks, jobs=2))
     assert [outcome.id for outcome in found] == [GOOD[0], GOOD[0], GOOD[1], GOOD[2]]
@@ -262,7 +262,7 @@ def test_a_clip_that_crashes_its_process_is_left_out_alone(media: Path) -> None:
 def test_a_file_that_the_disk_does_not_give_is_no_verdict_on_the_clip() -> None:
     media = Path("/proc/self/mem")  # a file whose first byte gives an input error, as a failing disk does
     with pytest.raises(DataError, match=r"/proc/self/mem cannot be read: Input/output error.*run the same command"):
-        prepare_clip(Task(Source("a", media, "glad", 1), "a.mp4", SETTINGS))
+        prepare_clip(ClipJob(SourceClip("a", media, "glad", 1), "a.mp4", SETTINGS))
 
 
 @pytest.fixture
@@ -308,9 +308,9 @@ def test_what_is_to_be_known_of_kept_clips_is_told_by_its_kind(
     note = "the face was found in {} of 9 frames looked at"
     clips = [Clip(f"{k}", "glad", 1, f"{k}.mp4", 1, note=note.format(k), silent=k == 3) for k in range(1, 4)]
     clips.append(replace(clips[0], id="4", note=f"{clips[0].note}; the sound is late", rate=16000))
-    table = Table("a", ("glad",), [Source(clip.id, tmp_path / clip.media, "glad", 1) for clip in clips])
+    table = ClipTable("a", ("glad",), [SourceClip(clip.id, tmp_path / clip.media, "glad", 1) for clip in clips])
     (tmp_path / "a.store").touch()
-    summary = summarise(tmp_path / "a.store", table, clips, {}, 1.0)
+    summary = summarise_preparation(tmp_path / "a.store", table, clips, {}, 1.0)
     assert summary.remarks == {clip.id: clip.note for clip in clips}  # with sound and without
     print_summary(summary)
     said = capsys.readouterr().out

@@ -11,8 +11,8 @@ from make_media import video
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.preparation import prepare as preparation
 from mmadfer.data.preparation.prepare import prepare
-from mmadfer.data.preparation.workers import Task
-from mmadfer.data.sets import Source, Table
+from mmadfer.data.preparation.workers import ClipJob
+from mmadfer.data.sets import ClipTable, SourceClip
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
 
@@ -22,13 +22,13 @@ SETTINGS = PrepareConfig(face_size=64)
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+def table(tmp_path_factory: pytest.TempPathFactory) -> ClipTable:
     root = tmp_path_factory.mktemp("set")
     media = [video(root / f"{k}.mp4", 0.3, pitch=200 + 20 * k) for k in range(2)]
-    return Table("two", ("glad",), [Source(path.stem, path, "glad", 1) for path in media])
+    return ClipTable("two", ("glad",), [SourceClip(path.stem, path, "glad", 1) for path in media])
 
 
-def test_what_a_kill_after_writing_left_is_cleared(table: Table, tmp_path: Path) -> None:
+def test_what_a_kill_after_writing_left_is_cleared(table: ClipTable, tmp_path: Path) -> None:
     out = tmp_path / "out.store"
     prepare(table, out, SETTINGS)
     partial = preparation._partial(out)
@@ -40,7 +40,7 @@ def test_what_a_kill_after_writing_left_is_cleared(table: Table, tmp_path: Path)
     assert not partial.exists()
 
 
-def test_two_at_once_are_kept_apart(table: Table, tmp_path: Path) -> None:
+def test_two_at_once_are_kept_apart(table: ClipTable, tmp_path: Path) -> None:
     with (
         preparation._locked(tmp_path / "out.store.partial"),
         pytest.raises(DataError, match=r"another process is preparing .*out\.store"),
@@ -49,7 +49,7 @@ def test_two_at_once_are_kept_apart(table: Table, tmp_path: Path) -> None:
 
 
 def test_a_second_one_that_comes_while_parts_are_removed_disturbs_nothing(
-    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: ClipTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, unlink, came = tmp_path / "out.store", os.unlink, list[bool]()
 
@@ -67,7 +67,7 @@ def test_a_second_one_that_comes_while_parts_are_removed_disturbs_nothing(
 
 
 def test_one_that_had_to_wait_finds_what_the_other_has_finished(
-    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: ClipTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, partial = tmp_path / "out.store", preparation._partial
 
@@ -90,7 +90,7 @@ def test_only_what_a_killed_one_left_of_this_store_is_cleared_away(tmp_path: Pat
         assert {*tmp_path.glob(".*.tmp")} == {*others}
 
 
-def test_a_store_without_a_report_on_a_disk_that_takes_none(table: Table, tmp_path: Path) -> None:
+def test_a_store_without_a_report_on_a_disk_that_takes_none(table: ClipTable, tmp_path: Path) -> None:
     out = tmp_path / ("s" * 235)  # a name with which that of the report's temporary file is too long
     prepare(table, tmp_path / "out.store", SETTINGS)
     (tmp_path / "out.store").rename(out)
@@ -100,7 +100,7 @@ def test_a_store_without_a_report_on_a_disk_that_takes_none(table: Table, tmp_pa
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_report_that_cannot_be_written_is_told_as_that(table: Table, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_told_as_that(table: ClipTable, tmp_path: Path) -> None:
     out = tmp_path / ("s" * 235)  # as above
     with pytest.raises(DataError, match=r"report\.json could not be written: .*; the store .*sss is whole"):
         prepare(table, out, SETTINGS)
@@ -110,7 +110,7 @@ def test_a_report_that_cannot_be_written_is_told_as_that(table: Table, tmp_path:
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_folder_of_parts_that_is_a_link_is_left_alone(table: Table, tmp_path: Path) -> None:
+def test_a_folder_of_parts_that_is_a_link_is_left_alone(table: ClipTable, tmp_path: Path) -> None:
     other = tmp_path / "others"
     other.mkdir()
     (other / ".notes.tmp").write_text("not ours")
@@ -125,7 +125,7 @@ def test_a_folder_of_parts_that_is_a_link_is_left_alone(table: Table, tmp_path: 
     assert [path.name for path in other.iterdir()] == [".notes.tmp"]
 
 
-def test_media_that_were_moved_alone_are_told(table: Table, tmp_path: Path) -> None:
+def test_media_that_were_moved_alone_are_told(table: ClipTable, tmp_path: Path) -> None:
     first = prepare(table, tmp_path / "out.store", SETTINGS)
     shutil.copytree(table.root, tmp_path / "new")
     sources = [replace(clip, media=tmp_path / "new" / clip.media.name) for clip in table.clips]
@@ -137,7 +137,7 @@ def test_media_that_were_moved_alone_are_told(table: Table, tmp_path: Path) -> N
 
 def test_a_clip_more_or_less_changes_few_parts() -> None:
     names = [f"{k:05d}" for k in range(2000)]
-    tasks = [Task(Source(name, Path(name), "glad", 1), name, SETTINGS) for name in names]
+    tasks = [ClipJob(SourceClip(name, Path(name), "glad", 1), name, SETTINGS) for name in names]
     parts = preparation._parts(tasks, Path())
     assert [task for part in parts.values() for task in part] == tasks
     assert 2000 / 64 <= len(parts) < 2000 / 40

@@ -15,10 +15,10 @@ from PIL import Image
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.media.image import decode_jpeg
 from mmadfer.data.preparation.prepare import prepare
-from mmadfer.data.preparation.preview import FACES, check_page, choose, write_preview
-from mmadfer.data.sets import Source, Table
+from mmadfer.data.preparation.preview import FACES, check_page, draw_clips, write_preview
+from mmadfer.data.sets import ClipTable, SourceClip
 from mmadfer.data.store.record import Clip
-from mmadfer.data.store.store import Header, Store, write
+from mmadfer.data.store.store import Header, Store, write_store
 from mmadfer.errors import DataError
 
 pytestmark = pytest.mark.slow
@@ -64,9 +64,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     (root / "media/broken.mp4").write_bytes(b"no video")
     names = [*sounds, "broken"]
     clips = [
-        Source(name, root / f"media/{name}.mp4", ("glad", HOSTILE)[k % 2], k % 2 + 1) for k, name in enumerate(names)
+        SourceClip(name, root / f"media/{name}.mp4", ("glad", HOSTILE)[k % 2], k % 2 + 1)
+        for k, name in enumerate(names)
     ]
-    table = Table("set & <co>", ("glad", HOSTILE, "rare"), [replace(clips[0], subject="<u>who</u>"), *clips[1:]])
+    table = ClipTable("set & <co>", ("glad", HOSTILE, "rare"), [replace(clips[0], subject="<u>who</u>"), *clips[1:]])
     prepare(table, root / "a.store", SETTINGS)
     write_preview(root / "a.store", root / "new/folder/a.html")
     return SimpleNamespace(root=root, store=root / "a.store", html=root / "new/folder/a.html")
@@ -183,7 +184,7 @@ def rewrite(made: SimpleNamespace, **changes: object) -> None:
     with Store(made.store) as store:
         clip, record, header = replace(store.clips["plain"], **changes), store.read("plain"), store.header
     made.store.unlink()
-    write(made.store, replace(header, root=made.root / "media"), [(clip, record)])
+    write_store(made.store, replace(header, root=made.root / "media"), [(clip, record)])
 
 
 def test_what_is_to_be_known_of_a_clip_is_on_the_page(copy: SimpleNamespace) -> None:
@@ -229,15 +230,15 @@ def test_every_label_is_drawn() -> None:
     clips = [
         Clip(f"{label}{k:03d}", label, 1, "", 1) for label, n in (("a", 900), ("b", 30), ("c", 2)) for k in range(n)
     ]
-    chosen = choose(clips, 50, 0)
-    assert chosen == choose(reversed(clips), 50, 0) != choose(clips, 50, 1)
+    chosen = draw_clips(clips, 50, 0)
+    assert chosen == draw_clips(reversed(clips), 50, 0) != draw_clips(clips, 50, 1)
     assert len({clip.id for clip in chosen}) == 50
     assert [sum(clip.label == label for clip in chosen) for label in "abc"] == [24, 24, 2]
-    assert len(choose(clips, 2000, 0)) == 932
+    assert len(draw_clips(clips, 2000, 0)) == 932
 
 
 def test_a_store_without_clips_to_show(tmp_path: Path) -> None:
-    write(tmp_path / "no.store", Header("none", ("glad",), root=tmp_path), [])
+    write_store(tmp_path / "no.store", Header("none", ("glad",), root=tmp_path), [])
     write_preview(tmp_path / "no.store", tmp_path / "no.html")
     assert "0 of 0 clips" in Page(tmp_path / "no.html").words
 

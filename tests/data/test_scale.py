@@ -17,18 +17,18 @@ import pytest
 from mmadfer.config.schema import PrepareConfig, SoundConfig
 from mmadfer.data.preparation import prepare as preparation
 from mmadfer.data.preparation.prepare import prepare
-from mmadfer.data.preparation.workers import Outcome, Task, look
-from mmadfer.data.sets import Source, Table
-from mmadfer.data.store.record import Clip, Record, encode
-from mmadfer.data.store.store import Header, Store, write
+from mmadfer.data.preparation.workers import ClipJob, PreparedClip, stamp_files
+from mmadfer.data.sets import ClipTable, SourceClip
+from mmadfer.data.store.record import Clip, ClipRecord, encode_record
+from mmadfer.data.store.store import Header, Store, write_store
 
 SETTINGS = PrepareConfig(sound=SoundConfig(frames=2, mels=4))
 LABELS, FRAMES = ("glad", "sad"), 5
 
 
-def content(number: int) -> Record:
+def content(number: int) -> ClipRecord:
     rng = np.random.default_rng(number)
-    return Record([rng.bytes(900) for _ in range(FRAMES)], np.full((2, 4), number, np.float32))
+    return ClipRecord([rng.bytes(900) for _ in range(FRAMES)], np.full((2, 4), number, np.float32))
 
 
 def clip(number: int) -> Clip:
@@ -58,14 +58,14 @@ with ThreadPoolExecutor(4) as threads:
 
 
 def test_processes_and_threads_read_at_random(tmp_path: Path) -> None:
-    write(tmp_path / "a.store", Header("a", LABELS, SETTINGS), ((clip(k), content(k)) for k in range(200)))
+    write_store(tmp_path / "a.store", Header("a", LABELS, SETTINGS), ((clip(k), content(k)) for k in range(200)))
     command = [sys.executable, "-c", READ_AT_RANDOM, str(Path(__file__).parent), str(tmp_path / "a.store")]
     readers = [subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True) for k in range(4)]
     assert [reader.communicate(timeout=60)[0].strip() for reader in readers] == ["400"] * 4
 
 
 def test_a_fork_reads_what_was_open_before(tmp_path: Path) -> None:
-    write(tmp_path / "a.store", Header("a", LABELS, SETTINGS), ((clip(k), content(k)) for k in range(50)))
+    write_store(tmp_path / "a.store", Header("a", LABELS, SETTINGS), ((clip(k), content(k)) for k in range(50)))
     store, children = Store(tmp_path / "a.store"), list[int]()
     for seed in range(4):
         if not (child := os.fork()):
@@ -87,21 +87,21 @@ def few_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def outcome(task: Task) -> Outcome:
+def outcome(task: ClipJob) -> PreparedClip:
     number = int(task.source.id)
-    now, found = look(task)
+    now, found = stamp_files(task)
     if number % 100 == 7:
-        return Outcome(task.source.id, reason="no face", detail="none", digest=found, stamp=now)
+        return PreparedClip(task.source.id, reason="no face", detail="none", digest=found, stamp=now)
     made = replace(clip(number), media=task.media, sha256=found.sha256, size=found.size)
-    return Outcome(task.source.id, made, encode(content(number)), digest=found, stamp=now)
+    return PreparedClip(task.source.id, made, encode_record(content(number)), digest=found, stamp=now)
 
 
-def make_table(root: Path, clips: int) -> Table:
+def make_table(root: Path, clips: int) -> ClipTable:
     root.mkdir()
     for k in range(clips):
         (root / f"{k:05d}.mp4").write_bytes(k.to_bytes(4, "little"))
-    return Table(
-        "many", LABELS, [Source(f"{k:05d}", root / f"{k:05d}.mp4", LABELS[k % 2], 1 + k % 5) for k in range(clips)]
+    return ClipTable(
+        "many", LABELS, [SourceClip(f"{k:05d}", root / f"{k:05d}.mp4", LABELS[k % 2], 1 + k % 5) for k in range(clips)]
     )
 
 
@@ -143,7 +143,7 @@ def test_five_times_the_clips_take_no_more_than_five_times_as_long(
 
 
 def test_the_index_is_small_and_has_a_line_for_each_clip(tmp_path: Path) -> None:
-    write(tmp_path / "a.store", Header("a", LABELS, SETTINGS), ((clip(k), content(k)) for k in range(500)))
+    write_store(tmp_path / "a.store", Header("a", LABELS, SETTINGS), ((clip(k), content(k)) for k in range(500)))
     data = (tmp_path / "a.store").read_bytes()
     index = data[data.rindex(b'{\n "format"') : data.rindex(b"]}\n") + 2]
     assert len(json.loads(index)["clips"]) == 500

@@ -10,7 +10,7 @@ import make_media
 import pytest
 
 from mmadfer.config.schema import CONFIGS, load
-from mmadfer.data.sets import Source, Table, dfew, mafw, table
+from mmadfer.data.sets import ClipTable, SourceClip, dfew, mafw, table
 from mmadfer.errors import DataError
 from mmadfer.model.weights import published
 
@@ -30,7 +30,7 @@ def mafw_films(root: Path) -> Path:
     return layouts.touch(root, *(f"data/clips/{name}.mp4" for name in NAMES))
 
 
-def notes(found: Table) -> str:
+def notes(found: ClipTable) -> str:
     return "\n".join(found.notes)
 
 
@@ -38,8 +38,8 @@ def test_label_orders_have_one_home() -> None:
     assert {path.stem: load(path.stem).data.labels for path in CONFIGS.glob("*.yaml")} == dict.fromkeys(
         path.stem for path in CONFIGS.glob("*.yaml")
     )
-    assert published.LABELS[7][1] == dfew.LABELS
-    assert published.LABELS[11][1] == mafw.LABELS
+    assert published._PUBLISHED_LABELS[7][1] == dfew.LABELS
+    assert published._PUBLISHED_LABELS[11][1] == mafw.LABELS
     assert mafw.COMPOUND[:11] == mafw.LABELS
 
 
@@ -101,7 +101,7 @@ def test_mafw_frames_with_their_own_sound(tmp_path: Path) -> None:
     layouts.touch(tmp_path, *(f"MAFW/data/frames/{name}/0.jpg" for name in NAMES), "MAFW/data/clips_wav/00025.wav")
     found = table("mafw", tmp_path)
     first, second = found.clips[:2]
-    assert first == Source(
+    assert first == SourceClip(
         "00025", tmp_path / "MAFW/data/frames/00025", "happiness", 1, sound=tmp_path / "MAFW/data/clips_wav/00025.wav"
     )
     assert second.sound == tmp_path / "MAFW/data/clips_wav/00026.wav"

@@ -7,7 +7,7 @@ from pathlib import Path
 import layouts
 import pytest
 
-from mmadfer.data.sets import Table, crema_d, ravdess, table
+from mmadfer.data.sets import ClipTable, crema_d, ravdess, table
 from mmadfer.errors import DataError
 
 ACTORS = [str(1000 + k) for k in range(1, 92)]
@@ -24,7 +24,7 @@ def speech(actor: int, emotion: int, start: str = "01-01") -> str:
     return f"{start}-{emotion:02d}-01-01-01-{actor:02d}.mp4"
 
 
-def actors_and_folds(found: Table) -> dict[str | None, set[int]]:
+def actors_and_folds(found: ClipTable) -> dict[str | None, set[int]]:
     return {who: {clip.fold for clip in found.clips if clip.subject == who} for who in {c.subject for c in found.clips}}
 
 

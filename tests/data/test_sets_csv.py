@@ -6,7 +6,7 @@ import layouts
 import pytest
 
 from mmadfer.data import splits
-from mmadfer.data.sets import Source, table
+from mmadfer.data.sets import SourceClip, table
 from mmadfer.errors import DataError
 
 
@@ -35,8 +35,8 @@ def test_all_columns_in_any_order_with_quotes_and_spreadsheet_habits(tmp_path: P
     lines = [header, full, "", ",glad,1,films/frames.of,bob", ",,,,"]
     file = layouts.text(tmp_path / "my.csv", "\ufeff" + "\r\n".join(lines) + "\r\n")
     assert table("csv", file, 2).clips == [
-        Source("films/a, b", tmp_path / "films/a, b.mp4", "sad", 2, "ann", tmp_path / "sound/x.wav"),
-        Source("films/frames.of", tmp_path / "films/frames.of", "glad", 1, "bob"),
+        SourceClip("films/a, b", tmp_path / "films/a, b.mp4", "sad", 2, "ann", tmp_path / "sound/x.wav"),
+        SourceClip("films/frames.of", tmp_path / "films/frames.of", "glad", 1, "bob"),
     ]
 
 

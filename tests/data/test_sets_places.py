@@ -8,7 +8,7 @@ import pytest
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.preparation.prepare import prepare
-from mmadfer.data.sets import Table, mafw, table
+from mmadfer.data.sets import ClipTable, mafw, table
 from mmadfer.errors import DataError
 
 NUMBERS = {number: 1 + number % 7 for number in range(1, 41)}
@@ -32,7 +32,7 @@ def mafw_media(root: Path, films: int = 0, frames: int = 0, sounds: int = 0) -> 
     return layouts.touch(root, *(f"data/clips_wav/{name}.wav" for name in names[:sounds]))
 
 
-def told(found: Table) -> str:
+def told(found: ClipTable) -> str:
     return "\n".join(found.notes)
 
 

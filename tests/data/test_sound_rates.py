@@ -18,8 +18,8 @@ from mmadfer.data.sets import folder
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError
 from mmadfer.evaluation.evaluate import evaluate_path
-from mmadfer.export.parity.parity import export
-from mmadfer.model.weights.build import build, save_weights
+from mmadfer.export.parity.parity import export_onnx
+from mmadfer.model.weights.build import build_model, save_weights
 from mmadfer.runtime.recogniser import Recogniser
 
 LABELS = ("high", "low")
@@ -76,7 +76,7 @@ def saved(path: Path, settings: PrepareConfig, rates: tuple[int, ...], store: st
     contract = Contract(
         labels=LABELS, model=MODEL, prepare=settings, data_set="folder", fold=1, sound_rates=rates, store=store
     )
-    save_weights(path, build(MODEL, len(LABELS)), contract, frozen=True)
+    save_weights(path, build_model(MODEL, len(LABELS)), contract, frozen=True)
     return path
 
 
@@ -101,7 +101,7 @@ def test_evaluation_refuses_a_store_of_another_rate(model: Path, stores: dict[in
 
 def test_export_proves_itself_on_the_right_store_only(model: Path, stores: dict[int, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"has sound at 16000 Hz.*{CURE}"):
-        export(model, tmp_path / "wrong.onnx", stores[16000], clips=1)
+        export_onnx(model, tmp_path / "wrong.onnx", stores[16000], clips=1)
     assert not list(tmp_path.iterdir())
 
 
@@ -110,7 +110,7 @@ def test_prediction_refuses_a_file_of_another_rate(
     model: Path, stores: dict[int, Path], roots: dict[int, Path], tmp_path: Path, form: str
 ) -> None:
     if form == "onnx":
-        model = export(model, tmp_path / "model.onnx", stores[44100], clips=1)
+        model = export_onnx(model, tmp_path / "model.onnx", stores[44100], clips=1)
     recogniser = Recogniser(model)
     assert recogniser.contract.sound_rates == (44100,)
     assert recogniser(roots[44100] / "low" / "0.mp4").label in LABELS

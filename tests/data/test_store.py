@@ -14,16 +14,16 @@ from safetensors.numpy import load
 
 from mmadfer.config.schema import PrepareConfig, SoundConfig
 from mmadfer.data.store.record import read_head
-from mmadfer.data.store.store import Clip, Header, Record, Store, check_id, write
+from mmadfer.data.store.store import Clip, ClipRecord, Header, Store, check_id, write_store
 from mmadfer.errors import DataError
 
 HEADER = Header("tiny", ("glad", "sad"), PrepareConfig(face_size=64), Path("/media"), left_out={"mute": "no sound"})
 
 
-def record(number: int) -> Record:
+def record(number: int) -> ClipRecord:
     rng = np.random.default_rng(number)
     jpegs = [rng.bytes(int(size)) for size in rng.integers(1, 900, 5 + number)]
-    return Record(jpegs, rng.random((512, 128), np.float32))
+    return ClipRecord(jpegs, rng.random((512, 128), np.float32))
 
 
 def clip(number: int) -> Clip:
@@ -32,7 +32,7 @@ def clip(number: int) -> Clip:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    write(tmp_path / "tiny.store", HEADER, ((clip(k), record(k)) for k in (3, 1, 0, 2)))
+    write_store(tmp_path / "tiny.store", HEADER, ((clip(k), record(k)) for k in (3, 1, 0, 2)))
     return tmp_path / "tiny.store"
 
 
@@ -53,7 +53,7 @@ def test_what_was_written_is_read(path: Path) -> None:
 
 def test_media_are_found_where_store_and_media_were_moved_together(tmp_path: Path) -> None:
     (tmp_path / "here/media").mkdir(parents=True)
-    write(tmp_path / "here/a.store", replace(HEADER, root=tmp_path / "here/media"), [(clip(0), record(0))])
+    write_store(tmp_path / "here/a.store", replace(HEADER, root=tmp_path / "here/media"), [(clip(0), record(0))])
     (tmp_path / "here/media/0.mp4").touch()
     (tmp_path / "here").rename(tmp_path / "there")
     with Store(tmp_path / "there/a.store") as store:
@@ -63,7 +63,7 @@ def test_media_are_found_where_store_and_media_were_moved_together(tmp_path: Pat
 def test_a_store_that_was_copied_out_of_its_media_finds_them(tmp_path: Path) -> None:
     (tmp_path / "media").mkdir()
     (tmp_path / "media/0.mp4").touch()
-    write(tmp_path / "media/a.store", replace(HEADER, root=tmp_path / "media"), [(clip(0), record(0))])
+    write_store(tmp_path / "media/a.store", replace(HEADER, root=tmp_path / "media"), [(clip(0), record(0))])
     (tmp_path / "copy").mkdir()
     shutil.copy(tmp_path / "media/a.store", tmp_path / "copy")
     with Store(tmp_path / "copy/a.store") as store:
@@ -88,7 +88,7 @@ def test_a_system_that_gives_less_at_a_time_is_asked_again(path: Path, monkeypat
 
 
 def test_same_input_gives_the_same_bytes(path: Path) -> None:
-    write(path.with_name("again"), HEADER, [(clip(k), record(k)) for k in (3, 1, 0, 2)])
+    write_store(path.with_name("again"), HEADER, [(clip(k), record(k)) for k in (3, 1, 0, 2)])
     assert path.read_bytes() == path.with_name("again").read_bytes()
 
 
@@ -170,7 +170,7 @@ def test_ids_that_no_archive_should_hold(name: str) -> None:
 def test_nothing_is_written_of_a_wrong_list(tmp_path: Path) -> None:
     for second, word in ((clip(0), "twice"), (replace(clip(1), label="cross"), "none of glad, sad")):
         with pytest.raises(DataError, match=word):
-            write(tmp_path / "store", HEADER, [(clip(0), record(0)), (second, record(1))])
+            write_store(tmp_path / "store", HEADER, [(clip(0), record(0)), (second, record(1))])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -213,7 +213,7 @@ def test_some_frames_are_read_in_the_order_asked(path: Path, frames: list[int]) 
 
 def test_few_calls_read_only_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jpegs = [np.random.default_rng(k).bytes(12_000) for k in range(65)]
-    write(tmp_path / "a.store", HEADER, [(replace(clip(0), frames=65), Record(jpegs, record(0).fbank))])
+    write_store(tmp_path / "a.store", HEADER, [(replace(clip(0), frames=65), ClipRecord(jpegs, record(0).fbank))])
     calls, pread = list[int](), os.pread
     monkeypatch.setattr(os, "pread", lambda file, size, start: (calls.append(size), pread(file, size, start))[1])
     with Store(tmp_path / "a.store") as store:
@@ -233,9 +233,9 @@ def test_any_reader_of_safetensors_reads_a_record(path: Path) -> None:
 
 def test_every_damaged_byte_is_noticed_by_who_uses_it_and_by_verify(tmp_path: Path) -> None:
     """One clip, one flipped byte in turn all over the record: beside its ZIP header, in its head and in each frame."""
-    small = Record(record(0).jpegs, np.ones((4, 2), np.float32))
+    small = ClipRecord(record(0).jpegs, np.ones((4, 2), np.float32))
     tiny = PrepareConfig(face_size=64, sound=SoundConfig(frames=4, mels=2))
-    write(tmp_path / "a.store", replace(HEADER, prepare=tiny), [(clip(0), small)])
+    write_store(tmp_path / "a.store", replace(HEADER, prepare=tiny), [(clip(0), small)])
     whole = (tmp_path / "a.store").read_bytes()
     with Store(tmp_path / "a.store") as store:
         place, name = store._places[clip(0).id], clip(0).id

@@ -16,16 +16,16 @@ import pytest
 import tiny
 
 from mmadfer.config.schema import PrepareConfig, SoundConfig
-from mmadfer.data.store.store import Clip, Header, Record, Store, write
+from mmadfer.data.store.store import Clip, ClipRecord, Header, Store, write_store
 from mmadfer.errors import DataError
 
 SETTINGS = PrepareConfig(face_size=tiny.FACE, sound=SoundConfig(frames=4, mels=2))
 Change = Callable[[dict[str, Any]], object]
 
 
-def record(number: int, frames: int = 4) -> Record:
+def record(number: int, frames: int = 4) -> ClipRecord:
     rng = np.random.default_rng(number)
-    return Record([rng.bytes(40) for _ in range(frames)], rng.random((4, 2), np.float32))
+    return ClipRecord([rng.bytes(40) for _ in range(frames)], rng.random((4, 2), np.float32))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
         Clip(f"c{k}", "ab"[k % 2], 1 + k % 2, f"c{k}.mp4", 4, f"s{k}", sound=f"c{k}.wav", rate=16000) for k in (0, 1)
     ]
     header = Header("made", ("a", "b"), SETTINGS, tmp_path, "f" * 64, {"lost": "empty: no"}, {"lost": (5, "")})
-    write(tmp_path / "a.store", header, ((clip, record(k)) for k, clip in enumerate(clips)))
+    write_store(tmp_path / "a.store", header, ((clip, record(k)) for k, clip in enumerate(clips)))
     return tmp_path / "a.store"
 
 
@@ -179,7 +179,7 @@ def test_records_that_do_not_lie_in_the_file(path: Path, size: int, offset: int 
 def test_a_record_that_is_not_as_the_index_says_is_named(path: Path, tmp_path: Path) -> None:
     for settings, frames in ((SETTINGS, 3), (PrepareConfig(face_size=tiny.FACE), 4)):
         clip = Clip("c0", "a", 1, "c0.mp4", frames)
-        write(tmp_path / "b.store", Header("made", ("a", "b"), settings), [(clip, record(0))])
+        write_store(tmp_path / "b.store", Header("made", ("a", "b"), settings), [(clip, record(0))])
         with Store(tmp_path / "b.store") as store:
             for wanted in (None, [0]):
                 with pytest.raises(DataError, match=r"clip 'c0' in .* is damaged .it has 4 frames"):

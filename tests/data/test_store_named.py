@@ -20,9 +20,9 @@ from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.preparation.preview import write_preview
 from mmadfer.data.preparation.summary import print_summary, to_dict
-from mmadfer.data.sets import Source, Table, table
+from mmadfer.data.sets import ClipTable, SourceClip, table
 from mmadfer.data.sets.toy import write_clip
-from mmadfer.data.sets.toy_voice import RATE
+from mmadfer.data.sets.toy_voice import VOICE_RATE_HZ
 from mmadfer.data.store.record import LATER
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError
@@ -40,7 +40,7 @@ def film(path: Path, seconds: int = SECONDS) -> Path:
     """Second s is s steps brighter than the first, and sounds at 400 (s + 1) Hz."""
     frames = np.repeat(np.arange(seconds), FPS)
     video = np.broadcast_to((30 + 25 * frames)[:, None, None, None], (len(frames), SIDE, SIDE, 3)).astype(np.uint8)
-    time = np.arange(seconds * RATE) / RATE
+    time = np.arange(seconds * VOICE_RATE_HZ) / VOICE_RATE_HZ
     sound = 0.5 * np.sin(2 * np.pi * 400 * (1 + time.astype(int)) * time)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_clip(path, np.ascontiguousarray(video), sound.astype(np.float32), FPS)
@@ -275,10 +275,12 @@ def test_what_a_list_cannot_say_is_refused(listed: Path, column: str, cell: str,
 
 def test_a_file_that_holds_no_such_numbers_leaves_the_clip_out(listed: Path, tmp_path: Path) -> None:
     clips = [
-        Source(f"{k}", listed.with_name(f"{k}.mp4"), "ab"[k % 2], 1 + k % 2, cropped=True, tensors={"landmarks": file})
+        SourceClip(
+            f"{k}", listed.with_name(f"{k}.mp4"), "ab"[k % 2], 1 + k % 2, cropped=True, tensors={"landmarks": file}
+        )
         for k, file in ((1, listed.with_name("1.npy")), (2, listed.with_name("2.mp4")))
     ]
-    summary = prepare(Table("some", ("a", "b"), clips), tmp_path / "some.store", SETTINGS)
+    summary = prepare(ClipTable("some", ("a", "b"), clips), tmp_path / "some.store", SETTINGS)
     assert summary.left_out == [("2", "unreadable")]
 
 

@@ -35,7 +35,7 @@ def digests(root: Path) -> dict[str, str]:
 def clip_pair(frames: int = 45, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The same clip in both orders."""
     look = toy_face.draw_look(np.random.RandomState(seed))
-    return toy_face.render(look, frames, backward=False), toy_face.render(look, frames, backward=True)
+    return toy_face.render_face(look, frames, backward=False), toy_face.render_face(look, frames, backward=True)
 
 
 def voice_pair(samples: int = 48000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +80,7 @@ def test_streams_are_h264_and_aac_of_one_length(root: Path) -> None:
             seconds = seconds_of(video)
             assert 2.8 <= seconds <= 3.2
             assert seconds_of(audio) == pytest.approx(seconds, abs=0.01)
-            assert (video.average_rate, audio.rate) == (toy_face.FPS, toy_voice.RATE)
+            assert (video.average_rate, audio.rate) == (toy_face.TOY_FPS, toy_voice.VOICE_RATE_HZ)
 
 
 def test_files_decode_to_what_was_drawn(root: Path) -> None:
@@ -89,7 +89,7 @@ def test_files_decode_to_what_was_drawn(root: Path) -> None:
     decoded = np.stack([image for _, image in decode.read_frames(path)])
     assert np.abs(decoded.astype(int) - frames).mean() < 4
     heard, rate = decode.read_sound(path)
-    assert rate == toy_voice.RATE
+    assert rate == toy_voice.VOICE_RATE_HZ
     assert np.corrcoef(heard[0, : len(sound)], sound[: heard.shape[1]])[0, 1] > 0.95
 
 
@@ -104,7 +104,7 @@ def test_a_face_is_found_in_every_state_of_it(root: Path) -> None:
 def test_preparation_takes_a_clip(root: Path) -> None:
     data = read_clip(root / "sad" / "sad-000.mp4", PrepareConfig(face_size=80, detect_every=12))
     assert decode_jpeg(data.jpegs[0]).shape == (80, 80, 3)
-    assert len(data.jpegs) == round(data.span[1] * toy_face.FPS)
+    assert len(data.jpegs) == round(data.span[1] * toy_face.TOY_FPS)
 
 
 def test_a_bag_of_frames_cannot_tell_the_orders_apart() -> None:
@@ -124,14 +124,14 @@ def test_a_mean_spectrum_cannot_tell_the_orders_apart() -> None:
 
 
 def test_labels_pair_the_two_orders() -> None:
-    assert sorted(toy.LABELS.values()) == [(a, b) for a in (False, True) for b in (False, True)]
+    assert sorted(toy.TOY_CLASSES.values()) == [(a, b) for a in (False, True) for b in (False, True)]
 
 
 def test_folds_have_the_same_share_of_every_class(root: Path) -> None:
     listed = table("toy", root, folds=2)
-    assert listed.labels == tuple(toy.LABELS)
+    assert listed.labels == tuple(toy.TOY_CLASSES)
     assert sorted((clip.fold, clip.label) for clip in listed.clips) == sorted(
-        (f, c) for f in (1, 2) for c in toy.LABELS
+        (f, c) for f in (1, 2) for c in toy.TOY_CLASSES
     )
 
 
@@ -148,7 +148,7 @@ def test_what_was_broken_off_goes_on(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_manifest_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toy, "LABELS", {"happy": (True, False), "broken": "not a pair of orders"})
+    monkeypatch.setattr(toy, "TOY_CLASSES", {"happy": (True, False), "broken": "not a pair of orders"})
     with pytest.raises(ValueError, match="unpack"):
         toy.make(tmp_path / "set", clips_per_class=1, jobs=1)
     assert not (tmp_path / "set" / toy.MANIFEST).exists()

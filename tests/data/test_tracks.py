@@ -83,7 +83,7 @@ def test_the_largest_face_from_the_first_picture_on_has_them_too(seed: int) -> N
 
 
 def test_clips_of_the_toy_set_have_them_too() -> None:
-    for label in toy.LABELS:
+    for label in toy.TOY_CLASSES:
         pictures, _ = toy.content(label, 3, seed=5)
         found = list(detection.detect(pictures[::5]))
         assert sum(map(len, found)) > len(found) / 2

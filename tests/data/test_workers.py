@@ -15,8 +15,8 @@ from make_media import moving_face, portrait, video, write_images
 from PIL import Image
 
 from mmadfer.config.schema import PrepareConfig
-from mmadfer.data.preparation.workers import Task, outcomes, prepare_clip
-from mmadfer.data.sets import Source
+from mmadfer.data.preparation.workers import ClipJob, outcomes, prepare_clip
+from mmadfer.data.sets import SourceClip
 from mmadfer.data.store import source_files
 from mmadfer.errors import DataError
 from mmadfer.utils.files import sha256
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 SETTINGS = PrepareConfig(face_size=32, face_box="union", no_sound="silence")
 
 
-def task(media: Path) -> Task:
-    return Task(Source(media.stem, media, "glad", 1), media.name, SETTINGS)
+def task(media: Path) -> ClipJob:
+    return ClipJob(SourceClip(media.stem, media, "glad", 1), media.name, SETTINGS)
 
 
 def endless(folder: Path) -> Path:
@@ -55,8 +55,8 @@ def test_a_clip_that_never_ends_is_given_up_and_the_others_are_done(tmp_path: Pa
 
 def test_the_index_says_what_a_clip_was_made_of(tmp_path: Path) -> None:
     folder, film = write_images(tmp_path / "frames", moving_face(2)), video(tmp_path / "a.mp4", 0.2)
-    source = Source("a", folder, "glad", 1, sound=film, cropped=True)
-    clip = prepare_clip(Task(source, "frames", SETTINGS, "a.mp4")).clip
+    source = SourceClip("a", folder, "glad", 1, sound=film, cropped=True)
+    clip = prepare_clip(ClipJob(source, "frames", SETTINGS, "a.mp4")).clip
     assert clip is not None
     assert (clip.media, clip.sound, clip.rate, clip.silent, clip.cropped) == ("frames", "a.mp4", 44100, False, True)
     outcome = prepare_clip(task(folder))

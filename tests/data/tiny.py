@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmadfer.config.schema import Config, parse
 from mmadfer.data.loading.batch import Batch
-from mmadfer.data.store.store import Clip, Record
+from mmadfer.data.store.store import Clip, ClipRecord
 
 FACE, SIDE, CLIPS = 96, 64, 23
 LABELS = ("glad", "sad", "calm")
@@ -42,11 +42,11 @@ def frames_of(number: int) -> int:
     return (40, 16, 5, 1)[number % 4]
 
 
-def records(clips: int = CLIPS) -> Iterator[tuple[Clip, Record]]:
+def records(clips: int = CLIPS) -> Iterator[tuple[Clip, ClipRecord]]:
     for number in range(clips):
         rng, n = np.random.default_rng(number), frames_of(number)
         clip = Clip(f"c/{number:02}", LABELS[number % 3], 1 + number % 5, f"{number}.mp4", n)
-        yield clip, Record([jpeg(rng) for _ in range(n)], rng.random((512, 128), np.float32))
+        yield clip, ClipRecord([jpeg(rng) for _ in range(n)], rng.random((512, 128), np.float32))
 
 
 def same(one: Batch, two: Batch) -> bool:

@@ -9,7 +9,7 @@ from export_setup import CONTRACT, SETTINGS, awake
 
 from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import toy
-from mmadfer.data.store.store import Store, write
+from mmadfer.data.store.store import Store, write_store
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.weights.build import save_weights
 
@@ -46,7 +46,7 @@ def calibration_store(store: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     path = tmp_path_factory.mktemp("folds") / "toy.store"
     with Store(store) as whole:
         clips = enumerate(whole.clips.items(), start=1)
-        write(path, whole.header, [(replace(clip, fold=k), whole.read(name)) for k, (name, clip) in clips])
+        write_store(path, whole.header, [(replace(clip, fold=k), whole.read(name)) for k, (name, clip) in clips])
     return path
 
 

@@ -13,7 +13,7 @@ from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig
 from mmadfer.contract import Contract
 from mmadfer.data.sets import toy
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 
 ENCODER = EncoderConfig(width=32, depth=2, heads=2)
 TEMPORAL = TransformerConfig(heads=2, head_width=8, mlp_width=32)
@@ -30,13 +30,18 @@ MODEL = ModelConfig(
 )
 SETTINGS = PrepareConfig(face_size=64, detect_every=20)
 CONTRACT = Contract(
-    labels=tuple(toy.LABELS), model=MODEL, prepare=SETTINGS, data_set="toy", fold=1, metrics={"uar": 0.25, "war": 0.25}
+    labels=tuple(toy.TOY_CLASSES),
+    model=MODEL,
+    prepare=SETTINGS,
+    data_set="toy",
+    fold=1,
+    metrics={"uar": 0.25, "war": 0.25},
 )
 
 
 def awake(seed: int) -> MMADFER:
     """A model whose gates are open; as drawn they are 0, and no test would see an error in the fusion."""
-    model = build(MODEL, len(CONTRACT.labels))
+    model = build_model(MODEL, len(CONTRACT.labels))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.trainable().values():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmadfer.runtime.backends import cuda
-from mmadfer.runtime.subprocess_call import apart
+from mmadfer.runtime.subprocess_call import in_subprocess
 
 HERE = os.getpid()
 
@@ -39,9 +39,9 @@ def leave() -> bytes:
 
 def test_it_gives_what_the_work_gives_however_large() -> None:
     large = os.urandom(5_000_001)
-    assert apart(lambda: large, 60) == large
-    assert apart(bytes, 60) == b""
-    assert int(apart(lambda: str(os.getpid()).encode(), 60)) != HERE
+    assert in_subprocess(lambda: large, 60) == large
+    assert in_subprocess(bytes, 60) == b""
+    assert int(in_subprocess(lambda: str(os.getpid()).encode(), 60)) != HERE
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_goes_wrong_is_told_and_nothing_is_left(
     monkeypatch.setattr(os, "fork", noted)
     before, start = open_files(), time.monotonic()
     with pytest.raises(error, match=told):
-        apart(work, seconds)
+        in_subprocess(work, seconds)
     assert time.monotonic() - start < 30
     assert open_files() <= before  # others may be closed meanwhile
     with pytest.raises(ChildProcessError):
@@ -83,15 +83,15 @@ def pipes() -> list[str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, no file tells of open ones")
 def test_a_copy_holds_no_end_but_its_own() -> None:
     before = set(pipes())
-    found = apart(lambda: "\n".join(pipes()).encode(), 60).decode().split("\n")
+    found = in_subprocess(lambda: "\n".join(pipes()).encode(), 60).decode().split("\n")
     assert len([end for end in found if end not in before]) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a copy that never writes goes on")
 def test_a_copy_ends_with_its_reader() -> None:
     program = (
-        "import time\nfrom mmadfer.runtime.subprocess_call import apart\n"
-        "apart(lambda: print('reading', flush=True) or time.sleep(120), 100)"
+        "import time\nfrom mmadfer.runtime.subprocess_call import in_subprocess\n"
+        "in_subprocess(lambda: print('reading', flush=True) or time.sleep(120), 100)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as reader:
         assert reader.stdout is not None
@@ -102,7 +102,7 @@ def test_a_copy_ends_with_its_reader() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's own way to choose")
 def test_where_memory_runs_out_the_copy_goes_first() -> None:
-    assert apart(Path("/proc/self/oom_score_adj").read_bytes, 60) == b"1000\n"
+    assert in_subprocess(Path("/proc/self/oom_score_adj").read_bytes, 60) == b"1000\n"
 
 
 def test_a_copy_that_cannot_be_made_leaves_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_a_copy_that_cannot_be_made_leaves_no_pipe(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "fork", full)
     before = open_files()
     with pytest.raises(BlockingIOError):
-        apart(bytes, 60)
+        in_subprocess(bytes, 60)
     assert open_files() <= before  # others may be closed meanwhile
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from export_setup import CONTRACT
 
-from mmadfer.runtime.backends.device import parse
-from mmadfer.runtime.batches import PATIENCE, Batches
+from mmadfer.runtime.backends.device import parse_device
+from mmadfer.runtime.batches import RETRY_AFTER_BATCHES, Batches
 
 CLIP = (np.zeros((1, 2)), np.zeros((1, 2)))
 
@@ -22,7 +22,7 @@ class Counted:
     contract, input = CONTRACT, "fbank"
 
     def __init__(self, device: str, holds: int = 100) -> None:
-        self.device, self.holds = parse(device), holds
+        self.device, self.holds = parse_device(device), holds
         self.asked = list[int]()
         self.inside = self.together = 0
 
@@ -44,7 +44,7 @@ def test_a_crowded_moment_is_not_for_ever() -> None:
         batches.logits([CLIP] * 8, 8)
     backend.holds = 100
     while backend.asked[-1] < 8:
-        assert len(backend.asked) < 5 * PATIENCE
+        assert len(backend.asked) < 5 * RETRY_AFTER_BATCHES
         batches.logits([CLIP] * 8, 8)
     assert backend.asked[:4] == [8, 4, 2, 2]
     assert sorted(set(backend.asked[4:])) == [2, 4, 8]
@@ -55,7 +55,7 @@ def test_what_never_fits_is_tried_ever_more_rarely() -> None:
     batches = Batches(backend)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        for _ in range(10 * PATIENCE):
+        for _ in range(10 * RETRY_AFTER_BATCHES):
             batches.logits([CLIP] * 2, 2)
     assert len(told) == backend.asked.count(2) == 5  # at once, and after 1, 2, 4 and 8 patiences of clips
 

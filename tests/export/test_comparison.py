@@ -9,19 +9,19 @@ import pytest
 from rich.console import Console
 
 from mmadfer.errors import ParityError
-from mmadfer.export.parity.comparison import Comparison, Form, Reading, check, differences
-from mmadfer.export.parity.picture import draw
-from mmadfer.export.parity.tables import show
+from mmadfer.export.parity.comparison import Form, ParityComparison, Reading, check_parity, logit_differences
+from mmadfer.export.parity.picture import draw_picture
+from mmadfer.export.parity.tables import show_parity
 from mmadfer.export.parity.tolerance import TOLERANCES
 
 INF, NAN = float("inf"), float("nan")
 
 
-def compared(reference: np.ndarray, *candidates: tuple[str, np.ndarray]) -> Comparison:
+def compared(reference: np.ndarray, *candidates: tuple[str, np.ndarray]) -> ParityComparison:
     """Clips of two classes, every second one truly of the second."""
     names = [f"clip-{i}" for i in range(len(reference))]
     one = reference.astype(np.float32)
-    return Comparison(
+    return ParityComparison(
         labels=("happy", "sad"),
         ids=names,
         media=[f"{name}.mp4" for name in names],
@@ -63,9 +63,9 @@ def test_a_logit_that_moves(kind: str, shift: float, passes: bool) -> None:
     comparison = compared(right(4), (kind, moved))
     assert comparison.passed == passes
     if passes:
-        return check(comparison)
+        return check_parity(comparison)
     with pytest.raises(ParityError, match=f"{kind}.onnx .* clip 'clip-1', clip-1.mp4, is furthest apart"):
-        check(comparison)
+        check_parity(comparison)
     return None
 
 
@@ -105,13 +105,13 @@ def test_one_form_that_fails_does_not_hide_another() -> None:
     comparison = compared(right(4), ("fp32", right(4)), ("fp16", far), ("int8", flipped(4, 2)))
     assert [form["passed"] for form in comparison.to_dict()["forms"]] == [True, False, False]
     with pytest.raises(ParityError, match=r"fp16\.onnx .*; int8\.onnx .*UAR differs by 25\.00 points"):
-        check(comparison)
+        check_parity(comparison)
 
 
 def test_differences_are_over_all_logits() -> None:
-    apart = differences(np.zeros((2, 2), np.float32), np.array([[0, 0], [1, 3]], np.float32))
+    apart = logit_differences(np.zeros((2, 2), np.float32), np.array([[0, 0], [1, 3]], np.float32))
     assert (apart["max"], apart["mean"], apart["median"], apart["label_agreement"]) == (3, 1, 0.5, 0.5)
-    nothing = differences(np.zeros((2, 2), np.float32), np.array([[0, 0], [NAN, 3]], np.float32))
+    nothing = logit_differences(np.zeros((2, 2), np.float32), np.array([[0, 0], [NAN, 3]], np.float32))
     assert (nothing["max"], nothing["median"]) == (None, 1.5)  # JSON has no infinity
 
 
@@ -140,7 +140,7 @@ def test_a_reading_has_a_bound(clips: int, frames: float, sound: float, flips: i
     assert fault in " ".join(told.reading_faults(other))
     if fault:
         with pytest.raises(ParityError, match=r"^torch, read so: .*; the worst is clip 'clip-0'\. Mend it\.$"):
-            check(told)
+            check_parity(told)
 
 
 @pytest.mark.parametrize(("which", "faults"), [((0,), []), ((0, 2), ["UAR differs by 2.00 points, at most 1"])])
@@ -161,17 +161,17 @@ def test_one_clip_that_is_read_wrongly_is_found() -> None:
     off[0, 7] = 9.0
     told = replace(compared(one, ("fp32", one)), served=Reading("torch, as served", one, *off))
     with pytest.raises(ParityError, match=r"frames differ in 1 of 40 clips, .*; the worst is clip 'clip-7'"):
-        check(told)
+        check_parity(told)
 
 
 def test_a_simulated_form_does_not_pass() -> None:
     made = compared(right(100), ("bf16", right(100)), ("fp16", right(100)))
     simulated = replace(made.forms[0], simulated=True, note="not run, simulated: because")
     told = replace(made, forms=[simulated, made.forms[1]])
-    check(told)
+    check_parity(told)
     assert (told.passed, told.verdict(simulated), told.to_dict()["forms"][0]["passed"]) == (None, "simulated", None)
     text = io.StringIO()
-    show(told, Console(file=text, width=80))
+    show_parity(told, Console(file=text, width=80))
     assert "simulated" in text.getvalue()
     assert "…" not in text.getvalue()
     far = replace(simulated, logits=simulated.logits + 1)
@@ -181,7 +181,7 @@ def test_a_simulated_form_does_not_pass() -> None:
 def test_a_note_is_told_with_the_fault() -> None:
     made = compared(right(4), ("fp32", right(4) + 1e-3))
     with pytest.raises(ParityError, match=r"furthest apart; it was built with --tf32"):
-        check(replace(made, forms=[replace(made.forms[0], note="it was built with --tf32")]))
+        check_parity(replace(made, forms=[replace(made.forms[0], note="it was built with --tf32")]))
 
 
 def test_few_clips_and_classes_without_any_are_told() -> None:
@@ -198,7 +198,7 @@ def test_what_a_person_sees() -> None:
     comparison = compared(right(4), ("fp32", right(4)), ("int8", moved))
     comparison.not_run["model.engine"] = "no GPU [here]"
     text = io.StringIO()
-    show(comparison, Console(file=text, width=80))
+    show_parity(comparison, Console(file=text, width=80))
     told = text.getvalue()
     assert "int8.onnx, furthest apart: clip-2 not finite, clip-0 0.0e+00" in told
     assert "model.engine was not run: no GPU [here]" in told
@@ -211,7 +211,7 @@ def test_the_picture_shows_every_form(tmp_path: Path) -> None:
     holes = one + 0.01 * rng.standard_normal(one.shape)
     holes[3] = NAN
     comparison = compared(one, ("fp32", one), ("fp16", one + 1e-3), ("int8", holes), ("fp8", flipped(60, 1)))
-    draw(comparison, tmp_path / "parity.svg")
+    draw_picture(comparison, tmp_path / "parity.svg")
     drawn = (tmp_path / "parity.svg").read_text()
     assert all(f"{kind}.onnx ({kind}) " in drawn for kind in ("fp32", "fp16", "int8", "fp8"))
     assert all(words in drawn for words in ("fp32: at most 0.0001", "fp16: at most 0.02", "60 clips from file"))

@@ -13,7 +13,7 @@ from mmadfer.contract import Contract
 from mmadfer.data.media.fbank import fbank
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.weights.build import build, save_weights
+from mmadfer.model.weights.build import build_model, save_weights
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 SMALL = {"timm": "test_vit", "width": 64, "depth": 6, "heads": 2, "mlp_ratio": 3}
@@ -36,7 +36,7 @@ def promised(change: dict[str, Any]) -> Contract:
 
 def saved(contract: Contract, path: Path) -> MMADFER:
     """A model whose gates are open, also in the file at `path`."""
-    model, generator = build(contract.model, len(contract.labels)), torch.Generator().manual_seed(1)
+    model, generator = build_model(contract.model, len(contract.labels)), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in model.trainable().values():
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))

@@ -114,9 +114,9 @@ def test_sound_goes_into_the_model_as_samples_with_the_same_answer(
 
 
 def heard_nothing(recogniser: Recogniser) -> tuple[np.ndarray, ...]:
-    from mmadfer.runtime.inputs import empty
+    from mmadfer.runtime.inputs import empty_clip
 
-    return empty(recogniser.contract)
+    return empty_clip(recogniser.contract)
 
 
 def test_windows_without_a_face_are_in_their_place(onnx_file: Path, video: Path, tmp_path: Path) -> None:

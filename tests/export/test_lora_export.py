@@ -15,11 +15,11 @@ from mmadfer.config.model import LoraConfig
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph.merging import merged
 from mmadfer.export.parity.logits import _delivered
-from mmadfer.export.parity.parity import export, parity
+from mmadfer.export.parity.parity import export_onnx, parity
 from mmadfer.export.to_weights import to_weights
 from mmadfer.model.lora import LoraLinear
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.weights.build import build, encoder_hash, save_weights, weights_hash
+from mmadfer.model.weights.build import build_model, encoder_hash, save_weights, weights_hash
 from mmadfer.runtime import Recogniser
 
 LORA = MODEL.model_copy(update={"lora": LoraConfig(rank=3, alpha=10)})
@@ -27,7 +27,7 @@ LORA = MODEL.model_copy(update={"lora": LoraConfig(rank=3, alpha=10)})
 
 def trained(seed: int) -> MMADFER:
     """A model whose updates and gates are no longer zero."""
-    model = build(LORA, len(CONTRACT.labels))
+    model = build_model(LORA, len(CONTRACT.labels))
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.trainable().items():
         scale = 0.05 if ".lora_" in name else 0.2
@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(run: Path, store: Path) -> Path:
     """As the command does it: proven on real clips."""
-    return export(run, run / "export" / "fold-1.onnx", store)
+    return export_onnx(run, run / "export" / "fold-1.onnx", store)
 
 
 def logits(model: MMADFER) -> Tensor:
@@ -78,7 +78,7 @@ def test_a_merged_model_is_a_plain_one_of_the_same_logits() -> None:
     model.contract = CONTRACT.model_copy(update={"model": LORA, "encoder_hash": "of before"})
     plain = merged(model)
     assert not [module for module in plain.modules() if isinstance(module, LoraLinear)]
-    assert set(plain.state_dict()) == set(build(MODEL, len(CONTRACT.labels)).state_dict())
+    assert set(plain.state_dict()) == set(build_model(MODEL, len(CONTRACT.labels)).state_dict())
     assert set(plain.frozen()) == set(model.frozen())
     assert plain.contract is not None
     assert (plain.config.lora.rank, plain.contract.model.lora.rank, plain.contract.encoder_hash) == (0, 0, "")

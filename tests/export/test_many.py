@@ -18,7 +18,7 @@ from make_media import grey, tone, write_video
 
 from mmadfer.errors import ConfigError, DataError, MissingDependencyError, MmadferError, WeightsError
 from mmadfer.runtime import Failure, Prediction, Recogniser
-from mmadfer.runtime.backends.device import parse
+from mmadfer.runtime.backends.device import parse_device
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 from mmadfer.runtime.batches import Batches
 from mmadfer.utils.files import write_text
@@ -175,7 +175,7 @@ class Small:
     """The model in a memory for three clips."""
 
     def __init__(self, path: Path, holds: int = 3, device: str = "cuda") -> None:
-        self.device = parse(device)
+        self.device = parse_device(device)
         self.real, self.holds, self.asked = OrtBackend(path), holds, list[int]()
         self.contract, self.input = self.real.contract, self.real.input
 
@@ -256,12 +256,12 @@ def test_wrong_arrays_are_refused(onnx_file: Path, suffix: str, position: int, a
 
 
 def test_devices_have_names() -> None:
-    assert [str(parse(name)) for name in ("cpu", "cuda", "cuda:0", "tensorrt:1")] == [
+    assert [str(parse_device(name)) for name in ("cpu", "cuda", "cuda:0", "tensorrt:1")] == [
         "cpu", "cuda", "cuda", "tensorrt:1",
     ]  # fmt: skip
     for name in ("gpu", "cuda:x", "cpu:1", "CUDA", ""):
         with pytest.raises(MissingDependencyError, match="it can use cpu, cuda"):
-            parse(name)
+            parse_device(name)
 
 
 def test_a_device_that_is_not_there_is_named(onnx_file: Path) -> None:

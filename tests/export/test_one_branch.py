@@ -10,15 +10,15 @@ from export_setup import MODEL
 from needs import needed
 
 from mmadfer.config.schema import Config, parse
-from mmadfer.contract import KEY, describe, loads
+from mmadfer.contract import KEY, describe_contract, loads
 from mmadfer.data.clip import read_clip
 from mmadfer.data.media import frames as frames_of
-from mmadfer.data.media.frames import Decoded
+from mmadfer.data.media.frames import DecodedClip
 from mmadfer.data.windows import Windows
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.export.engine.to_trt import to_engine
 from mmadfer.export.graph.to_onnx import to_onnx
-from mmadfer.export.parity.parity import export
+from mmadfer.export.parity.parity import export_onnx
 from mmadfer.export.server.to_triton import to_triton
 from mmadfer.runtime import Recogniser, triton
 from mmadfer.runtime.backends.engines import read_sidecar
@@ -52,7 +52,7 @@ def fold(branch: str, calibration_store: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="module")
 def proven(fold: Path, calibration_store: Path) -> Path:
     """Delivered after parity, from file to label."""
-    return export(fold, fold.parent / "export" / "model.onnx", calibration_store)
+    return export_onnx(fold, fold.parent / "export" / "model.onnx", calibration_store)
 
 
 def test_the_graph_has_the_ports_of_its_modality(branch: str, proven: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_graph_has_the_ports_of_its_modality(branch: str, proven: Path) -> N
     assert [port.name for port in model.graph.input] == [PORT[branch]]
     contract = loads(next(entry.value for entry in model.metadata_props if entry.key == KEY))
     assert (contract.model.branches, contract.modalities) == (branch, branch)
-    assert describe(contract)["input"] == PORT[branch]
+    assert describe_contract(contract)["input"] == PORT[branch]
     report = json.loads(proven.with_name("model.parity.json").read_text())
     assert report["passed"]
     assert report["file_vs_store"]["max"] == 0
@@ -90,7 +90,7 @@ def test_a_file_is_read_for_its_own_part_alone(
         other.path.write_bytes(triton.wav(clip.waveform, clip.rate))
     else:
         pictures = np.stack([picture.rgb() for picture in frames_of.pictures(video, settings)])
-        other = Video(Path("pictures"), pictures=Decoded(pictures, "pictures"))
+        other = Video(Path("pictures"), pictures=DecodedClip(pictures, "pictures"))
     found = served(other)
     np.testing.assert_allclose(list(found.probabilities.values()), list(whole.probabilities.values()), atol=1e-3)
     assert found.notes == []
@@ -141,7 +141,7 @@ def test_triton_asks_for_nothing_else(branch: str, proven: Path, video: Path, tm
     assert inputs("mmadfer_frames") == decoded
     assert inputs("mmadfer_read") == ["video", *decoded]
     reader = triton.Reader()
-    parameters = {"parameters": {triton.LIMIT: {"string_value": "120"}}}
+    parameters = {"parameters": {triton.LIMIT_PARAMETER: {"string_value": "120"}}}
     reader.start(repository / "mmadfer_read" / "1", {"model_config": json.dumps(parameters)})
     read = reader.work({"video": np.array([[video.read_bytes()]], object)})
     assert set(read) == {PORT[branch], "notes"}

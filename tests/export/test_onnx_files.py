@@ -9,7 +9,7 @@ from export_setup import CONTRACT, awake, clips
 
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph import external
-from mmadfer.export.graph.to_onnx import carried, graph, to_onnx
+from mmadfer.export.graph.to_onnx import build_graph, carried, to_onnx
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 from mmadfer.utils.files import sha256
 
@@ -28,13 +28,13 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_large_model_is_two_files_and_gives_the_same(onnx_file: Path, large: Path) -> None:
-    (data,) = external.beside(large)
+    (data,) = external.weight_files(large)
     assert names(large.parent) == sorted([large.name, data.name])
     assert data.name.startswith("model.onnx.")
     assert data.name.endswith(".data")
     assert large.stat().st_size < LIMIT < data.stat().st_size
     np.testing.assert_array_equal(OrtBackend(large).logits(*clips(2)), OrtBackend(onnx_file).logits(*clips(2)))
-    assert external.beside(onnx_file) == []
+    assert external.weight_files(onnx_file) == []
 
 
 def test_the_exporter_writes_it(
@@ -42,18 +42,18 @@ def test_the_exporter_writes_it(
 ) -> None:
     monkeypatch.setattr(external, "ONE_FILE", LIMIT)
     out = to_onnx(checkpoint, tmp_path / "model.onnx", input="waveform", rate=16000)
-    (data,) = external.beside(out)
+    (data,) = external.weight_files(out)
     assert names(tmp_path) == sorted([out.name, data.name])
     assert OrtBackend(out).contract.input == "waveform"
 
 
 def test_other_weights_have_another_file_and_the_old_goes(large: Path) -> None:
-    (before,) = external.beside(large)
+    (before,) = external.weight_files(large)
     other = large.parent / "other.onnx.0123456789ab.data"
     other.write_bytes(b"of another model")
     model = awake(2)
-    external.save(graph(model, carried(model, CONTRACT)), large)
-    (after,) = external.beside(large)
+    external.save(build_graph(model, carried(model, CONTRACT)), large)
+    (after,) = external.weight_files(large)
     assert before.name != after.name
     assert names(large.parent) == sorted([large.name, after.name, other.name])
 
@@ -61,7 +61,7 @@ def test_other_weights_have_another_file_and_the_old_goes(large: Path) -> None:
 def test_a_graph_that_fails_the_check_leaves_both_files(large: Path) -> None:
     files = {name: sha256(large.parent / name) for name in names(large.parent)}
     model = awake(2)
-    broken = graph(model, carried(model, CONTRACT))
+    broken = build_graph(model, carried(model, CONTRACT))
     broken.graph.node[5].input[0] = "nowhere"
     with pytest.raises(Exception, match="nowhere"):
         external.save(broken, large)
@@ -72,7 +72,7 @@ def test_both_are_delivered(large: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
     out.write_bytes(b"before")
     (tmp_path / "model.onnx.0123456789ab.data").write_bytes(b"before")
-    (data,) = external.beside(large)
+    (data,) = external.weight_files(large)
     external.deliver(large, out)
     assert names(tmp_path) == sorted(["product", out.name, data.name])
     assert names(large.parent) == []
@@ -96,19 +96,19 @@ def test_weights_from_elsewhere_are_refused(large: Path, key: str, value: str, w
     next(entry for entry in tensor.external_data if entry.key == key).value = value
     large.write_bytes(model.SerializeToString())
     with pytest.raises(WeightsError, match=words):
-        external.beside(large)
+        external.weight_files(large)
 
 
 def test_weights_that_have_changed_are_refused(large: Path) -> None:
-    (data,) = external.beside(large)
+    (data,) = external.weight_files(large)
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
     with pytest.raises(WeightsError, match="has changed since: copy both files again"):
-        external.beside(large)
+        external.weight_files(large)
     foreign = data.rename(large.with_name("weights.bin"))
     large.write_bytes(repointed(large, foreign.name).SerializeToString())
-    assert external.beside(large) == [foreign]  # not named after its content: nothing to compare it with
+    assert external.weight_files(large) == [foreign]  # not named after its content: nothing to compare it with
 
 
 def repointed(path: Path, location: str) -> onnx.ModelProto:
@@ -134,7 +134,7 @@ def test_weights_are_found_wherever_they_hide(onnx_file: Path, tmp_path: Path, p
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(WeightsError, match="must lie in a file beside it"):
-        external.beside(path)
+        external.weight_files(path)
 
 
 @pytest.mark.parametrize("content", [None, b"not a model"])
@@ -142,11 +142,11 @@ def test_what_is_no_model_has_nothing_beside_it(tmp_path: Path, content: bytes |
     if content is not None:
         (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(WeightsError, match=r"no model at|not a whole ONNX model"):
-        external.beside(tmp_path / "model.onnx")
+        external.weight_files(tmp_path / "model.onnx")
 
 
 def test_weights_that_were_cut_off_are_refused(large: Path) -> None:
-    (data,) = external.beside(large)
+    (data,) = external.weight_files(large)
     data.write_bytes(data.read_bytes()[:-5000])
     with pytest.raises(WeightsError):
         OrtBackend(large)

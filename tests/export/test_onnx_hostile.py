@@ -189,7 +189,7 @@ DAMAGED = {
     "an unknown kind": b"\x0f",
     "ones": b"\xff" * 3_000_000,
     "noise": b"\x72\xff\xff\xff\xff\xff\xff\x7f" + bytes(range(256)),
-    "too many parts": b"\x3a\x00" * (files.MOST + 1),
+    "too many parts": b"\x3a\x00" * (files.MAX_FIELDS + 1),
     "a text of 17 MiB": b"\x72\x80\x80\x80\x09" + bytes(9 << 21),
 }
 

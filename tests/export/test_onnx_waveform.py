@@ -10,8 +10,8 @@ import torch
 from export_setup import CONTRACT, clips
 
 from mmadfer.config.schema import SoundConfig
-from mmadfer.contract import Contract, span
-from mmadfer.data.media.fbank import SILENCE, fbank, lengths
+from mmadfer.contract import Contract, samples_of_frames
+from mmadfer.data.media.fbank import SILENCE, fbank, frame_samples
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.graph.tracing import trace
@@ -19,7 +19,7 @@ from mmadfer.export.graph.waveform import FilterBank, choose_rate
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 RATE = 16000
-SAMPLES = span(RATE, 512)
+SAMPLES = samples_of_frames(RATE, 512)
 SPANS = (0, 399, 400, 5000, SAMPLES - 1, SAMPLES, SAMPLES + 3000)
 """No sound, too little for a frame, one frame, a part, all but the last frame, all, and more than is heard."""
 
@@ -88,8 +88,8 @@ def test_what_products_bind_to(waveform_file: Path) -> None:
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 96000])
 def test_samples_are_those_of_whole_frames(rate: int) -> None:
-    window, shift = lengths(rate)
-    assert span(rate, 512) == window + 511 * shift
+    window, shift = frame_samples(rate)
+    assert samples_of_frames(rate, 512) == window + 511 * shift
 
 
 def resampling() -> Contract:

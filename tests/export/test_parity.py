@@ -14,14 +14,14 @@ from PIL import Image
 from mmadfer.cli.main import app, run
 from mmadfer.data.clip import ClipData
 from mmadfer.data.compatibility import check_store
-from mmadfer.data.store.store import Store, write
+from mmadfer.data.store.store import Store, write_store
 from mmadfer.errors import ConfigError, DataError, MissingDependencyError, ParityError, WeightsError
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.parity import clip_inputs, exported_models
 from mmadfer.export.parity import parity as module
 from mmadfer.export.parity.clip_inputs import choose_clips
-from mmadfer.export.parity.parity import export, parity
-from mmadfer.export.parity.picture import draw
+from mmadfer.export.parity.parity import export_onnx, parity
+from mmadfer.export.parity.picture import draw_picture
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.inputs import Video, read_whole
 from mmadfer.utils.files import sha256
@@ -42,7 +42,7 @@ def exports(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.
 
 def test_export_delivers_what_it_has_proven(checkpoint: Path, store: Path, tmp_path: Path) -> None:
     out = tmp_path / "product" / "model.onnx"
-    assert export(checkpoint, out, store) == out
+    assert export_onnx(checkpoint, out, store) == out
     names = ["model.onnx", "model.parity.json", "model.parity.svg"]
     assert sorted(path.name for path in out.parent.iterdir()) == names
     report = json.loads((out.parent / "model.parity.json").read_text())
@@ -69,13 +69,13 @@ def test_export_delivers_nothing_when_parity_fails(
     out.write_bytes(b"before")
     monkeypatch.setattr(module, "to_onnx", lambda path, target, fold: perturbed(onnx_file, target))
     with pytest.raises(ParityError, match=r"model\.onnx \(fp32\) does not give PyTorch's answer.*0\.001"):
-        export(checkpoint, out, store, clips=1)
+        export_onnx(checkpoint, out, store, clips=1)
     assert out.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [out]
 
 
 def test_export_knows_the_tolerance(checkpoint: Path, calibration_store: Path, tmp_path: Path) -> None:
-    out = export(checkpoint, tmp_path / "model.onnx", calibration_store, precision="int8", calibration=3)
+    out = export_onnx(checkpoint, tmp_path / "model.onnx", calibration_store, precision="int8", calibration=3)
     report = json.loads((tmp_path / "model.parity.json").read_text())
     (form,) = report["forms"]
     assert (form["arithmetic"], form["passed"], report["clips"]) == ("int8", True, 1)
@@ -107,7 +107,7 @@ def test_all_forms_are_compared_at_once(
     assert apart["fp32.onnx"] < 1e-5 > apart["waveform.onnx"]
     assert all(1e-5 < apart[f"{kind}.onnx"] < 0.5 for kind in KINDS[1:])
     assert all(told[f"{name}.onnx"]["passed"] for name in ("fp32", "fp16", "waveform"))
-    draw(compared, tmp_path / "picture.png")
+    draw_picture(compared, tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.size == (1080, 630)
 
@@ -118,26 +118,26 @@ def test_what_lies_beside_a_run_is_chosen_by_fold_and_backend(exports: Path, tmp
     relabelled(exports / "fp32.onnx", folder / "fold-2.onnx", fold=2)
     (folder / "broken.onnx").write_bytes(b"nothing")
     (folder / "fold-1.engine").write_bytes(b"nothing")
-    found, unusable = exported_models.choose(tmp_path / "run", [], None, CONTRACT)
+    found, unusable = exported_models.choose_models(tmp_path / "run", [], None, CONTRACT)
     assert [file.name for file in found] == ["fold-1.onnx"]
     assert list(unusable) == ["broken.onnx", "fold-1.engine"]
-    found_of_one, unusable = exported_models.choose(tmp_path / "run" / "fold-1", [], ["onnxruntime"], CONTRACT)
+    found_of_one, unusable = exported_models.choose_models(tmp_path / "run" / "fold-1", [], ["onnxruntime"], CONTRACT)
     assert (found_of_one, list(unusable)) == (found, ["broken.onnx"])
     with pytest.raises(WeightsError, match=r"for tensorrt in .*export engine`\)\n.*\n  fold-1\.engine: .* beside it"):
-        exported_models.choose(tmp_path / "run", [], ["onnxruntime", "tensorrt"], CONTRACT)
+        exported_models.choose_models(tmp_path / "run", [], ["onnxruntime", "tensorrt"], CONTRACT)
 
 
 def test_files_that_do_not_run_are_told_unless_they_were_asked_for(onnx_file: Path, tmp_path: Path) -> None:
     engine = tmp_path / "model.engine"
     engine.write_bytes(b"nothing")
-    candidates, left = exported_models.load([onnx_file, engine], "cpu", [onnx_file])
+    candidates, left = exported_models.load_models([onnx_file, engine], "cpu", [onnx_file])
     assert [candidate.path for candidate in candidates] == [onnx_file]
     assert "model.engine.json" in left.unusable["model.engine"]
     assert not left.not_run
     with pytest.raises(WeightsError, match=r"model\.engine\.json"):
-        exported_models.load([onnx_file, engine], "cpu", [engine])
+        exported_models.load_models([onnx_file, engine], "cpu", [engine])
     with pytest.raises(WeightsError, match=r"none of the exported models runs here:\n  model\.engine"):
-        exported_models.load([engine], "cpu", [])
+        exported_models.load_models([engine], "cpu", [])
 
 
 @pytest.mark.parametrize("backends", [[], ["--backends", "ort"]])
@@ -171,7 +171,7 @@ def test_what_runs_a_file_may_be_missing(onnx_file: Path, tmp_path: Path, monkey
 
     load = exported_models._load
     monkeypatch.setattr(exported_models, "_load", missing)
-    _, left = exported_models.load([onnx_file, tmp_path / "model.engine"], "cpu", [])
+    _, left = exported_models.load_models([onnx_file, tmp_path / "model.engine"], "cpu", [])
     assert left == ({"model.engine": "no GPU"}, {})
 
 
@@ -204,7 +204,7 @@ def test_what_cannot_be_compared_is_refused(
 
 def test_without_a_store_there_is_no_proof(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give one with --data"):
-        export(checkpoint, tmp_path / "model.onnx")
+        export_onnx(checkpoint, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -251,7 +251,7 @@ def test_media_that_moved_away_are_named(checkpoint: Path, onnx_file: Path, stor
     with Store(store) as opened:
         name, clip = next(iter(opened.clips.items()))
         header = replace(opened.header, root=tmp_path / "gone")
-        write(tmp_path / "moved.store", header, [(clip, opened.read(name))])
+        write_store(tmp_path / "moved.store", header, [(clip, opened.read(name))])
     with pytest.raises(DataError, match=r"1 of 1 are not there.*gone"):
         parity(checkpoint, [onnx_file], tmp_path / "moved.store")
 

@@ -12,9 +12,9 @@ from export_setup import CONTRACT, awake, relabelled
 
 from mmadfer.data.faces import detection, mtcnn_networks
 from mmadfer.data.media import fbank
-from mmadfer.data.store.store import Store, write
+from mmadfer.data.store.store import Store, write_store
 from mmadfer.errors import ParityError, WeightsError
-from mmadfer.export.parity.comparison import check
+from mmadfer.export.parity.comparison import check_parity
 from mmadfer.export.parity.parity import parity
 from mmadfer.model.weights.build import save_weights
 
@@ -30,21 +30,21 @@ def test_other_weights_that_do_not_say_so_do_not_pass(onnx_file: Path, store: Pa
     save_weights(tmp_path / "other.safetensors", awake(2), CONTRACT, frozen=True)
     unknown = relabelled(onnx_file, tmp_path / "unknown.onnx", weights_hash="")
     with pytest.raises(ParityError, match=r"unknown\.onnx \(fp32\) does not give") as found:
-        check(parity(tmp_path / "other.safetensors", [unknown], store, clips=1))
+        check_parity(parity(tmp_path / "other.safetensors", [unknown], store, clips=1))
     assert "same batch" not in str(found.value)
 
 
 @pytest.fixture
 def _other_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The networks by ONNX Runtime, of which the last puts every edge 2 % of a face to the right and down."""
-    folder = Path(shutil.copytree(mtcnn_networks.FOLDER, tmp_path / "mtcnn"))
+    folder = Path(shutil.copytree(mtcnn_networks.WEIGHTS_FOLDER, tmp_path / "mtcnn"))
     model = onnx.load(folder / "onet.onnx")
     (last,) = (node for node in model.graph.node if "found" in node.output)
     (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == last.input[-1])
     moved = onnx.numpy_helper.to_array(bias) + np.array([0, 0.02, 0.02, 0.02, 0.02], np.float32)
     bias.CopyFrom(onnx.numpy_helper.from_array(moved, bias.name))
     onnx.save(model, folder / "onet.onnx")
-    monkeypatch.setattr(mtcnn_networks, "FOLDER", folder)
+    monkeypatch.setattr(mtcnn_networks, "WEIGHTS_FOLDER", folder)
     detection.detector.cache_clear()
     detection.detector()  # PyTorch's reads its own file, which is the same
     yield
@@ -56,21 +56,21 @@ def test_another_detector_is_found(checkpoint: Path, onnx_file: Path, store: Pat
     found = parity(checkpoint, [onnx_file], store)
     assert [form["passed"] for form in found.to_dict()["forms"]] == [True]  # the graph is what it was
     with pytest.raises(ParityError, match=r"^torch, as served: frames differ in 4 of 4 clips, by up to") as told:
-        check(found)
+        check_parity(found)
     assert "filter bank" not in str(told.value)
 
 
 def test_another_filter_bank_is_found(
     checkpoint: Path, onnx_file: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fbank, "EMPHASIS", 0.9)
+    monkeypatch.setattr(fbank, "PRE_EMPHASIS", 0.9)
     fbank.matrices.cache_clear()
     try:
         found = parity(checkpoint, [onnx_file], store)
     finally:
         fbank.matrices.cache_clear()
     with pytest.raises(ParityError, match=r"^torch, from the store: filter banks differ in 4 of 4 clips") as told:
-        check(found)
+        check_parity(found)
     assert "frames" not in str(told.value)
 
 
@@ -79,9 +79,9 @@ def test_a_store_of_other_clips_is_found(checkpoint: Path, onnx_file: Path, stor
         records = [opened.read(name) for name in opened.clips]
         rotated = zip(opened.clips.values(), [*records[1:], records[0]], strict=True)
         others = [(replace(clip, frames=len(record.jpegs)), record) for clip, record in rotated]
-        write(tmp_path / "other.store", opened.header, others)
+        write_store(tmp_path / "other.store", opened.header, others)
     with pytest.raises(ParityError, match=r"from the store: frames differ in 4 of 4 .*prepare the store anew"):
-        check(parity(checkpoint, [onnx_file], tmp_path / "other.store"))
+        check_parity(parity(checkpoint, [onnx_file], tmp_path / "other.store"))
 
 
 def test_a_form_that_mixes_the_clips_of_a_batch_is_found(
@@ -101,11 +101,11 @@ def test_a_form_that_mixes_the_clips_of_a_batch_is_found(
         ]
     )
     onnx.save(model, tmp_path / "mixing.onnx")
-    check(parity(checkpoint, [tmp_path / "mixing.onnx"], store, clips=1))
+    check_parity(parity(checkpoint, [tmp_path / "mixing.onnx"], store, clips=1))
     with pytest.raises(
         ParityError, match=r"mixing\.onnx .*alone it is .*: the answer depends on the clips in the same"
     ):
-        check(parity(checkpoint, [tmp_path / "mixing.onnx"], store))
+        check_parity(parity(checkpoint, [tmp_path / "mixing.onnx"], store))
 
 
 def test_a_clip_that_cannot_be_read_does_not_cost_the_others(
@@ -116,8 +116,8 @@ def test_a_clip_that_cannot_be_read_does_not_cost_the_others(
         ids = list(opened.clips)
         (tmp_path / "media" / opened.clips[ids[1]].media).write_bytes(b"damaged")
         rows = [(clip, opened.read(name)) for name, clip in opened.clips.items()]
-        write(tmp_path / "moved.store", replace(opened.header, root=tmp_path / "media"), rows)
+        write_store(tmp_path / "moved.store", replace(opened.header, root=tmp_path / "media"), rows)
     found = parity(checkpoint, [onnx_file], tmp_path / "moved.store")
     assert (found.ids, list(found.unread), found.passed) == ([ids[0], *ids[2:]], [ids[1]], False)
     with pytest.raises(ParityError, match=rf"^1 clips cannot be read; the first is {ids[1]}: "):
-        check(found)
+        check_parity(found)

@@ -17,8 +17,8 @@ from mmadfer.config import plug_ins
 from mmadfer.config.model import TABLES
 from mmadfer.config.schema import Config, parse
 from mmadfer.errors import ConfigError, MissingDependencyError
-from mmadfer.export.parity.parity import export
-from mmadfer.model.weights.build import build
+from mmadfer.export.parity.parity import export_onnx
+from mmadfer.model.weights.build import build_model
 from mmadfer.model.weights.load import load
 from mmadfer.run import directory
 from mmadfer.runtime import Recogniser
@@ -94,7 +94,7 @@ def test_a_section_of_its_own(installed: Path, calibration_store: Path) -> None:
 
 def test_it_trains_and_buffers_are_saved(fold: Path, calibration_store: Path) -> None:
     model = load(fold)
-    start = build(config(calibration_store).model, 4)
+    start = build_model(config(calibration_store).model, 4)
     (checkpoint,) = (fold / "checkpoints").iterdir()
     saved = load_file(checkpoint / "weights.safetensors")
     assert set(saved) == set(model.learned())
@@ -122,7 +122,7 @@ def test_a_stopped_fold_goes_on_to_the_same_buffers(fold: Path, calibration_stor
 @pytest.fixture(scope="module")
 def proven(fold: Path, calibration_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The graph, after parity from file to label."""
-    return export(fold, tmp_path_factory.mktemp("proven") / "model.onnx", calibration_store)
+    return export_onnx(fold, tmp_path_factory.mktemp("proven") / "model.onnx", calibration_store)
 
 
 def test_it_is_exported_and_served(fold: Path, proven: Path, video: Path) -> None:

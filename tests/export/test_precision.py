@@ -13,7 +13,7 @@ from needs import needed
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError, WeightsError
 from mmadfer.export.graph import calibration, precision, quantisation
-from mmadfer.export.graph.to_onnx import carried, graph, to_onnx
+from mmadfer.export.graph.to_onnx import build_graph, carried, to_onnx
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 FLOAT, HALF, BRAIN, INT8, FP8 = (
@@ -109,7 +109,7 @@ def wild() -> Any:
 def test_float16_keeps_what_would_overflow() -> None:
     needed("modelopt")
     model = wild()
-    single = graph(model, carried(model, CONTRACT))
+    single = build_graph(model, carried(model, CONTRACT))
     noise, (frames, fbank) = fed(2, 3), clips(4)
     wanted = run(single, frames, fbank)
     checked = run(precision.lower(single, "fp16", noise, []), frames, fbank)
@@ -135,7 +135,7 @@ def test_all_but_products_stay(lowered: dict[str, Any], kind: str) -> None:
     of = {True: set[int](), False: set[int]()}
     for node in typed.node:
         if node.op_type in {"Conv", "MatMul", "Add", "LayerNormalization", "Softmax", "Erf"}:
-            of[node.op_type in precision.PRODUCTS] |= {types[name] for name in node.output if name in types}
+            of[node.op_type in precision.LOW_PRECISION_OPS] |= {types[name] for name in node.output if name in types}
     assert of == {True: {HALF if kind == "fp16" else BRAIN}, False: {FLOAT}}
 
 
@@ -164,23 +164,23 @@ def test_clips_are_never_of_the_test_fold(calibration_store: Path) -> None:
         folds = {name: clip.fold for name, clip in store.clips.items()}
     for fold in range(1, 5):
         contract = CONTRACT.model_copy(update={"fold": fold})
-        chosen = calibration.training_clips(calibration_store, contract)
+        chosen = calibration.calibration_clips(calibration_store, contract)
         assert {folds[name] for name in chosen.ids} == {1, 2, 3, 4} - {fold}
         assert [{key: value.shape for key, value in clip.items()} for clip in chosen] == [
             {"frames": (1, 4, 3, 32, 32), "fbank": (1, 1, 512, 128)}
         ] * 3
-        some = [calibration.training_clips(calibration_store, contract, 1, seed).ids for seed in (0, 0, *range(20))]
+        some = [calibration.calibration_clips(calibration_store, contract, 1, seed).ids for seed in (0, 0, *range(20))]
         assert some[0] == some[1]
         assert {name for (name,) in some} == set(chosen.ids)
 
 
 def test_clips_that_cannot_be_chosen(store: Path, calibration_store: Path) -> None:
     with pytest.raises(WeightsError, match="on which fold it was tested"):
-        calibration.training_clips(calibration_store, CONTRACT.model_copy(update={"fold": None}))
+        calibration.calibration_clips(calibration_store, CONTRACT.model_copy(update={"fold": None}))
     with pytest.raises(DataError, match="clips of the test fold 1 only"):
-        calibration.training_clips(store, CONTRACT)
+        calibration.calibration_clips(store, CONTRACT)
     with pytest.raises(DataError, match="labels that the model does not know"):
-        calibration.training_clips(calibration_store, CONTRACT.model_copy(update={"labels": ("happy", "sad")}))
+        calibration.calibration_clips(calibration_store, CONTRACT.model_copy(update={"labels": ("happy", "sad")}))
 
 
 def test_the_runtime_takes_them(checkpoint: Path, lowered: dict[str, Any], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from export_setup import CONTRACT
 
 from mmadfer.errors import MissingDependencyError
 from mmadfer.runtime.backends import providers
-from mmadfer.runtime.backends.device import parse
+from mmadfer.runtime.backends.device import parse_device
 from mmadfer.runtime.backends.ort import OrtBackend, _refusal
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_tensorrt_is_told_its_profile_and_where_engines_are_kept(tmp_path: Path, home: Path) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(b"one")
-    (name, settings), (cuda, exact), (cpu, nothing) = providers.providers(path, parse("tensorrt:1"), BATCH)
+    (name, settings), (cuda, exact), (cpu, nothing) = providers.providers(path, parse_device("tensorrt:1"), BATCH)
     assert (name, cuda, cpu) == providers.PROVIDERS["tensorrt"]
     assert settings == {
         "device_id": 1,
@@ -51,7 +51,7 @@ def test_its_settings_are_those_that_onnx_runtime_knows(tmp_path: Path) -> None:
     known = {
         word for file in folder.rglob("*.py") for word in re.findall(r"trt_\w+|use_\w+|device_id", file.read_text())
     }
-    for _, settings in providers.providers(path, parse("tensorrt"), BATCH):
+    for _, settings in providers.providers(path, parse_device("tensorrt"), BATCH):
         assert known >= set(settings)
 
 
@@ -59,7 +59,7 @@ def test_its_settings_are_those_that_onnx_runtime_knows(tmp_path: Path) -> None:
 def test_tensorrt_is_allowed_the_types_of_the_graph(tmp_path: Path, kind: str, switch: str | None) -> None:
     (tmp_path / "a.onnx").touch()
     contract = CONTRACT.model_copy(update={"arithmetic": kind})
-    _, settings = providers.providers(tmp_path / "a.onnx", parse("tensorrt"), contract)[0]
+    _, settings = providers.providers(tmp_path / "a.onnx", parse_device("tensorrt"), contract)[0]
     switches = {name for name in settings if name.endswith("enable")} - {"trt_engine_cache_enable"}
     assert switches == ({f"trt_{switch}_enable"} if switch else set())
     assert not any("profile" in name for name in settings)  # any number of clips will do
@@ -69,7 +69,9 @@ def test_engines_of_other_weights_lie_elsewhere(tmp_path: Path) -> None:
     folders = set()
     for content in (b"one", b"two", b"one"):
         (tmp_path / "a.onnx").write_bytes(content)
-        folders.add(providers.providers(tmp_path / "a.onnx", parse("tensorrt"), BATCH)[0][1]["trt_engine_cache_path"])
+        folders.add(
+            providers.providers(tmp_path / "a.onnx", parse_device("tensorrt"), BATCH)[0][1]["trt_engine_cache_path"]
+        )
     assert len(folders) == 2
 
 
@@ -77,19 +79,19 @@ def test_no_place_for_engines_is_told(tmp_path: Path, home: Path) -> None:
     (tmp_path / "a.onnx").touch()
     home.touch()  # a file
     with pytest.raises(MissingDependencyError, match=r"cannot be made \(Not a directory\): set XDG_CACHE_HOME"):
-        providers.providers(tmp_path / "a.onnx", parse("tensorrt"), BATCH)
+        providers.providers(tmp_path / "a.onnx", parse_device("tensorrt"), BATCH)
 
 
 def test_missing_libraries_are_told_in_the_error_alone(capfd: pytest.CaptureFixture[str]) -> None:
     library = "Failed to load libcudnn.so.9: no such file"
     ort = SimpleNamespace(preload_dlls=lambda: print(library, "Please install CUDA", sep="\n"))
-    missing = providers.preload(ort, parse("cuda"))
+    missing = providers.preload(ort, parse_device("cuda"))
     assert capfd.readouterr().out == ""
-    told = providers.advice(parse("cuda:1"), missing)
+    told = providers.advice(parse_device("cuda:1"), missing)
     assert told.startswith(f"device cuda:1: ONNX Runtime has no working CUDAExecutionProvider here ({library}); use")
     assert "[gpu]" in told
-    assert providers.preload(None, parse("cpu")) == ""
-    assert "tensorrt-cu13" in providers.advice(parse("tensorrt"))
+    assert providers.preload(None, parse_device("cpu")) == ""
+    assert "tensorrt-cu13" in providers.advice(parse_device("tensorrt"))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_missing_libraries_are_told_in_the_error_alone(capfd: pytest.CaptureFixt
     ],
 )
 def test_what_fails_is_not_always_the_files_fault(device: str, words: str, told: str) -> None:
-    assert re.search(told, _refusal(Path("a.onnx"), parse(device), RuntimeError(words)))
+    assert re.search(told, _refusal(Path("a.onnx"), parse_device(device), RuntimeError(words)))
 
 
 @pytest.mark.parametrize(("value", "threads"), [("1", 1), ("2,1", 2), ("", 0), ("many", 0)])

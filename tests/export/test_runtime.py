@@ -17,14 +17,14 @@ from mmadfer.cli.predict import predict_files
 from mmadfer.config.schema import SoundConfig
 from mmadfer.data.clip import ClipData, read_clip
 from mmadfer.data.sets import toy
-from mmadfer.data.store.record import Record
+from mmadfer.data.store.record import ClipRecord
 from mmadfer.errors import ClipError, DataError, MissingDependencyError, WeightsError
 from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.backends.device import Device
 from mmadfer.runtime.backends.torch_backend import TorchBackend
 from mmadfer.runtime.recogniser import from_clip, from_record, seen_frames, softmax
-from mmadfer.runtime.writers import print_predictions, write_csv, write_json
+from mmadfer.runtime.writers import print_predictions, write_csv, write_predictions_json
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_model_is_fed_what_it_was_trained_on(video: Path, modalities: str) -> 
 def test_the_frames_it_encodes_are_those_of_the_store(video: Path) -> None:
     every = read_clip(video, CONTRACT.prepare)
     some = from_clip(read_clip(video, CONTRACT.prepare, keep=seen_frames(CONTRACT)), CONTRACT)
-    stored = from_record(Record(every.jpegs, every.fbank), CONTRACT)
+    stored = from_record(ClipRecord(every.jpegs, every.fbank), CONTRACT)
     assert [array.tobytes() for array in some] == [array.tobytes() for array in stored]
 
 
@@ -112,7 +112,7 @@ def test_a_prediction_without_sound_says_so(bad: dict[str, Path], prediction: Pr
     assert (len(found.notes), prediction.notes) == (1, [])
     assert "silence in its place" in found.notes[0]
     files = {"json": tmp_path / "out.json", "csv": tmp_path / "out.csv"}
-    write_json(files["json"], [found])
+    write_predictions_json(files["json"], [found])
     write_csv(files["csv"], [prediction, found], CONTRACT.labels)
     assert json.loads(files["json"].read_text())[0]["notes"] == found.notes
     rows = csv.DictReader(files["csv"].read_text().splitlines())
@@ -213,7 +213,7 @@ def test_odd_names_do_not_break_the_results(prediction: Prediction, tmp_path: Pa
     names = ["=1+1.mp4", 'a,"b"\n.mp4', "[red]x.mp4", "\udcff.mp4"]
     odd = [Prediction(name, *list(vars(prediction).values())[1:]) for name in names]
     write_csv(tmp_path / "odd.csv", odd, CONTRACT.labels)
-    write_json(tmp_path / "odd.json", odd)
+    write_predictions_json(tmp_path / "odd.json", odd)
     with (tmp_path / "odd.csv").open(encoding="utf-8", newline="") as file:
         assert [row["video"] for row in csv.DictReader(file)] == ["./=1+1.mp4", *names[1:3], "\\udcff.mp4"]
     assert [item["video"] for item in json.loads((tmp_path / "odd.json").read_text())] == names

@@ -11,7 +11,7 @@ from export_setup import CONTRACT
 from trt_simulation import Cuda
 
 from mmadfer.errors import MissingDependencyError, WeightsError
-from mmadfer.export.engine.builder import Options
+from mmadfer.export.engine.builder import EngineOptions
 from mmadfer.export.engine.to_trt import Graph, _chosen, _words
 from mmadfer.runtime.backends import cuda, engines
 from mmadfer.runtime.backends.device import Device
@@ -94,7 +94,7 @@ def test_a_sidecar_says_nothing_that_it_should_not(engine: Path, key: str, value
         ("[1]", "must hold a JSON object"),
         ("[" * 100_000, "holds no valid JSON"),
         ('{"seconds": 1e999}', "holds no valid JSON"),
-        (" " * (engines.LARGEST + 1), "is larger than"),
+        (" " * (engines.MAX_SIDECAR_BYTES + 1), "is larger than"),
     ],
 )
 def test_what_is_no_sidecar_is_refused(engine: Path, text: str, words: str) -> None:
@@ -114,7 +114,7 @@ def test_a_pipe_in_the_place_of_a_sidecar_is_refused(engine: Path) -> None:
 def test_odd_versions_are_of_other_builders(engine: Path, version: str) -> None:
     sidecar = change(engine, version=version)
     with pytest.raises(WeightsError, match=rf"was built by TensorRT-RTX {re.escape(version)}; here is 1\.7\.2"):
-        engines.check_version(engine, sidecar, "1.7.2")
+        engines.check_engine_version(engine, sidecar, "1.7.2")
 
 
 def test_a_source_is_never_taken_for_an_option(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,11 +126,11 @@ def test_a_source_is_never_taken_for_an_option(engine: Path, monkeypatch: pytest
 def test_what_is_built_is_told_as_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     asked = Graph(fold=2, precision="int8", data=Path("toy.store"), batch=(1, 2, 3))
-    options = Options(workspace=64, version_compatible=True, timing_cache=Path("cache"), tf32=True)
+    options = EngineOptions(workspace=64, version_compatible=True, timing_cache=Path("cache"), tf32=True)
     assert _words(Path("engines/model.engine"), asked, options) == {
         "--fold": 2, "--precision": "int8", "--data": "../toy.store", "--workspace": 64, "--tf32": True,
     }  # fmt: skip
-    assert _words(Path("model.engine"), Graph(), Options()) == {}
+    assert _words(Path("model.engine"), Graph(), EngineOptions()) == {}
 
 
 def test_an_engine_is_built_for_the_gpu_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_an_engine_is_built_for_the_gpu_that_is_named(monkeypatch: pytest.Monkey
 def test_only_an_onnx_file_beside_it_is_looked_at(engine: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/model.onnx").write_bytes(b"of somebody else")
-    engines.check_files(engine, change(engine, source="other/model.onnx"))
+    engines.check_engine_files(engine, change(engine, source="other/model.onnx"))
 
 
 def test_on_another_gpu_of_the_machine_the_command_names_it(engine: Path) -> None:

@@ -12,7 +12,7 @@ import mmadfer
 from mmadfer import contract as contracts
 from mmadfer.config.schema import EncoderConfig
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.export.graph.to_onnx import carried, graph, to_onnx
+from mmadfer.export.graph.to_onnx import build_graph, carried, to_onnx
 from mmadfer.model.weights.build import encoder_hash, weights_hash
 from mmadfer.runtime.backends.torch_backend import OrtBackend, TorchBackend
 
@@ -76,7 +76,7 @@ def test_it_does_not_tell_where_it_was_made(tmp_path: Path) -> None:
     model = awake(1)
     encoder = EncoderConfig(**{**model.config.vision.model_dump(), "weights": tmp_path / "mae_face.pth"})
     sizes = model.config.model_copy(update={"vision": encoder})
-    proto = graph(model, carried(model, CONTRACT.model_copy(update={"model": sizes})))
+    proto = build_graph(model, carried(model, CONTRACT.model_copy(update={"model": sizes})))
     data = proto.SerializeToString()
     for word in (str(tmp_path), str(Path(mmadfer.__file__).parent), "site-packages", str(Path.home())):
         assert word.encode() not in data

@@ -11,7 +11,7 @@ from mmadfer.cli.main import app
 from mmadfer.errors import WeightsError
 from mmadfer.export.to_weights import to_weights
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.weights.build import build, save_weights
+from mmadfer.model.weights.build import build_model, save_weights
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def run(tmp_path: Path, encoder: Path) -> Path:
     config = MODEL.model_copy(update={"vision": MODEL.vision.model_copy(update={"weights": encoder})})
     contract = CONTRACT.model_copy(update={"model": config})
     path = tmp_path / "run/fold-1/checkpoints/step-00000007/weights.safetensors"
-    model = build(config, len(contract.labels))
+    model = build_model(config, len(contract.labels))
     model.load_state_dict(awake(3).trainable(), strict=False)
     save_weights(path, model, contract, frozen=False)
     return tmp_path / "run"

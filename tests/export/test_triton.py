@@ -17,7 +17,7 @@ from mmadfer.errors import ConfigError, DataError, WeightsError
 from mmadfer.export.graph import external
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.server import to_triton
-from mmadfer.export.server.configs import Serving, configs, text
+from mmadfer.export.server.configs import Serving, config_text, configs
 from mmadfer.export.server.to_triton import LOOPBACK
 from mmadfer.runtime import triton
 from mmadfer.runtime.backends.engines import Sidecar, read_sidecar, sidecar_path, write_sidecar
@@ -124,7 +124,7 @@ def test_samples_come_with_lengths_that_only_the_graph_takes_without_a_dimension
     contract = CONTRACT.model_copy(update={"input": "waveform", "waveform_rate": 16000})
     for backend, bare in (("onnxruntime", True), ("python", False)):
         made = configs("m", contract, Serving(backend, (1, 1, 1)))  # type: ignore[arg-type]
-        parsed = text_format.Parse(text(made["m_model"]), schema.ModelConfig())
+        parsed = text_format.Parse(config_text(made["m_model"]), schema.ModelConfig())
         assert tensors(parsed.input)["lengths"] == ("TYPE_INT64", [1])
         assert parsed.input[2].HasField("reshape") is bare
         assert not parsed.dynamic_batching.preferred_batch_size  # of one clip
@@ -176,10 +176,10 @@ def test_program_code_in_an_engine_is_served_only_where_that_is_allowed(
     path = engine_in(tmp_path, flavour, code=True)
     monkeypatch.delenv("MMADFER_TRUST_ENGINES", raising=False)
     with pytest.raises(WeightsError, match=r"holds program code, .* set MMADFER_TRUST_ENGINES=1"):
-        to_triton.export(path, tmp_path / "repo")
+        to_triton.export_triton(path, tmp_path / "repo")
     assert not (tmp_path / "repo").exists()
     monkeypatch.setenv("MMADFER_TRUST_ENGINES", "1")
-    to_triton.export(path, tmp_path / "repo")
+    to_triton.export_triton(path, tmp_path / "repo")
     assert command.format(tmp_path / "repo") in capsys.readouterr().out
 
 
@@ -290,7 +290,7 @@ def test_what_is_no_product_is_refused(checkpoint: Path, onnx_file: Path, tmp_pa
 def test_a_configuration_that_triton_does_not_know_is_refused() -> None:
     for wrong in ({"bogus": 1}, {"max_batch_size": "many"}, {"input": [{"data_type": "TYPE_UINT7"}]}):
         with pytest.raises(ConfigError, match="schema"):
-            text({"name": "x"} | wrong)
+            config_text({"name": "x"} | wrong)
 
 
 def test_the_command_says_what_comes_next_or_what_is_wrong(

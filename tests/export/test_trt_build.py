@@ -214,7 +214,7 @@ def test_both_files_are_replaced_or_none(onnx_file: Path, tmp_path: Path, monkey
         assert out.read_bytes() == (files[out.name] if suffix == ".engine" else b"another")
         assert len(list(tmp_path.iterdir())) == 2
     with pytest.raises(WeightsError, match="not the engine that"):
-        engines.check_files(out, sidecar)
+        engines.check_engine_files(out, sidecar)
 
 
 @pytest.mark.parametrize("place", ["model.engine", "file/model.engine", "/proc/model.engine"])

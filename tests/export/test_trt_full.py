@@ -10,7 +10,7 @@ from needs import needed
 from mmadfer.config.schema import ModelConfig
 from mmadfer.export.engine.to_trt import to_engine
 from mmadfer.export.graph.to_onnx import to_onnx
-from mmadfer.model.weights.build import build, save_weights
+from mmadfer.model.weights.build import build_model, save_weights
 from mmadfer.runtime.backends.engines import read_sidecar
 
 needed("tensorrt_rtx")
@@ -23,7 +23,7 @@ MEGABYTES = {"fp32": (690, 900), "fp16": (340, 460), "bf16": (340, 460), "int8":
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contract = CONTRACT.model_copy(update={"model": ModelConfig()})
     path = tmp_path_factory.mktemp("full") / "full.safetensors"
-    save_weights(path, build(contract.model, len(contract.labels)), contract, frozen=True)
+    save_weights(path, build_model(contract.model, len(contract.labels)), contract, frozen=True)
     return path
 
 

@@ -19,7 +19,7 @@ from mmadfer.export.engine.to_trt import to_engine
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.backends import cuda, engines
 from mmadfer.runtime.backends.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
-from mmadfer.runtime.backends.tensorrt_backend import TensorRTBackend, parts
+from mmadfer.runtime.backends.tensorrt_backend import TensorRTBackend, engine_batches
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 from mmadfer.utils.files import sha256
 
@@ -146,9 +146,9 @@ def test_engines_belong_to_their_gpu(
 def test_a_later_version_loads_what_is_compatible_and_trusted(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sidecar = change(engine, version="10.9.0", version_compatible=True, flavour="tensorrt")
     monkeypatch.setenv(engines.TRUST, "1")
-    engines.check_version(engine, sidecar, "10.16.1.11")
+    engines.check_engine_version(engine, sidecar, "10.16.1.11")
     with pytest.raises(WeightsError, match=r"built by TensorRT 10\.9\.0; here is 10\.8\.1"):
-        engines.check_version(engine, sidecar, "10.8.1")
+        engines.check_engine_version(engine, sidecar, "10.8.1")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_later_version_loads_what_is_compatible_and_trusted(engine: Path, monk
 )
 def test_batches_are_parted_and_filled(count: int, sizes: list[tuple[int, int]]) -> None:
     frames = np.arange(count)
-    found = list(parts({"frames": frames, "lengths": frames + 100}, (2, 2, 4)))
+    found = list(engine_batches({"frames": frames, "lengths": frames + 100}, (2, 2, 4)))
     assert [(len(part["frames"]), asked) for part, asked in found] == sizes
     assert np.concatenate([part["frames"][:asked] for part, asked in found]).tolist() == list(range(count))
     assert found[-1][0]["lengths"][-1] == count + 99

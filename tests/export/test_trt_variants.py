@@ -12,7 +12,7 @@ from needs import needed
 from mmadfer.config.schema import ModelConfig
 from mmadfer.export.engine.to_trt import to_engine
 from mmadfer.export.graph.to_onnx import to_onnx
-from mmadfer.model.weights.build import build, save_weights
+from mmadfer.model.weights.build import build_model, save_weights
 from mmadfer.runtime.backends.engines import read_sidecar
 from mmadfer.runtime.backends.ort import OrtBackend
 
@@ -23,7 +23,7 @@ ALONE = {"fusion": "none", "joint": "none", "temporal": "none"}
 @pytest.mark.parametrize("change", [{**ALONE, "branches": "audio"}, {"fusion": "mult"}], ids=["audio alone", "mult"])
 def test_a_variant_is_built(change: dict[str, Any], tmp_path: Path) -> None:
     config = ModelConfig(**{**dict(MODEL), **change})
-    model = build(config, len(CONTRACT.labels))
+    model = build_model(config, len(CONTRACT.labels))
     save_weights(tmp_path / "model.safetensors", model, CONTRACT.model_copy(update={"model": config}), frozen=True)
     source = to_onnx(tmp_path / "model.safetensors", tmp_path / "model.onnx")
     frames, fbank = clips(3)

@@ -12,10 +12,10 @@ from trt_simulation import Cuda, api
 import mmadfer
 from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.export.engine.builder import Options, build, monitor_of
+from mmadfer.export.engine.builder import EngineOptions, build_engine, monitor_of
 from mmadfer.export.engine.to_trt import shapes
 from mmadfer.runtime.backends import cuda, engines, ports
-from mmadfer.runtime.backends.tensorrt_backend import Execution, context_of, deserialised, parts
+from mmadfer.runtime.backends.tensorrt_backend import Execution, context_of, deserialised, engine_batches
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 EVERYTHING = {"version_compatible": True, "hardware_compatible": True, "workspace": 64}
@@ -38,7 +38,7 @@ def building(real: object, onnx: Path) -> set[str]:
     ranges = shapes(OrtBackend(onnx).contract, (1, 2, 4))
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "timing.cache"
-        assert build(trt, onnx, ranges, Options(**EVERYTHING, timing_cache=cache)) == b"plan"
+        assert build_engine(trt, onnx, ranges, EngineOptions(**EVERYTHING, timing_cache=cache)) == b"plan"
         assert cache.read_bytes() == b"plan"
     used = trt.used | refused(real, onnx, ranges)
     assert own(monitor_of(real)) <= own(real.IProgressMonitor)
@@ -62,21 +62,21 @@ def refused(real: object, onnx: Path, ranges: dict) -> set[str]:
     """The ways that a build fails."""
     used: set[str] = set()
     for answers, options, error in (
-        ({("OnnxParser", "parse_from_file"): False}, Options(), WeightsError),
+        ({("OnnxParser", "parse_from_file"): False}, EngineOptions(), WeightsError),
         (
             {("Builder", "build_serialized_network"): None, ("INetworkDefinition", "num_inputs"): 0},
-            Options(),
+            EngineOptions(),
             WeightsError,
         ),
         (
             {("IBuilderConfig", "set_timing_cache"): False, ("INetworkDefinition", "num_inputs"): 0},
-            Options(timing_cache=Path("none")),
+            EngineOptions(timing_cache=Path("none")),
             ConfigError,
         ),
     ):
         trt = Api(real, answers)
         try:
-            build(trt, onnx, ranges, options)
+            build_engine(trt, onnx, ranges, options)
         except error:
             used |= trt.used
         else:
@@ -96,7 +96,7 @@ def running(real: object, onnx: Path) -> set[str]:
         for count in (1, 1, 1, 3, 3, 3, 9, 2, 2):
             frames, fbank = (arrays[name][:count] for name in ("frames", "fbank"))
             feed = {"frames": frames, "fbank": fbank}
-            found = np.concatenate([execution(part)[:n] for part, n in parts(feed, (2, 2, 4))])
+            found = np.concatenate([execution(part)[:n] for part, n in engine_batches(feed, (2, 2, 4))])
             np.testing.assert_allclose(found, backend.logits(frames, fbank), rtol=0, atol=1e-6)
         del execution
         assert not device.held

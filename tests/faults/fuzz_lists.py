@@ -22,7 +22,7 @@ import damage
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))  # this also runs as a program
 import layouts
 
-from mmadfer.data.sets import Table, mafw, table
+from mmadfer.data.sets import ClipTable, mafw, table
 from mmadfer.errors import DataError
 
 SECONDS = 5
@@ -44,7 +44,7 @@ NASTY = (
     ",,,",
 )
 NUMBERS = {number: number % 7 + 1 for number in range(1, 11)}
-Read = Callable[[Path], Table]
+Read = Callable[[Path], ClipTable]
 
 
 def _dfew(root: Path) -> Read:

@@ -132,7 +132,7 @@ def _remove(work: Path) -> None:
 def _batch(folder: Path, seed: int, numbers: range) -> None:
     from mmadfer.config.schema import PrepareConfig
     from mmadfer.data.preparation.prepare import prepare, print_summary
-    from mmadfer.data.sets import Source, Table
+    from mmadfer.data.sets import ClipTable, SourceClip
     from mmadfer.data.store.store import Store
 
     work = folder / f"batch-{numbers.start}"
@@ -147,14 +147,14 @@ def _batch(folder: Path, seed: int, numbers: range) -> None:
             if kind == "locked" and os.access(clip.media, os.R_OK):  # this user may read everything
                 log.write(json.dumps([number, kind, "not tried", 0.0]) + "\n")
                 continue
-            source = Source(f"{number:04d} {kind}", clip.media, str(number % 2), number % 5 + 1, sound=clip.sound)
+            source = SourceClip(f"{number:04d} {kind}", clip.media, str(number % 2), number % 5 + 1, sound=clip.sound)
             sources.append(source)
             outcome, seconds, fault = _read(source, settings)
             read[source.id] = outcome
             log.write(json.dumps([number, kind, outcome, seconds]) + "\n")
             faults.writelines(f"{number} {kind}: {text}\n" for text in _judge(kind, outcome, seconds, fault))
         out = work / "out.store"
-        summary = prepare(Table("fuzz", ("0", "1"), sources), out, settings, jobs=2)
+        summary = prepare(ClipTable("fuzz", ("0", "1"), sources), out, settings, jobs=2)
         print_summary(summary)
         with Store(out) as store:
             found = {**dict.fromkeys(store.clips, "kept"), **dict(summary.left_out)}

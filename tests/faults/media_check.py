@@ -12,7 +12,7 @@ from media_kinds import Kind
 from media_places import ALIKE, lag_of, places
 
 from mmadfer.config.schema import PrepareConfig
-from mmadfer.contract import span
+from mmadfer.contract import samples_of_frames
 from mmadfer.data import windows
 from mmadfer.data.media import decode, frames
 from mmadfer.data.media.audio import Sounds
@@ -209,7 +209,7 @@ def _piece(both: Both, got: np.ndarray, piece: windows.Span) -> Iterator[str]:
         return
     start, end = (round(time * both.rate) for time in piece)
     whole = both.heard if both.kind.joined else both.sound.waveform
-    wanted = whole[:, start:end][:, : span(both.rate, SETTINGS.sound.frames)]
+    wanted = whole[:, start:end][:, : samples_of_frames(both.rate, SETTINGS.sound.frames)]
     wanted = wanted[[_channel(wanted)]]
     if np.any(wanted) or np.any(got):
         yield from unlike(got[None], wanted, both.rate, PLACE if both.kind.joined else max(both.kind.lag, SECONDS))

@@ -17,8 +17,8 @@ from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
 from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig
 from mmadfer.contract import Contract
 from mmadfer.data.media.image import encode_jpeg
-from mmadfer.data.store.store import Clip, Header, Record, write
-from mmadfer.model.weights.build import build, save_weights
+from mmadfer.data.store.store import Clip, ClipRecord, Header, write_store
+from mmadfer.model.weights.build import build_model, save_weights
 
 ENCODER = EncoderConfig(width=32, depth=2, heads=2)
 MODEL = ModelConfig(
@@ -36,7 +36,7 @@ MODEL = ModelConfig(
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     contract = Contract(labels=("no", "yes"), model=MODEL, prepare=PrepareConfig(face_size=64), data_set="none", fold=1)
-    save_weights(path, build(MODEL, 2), contract, frozen=True)
+    save_weights(path, build_model(MODEL, 2), contract, frozen=True)
     return path
 
 
@@ -52,8 +52,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text.onnx").write_text("not a model")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     jpeg, fbank = encode_jpeg(np.zeros((224, 224, 3), np.uint8), 90), np.zeros((512, 128), np.float32)
-    clips = [(Clip(f"c{k}", "happy", k % 5 + 1, f"c{k}.mp4", 1), Record([jpeg], fbank)) for k in range(40)]
-    write(tmp_path / "good.store", Header("made", ("happy",)), clips)
+    clips = [(Clip(f"c{k}", "happy", k % 5 + 1, f"c{k}.mp4", 1), ClipRecord([jpeg], fbank)) for k in range(40)]
+    write_store(tmp_path / "good.store", Header("made", ("happy",)), clips)
     run = tmp_path / "run"
     run.mkdir()
     (run / "notes.txt").write_text("somebody's")

@@ -21,7 +21,7 @@ from mmadfer.data.faces import detection
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.data.loading.loader import Loader, batches
 from mmadfer.data.media.image import decode_jpeg
-from mmadfer.data.store.store import Header, Store, write
+from mmadfer.data.store.store import Header, Store, write_store
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_a_clip_gets_the_same_crops(video: Path) -> None:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     path = tmp_path_factory.mktemp("store") / "tiny.store"
-    write(path, Header("tiny", tiny.LABELS, tiny.config().prepare), tiny.records())
+    write_store(path, Header("tiny", tiny.LABELS, tiny.config().prepare), tiny.records())
     with Store(path) as store:
         yield store
 

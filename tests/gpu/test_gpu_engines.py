@@ -11,10 +11,10 @@ from gpu_setup import BATCH, Hog, built
 
 from mmadfer.cli.main import app, run
 from mmadfer.data.media.image import encode_jpeg
-from mmadfer.data.store.record import Clip, Record
-from mmadfer.data.store.store import Header, write
+from mmadfer.data.store.record import Clip, ClipRecord
+from mmadfer.data.store.store import Header, write_store
 from mmadfer.errors import WeightsError
-from mmadfer.export.graph.to_onnx import Precision, to_onnx
+from mmadfer.export.graph.to_onnx import ExportPrecision, to_onnx
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.backends import cuda
 from mmadfer.runtime.backends.cuda import Buffer, call
@@ -33,14 +33,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = [
         (
             Clip(f"{k}", CONTRACT.labels[k], 2, f"{k}.mp4", 4),
-            Record(
+            ClipRecord(
                 [encode_jpeg(rng.integers(0, 256, (side, side, 3), np.uint8), 95) for _ in range(4)],
                 rng.standard_normal((512, 128), np.float32),
             ),
         )
         for k in range(4)
     ]
-    write(path, Header("toy", CONTRACT.labels, SETTINGS), records)
+    write_store(path, Header("toy", CONTRACT.labels, SETTINGS), records)
     return path
 
 
@@ -48,7 +48,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("precision", "near"), [("fp32", 1e-4), ("fp16", 2e-2), ("bf16", 0.15), ("int8", 0.2), ("fp8", 0.5)]
 )
 def test_every_precision_is_built_and_answers(
-    flavour: str, checkpoint: Path, store: Path, on_cpu: OrtBackend, precision: Precision, near: float, tmp_path: Path
+    flavour: str,
+    checkpoint: Path,
+    store: Path,
+    on_cpu: OrtBackend,
+    precision: ExportPrecision,
+    near: float,
+    tmp_path: Path,
 ) -> None:
     """In fp16 within what parity asks for; bf16 has three bits fewer in each product, so eight times that."""
     source = to_onnx(checkpoint, tmp_path / "tiny.onnx", precision=precision, batch=BATCH, data=store)

@@ -22,7 +22,7 @@ def _it_multiplies_8_bits() -> None:
         missing("PyTorch finds no GPU here: another driver, or a build for CPUs")
     if torch.cuda.get_device_capability() not in ((8, 9), (9, 0), (10, 0)):
         pytest.skip("needs a GPU of compute capability 8.9, 9.0 or 10.0")
-    float8.check(torch.device("cuda"))
+    float8.check_device(torch.device("cuda"))
 
 
 def layers(bias: bool = True) -> tuple[Float8Linear, Float8Linear]:
@@ -57,8 +57,8 @@ def far(found: Tensor, wanted: Tensor) -> float:
 def test_rows_get_the_same_8_bits(compiled: bool) -> None:
     inputs, _ = case()
     inputs[2], inputs[3] = 0, inputs[3] * 1e-36
-    quantise = torch.compile(float8.quantise, fullgraph=True, dynamic=False) if compiled else float8.quantise
-    found, wanted = quantise(inputs.cuda()), float8.quantise(inputs)
+    quantise = torch.compile(float8.quantise_rows, fullgraph=True, dynamic=False) if compiled else float8.quantise_rows
+    found, wanted = quantise(inputs.cuda()), float8.quantise_rows(inputs)
     torch.testing.assert_close(found[1].cpu(), wanted[1], rtol=0, atol=0)
     torch.testing.assert_close(found[0].cpu().float(), wanted[0].float(), rtol=0, atol=0)
 

@@ -15,7 +15,7 @@ from mmadfer.export.parity.tolerance import TOLERANCES
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.backends.torch_backend import OrtBackend
 from mmadfer.runtime.batches import Batches
-from mmadfer.runtime.inputs import empty
+from mmadfer.runtime.inputs import empty_clip
 from mmadfer.runtime.prediction import Prediction
 
 NEAR = TOLERANCES["fp32"].difference
@@ -95,7 +95,7 @@ def test_a_full_gpu_gets_smaller_batches_and_the_process_stays_usable(
         needs_provider("cuda")
         path = to_onnx(checkpoint, tmp_path / "many.onnx", batch=(1, 8, MANY))
     recogniser = Recogniser(path, device="cuda").warm()
-    batches, clip = Batches(recogniser.backend), empty(recogniser.contract)
+    batches, clip = Batches(recogniser.backend), empty_clip(recogniser.contract)
     wanted = on_cpu.logits(*clip)
     hog.leave(256 << 20)
     with pytest.warns(UserWarning, match=rf"^{MANY} clips at once do not fit .* going on with {MANY // 2}$"):

@@ -16,7 +16,7 @@ from mmadfer.data.loading.loader import Loader, batches
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import connected
 from mmadfer.model.precision import apply, autocast, compiles
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 from mmadfer.train.engine import Engine
 from mmadfer.train.loop import train
 
@@ -77,7 +77,7 @@ def started(store: Path, **way: Any) -> Iterator[tuple[Engine, list[Batch]]]:
     with Store(store) as opened, connected() as ranks:
         with closing(Loader(opened, config, opened.labels, ranks.device.index)) as loader:
             feed = list(loader.train(0, batches(config, opened, 1, 0)))
-        engine = Engine(build(config.model, len(opened.labels)), config.train, ranks, config.task)
+        engine = Engine(build_model(config.model, len(opened.labels)), config.train, ranks, config.task)
         for batch in feed[:2]:
             assert engine.step([batch], 1e-3, lambda: False).read().finite
         yield engine, feed
@@ -109,7 +109,7 @@ def test_a_gradient_of_the_published_size_is_the_same_each_time(precision: Any) 
     """Fused attention has ways back that add in any order."""
     found = []
     with connected() as ranks:
-        engine = Engine(build(ModelConfig(), 7), TrainConfig(precision=precision, compile=False), ranks)
+        engine = Engine(build_model(ModelConfig(), 7), TrainConfig(precision=precision, compile=False), ranks)
         frames, fbank = torch.rand(2, 16, 3, 160, 160).cuda(), torch.randn(2, 1, 512, 128).cuda()
         for _ in range(2):
             with autocast(precision, ranks.device):
@@ -124,7 +124,7 @@ def test_activation_checkpointing_takes_less_memory(store: Path) -> None:
     config = setting.make_config(store).model.model_copy(update={"frames": 16})
     peaks = []
     for recomputed in (False, True):
-        model = build(config, 3).cuda()
+        model = build_model(config, 3).cuda()
         apply(model, "fp32", torch.device("cuda"), recomputed=recomputed)
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

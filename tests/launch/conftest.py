@@ -8,7 +8,7 @@ from launch_setup import Commands
 from PIL import Image
 
 from mmadfer.config.schema import PrepareConfig
-from mmadfer.data.store.store import Clip, Header, Record, write
+from mmadfer.data.store.store import Clip, ClipRecord, Header, write_store
 
 LABELS = ("glad", "sad")
 CONFIG = """
@@ -29,20 +29,20 @@ train: {epochs: 2, batch_size: 4, lr: 1.0e-3}
 """
 
 
-def _records(folds: int) -> Iterator[tuple[Clip, Record]]:
+def _records(folds: int) -> Iterator[tuple[Clip, ClipRecord]]:
     for number in range(24):
         rng = np.random.default_rng(number)
         buffer = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(buffer, "JPEG")
         clip = Clip(f"c{number:02}", LABELS[number % 2], 1 + number // 2 % folds, f"{number}.mp4", 6)
-        yield clip, Record([buffer.getvalue()] * 6, rng.random((512, 128), np.float32))
+        yield clip, ClipRecord([buffer.getvalue()] * 6, rng.random((512, 128), np.float32))
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty-four clips of noise in two folds."""
     path = tmp_path_factory.mktemp("store") / "tiny.store"
-    write(path, Header("tiny", LABELS, PrepareConfig(face_size=32)), _records(2))
+    write_store(path, Header("tiny", LABELS, PrepareConfig(face_size=32)), _records(2))
     return path
 
 
@@ -58,7 +58,7 @@ def config(store: Path, tmp_path: Path) -> Path:
 def five(tmp_path: Path) -> Path:
     """The same with five folds."""
     store, path = tmp_path / "five.store", tmp_path / "five.yaml"
-    write(store, Header("five", LABELS, PrepareConfig(face_size=32)), _records(5))
+    write_store(store, Header("five", LABELS, PrepareConfig(face_size=32)), _records(5))
     path.write_text(CONFIG.replace("STORE", str(store)).replace("folds: 2", "folds: 5"))
     return path
 

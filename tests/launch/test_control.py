@@ -251,7 +251,7 @@ def test_a_report_that_slurm_refuses_leaves_word_of_the_folds(five: Path, tmp_pa
 def test_a_hundred_jobs_cost_as_many_calls_as_one(run: Path, commands: Commands) -> None:
     left = launch_record.read(run)
     assert left is not None
-    many = launch_record.Record(left.folds, left.options, {f"fold {k}": f"11_{k}" for k in range(1, 101)})
+    many = launch_record.LaunchRecord(left.folds, left.options, {f"fold {k}": f"11_{k}" for k in range(1, 101)})
     many.write(run)
     queue(commands, **{f"_11_{k}": "RUNNING|None|n1|1:00|1" for k in range(1, 101)})
     said("status", run)

@@ -12,13 +12,13 @@ import pytest
 from launch_setup import Commands, said, start
 
 from mmadfer.config.schema import Config, PrepareConfig, parse
-from mmadfer.data.store.store import Header, Store, write
+from mmadfer.data.store.store import Header, Store, write_store
 from mmadfer.errors import RunError, TrainingError
 from mmadfer.launch import estimate, extrapolate
 from mmadfer.launch.plan import places
 from mmadfer.launch.resources import Resources
 from mmadfer.run.directory import mark_failed
-from mmadfer.run.measurement import Measured, Size, read
+from mmadfer.run.measurement import EpochSize, Measured, read
 from mmadfer.utils.cores import granted
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -31,7 +31,7 @@ MEASURED = Measured(
     compiled=True,
     fold=1,
     ranks=2,
-    sizes=[Size(1, 100, 51), Size(3, 90, 60)],
+    sizes=[EpochSize(1, 100, 51), EpochSize(3, 90, 60)],
     steps=20,
     rounds=1,
     start=30.0,
@@ -75,7 +75,14 @@ def test_whole_folds_follow_from_the_measured_steps() -> None:
 
 
 def test_the_clips_of_a_test_fill_whole_batches_where_they_are_more_than_one() -> None:
-    assert [extrapolate.tested(clips, 2, 8) for clips in (1, 15, 16, 17, 32, 33)] == [1, 8, 8, 16, 16, 24]
+    assert [extrapolate.tested_clips_per_rank(clips, 2, 8) for clips in (1, 15, 16, 17, 32, 33)] == [
+        1,
+        8,
+        8,
+        16,
+        16,
+        24,
+    ]
 
 
 @pytest.mark.parametrize(("steps", "every", "epochs"), [(100, 300, 10), (90, 300, 10), (7, 3, 5), (5, 1, 2), (4, 8, 6)])
@@ -123,7 +130,7 @@ def test_a_fold_that_is_stopped_before_its_time_limit_starts_anew() -> None:
 def test_what_would_go_wrong_is_said() -> None:
     def told(resources: Resources = RESOURCES, free: int = 10 * GB, **measured: object) -> str:
         room = places(resources)
-        return extrapolate.describe(replace(MEASURED, **measured), config(), resources, True, free, room)
+        return extrapolate.describe_estimate(replace(MEASURED, **measured), config(), resources, True, free, room)
 
     assert "WARNING" not in told()
     assert "60.0 GB of 80.0 GB on each" in told()
@@ -173,7 +180,7 @@ def test_a_measurement_that_fails_says_why(config: Path, store: Path, tmp_path: 
     deaf, silence = tmp_path / "deaf.store", np.full((512, 128), np.nan, np.float32)
     with Store(store) as whole:
         clips = [(clip, replace(whole.read(name), fbank=silence)) for name, clip in whole.clips.items()]
-        write(deaf, Header("tiny", whole.labels, PrepareConfig(face_size=32)), clips)
+        write_store(deaf, Header("tiny", whole.labels, PrepareConfig(face_size=32)), clips)
     before = sorted(tmp_path.iterdir())
     begun = start(config, tmp_path / "run", "--estimate", "--set", f"data.store={deaf}")
     text, _ = begun.communicate(timeout=120)
@@ -208,7 +215,7 @@ def test_slurm_that_refuses_or_cannot_start_the_job_leaves_nothing(
     config: Path, tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, options = sorted(tmp_path.iterdir()), ("--run", tmp_path / "run", "--cluster", "slurm", "--estimate")
-    monkeypatch.setattr(estimate, "PATIENCE", 0)
+    monkeypatch.setattr(estimate, "SETTLE_SECONDS", 0)
     commands.make("squeue", "11|PENDING|PartitionTimeLimit||1:00:00|0|")
     with pytest.raises(RunError, match="SLURM cannot start the measurement: PartitionTimeLimit"):
         raise said(config, *options).exception

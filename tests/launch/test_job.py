@@ -7,7 +7,7 @@ import pytest
 
 from mmadfer.config import schema as configs
 from mmadfer.launch import jobs
-from mmadfer.launch.jobs import FoldJob, Stop
+from mmadfer.launch.jobs import FoldJob, StopFlag
 from mmadfer.run import directory as runs
 from mmadfer.run.lease import lease
 from mmadfer.run.lock import BusyError
@@ -58,7 +58,7 @@ def test_the_signal_only_raises_the_flag_until_all_have_saved() -> None:
     before = signal.signal(signal.SIGUSR2, lambda number, frame: queued.append(number))
     term = signal.getsignal(signal.SIGTERM)
     try:
-        stop = Stop()
+        stop = StopFlag()
         assert not stop()
         signal.raise_signal(signal.SIGUSR2)
         assert stop()
@@ -73,7 +73,7 @@ def test_the_signal_only_raises_the_flag_until_all_have_saved() -> None:
 def test_sigterm_stops_for_good_and_usr2_for_the_queue() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
-        stop = Stop()
+        stop = StopFlag()
         assert not stop.cancelled
         signal.raise_signal(signal.SIGTERM)
         assert stop()
@@ -91,7 +91,7 @@ def test_a_fold_told_to_leave_while_it_waits_for_another_goes_back_into_the_queu
     run, queued = runs.create(tmp_path / "run", configs.load(five)), list[int]()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     signal.signal(signal.SIGUSR2, lambda number, frame: queued.append(number))
-    monkeypatch.setattr(jobs, "Stop", Told)
+    monkeypatch.setattr(jobs, "StopFlag", Told)
     try:
         with lease(run.fold(1)), pytest.raises(BusyError, match="is being trained by another process"):
             FoldJob(str(run.path), 1)._train(run.fold(1), tmp_path / "log", first=True)
@@ -102,7 +102,7 @@ def test_a_fold_told_to_leave_while_it_waits_for_another_goes_back_into_the_queu
     assert runs.failure(run.fold(1)) is None
 
 
-class Told(Stop):
+class Told(StopFlag):
     """The signal comes before the training has begun."""
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ def test_all_jobs_are_asked_for_at_once(commands: Commands) -> None:
     jobs = slurm.query([*(f"6_{k}" for k in range(100)), "7"])
     assert [call.split(" -j ")[1].split()[0] for call in commands.calls("squeue")] == ["6,7"]
     assert commands.calls("sacct") == []
-    assert jobs["6_0"] == slurm.Job("6_0", "RUNNING", "", "127.0.0.11", "59:58")
+    assert jobs["6_0"] == slurm.SlurmJob("6_0", "RUNNING", "", "127.0.0.11", "59:58")
     assert [name for name, job in jobs.items() if job.live] == ["6_2", "6_3", "7", "6_0"]
     assert [name for name, job in jobs.items() if job.stuck] == ["7"]
     assert jobs["6_3"].restarts == 2
@@ -72,21 +72,21 @@ def test_silence_is_no_answer(commands: Commands) -> None:
     with pytest.raises(RunError, match=r"SLURM does not answer \(squeue: .*connect failure"):
         slurm.query(["6_0"])
     commands.make("scancel", "scancel: error: Kill job error on job id 6: Invalid job id specified", 1, stderr=True)
-    slurm.cancel("6")  # it ended a moment ago
-    slurm.cancel()
+    slurm.cancel_jobs("6")  # it ended a moment ago
+    slurm.cancel_jobs()
     assert len(commands.calls("scancel")) == 1
     commands.make("scancel", "Access/permission denied", 1, stderr=True)
     with pytest.raises(RunError, match="denied"):
-        slurm.cancel("6")
+        slurm.cancel_jobs("6")
 
 
 @pytest.mark.parametrize(
     "reason", ["BadConstraints", "PartitionTimeLimit", "JobHeldUser", "QOSMaxCpuMinutesPerJobLimit", "InvalidQOS"]
 )
 def test_reasons_that_waiting_does_not_mend(reason: str) -> None:
-    assert slurm.Job("1", "PENDING", reason).stuck
-    assert not slurm.Job("1", "RUNNING", reason).stuck
-    assert not slurm.Job("1", "PENDING", "Priority").stuck
+    assert slurm.SlurmJob("1", "PENDING", reason).stuck
+    assert not slurm.SlurmJob("1", "RUNNING", reason).stuck
+    assert not slurm.SlurmJob("1", "PENDING", "Priority").stuck
 
 
 def test_a_log_name_without_patterns(tmp_path: Path) -> None:

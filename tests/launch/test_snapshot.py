@@ -32,11 +32,11 @@ def marked(run: Path) -> None:
 
 
 def test_jobs_import_the_copy_of_the_code_and_leave_nothing_in_it(tmp_path: Path) -> None:
-    code = code_snapshot.take(tmp_path)
-    assert code_snapshot.check(tmp_path) == []
+    code = code_snapshot.take_copy(tmp_path)
+    assert code_snapshot.check_copy(tmp_path) == []
     assert listed(tmp_path).keys() == code_snapshot.sources().keys()
     marked(tmp_path)
-    assert code_snapshot.take(tmp_path) == code  # kept: the run began with it
+    assert code_snapshot.take_copy(tmp_path) == code  # kept: the run began with it
     names = "mmadfer, mmadfer.launch, mmadfer.export, mmadfer.config.schema"
     program = f"import {names}; print(mmadfer.launch.MARK, *(m.__file__ for m in ({names})))"
     for where in (tmp_path, Path(__file__).parents[2]):  # from the source tree too
@@ -104,10 +104,10 @@ PLANTED = {
 def test_a_copy_with_another_file_is_not_run_and_the_file_is_named(
     tmp_path: Path, plant: Callable[[Path], str]
 ) -> None:
-    name = plant(code_snapshot.take(tmp_path))
+    name = plant(code_snapshot.take_copy(tmp_path))
     for attempt in (
-        lambda: code_snapshot.check(tmp_path),
-        lambda: code_snapshot.check(tmp_path, trust=True),
+        lambda: code_snapshot.check_copy(tmp_path),
+        lambda: code_snapshot.check_copy(tmp_path, trust=True),
         ReportJob(str(tmp_path)),
     ):
         with pytest.raises(RunError, match=f"code/{name} .*installed code"):
@@ -116,33 +116,33 @@ def test_a_copy_with_another_file_is_not_run_and_the_file_is_named(
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_list_that_came_with_the_copy_is_not_believed(tmp_path: Path, name: str) -> None:
-    code = code_snapshot.take(tmp_path)
+    code = code_snapshot.take_copy(tmp_path)
     PLANTED[name](code)
     (tmp_path / "code.json").write_text(json.dumps({**listed(tmp_path), name: sha256(code / name)}))
     with pytest.raises(RunError, match=f"not the installed code .*: {name} differs.*--trust-code"):
-        code_snapshot.check(tmp_path)
-    assert code_snapshot.check(tmp_path, trust=True) == [name]
+        code_snapshot.check_copy(tmp_path)
+    assert code_snapshot.check_copy(tmp_path, trust=True) == [name]
 
 
 def test_a_copy_without_a_list_is_compared_with_the_installed_code_and_gets_one(tmp_path: Path) -> None:
-    code = code_snapshot.take(tmp_path)
+    code = code_snapshot.take_copy(tmp_path)
     (tmp_path / "code.json").unlink()
-    assert code_snapshot.check(tmp_path) == []
-    code_snapshot.take(tmp_path)
+    assert code_snapshot.check_copy(tmp_path) == []
+    code_snapshot.take_copy(tmp_path)
     assert listed(tmp_path).keys() == code_snapshot.sources().keys()
     (tmp_path / "code.json").unlink()
     _file("json.py")(code)
     with pytest.raises(RunError, match=r"json\.py differs"):
-        code_snapshot.check(tmp_path)
+        code_snapshot.check_copy(tmp_path)
     (tmp_path / "code.json").write_text("[]")
     with pytest.raises(FileError, match=r"code\.json must hold a JSON object"):
-        code_snapshot.check(tmp_path, trust=True)
+        code_snapshot.check_copy(tmp_path, trust=True)
 
 
 def test_a_launch_refuses_a_copy_of_others_before_it_makes_anything(five: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     runs.create(run, configs.load(five))
-    marked(code_snapshot.take(run).parent)
+    marked(code_snapshot.take_copy(run).parent)
     before = sorted(path.relative_to(run) for path in run.rglob("*"))
     for words in (("resume", run), (five, "--run", run, "--resume")):
         for more in ((), ("--dry-run",)):
@@ -156,27 +156,27 @@ def test_a_launch_refuses_a_copy_of_others_before_it_makes_anything(five: Path, 
 
 def test_a_job_looks_again_and_says_why_it_does_not_begin(five: Path, tmp_path: Path) -> None:
     run = runs.create(tmp_path / "run", configs.load(five))
-    _file("json.py")(code_snapshot.take(run.path))
+    _file("json.py")(code_snapshot.take_copy(run.path))
     with pytest.raises(RunError, match=r"json\.py was added"):
         FoldJob(str(run.path), 1)._train(run.fold(1), tmp_path / "log", first=True)
     assert "json.py was added" in (runs.failure(run.fold(1)) or {})["reason"]
 
 
 def test_a_row_of_a_sweep_has_the_list_of_the_sweep(tmp_path: Path) -> None:
-    code, row = code_snapshot.take(tmp_path), tmp_path / "row"
+    code, row = code_snapshot.take_copy(tmp_path), tmp_path / "row"
     row.mkdir()
     code_snapshot.share(code, row)
-    assert code_snapshot.check(row) == []
+    assert code_snapshot.check_copy(row) == []
     _file("json.py")(code)
     with pytest.raises(RunError, match=r"json\.py was added"):
-        code_snapshot.check(row)
+        code_snapshot.check_copy(row)
     assert not (row / "code.json").exists()
 
 
 def test_what_lies_in_the_place_of_the_copy_is_refused(tmp_path: Path) -> None:
     (tmp_path / "code").symlink_to("nowhere")
     with pytest.raises(RunError, match="remove it"):
-        code_snapshot.check(tmp_path)
+        code_snapshot.check_copy(tmp_path)
 
 
 def test_no_job_meets_links_or_pickles_of_earlier_ones(tmp_path: Path) -> None:

@@ -120,10 +120,10 @@ def test_the_command_line_ends_with_two(tmp_path: Path) -> None:
 
 def test_shipped_tables_are_found_by_name_and_the_file_runs_them(file: Path, tmp_path: Path) -> None:
     names = ("table4", "ablations/table4", "ablations/table4.yaml", "configs/ablations/table4.yaml")
-    assert {sweep.find(name) for name in names} == {CONFIGS / "ablations" / "table4.yaml"}
-    assert sweep.find(str(file)) == file
+    assert {sweep.find_table(name) for name in names} == {CONFIGS / "ablations" / "table4.yaml"}
+    assert sweep.find_table(str(file)) == file
     with pytest.raises(ConfigError, match=r"table9 cannot be read: .*table1_dfew, .*table7\)"):
-        sweep.find("table9")
+        sweep.find_table("table9")
 
 
 def test_the_file_itself_runs_a_table_on_another_base(config: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_rows_are_ordinary_runs_with_one_copy_of_the_code(folder: Path, commands
     own = launch_record.read(folder)
     assert own is not None
     assert own.jobs == {"array": "11", "report": "12"}
-    assert sweep.of(folder).base.endswith("tiny.yaml")
+    assert sweep.table_of(folder).base.endswith("tiny.yaml")
     assert commands.calls("squeue") == []  # nothing to ask for
 
 

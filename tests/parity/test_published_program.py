@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mmadfer.config.schema import ModelConfig
-from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.mma_dfer import MMADFER, empty_model
 from mmadfer.model.precision import apply
 from mmadfer.model.weights.published import our_name, published_name
 
@@ -52,7 +52,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     name, size, classes = request.param
     named = ((our_name(key), value) for key, value in state_dict(f"layout_{name}.json", seed=1).items())
     weights = {key: torch.from_numpy(value) for key, value in named if key}
-    model = empty(ModelConfig(image_size=size), classes)
+    model = empty_model(ModelConfig(image_size=size), classes)
     model.load_state_dict(weights, assign=True)
     with np.load(HERE / f"golden_{name}_seed1.npz", allow_pickle=False) as file:
         golden = dict(file)

@@ -11,7 +11,7 @@ from cluster import Cluster
 
 from mmadfer.config.schema import load
 from mmadfer.data.loading.loader import batches
-from mmadfer.data.store.store import Record, Store, write
+from mmadfer.data.store.store import ClipRecord, Store, write_store
 
 COMMAND = (sys.executable, "-m", "mmadfer", "launch")
 SIZE = ("--cluster", "slurm", "--gpus-per-fold", "0", "--nodes-per-fold", "2", "--cpus-per-fold", "2", "--time", "90")
@@ -65,10 +65,10 @@ def test_the_rank_that_failed_is_heard(
         ((victim, *_), *_), *_ = batches(load(str(config), ()), whole, 1, 0, rank=1, world=2)
         clips = [(clip, whole.read(name)) for name, clip in whole.clips.items()]
         torn = [
-            (clip, Record([b"torn"] * len(data.jpegs), data.fbank) if clip.id == victim else data)
+            (clip, ClipRecord([b"torn"] * len(data.jpegs), data.fbank) if clip.id == victim else data)
             for clip, data in clips
         ]
-        write(tmp_path / "torn.store", whole.header, torn)
+        write_store(tmp_path / "torn.store", whole.header, torn)
     words = [*COMMAND, str(config), "--run", str(tmp_path / "run"), "--set", f"data.store={tmp_path / 'torn.store'}"]
     done = cluster.attempt(*words, "--estimate", *SIZE, timeout=120)
     assert done.returncode == 2, done.stdout + done.stderr

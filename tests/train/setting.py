@@ -19,7 +19,7 @@ from safetensors import safe_open
 from mmadfer import contract as contracts
 from mmadfer.config.schema import Config, PrepareConfig, parse
 from mmadfer.contract import Contract
-from mmadfer.data.store.store import Clip, Header, Record, write
+from mmadfer.data.store.store import Clip, ClipRecord, Header, write_store
 from mmadfer.data.store.targets import Target
 from mmadfer.utils.files import sha256
 
@@ -52,18 +52,18 @@ def make_store(
     )
     felt = {"glad": [0.6, 0.3], "sad": [-0.5, -0.2], "calm": [0.1, -0.6]}
     with_values = ((replace(clip, targets={"feeling": felt[clip.label]}), data) for clip, data in told)
-    write(path, header, with_values if values else told)
+    write_store(path, header, with_values if values else told)
     return path
 
 
-def _clip(number: int, folds: int, spoilt: bool) -> tuple[Clip, Record]:
+def _clip(number: int, folds: int, spoilt: bool) -> tuple[Clip, ClipRecord]:
     rng, kind = np.random.default_rng(number), number % len(LABELS)
     frames = [rng.integers(0, 120, (SIDE, SIDE, 3)) + 60 * kind for _ in range(3 + number % 4)]
     fbank = rng.normal(kind - 1, 0.5, (512, 128)).astype(np.float32)
     if spoilt:
         fbank[:] = np.nan
     clip = Clip(f"c{number:02d}", LABELS[kind], 1 + number // 3 % folds, f"{number}.mp4", len(frames))
-    return clip, Record([_jpeg(frame.astype(np.uint8)) for frame in frames], fbank)
+    return clip, ClipRecord([_jpeg(frame.astype(np.uint8)) for frame in frames], fbank)
 
 
 def _jpeg(frame: np.ndarray) -> bytes:

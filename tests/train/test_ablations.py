@@ -23,7 +23,7 @@ ROWS = {
     f"{name}-{row}": (name, row)
     for paper in TABLES
     for name in paper.sweeps[:1]  # table 1 has the same rows for MAFW
-    for row in sweep.table(sweep.find(name)).rows
+    for row in sweep.read_table(sweep.find_table(name)).rows
 }
 FULL = ("table3-bottleneck", "table4-full", "table5-both", "table6-latent_128", "table7-updates_2")
 """The same as table2-mtm."""
@@ -50,7 +50,7 @@ def base(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config_of(name: str, base: Path) -> Config:
     """A row's configuration, as `mmadfer launch sweep TABLE --base` makes it, less layers: an update needs one."""
     table, row = ROWS[name]
-    tree = sweep.read(sweep.find(table), (), str(base))[1][row].model_dump()
+    tree = sweep.read(sweep.find_table(table), (), str(base))[1][row].model_dump()
     for encoder in ("vision", "audio"):
         tree["model"][encoder]["depth"] = max(2, int(row.split("_")[1])) if table == "table7" else 2
     return parse(tree, "the test")

@@ -7,7 +7,7 @@ import pytest
 from setting import LABELS, checkpoints, make_config, make_store, promises
 
 from mmadfer.config.schema import Config, ModelConfig, PrepareConfig, parse
-from mmadfer.contract import Contract, describe
+from mmadfer.contract import Contract, describe_contract
 from mmadfer.data.compatibility import adopted, check_rate, check_store, other_crops, sound_rates
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError, WeightsError
@@ -189,7 +189,7 @@ def test_the_rates_of_a_store_are_kept_in_its_models(tmp_path: Path) -> None:
     train(make_config(store, epochs=1), 1, tmp_path / "fold")
     contract = promises(checkpoints(tmp_path / "fold")[-1])
     assert contract.sound_rates == (44100, 48000)
-    assert describe(contract)["sound rate"] == "native (44100, 48000 Hz)"
+    assert describe_contract(contract)["sound rate"] == "native (44100, 48000 Hz)"
     other = make_store(tmp_path / "other.store", fingerprint="other", rates=(44100, 22050, 16000))
     with pytest.raises(DataError, match=RATES):
         evaluate_path(tmp_path / "fold", other)

@@ -16,7 +16,7 @@ from mmadfer.cli.main import app, run
 from mmadfer.config.schema import Config, parse
 from mmadfer.data.draws import test_indexes as indexes_of
 from mmadfer.data.media.image import decode_jpeg
-from mmadfer.data.store.store import Store, write
+from mmadfer.data.store.store import Store, write_store
 from mmadfer.errors import ClipError, ConfigError, WeightsError
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.evaluation.predictions import Predictions
@@ -54,7 +54,7 @@ def skewed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             left[clip.label] -= clip.fold == 2
             if clip.fold == 1 or left[clip.label] >= 0:
                 kept.append((clip, whole.read(name)))
-        write(path, whole.header, kept)
+        write_store(path, whole.header, kept)
     return path
 
 

@@ -19,7 +19,7 @@ from mmadfer.data.loading.loader import Loader, batches
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.store.store import Store
 from mmadfer.evaluation.evaluate import evaluate_path
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 from mmadfer.train.loop import train
 from mmadfer.train.schedules import learning_rate
 
@@ -132,7 +132,7 @@ def test_spec_augment_reaches_the_model(store: Path) -> None:
 def by_hand(config: Config) -> dict[str, torch.Tensor]:
     """Smoothing, soft targets and the average in plain torch: the average after training fold 1."""
     with Store(config.data.store or "") as store:
-        model = build(config.model, len(store.labels), config.train.seed)
+        model = build_model(config.model, len(store.labels), config.train.seed)
     for encoder in (model.vision, model.audio):
         for block in encoder.blocks:
             block.attn.fused_attn = False
@@ -188,7 +188,9 @@ def test_training_equals_the_formulas_by_hand(
 def test_checkpoints_hold_the_average_of_deepspeeds_weights(store: Path, together: Path) -> None:
     config, newest = all_on(store), checkpoints(together)
     assert len(newest) == 6
-    average = {name: value.detach() for name, value in build(config.model, 3, config.train.seed).trainable().items()}
+    average = {
+        name: value.detach() for name, value in build_model(config.model, 3, config.train.seed).trainable().items()
+    }
     for checkpoint in newest:
         now = raw(checkpoint)
         average = {name: value.lerp(now[f"model.{name}"], 0.3) for name, value in average.items()}
@@ -227,7 +229,7 @@ def test_a_skipped_step_leaves_the_average_alone_and_names_both_clips(tmp_path: 
         folder = tmp_path / f"fold {mixup}"
         config = extras(store, augment={"mixup": mixup}, ema=ema, save_every=1, keep=9, epochs=1)
         train(config, 1, folder)
-        before = {name: value.detach() for name, value in build(config.model, 3, 1).trainable().items()}
+        before = {name: value.detach() for name, value in build_model(config.model, 3, 1).trainable().items()}
         skipped = {event["step"]: event["ids"] for event in events(folder, "skip")}
         assert skipped
         for step, checkpoint in enumerate(checkpoints(folder), 1):

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmadfer.config.model import LoraConfig
 from mmadfer.config.schema import Config
 from mmadfer.evaluation.evaluate import evaluate_path
-from mmadfer.model.weights.build import build, encoder_hash
+from mmadfer.model.weights.build import build_model, encoder_hash
 from mmadfer.model.weights.load import load
 from mmadfer.train.loop import train
 
@@ -24,7 +24,7 @@ def updated(store: Path, **way: Any) -> Config:
 
 def moved(folder: Path, config: Config) -> dict[str, Tensor]:
     """How far each of the updates is from where it started."""
-    start, end = build(config.model, 3).trainable(), load_file(checkpoints(folder)[-1] / "weights.safetensors")
+    start, end = build_model(config.model, 3).trainable(), load_file(checkpoints(folder)[-1] / "weights.safetensors")
     assert set(end) == set(start)
     return {name: (value - start[name]).detach().abs().amax() for name, value in end.items() if ".lora_" in name}
 
@@ -38,7 +38,9 @@ def test_updates_learn(store: Path, tmp_path: Path) -> None:
     assert len(found) == 2 * 2 * 4 * 2
     assert all(change > 1e-3 for change in found.values()), found
     model = load(tmp_path / "fold")
-    assert encoder_hash(model) == encoder_hash(build(make_config(store).model, 3)), "the encoders have not changed"
+    assert encoder_hash(model) == encoder_hash(build_model(make_config(store).model, 3)), (
+        "the encoders have not changed"
+    )
     evaluate_path(tmp_path / "fold", store, 1, out=tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "fold" / "predictions.csv").read_bytes()
 

@@ -19,7 +19,7 @@ from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.evaluation.evaluate import run_test
 from mmadfer.launch import extrapolate
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 from mmadfer.run.measurement import read
 from mmadfer.train.loop import train
 from mmadfer.train.measure import measure, room
@@ -45,7 +45,7 @@ def test_a_test_runs_as_many_clips_as_the_estimate_counts(config: Config, store:
 
     with Store(store) as opened, closing(Loader(opened, config, opened.labels)) as loader:
         run_test(forward, loader, opened.fold(1)[:count], Second(world=ranks))
-    assert sum(seen) == extrapolate.tested(count, ranks, config.train.batch_size)
+    assert sum(seen) == extrapolate.tested_clips_per_rank(count, ranks, config.train.batch_size)
 
 
 @pytest.mark.parametrize("every", [1, 2, 4])
@@ -70,7 +70,7 @@ def test_a_measurement_counts_all_weights_and_what_comes_once_an_epoch(
     measure(config, 1, [1, 2], tmp_path)
     found = read(tmp_path)
     assert found is not None
-    assert found.weights == 4 * sum(weight.numel() for weight in build(config.model, 3).parameters())
+    assert found.weights == 4 * sum(weight.numel() for weight in build_model(config.model, 3).parameters())
     assert [size.fold for size in found.sizes] == [1, 2]
     assert found.step > 7 / 20 * 0.3  # of 20 steps of epochs of 3; their median lies between
 

@@ -17,7 +17,7 @@ from mmadfer.data.loading.batch import preprocess
 from mmadfer.data.loading.loader import Loader, batches
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 from mmadfer.train.loop import train
 from mmadfer.train.schedules import learning_rate
 
@@ -45,7 +45,7 @@ def rates(config: Config, epoch: int, step: int) -> dict[str, float]:
 def by_hand(config: Config) -> dict[str, torch.Tensor]:
     """Fold 1 in plain torch."""
     opened = Store(config.data.store or "")
-    model = build(config.model, len(opened.labels), config.train.seed)
+    model = build_model(config.model, len(opened.labels), config.train.seed)
     for encoder in (model.vision, model.audio):
         for block in encoder.blocks:
             block.attn.fused_attn = False
@@ -112,7 +112,7 @@ def test_a_first_step_that_is_skipped_leaves_no_momentum(tmp_path: Path) -> None
     assert train(config, 1, tmp_path / "fold").finished
     assert [event["step"] for event in events(tmp_path / "fold", "skip")] == [1]
     found = load_file(checkpoints(tmp_path / "fold")[-1] / "weights.safetensors")
-    for name, value in build(config.model, 3, config.train.seed).trainable().items():
+    for name, value in build_model(config.model, 3, config.train.seed).trainable().items():
         assert (found[name] - value).abs().max() < 1, name
 
 

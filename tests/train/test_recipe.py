@@ -16,7 +16,7 @@ from mmadfer.data.loading.loader import Loader, batches
 from mmadfer.data.store.store import Store
 from mmadfer.errors import TrainingError
 from mmadfer.evaluation.evaluate import evaluate_path
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 from mmadfer.tasks.metrics import uar
 from mmadfer.train.loop import train
 from mmadfer.train.schedules import learning_rate
@@ -25,7 +25,7 @@ from mmadfer.train.schedules import learning_rate
 def by_hand(config: Config) -> dict[str, torch.Tensor]:
     """The recipe in plain torch: weights after training fold 1, leaving out steps whose loss is not finite."""
     store = Store(config.data.store or "")
-    model, loader = build(config.model, len(store.labels), config.train.seed), Loader(store, config, store.labels)
+    model, loader = build_model(config.model, len(store.labels), config.train.seed), Loader(store, config, store.labels)
     for encoder in (model.vision, model.audio):
         for block in encoder.blocks:
             block.attn.fused_attn = False

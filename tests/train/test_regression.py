@@ -11,21 +11,21 @@ from rich.console import Console as RichConsole
 from setting import StopAt, events, make_config, make_store, weights
 
 from mmadfer.config.schema import Config, parse
-from mmadfer.contract import describe
+from mmadfer.contract import describe_contract
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.evaluation.predictions import Values
 from mmadfer.export.graph.to_onnx import to_onnx
-from mmadfer.export.parity.comparison import Comparison, Form, Reading
-from mmadfer.export.parity.tables import show
-from mmadfer.export.server.configs import LABELS, Serving, configs
+from mmadfer.export.parity.comparison import Form, ParityComparison, Reading
+from mmadfer.export.parity.tables import show_parity
+from mmadfer.export.server.configs import LABELS_FILE, Serving, configs
 from mmadfer.model.weights.load import load
 from mmadfer.report import report
 from mmadfer.run import directory as runs
 from mmadfer.runtime import triton
 from mmadfer.runtime.backends.torch_backend import BACKENDS
 from mmadfer.runtime.prediction import Prediction
-from mmadfer.runtime.writers import print_predictions, write_csv, write_json
+from mmadfer.runtime.writers import print_predictions, write_csv, write_predictions_json
 from mmadfer.tasks.regression import REGRESSION
 from mmadfer.train.loop import train
 from mmadfer.utils.console import Console
@@ -95,7 +95,7 @@ def test_the_contract_and_an_exported_graph_give_values(run: Path, tmp_path: Pat
     model = load(run)
     assert model.contract is not None
     assert (model.contract.output, model.contract.labels) == ("values", ())
-    assert describe(model.contract)["values"] == "valence (-1 to 1), arousal (-1 to 1)"
+    assert describe_contract(model.contract)["values"] == "valence (-1 to 1), arousal (-1 to 1)"
     backends = BACKENDS["torch"](run, "cpu", 1), BACKENDS["onnxruntime"](to_onnx(run, tmp_path / "m.onnx"), "cpu", None)
     rng, config = np.random.default_rng(1), model.config
     frames = rng.integers(0, 256, (2, config.frames, 3, config.image_size, config.image_size), dtype=np.uint8)
@@ -108,7 +108,7 @@ def test_the_contract_and_an_exported_graph_give_values(run: Path, tmp_path: Pat
 def test_files_and_tables_tell_values(tmp_path: Path) -> None:
     segment = {"start": 0.0, "end": 1.0, "values": {"valence": 0.5, "arousal": -0.25}, "notes": []}
     made = Prediction("a.mp4", None, {}, [segment], {"file": "m.onnx"}, [], {"valence": 0.5, "arousal": -0.25})
-    write_json(tmp_path / "a.json", [made])
+    write_predictions_json(tmp_path / "a.json", [made])
     (told,) = json.loads((tmp_path / "a.json").read_text())
     assert told["values"] == {"valence": 0.5, "arousal": -0.25}
     assert "label" not in told
@@ -136,12 +136,12 @@ def test_parity_holds_values_by_their_difference() -> None:
         form = Form("m.onnx", own + np.float32(apart), span=2.0)
         read = (Reading(name, own, none, none) for name in ("served", "stored"))
         ids = list("abcd")
-        made = Comparison(tuple(VALUES), ids, ids, [], Form("torch", own, span=2.0), *read, [form])
+        made = ParityComparison(tuple(VALUES), ids, ids, [], Form("torch", own, span=2.0), *read, [form])
         assert made.passed is passed
         told = made.to_dict()
         assert told["forms"][0]["label_flips"] == []
         assert told["forms"][0]["logit_difference"]["label_agreement"] is None
-        show(made, RichConsole(file=io.StringIO()))
+        show_parity(made, RichConsole(file=io.StringIO()))
     eight = Form("m.onnx", own, arithmetic="int8", span=4.0).tolerance
     assert eight.difference == pytest.approx(0.1), "a twentieth of half the range"
 
@@ -151,7 +151,7 @@ def test_triton_serves_values_by_name(run: Path, tmp_path: Path) -> None:
     assert contract is not None
     made = configs("felt", contract, Serving("onnxruntime", (1, 4, 8)))
     assert [(one["name"], one["dims"]) for one in made["felt"]["output"]] == [("values", [2]), ("notes", [1])]
-    assert made["felt"]["output"][0]["label_filename"] == LABELS
+    assert made["felt"]["output"][0]["label_filename"] == LABELS_FILE
     (tmp_path / triton.CONTRACT).write_text(contract.dumps())
     namer = triton.Namer()
     namer.start(tmp_path, {})

@@ -24,11 +24,11 @@ from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
 from mmadfer.config.schema import EncoderConfig, ModelConfig, SoundConfig
 from mmadfer.data.media.fbank import fbank
 from mmadfer.data.sets.mafw import LABELS as MAFW
-from mmadfer.data.store.store import Store, write
+from mmadfer.data.store.store import Store, write_store
 from mmadfer.errors import DataError, WeightsError
 from mmadfer.evaluation.published_folds import Said, first_fold, mean_of_five, read_said, reproduce
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 
 SIZE = 160
 CLOSE = 0.003
@@ -58,7 +58,7 @@ def make_fold(path: Path, classes: int, size: int = SIZE, **more: object) -> MMA
         joint=SumConfig(width=64),
         temporal=TransformerConfig(heads=1, head_width=64, mlp_width=96),
     )
-    model = build(config, classes)
+    model = build_model(config, classes)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for weight in model.trainable().values():
@@ -245,7 +245,7 @@ def test_what_cannot_be_reproduced_is_an_error(
 def altered(path: Path, source: Path, prepare: dict[str, object], **clip: object) -> Path:
     with Store(source) as store:
         header = replace(store.header, prepare=store.prepare.model_copy(update=prepare))
-        write(path, header, [(replace(one, **clip), store.read(name)) for name, one in store.clips.items()])
+        write_store(path, header, [(replace(one, **clip), store.read(name)) for name, one in store.clips.items()])
     return path
 
 

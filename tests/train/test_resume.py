@@ -17,7 +17,7 @@ from mmadfer import contract
 from mmadfer.config.schema import Config
 from mmadfer.errors import MmadferError, RunError, WeightsError
 from mmadfer.export.graph.to_onnx import to_onnx
-from mmadfer.model.weights.build import build, encoder_hash
+from mmadfer.model.weights.build import build_model, encoder_hash
 from mmadfer.model.weights.load import load
 from mmadfer.run import directory as runs
 from mmadfer.train.loop import train
@@ -113,7 +113,7 @@ def test_full_disk_leaves_the_older_checkpoint(config: Config, straight: Path, t
 
 
 def test_checkpoint_holds_trainable_weights_and_the_encoders_hash(config: Config, straight: Path) -> None:
-    newest, model = checkpoints(straight)[-1], build(config.model, 3)
+    newest, model = checkpoints(straight)[-1], build_model(config.model, 3)
     assert len(checkpoints(straight)) == config.train.keep
     with safe_open(newest / "weights.safetensors", "pt") as file:
         assert set(file.keys()) == set(model.trainable())

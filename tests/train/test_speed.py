@@ -23,7 +23,7 @@ from mmadfer.errors import ConfigError, MissingDependencyError
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast, compiles
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 from mmadfer.train.engine import Engine
 from mmadfer.train.loop import train
 from mmadfer.train.schedules import learning_rate
@@ -119,7 +119,7 @@ def test_8_bits_are_tested_in_bfloat16_where_there_are_none(
     def none(device: torch.device) -> None:
         raise ConfigError("fp8 does not run on this one")
 
-    monkeypatch.setattr("mmadfer.model.float8.check", none)
+    monkeypatch.setattr("mmadfer.model.float8.check_device", none)
     found = evaluate_path(tmp_path / "fold", store, 1)
     assert len(found.ids) == found.confusion.sum() == 12
     assert "trained with fp8, tested with bf16: fp8 does not run on this one" in capsys.readouterr().err
@@ -148,7 +148,7 @@ def test_a_step_does_not_wait_for_the_device(store: Path, precision: str, waits:
     config = make_config(store, precision=precision, ema=0.9, task={"label_smoothing": 0.1}, clip_norm=1.0)
     with Store(store) as opened, connected() as ranks:
         feed = micro(config, opened)
-        engine = Engine(build(config.model, 3), config.train, ranks, config.task)
+        engine = Engine(build_model(config.model, 3), config.train, ranks, config.task)
         engine.step(feed[:1], 1e-3, lambda: False)
         with Waits() as noted:
             reports = [engine.step([batch], 1e-3, lambda: False) for batch in feed]
@@ -161,7 +161,7 @@ def test_a_checkpoint_from_before_the_fused_optimizer_goes_on(store: Path, tmp_p
     config = make_config(store)
     with Store(store) as opened, connected() as ranks:
         feed = micro(config, opened)
-        old, new = (Engine(build(config.model, 3), config.train, ranks) for _ in range(2))
+        old, new = (Engine(build_model(config.model, 3), config.train, ranks) for _ in range(2))
         assert old.step(feed[:1], 1e-3, lambda: False).read().finite
         for group in old._optimizer.param_groups:
             group["fused"] = None
@@ -221,7 +221,7 @@ def saved_for_later(model: MMADFER, batch: Sequence[Tensor]) -> int:
 def test_activation_checkpointing_keeps_less_for_the_way_back(store: Path) -> None:
     config = make_config(store).model.model_copy(update={"frames": 16})
     feed = (torch.rand(2, 16, 3, 32, 32), torch.randn(2, 1, 512, 128), torch.rand(2, 17, 2, 2))
-    usual, less = build(config, 3), build(config, 3)
+    usual, less = build_model(config, 3), build_model(config, 3)
     apply(less, "fp32", CPU, recomputed=True)
     assert saved_for_later(less, feed) < 0.35 * saved_for_later(usual, feed)
     for name, parameter in usual.trainable().items():
@@ -230,7 +230,7 @@ def test_activation_checkpointing_keeps_less_for_the_way_back(store: Path) -> No
 
 @pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_frozen_matrices_are_held_in_half(store: Path, precision: Any, kind: torch.dtype) -> None:
-    model = build(make_config(store).model, 3)
+    model = build_model(make_config(store).model, 3)
     apply(model, precision, CPU)
     assert {p.dtype for p in model.trainable().values()} == {torch.float32}
     matrices = [value for name, value in model.frozen().items() if "norm" not in name and "cls" not in name]

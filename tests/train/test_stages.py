@@ -15,10 +15,10 @@ from torch.nn.functional import kl_div
 from mmadfer.config.schema import Config, parse
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.data.stages import check_stages
-from mmadfer.data.store.store import Store, write
+from mmadfer.data.store.store import Store, write_store
 from mmadfer.distributed.ranks import connected
 from mmadfer.errors import ConfigError, DataError, RunError, WeightsError
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 from mmadfer.model.weights.load import load
 from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
@@ -56,7 +56,7 @@ def changed(source: Path, path: Path, **how: object) -> Path:
     """A store with its clips changed: `how` gives functions from a clip to the new value of a field."""
     with Store(source) as store:
         clips = [(replace(c, **{k: f(c) for k, f in how.items()}), store.read(name)) for name, c in store.clips.items()]
-        write(path, replace(store.header, fingerprint=path.name), clips)
+        write_store(path, replace(store.header, fingerprint=path.name), clips)
     return path
 
 
@@ -77,7 +77,7 @@ def parent(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fold_by_fold_it_begins_with_the_parents_weights(store: Path, parent: Path, tmp_path: Path) -> None:
     config = child(make_config(store), init=parent)
     for fold in (1, 2):
-        model = build(config.model, 3, seed=7)
+        model = build_model(config.model, 3, seed=7)
         with Store(store) as opened:
             Parents(config, opened, fold).begin(model)
         theirs = tensors(parent, fold)
@@ -120,12 +120,12 @@ def test_tensors_that_are_missing_or_extra_are_named(store: Path, parent: Path, 
     with Store(store) as opened:
         parents = Parents(config, opened, 1)
         with pytest.raises(WeightsError, match=r"lacks \d+ tensor.*fusion.*stages\.missing"):
-            parents.begin(build(config.model, 3))
+            parents.begin(build_model(config.model, 3))
         config = child(config, missing=["fusion.*"])
         with pytest.raises(WeightsError, match=r"has, which are not in this model, .*stages\.extra"):
-            Parents(config, opened, 1).begin(build(config.model, 3))
+            Parents(config, opened, 1).begin(build_model(config.model, 3))
         config = child(config, extra=["fusion.*"])
-        model, drawn = build(config.model, 3), build(config.model, 3)
+        model, drawn = build_model(config.model, 3), build_model(config.model, 3)
         said = Parents(config, opened, 1).begin(model)
     assert "drawn: fusion." in said
     theirs = tensors(parent)

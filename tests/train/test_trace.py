@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mmadfer.config.schema import Config
 from mmadfer.train.loop import train
-from mmadfer.train.profiler import SKIPPED, STEPS, pack
+from mmadfer.train.profiler import PROFILED_STEPS, SKIPPED, pack
 
 
 def ranges(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -31,12 +31,14 @@ def test_a_profiled_training_has_a_trace_and_the_same_weights(store: Path, tmp_p
     assert "ERROR" not in err
     folder = tmp_path / "run" / "fold-1"
     assert weights(folder) == weights(tmp_path / "plain")
-    assert f"{STEPS} steps are recorded in {folder / 'trace.json.gz'}: open it at https://ui.perfetto.dev" in out
+    assert (
+        f"{PROFILED_STEPS} steps are recorded in {folder / 'trace.json.gz'}: open it at https://ui.perfetto.dev" in out
+    )
     for name in ("forward", "backward", "optimizer"):
         found = ranges(folder, name)
-        assert len(found) == STEPS, name
+        assert len(found) == PROFILED_STEPS, name
         assert all(event["dur"] > 0 for event in found)
-    assert len(ranges(folder, "data")) >= STEPS
+    assert len(ranges(folder, "data")) >= PROFILED_STEPS
     assert not list(folder.glob(".*.tmp"))
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from setting import StopAt, checkpoints, events, make_config, promises, start, weights
 
 from mmadfer.config.schema import Config
-from mmadfer.contract import describe
+from mmadfer.contract import describe_contract
 from mmadfer.data.fold_clips import steps_per_epoch, training_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches
@@ -168,7 +168,7 @@ def test_a_checkpoint_says_what_its_scores_are_of(whole: Path) -> None:
     assert metrics[2].keys() == {"validation_uar", "validation_war"}
     assert metrics[4]["uar"] == found["uar"]
     assert metrics[4]["validation_uar"] == found["validation"]["uar"]
-    shown = describe(promises(checkpoints(whole)[-1]))
+    shown = describe_contract(promises(checkpoints(whole)[-1]))
     assert shown["UAR"] == f"{found['uar']:.2%}"
     assert shown["validation WAR"] == f"{found['validation']['war']:.2%}"
 

@@ -17,10 +17,10 @@ from mmadfer.config import schema as configs
 from mmadfer.config import sweep as sweep_file
 from mmadfer.errors import RunError
 from mmadfer.evaluation import bootstrap
-from mmadfer.evaluation.bootstrap import Paired, estimate, mcnemar
-from mmadfer.evaluation.compare import Comparison, compare
+from mmadfer.evaluation.bootstrap import Paired, estimate_difference, mcnemar
+from mmadfer.evaluation.compare import RunComparison, compare
 from mmadfer.launch.sweep import report
-from mmadfer.report.versus import show
+from mmadfer.report.versus import show_comparison
 from mmadfer.run import directory as runs
 from mmadfer.tasks import metrics
 from mmadfer.tasks.classification import CLASSIFICATION
@@ -29,7 +29,7 @@ LABELS = ("glad", "sad", "calm")
 
 
 def differences(folds: Sequence[Paired], classes: int, resamples: int, seed: int, **chunk: int) -> np.ndarray:
-    return bootstrap.differences(folds, classes, resamples, seed, CLASSIFICATION, **chunk)
+    return bootstrap.score_differences(folds, classes, resamples, seed, CLASSIFICATION, **chunk)
 
 
 def guess(rng: np.random.Generator, truth: np.ndarray, accuracy: float) -> np.ndarray:
@@ -75,9 +75,9 @@ def write_fold(
     )
 
 
-def shown(found: Comparison) -> str:
+def shown(found: RunComparison) -> str:
     console = Console(record=True, width=140, file=open("/dev/null", "w"))  # noqa: SIM115
-    show(found, console)
+    show_comparison(found, console)
     return console.export_text()
 
 
@@ -86,15 +86,15 @@ def test_p_is_about_uniform_for_equal_models_and_small_for_unequal_ones() -> Non
     p, covered = [], 0
     for seed in range(400):
         drawn = differences([one := pair(seed, 0.6, 0.6)], 3, 400, seed)[:, 0, 1]
-        found = estimate(float((one.b[0] == one.truth).mean() - (one.a[0] == one.truth).mean()), drawn)
+        found = estimate_difference(float((one.b[0] == one.truth).mean() - (one.a[0] == one.truth).mean()), drawn)
         p.append(found.p)
         covered += found.low <= 0 <= found.high
     shares = [float(np.mean(np.array(p) <= level)) for level in (0.05, 0.25, 0.5, 0.75)]
     assert shares == pytest.approx([0.05, 0.25, 0.5, 0.75], abs=0.08)
     assert covered / 400 == pytest.approx(0.95, abs=0.03)
     drawn = differences([one := pair(1, 0.5, 0.75)], 3, 2000, 0)[:, 0]
-    assert [estimate(0.2, drawn[:, k]).p < 0.005 for k in (0, 1)] == [True, True]
-    assert estimate(0.2, drawn[:, 1]).low > 0.05
+    assert [estimate_difference(0.2, drawn[:, k]).p < 0.005 for k in (0, 1)] == [True, True]
+    assert estimate_difference(0.2, drawn[:, 1]).low > 0.05
 
 
 def test_the_draws_are_those_of_clips_and_the_same_for_all_runs() -> None:
@@ -128,8 +128,8 @@ def test_folds_that_cancel_out_are_a_draw_without_difference() -> None:
     assert (clips == 0).mean() > 0.03, "it occurs"
     assert (drawn.mean(1)[clips == 0] != 0).any(), "and is not 0 as it stands"
     exact = 2 * (min((clips <= 0).sum(), (clips >= 0).sum()) + 1) / 2001
-    assert estimate(0.0, drawn.mean(1)).p == pytest.approx(min(1, exact))
-    nothing = estimate(-1e-18, np.full(9, -1e-18))
+    assert estimate_difference(0.0, drawn.mean(1)).p == pytest.approx(min(1, exact))
+    nothing = estimate_difference(-1e-18, np.full(9, -1e-18))
     assert [f"{value:+.2f}" for value in (nothing.value, nothing.low, nothing.high)] == ["+0.00"] * 3
 
 
@@ -207,9 +207,9 @@ def test_rows_with_seeds_are_compared_over_all_seeds(tmp_path: Path) -> None:
 
 def test_a_sweep_reports_seeds_and_folds_together(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "x")
-    for row in sweep_file.of(sweep).rows:  # a report wants every fold that the configuration has
+    for row in sweep_file.table_of(sweep).rows:  # a report wants every fold that the configuration has
         assert sweep.joinpath(row, "fold-2").is_dir()
-    text = report.write(sweep)
+    text = report.write_sweep_report(sweep)
     made = json.loads((sweep / "report" / "sweep.json").read_text())
     base = made["seeds"]["base"]
     folds = [
@@ -228,7 +228,7 @@ def test_a_sweep_reports_seeds_and_folds_together(tmp_path: Path) -> None:
 def test_seeds_are_told_apart_on_folds_that_all_of_them_have(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "x")
     shutil.rmtree(sweep / "base-seed4" / "fold-2")
-    text = report.write(sweep)
+    text = report.write_sweep_report(sweep)
     base = json.loads((sweep / "report" / "sweep.json").read_text())["seeds"]["base"]
     first = [json.loads((sweep / f"base-seed{seed}" / "fold-1" / "result.json").read_text())["uar"] for seed in (1, 4)]
     assert (base["folds"], base["runs"], base["runs_expected"]) == ([1], 2, 4)
@@ -236,24 +236,24 @@ def test_seeds_are_told_apart_on_folds_that_all_of_them_have(tmp_path: Path) -> 
     assert base["std_of_seeds"]["uar"] == base["std"]["uar"] == pytest.approx(np.std(first, ddof=1))
     assert "| base | 1, 4 | 2 of 4 | " in text
     shutil.rmtree(sweep / "base-seed4" / "fold-1")  # a seed that has none yet
-    assert "| base | 1, 4 | 2 of 4 | " in report.write(sweep)
+    assert "| base | 1, 4 | 2 of 4 | " in report.write_sweep_report(sweep)
     shutil.copytree(sweep / "best-seed4" / "fold-2", sweep / "base-seed4" / "fold-2")
     shutil.rmtree(sweep / "base-seed1" / "fold-2")
-    assert "| base | 1, 4 | 0 of 4 | - (-) | - (-) |" in report.write(sweep), "no fold in common"
+    assert "| base | 1, 4 | 0 of 4 | - (-) | - (-) |" in report.write_sweep_report(sweep), "no fold in common"
 
 
 def test_a_sweep_shows_what_rows_can_be_chosen_by(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "x")
-    assert "validation" not in report.write(sweep)
+    assert "validation" not in report.write_sweep_report(sweep)
     for k, file in enumerate(sorted(sweep.glob("base-seed*/fold-*/result.json"))):
         kept = {"epoch": 2, "clips": 4, "uar": k / 10, "war": 0.5}
         file.write_text(json.dumps({**json.loads(file.read_text()), "validation": kept}))
-    text = report.write(sweep)
+    text = report.write_sweep_report(sweep)
     assert "kept for validation, after the last epoch: to choose a row by, not a result" in text
     assert "| base-seed1 | 5.00 / 50.00 |\n| base-seed4 | 25.00 / 50.00 |\n| base | 15.00 / 50.00 |" in text
     assert json.loads((sweep / "report" / "sweep.json").read_text())["rows"]["base-seed4"]["validation"]["uar"] == 0.25
     shutil.rmtree(sweep / "base-seed4" / "fold-2")
-    text = report.write(sweep)
+    text = report.write_sweep_report(sweep)
     assert "| base-seed4 | 20.00 / 50.00 |\n" in text
     assert "| base | 1" not in text.split("to choose a row by")[1], "the seeds have other folds"
 

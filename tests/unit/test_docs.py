@@ -15,7 +15,7 @@ import mmadfer
 from mmadfer.cli.main import app
 from mmadfer.config.nearest import dotted
 from mmadfer.config.schema import Config, parse
-from mmadfer.config.sweep import Table
+from mmadfer.config.sweep import SweepTable
 
 COMMAND: Any = typer.main.get_command(app)
 KEYS = set(dotted(Config))
@@ -145,7 +145,7 @@ def test_every_configuration_in_the_text_is_valid(page: Page) -> None:
             continue
         tree = yaml.safe_load(code.text.partition("\n\n")[0])  # commands may follow
         if "rows" in tree:
-            Table.model_validate(tree)
+            SweepTable.model_validate(tree)
             for row in tree["rows"].values():
                 assert set(row) <= KEYS, f"{page.name}: {row}"
         else:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmadfer.errors import ConfigError
 from mmadfer.model.draws import Stream, constants, fill, fill_constants, learned
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 
 UNIFORM = [0.12179255485534668, 0.1176995038986206, 0.2533429265022278]
 NORMAL = [-1.011003017425537, 0.49338892102241516]
@@ -59,7 +59,7 @@ def test_streams_are_those_of_always() -> None:
     """Numbers of the first release; with others, no training could be repeated."""
     stream = Stream("fusion.0.vision.down.weight", (3,), 1)
     assert stream.uniform(0.5).tolist() == UNIFORM
-    assert float(build(TINY, classes=7).fusion[0].vision.down.weight[0, 0].detach()) == UNIFORM[0] / 0.5 / 8
+    assert float(build_model(TINY, classes=7).fusion[0].vision.down.weight[0, 0].detach()) == UNIFORM[0] / 0.5 / 8
     assert Stream("temporal.cls", (2,), 1).normal().tolist() == NORMAL
 
 

@@ -16,10 +16,10 @@ from mmadfer.config.schema import EncoderConfig, ModelConfig, SoundConfig
 from mmadfer.contract import Contract, licences
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.model.layer import layer
-from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.mma_dfer import MMADFER, empty_model
 from mmadfer.model.pixels import scaled
 from mmadfer.model.precision import apply, autocast
-from mmadfer.model.weights.build import build, encoder_hash, save_weights
+from mmadfer.model.weights.build import build_model, encoder_hash, save_weights
 from mmadfer.model.weights.encoders import load_encoder, resize_positions
 
 SMALL = EncoderConfig(timm="test_vit", width=64, depth=6, heads=2, mlp_ratio=3)
@@ -74,7 +74,7 @@ def test_a_timm_vit_computes_what_timm_does(tmp_path: Path, config: EncoderConfi
     theirs = timm_model(str(config.timm))
     encoder = config.model_copy(update={"weights": file_of(theirs, tmp_path / "model.safetensors")})
     alone = {"branches": "vision", "fusion": "none", "joint": "none", "temporal": "none", "positions": "frozen"}
-    model = build(model_of(vision=encoder, prompts=0, progressive=0, **alone), 7)
+    model = build_model(model_of(vision=encoder, prompts=0, progressive=0, **alone), 7)
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -89,18 +89,18 @@ def test_a_pth_is_read_flat_or_under_its_key(tmp_path: Path) -> None:
     for tree in (state, {"model": state}, {"state_dict": state, "epoch": 3}):
         torch.save(tree, tmp_path / "model.pth")
         config = model_of(vision=REGISTERS.model_copy(update={"weights": tmp_path / "model.pth"}))
-        found.append(encoder_hash(build(config, 7)))
+        found.append(encoder_hash(build_model(config, 7)))
     file = file_of(timm_model("test_vit2"), tmp_path / "model.safetensors")
     config = model_of(vision=REGISTERS.model_copy(update={"weights": file}))
-    assert {*found} == {encoder_hash(build(config, 7))}
-    assert found[0] != encoder_hash(build(model_of(vision=REGISTERS), 7))
+    assert {*found} == {encoder_hash(build_model(config, 7))}
+    assert found[0] != encoder_hash(build_model(model_of(vision=REGISTERS), 7))
 
 
 def test_a_vit_of_pictures_hears_the_filter_bank(tmp_path: Path) -> None:
     """Three colours become one channel by timm's rule, and its square grid the filter bank's."""
     file = file_of(timm_model("test_vit", img_size=64), tmp_path / "model.safetensors")
     state = load_file(file)
-    model = build(model_of(audio=SMALL.model_copy(update={"weights": file}), vision=SMALL), 7)
+    model = build_model(model_of(audio=SMALL.model_copy(update={"weights": file}), vision=SMALL), 7)
     summed = timm.models.adapt_input_conv(1, state["patch_embed.proj.weight"])
     assert torch.equal(model.audio.patch.weight, summed)
     wanted = resize_positions(state["pos_embed"], (4, 4), (32, 8))
@@ -112,7 +112,7 @@ def test_positions_of_patches_alone_leave_the_first_tokens_without(tmp_path: Pat
     theirs = timm_model("deit3_small_patch16_224", img_size=64)
     file = file_of(theirs, tmp_path / "model.safetensors")
     config = EncoderConfig(timm="deit3_small_patch16_224", width=384, heads=6, weights=file)
-    model = build(model_of(vision=config), 7)
+    model = build_model(model_of(vision=config), 7)
     wanted = resize_positions(load_file(file)["pos_embed"], (4, 4), (2, 2))
     assert not model.vision.positions[:, :1].any()
     assert torch.equal(model.vision.positions[:, 1:-6], wanted)
@@ -139,7 +139,7 @@ def test_positions_of_patches_alone_leave_the_first_tokens_without(tmp_path: Pat
 )
 def test_what_cannot_be_an_encoder_is_refused(name: str, sizes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        empty(model_of(vision={"timm": name, "depth": 12, **sizes}), 7)
+        empty_model(model_of(vision={"timm": name, "depth": 12, **sizes}), 7)
 
 
 @pytest.mark.parametrize(
@@ -158,29 +158,29 @@ def test_a_wrong_file_of_timm_is_named(tmp_path: Path, change: Any, words: str) 
     save_file({key: value.clone() for key, value in state.items()}, tmp_path / "model.safetensors")
     config = model_of(vision=REGISTERS.model_copy(update={"weights": tmp_path / "model.safetensors"}))
     with pytest.raises(WeightsError, match=f"(?s){re.escape(str(tmp_path))}.*{words}"):
-        build(config, 7)
+        build_model(config, 7)
 
 
 def test_a_damaged_file_of_timm_is_named(tmp_path: Path) -> None:
     file = file_of(timm_model("test_vit2"), tmp_path / "model.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(WeightsError, match=r"model\.safetensors is not a whole safetensors file"):
-        build(model_of(vision=REGISTERS.model_copy(update={"weights": file})), 7)
+        build_model(model_of(vision=REGISTERS.model_copy(update={"weights": file})), 7)
 
 
 def test_drawn_encoders_are_the_same_bits_and_touch_no_random_state() -> None:
     before = torch.get_rng_state()
-    first, again = (build(model_of(vision=SMALL, audio=SMALL), 7) for _ in range(2))
+    first, again = (build_model(model_of(vision=SMALL, audio=SMALL), 7) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
     assert encoder_hash(first) == encoder_hash(again)
     assert all(value.isfinite().all() for value in first.state_dict().values())
-    other = build(model_of(vision=REGISTERS), 7).vision
+    other = build_model(model_of(vision=REGISTERS), 7).vision
     assert 0.01 < other.registers.std() < 0.03
     assert (other.blocks[0].ls1.gamma == 1).all()
 
 
 def test_what_learns_is_as_before() -> None:
-    model = build(model_of(vision=REGISTERS), 7)
+    model = build_model(model_of(vision=REGISTERS), 7)
     learns = {name.split(".")[1] for name in model.trainable() if name.startswith("vision.")}
     assert learns == {"positions", "prompts"}
     assert {"vision.registers", "vision.norm.weight"} <= set(model.frozen())
@@ -191,7 +191,7 @@ def test_a_checkpoint_comes_back_with_its_licences(tmp_path: Path) -> None:
     file = file_of(timm_model("test_vit2"), tmp_path / "model.safetensors")
     config = model_of(vision=REGISTERS.model_copy(update={"weights": file}), pixels="half")
     assert licences(config) == {"mmadfer": "Apache-2.0", "timm test_vit2": "see the model card of its weights"}
-    model = open_gates(build(config, 7))
+    model = open_gates(build_model(config, 7))
     contract = Contract(labels=LABELS, model=config, prepare={}, data_set="test")
     for frozen in (True, False):
         save_weights(tmp_path / "trained.safetensors", model, contract, frozen)
@@ -209,7 +209,7 @@ PAIRS = {
 def test_saving_memory_and_halves_compute_the_same(config: ModelConfig) -> None:
     frames, fbank = clips()
     feed = frames / 255, fbank, torch.rand(2, 5, config.depth, 2)
-    plain, less = (open_gates(build(config, 7)) for _ in range(2))
+    plain, less = (open_gates(build_model(config, 7)) for _ in range(2))
     apply(less, "fp32", CPU, recomputed=True)
     wanted = plain(*feed).detach()
     for model in (plain, less):
@@ -226,7 +226,7 @@ def test_saving_memory_and_halves_compute_the_same(config: ModelConfig) -> None:
 @pytest.mark.parametrize("config", PAIRS.values(), ids=PAIRS)
 def test_one_program_serves_every_layer(config: ModelConfig) -> None:
     """Traced, not compiled: what dynamo makes of the first layer fits all others."""
-    model, graphs = open_gates(build(config, 7)), []
+    model, graphs = open_gates(build_model(config, 7)), []
     torch.compiler.reset()
 
     def backend(graph: Any, example: Any) -> Any:
@@ -242,7 +242,7 @@ def test_one_program_serves_every_layer(config: ModelConfig) -> None:
 
 def losses(config: ModelConfig) -> list[float]:
     """Of ten steps on four clips of two classes."""
-    model, classes = build(config, 2), torch.tensor([0, 1, 0, 1])
+    model, classes = build_model(config, 2), torch.tensor([0, 1, 0, 1])
     generator = torch.Generator().manual_seed(3)
     frames = torch.rand(4, config.frames, 3, 32, 32, generator=generator)
     fbank = torch.randn(4, 1, *config.fbank, generator=generator) + 2 * classes[:, None, None, None]
@@ -266,7 +266,7 @@ def test_longer_sound_trains() -> None:
 def test_longer_sound_takes_audiomae_positions(tmp_path: Path, frames: int, grid: tuple[int, int]) -> None:
     """AudioMAE's own 10.24 s as they are, others resized; from a file of another width, depth and patch."""
     sizes = {"width": 32, "depth": 2, "heads": 2}
-    one = build(model_of(audio=sizes, vision={**sizes, "seed": 1}, fbank=(1024, 128)), 7)
+    one = build_model(model_of(audio=sizes, vision={**sizes, "seed": 1}, fbank=(1024, 128)), 7)
     names = {"cls": "cls_token", "patch": "patch_embed.proj", "positions": "pos_embed"}
     state = {}
     for key, value in one.audio.state_dict().items():
@@ -276,7 +276,7 @@ def test_longer_sound_takes_audiomae_positions(tmp_path: Path, frames: int, grid
     state["pos_embed"] = torch.randn(1, 513, 32)
     torch.save({"model": state}, tmp_path / "audiomae.pth")
     audio = {**sizes, "weights": tmp_path / "audiomae.pth"}
-    model = build(model_of(audio=audio, vision={**sizes, "seed": 1}, fbank=(frames, 128)), 7)
+    model = build_model(model_of(audio=audio, vision={**sizes, "seed": 1}, fbank=(frames, 128)), 7)
     assert torch.equal(model.audio.positions[:, :-6], resize_positions(state["pos_embed"], (64, 8), grid))
     frames_in, _ = clips()
     assert model(frames_in, torch.randn(2, 1, frames, 128)).isfinite().all()
@@ -298,7 +298,7 @@ def test_longer_sound_at_16_khz_is_promised() -> None:
 
 
 def black_and_white(config: ModelConfig) -> tuple[Tensor, MMADFER]:
-    model = open_gates(build(config, 7))
+    model = open_gates(build_model(config, 7))
     return torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None, None].expand(2, 4, 3, 32, 32), model
 
 
@@ -325,7 +325,7 @@ def test_unit_pixels_pass_as_they_are() -> None:
     floats = frames / 255
     assert model._unit(floats) is floats
     assert scaled(floats, "unit") is floats
-    other = open_gates(build(model_of(progressive=2, pixels="imagenet"), 7))
+    other = open_gates(build_model(model_of(progressive=2, pixels="imagenet"), 7))
     assert other.state_dict().keys() == model.state_dict().keys()
     assert not torch.allclose(other(floats, clips()[1]), model(floats, clips()[1]), atol=1e-4)
 
@@ -338,4 +338,4 @@ def test_a_file_with_a_number_that_is_none_is_refused_by_file_and_tensor(tmp_pat
     path = file_of(made, tmp_path / "vision.safetensors")
     says = r"vision\.safetensors: blocks\.3\.mlp\.fc1\.bias holds 1 number\(s\) that are not finite"
     with pytest.raises(WeightsError, match=says):
-        load_encoder(empty(model_of(vision=SMALL, audio=SMALL), 7).to_empty(device="cpu"), "vision", path)
+        load_encoder(empty_model(model_of(vision=SMALL, audio=SMALL), 7).to_empty(device="cpu"), "vision", path)

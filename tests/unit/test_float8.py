@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmadfer.errors import ConfigError
 from mmadfer.model import float8
-from mmadfer.model.float8 import FORMAT, Float8Linear
+from mmadfer.model.float8 import FLOAT8, Float8Linear
 
 INPUTS, OUTPUTS, ROWS = 96, 64, 10
 CPU = torch.device("cpu")
@@ -51,11 +51,11 @@ def assert_same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
 
 def test_a_row_becomes_the_nearest_numbers_of_8_bits() -> None:
     rows = normal(ROWS, INPUTS)
-    numbers, scales = float8.quantise(rows)
+    numbers, scales = float8.quantise_rows(rows)
     assert torch.equal(scales.frexp().mantissa, torch.full_like(scales, 0.5))  # powers of two
-    share = rows.abs().amax(1) / scales[:, 0] / torch.finfo(FORMAT).max
+    share = rows.abs().amax(1) / scales[:, 0] / torch.finfo(FLOAT8).max
     assert ((share > 0.5 - 1e-6) & (share <= 1)).all()  # as little room as a power of two leaves
-    all_numbers = torch.arange(256, dtype=torch.uint8).view(FORMAT).double()
+    all_numbers = torch.arange(256, dtype=torch.uint8).view(FLOAT8).double()
     all_numbers = all_numbers[all_numbers.isfinite()]
     exact = rows.double() / scales
     nearest = (exact[..., None] - all_numbers).abs().amin(-1)
@@ -89,7 +89,7 @@ def test_sums_are_as_good_as_float32() -> None:
         (found[0], inputs, "forward", layer.bias.bfloat16()),
         (found[1], gradient.bfloat16(), "backward", torch.zeros(())),
     ):
-        numbers, scales = float8.quantise(rows)
+        numbers, scales = float8.quantise_rows(rows)
         weight = in_8_bits.get_buffer(f"{name}_weight").double() * in_8_bits.get_buffer(f"{name}_scales").double().t()
         wanted = (numbers.double() * scales.double()) @ weight.t() + bias.double()
         torch.testing.assert_close(one.double(), wanted, rtol=2**-8, atol=1e-5 * scales.amax().item())
@@ -121,7 +121,7 @@ def test_what_is_not_finite_stays_visible(value: float) -> None:
     layer, (inputs, gradient) = Float8Linear(linear()), case()
     wanted = passed(layer, inputs, gradient)
     inputs[2, 5], gradient[3, 7] = value, value
-    assert float8.quantise(inputs)[1][2].isinf()  # so it does not depend on what a cast does
+    assert float8.quantise_rows(inputs)[1][2].isinf()  # so it does not depend on what a cast does
     outputs, found = passed(layer, inputs, gradient)
     assert not outputs[2].isfinite().any()
     assert not found[3].isfinite().any()
@@ -199,7 +199,7 @@ def test_sizes_that_gpus_do_not_take_are_told(inputs: int, outputs: int) -> None
 
 
 def test_a_device_that_cannot_is_told_with_what_to_take() -> None:
-    float8.check(CPU)
+    float8.check_device(CPU)
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match=r"on cuda here.*compute capability 8\.9.*or train\.precision: bf16"):
-            float8.check(torch.device("cuda"))
+            float8.check_device(torch.device("cuda"))

@@ -18,9 +18,9 @@ from mmadfer.model import precision as arithmetic
 from mmadfer.model.float8 import Float8Linear, Float8LoraLinear
 from mmadfer.model.layer import layer
 from mmadfer.model.lora import LoraLinear
-from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.mma_dfer import MMADFER, empty_model
 from mmadfer.model.precision import apply, autocast
-from mmadfer.model.weights.build import build, encoder_hash, load_weights, save_weights, weights_hash
+from mmadfer.model.weights.build import build_model, encoder_hash, load_weights, save_weights, weights_hash
 from mmadfer.model.weights.published import published_name
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def updates(model: MMADFER) -> dict[str, Tensor]:
 
 def trained(seed: int = 1) -> MMADFER:
     """A model whose updates are no longer zero."""
-    model = open_gates(build(LORA, len(LABELS)))
+    model = open_gates(build_model(LORA, len(LABELS)))
     for number, (name, value) in enumerate(updates(model).items()):
         if name.endswith("lora_b"):
             value.data.copy_(0.05 * random(*value.shape, seed=1000 * seed + number))
@@ -52,7 +52,7 @@ def trained(seed: int = 1) -> MMADFER:
 
 
 def test_it_starts_as_the_model_without_and_names_stay() -> None:
-    plain, model = build(TINY, len(LABELS)), build(LORA, len(LABELS))
+    plain, model = build_model(TINY, len(LABELS)), build_model(LORA, len(LABELS))
     assert torch.equal(model(*clips(), DROPS), plain(*clips(), DROPS))
     assert encoder_hash(model) == encoder_hash(plain)
     assert list(model.frozen()) == list(plain.frozen())
@@ -68,9 +68,9 @@ def test_it_starts_as_the_model_without_and_names_stay() -> None:
 
 
 def test_rank_0_is_no_update() -> None:
-    model = build(LORA.model_copy(update={"lora": LoraConfig(rank=0, alpha=8)}), len(LABELS))
+    model = build_model(LORA.model_copy(update={"lora": LoraConfig(rank=0, alpha=8)}), len(LABELS))
     assert not [module for module in model.modules() if isinstance(module, LoraLinear)]
-    assert weights_hash(model) == weights_hash(build(TINY, len(LABELS)))
+    assert weights_hash(model) == weights_hash(build_model(TINY, len(LABELS)))
 
 
 def test_parameters_of_the_published_size() -> None:
@@ -78,10 +78,10 @@ def test_parameters_of_the_published_size() -> None:
 
     4 * 12,288 + 2 * 30,720 = 110,592; in 12 blocks of two encoders 2,654,208.
     """
-    model = empty(ModelConfig(lora=LoraConfig(rank=RANK)), 7)
+    model = empty_model(ModelConfig(lora=LoraConfig(rank=RANK)), 7)
     assert sum(value.numel() for value in updates(model).values()) == 2_654_208
     others = sum(value.numel() for value in model.trainable().values()) - 2_654_208
-    assert others == sum(value.numel() for value in empty(ModelConfig(), 7).trainable().values()) == 7_556_639
+    assert others == sum(value.numel() for value in empty_model(ModelConfig(), 7).trainable().values()) == 7_556_639
 
 
 def test_q_k_and_v_have_an_update_each() -> None:
@@ -115,7 +115,7 @@ def test_every_arithmetic_computes_it(precision: Precision, off: float, gradient
 
     plain, model = trained(), trained()
     wanted, found = gradients(plain, "reference"), gradients(model, precision)
-    untrained = open_gates(build(LORA, len(LABELS)))(*clips(), DROPS)
+    untrained = open_gates(build_model(LORA, len(LABELS)))(*clips(), DROPS)
     assert (wanted[0] - found[0]).abs().max() < off < 0.15 < (wanted[0] - untrained).abs().max()
     assert len(found[1]) == len(wanted[1]) == 64
     assert {value.dtype for value in model.trainable().values()} == {torch.float32}
@@ -167,7 +167,7 @@ def test_one_program_serves_all_layers(recomputed: bool, monkeypatch: pytest.Mon
 
 def test_updates_alone_can_learn() -> None:
     """Ten steps with everything else held still."""
-    model, answers, losses = build(LORA, len(LABELS)), torch.tensor([0, 3]), []
+    model, answers, losses = build_model(LORA, len(LABELS)), torch.tensor([0, 3]), []
     optimizer = torch.optim.AdamW(updates(model).values(), lr=3e-3)
     for _ in range(10):
         optimizer.zero_grad()
@@ -177,7 +177,7 @@ def test_updates_alone_can_learn() -> None:
         losses.append(loss.item())
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.75 * losses[0]
-    fresh = updates(build(LORA, len(LABELS)))
+    fresh = updates(build_model(LORA, len(LABELS)))
     assert all(not torch.equal(value, fresh[name]) for name, value in updates(model).items())
 
 
@@ -189,21 +189,21 @@ def test_weights_files_hold_updates_and_no_encoder(tmp_path: Path) -> None:
     read, promises = load_weights(path)
     assert torch.equal(read(*clips()), model(*clips()))
     assert promises.model.lora == LoraConfig(rank=RANK, alpha=32)
-    assert promises.encoder_hash == encoder_hash(build(TINY, len(LABELS)))
+    assert promises.encoder_hash == encoder_hash(build_model(TINY, len(LABELS)))
     save_weights(path, trained(), contract(LORA.model_copy(update={"lora": LoraConfig(rank=4)})), frozen=False)
     with pytest.raises(WeightsError, match=r"lora_a"):
         load_weights(path)
 
 
 def test_an_encoder_file_fills_an_encoder_with_updates(tmp_path: Path) -> None:
-    source = build(TINY.model_copy(update={"vision": TINY.vision.model_copy(update={"seed": 9})}), len(LABELS))
+    source = build_model(TINY.model_copy(update={"vision": TINY.vision.model_copy(update={"seed": 9})}), len(LABELS))
     tensors = {published_name(name): value for name, value in source.state_dict().items() if name.startswith("vision.")}
     state = {theirs.removeprefix("image_encoder."): value for theirs, value in tensors.items() if theirs}
     state = {name: value for name, value in state.items() if "prompts" not in name}
     state["pos_embed"] = state["pos_embed"][:, : 1 + 4]
     torch.save({"model": state}, tmp_path / "mae_face.pth")
     vision = TINY.vision.model_copy(update={"weights": tmp_path / "mae_face.pth"})
-    model = build(LORA.model_copy(update={"vision": vision}), len(LABELS))
+    model = build_model(LORA.model_copy(update={"vision": vision}), len(LABELS))
     for name, value in source.frozen().items():
         if name.startswith("vision."):
             assert torch.equal(model.frozen()[name], value), name

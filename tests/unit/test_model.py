@@ -12,20 +12,20 @@ from mmadfer.config.schema import Config, EncoderConfig, ModelConfig
 from mmadfer.errors import ConfigError
 from mmadfer.model.encoder import Encoder, vision_encoder
 from mmadfer.model.layer import kept, through
-from mmadfer.model.mma_dfer import MMADFER, empty
-from mmadfer.model.weights.build import build, encoder_hash, weights_hash
+from mmadfer.model.mma_dfer import MMADFER, empty_model
+from mmadfer.model.weights.build import build_model, encoder_hash, weights_hash
 from mmadfer.model.weights.init import sincos
 
 
 @pytest.fixture
 def model() -> MMADFER:
-    return open_gates(build(TINY, classes=7))
+    return open_gates(build_model(TINY, classes=7))
 
 
 @pytest.fixture
 def deep() -> MMADFER:
     """Drop rates 0, 1/6, 1/3, 1/2; gates closed, so that frames do not hear of each other."""
-    return build(TINY.model_copy(update={"drop_path": 0.5}), classes=7)
+    return build_model(TINY.model_copy(update={"drop_path": 0.5}), classes=7)
 
 
 def draws(value: float, count: int = 2) -> Tensor:
@@ -33,7 +33,7 @@ def draws(value: float, count: int = 2) -> Tensor:
 
 
 def test_full_size_is_as_published() -> None:
-    model = empty(ModelConfig(), classes=7)
+    model = empty_model(ModelConfig(), classes=7)
     dead = 4 * 512  # `norm2` of the published temporal layer
     assert sum(p.numel() for p in model.trainable().values()) == 7_558_687 - dead
     heads = 12 * 768 + 12 + 1000 * 768 + 1000  # classifiers of the encoders, dead as well
@@ -50,7 +50,7 @@ def test_what_learns(model: MMADFER) -> None:
 
 @pytest.mark.parametrize("change", [{"prompts": 0, "progressive": 0}, {"progressive": 0}, {"image_size": 48}])
 def test_sizes_can_change(change: dict[str, int]) -> None:
-    model = build(TINY.model_copy(update=change), classes=3)
+    model = build_model(TINY.model_copy(update=change), classes=3)
     side = model.config.image_size
     logits = model(torch.zeros(1, 4, 3, side, side), torch.zeros(1, 1, 512, 128))
     assert logits.shape == (1, 3)
@@ -59,14 +59,14 @@ def test_sizes_can_change(change: dict[str, int]) -> None:
 
 def test_build_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
-    build(TINY, classes=7)
+    build_model(TINY, classes=7)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_seeds_choose_their_own_part() -> None:
     vision = TINY.vision.model_copy(update={"seed": 3})
-    base, again, other = build(TINY, 7), build(TINY, 7), build(TINY, 7, seed=2)
-    moved = build(TINY.model_copy(update={"vision": vision}), 7)
+    base, again, other = build_model(TINY, 7), build_model(TINY, 7), build_model(TINY, 7, seed=2)
+    moved = build_model(TINY.model_copy(update={"vision": vision}), 7)
     assert (encoder_hash(base), weights_hash(base)) == (encoder_hash(again), weights_hash(again))
     assert encoder_hash(base) == encoder_hash(other)
     assert weights_hash(base) != weights_hash(other)
@@ -75,7 +75,7 @@ def test_seeds_choose_their_own_part() -> None:
 
 
 def test_initial_values() -> None:
-    fresh = build(ModelConfig(vision=ENCODER, audio=ENCODER), classes=7)
+    fresh = build_model(ModelConfig(vision=ENCODER, audio=ENCODER), classes=7)
     assert all(p.isfinite().all() for p in fresh.parameters())
     values = {name: p.detach() for name, p in fresh.named_parameters()}
     assert not torch.equal(values["vision.blocks.0.mlp.fc1.weight"], values["audio.blocks.0.mlp.fc1.weight"])
@@ -95,7 +95,7 @@ def test_sincos_tells_every_place_apart() -> None:
 
 def test_random_encoder_tells_place_and_pattern() -> None:
     """Ridge regression reads both from the CLS of frozen random weights (chance is 1/4 and 1/2)."""
-    encoder = build(TINY.model_copy(update={"image_size": 64}), classes=7).vision
+    encoder = build_model(TINY.model_copy(update={"image_size": 64}), classes=7).vision
     train, test = (_patterns(n, torch.Generator().manual_seed(n)) for n in (400, 200))
     assert _read(_summary(encoder, train[0]), train[1], _summary(encoder, test[0]), test[1]) > 0.5
     assert _read(_summary(encoder, train[0]), train[2], _summary(encoder, test[0]), test[2]) > 0.75
@@ -221,7 +221,7 @@ def test_stochastic_depth_keeps_the_expectation(deep: MMADFER) -> None:
 
 def test_prompts_are_last_and_updated_in_shares() -> None:
     config = TINY.model_copy(update={"prompts": 6, "progressive": 2})
-    encoder = build(config, classes=7).vision
+    encoder = build_model(config, classes=7).vision
     tokens = torch.zeros(1, 11, 64)
     for block, rows in ((0, slice(5, 8)), (2, slice(8, 11))):
         moved = encoder.prompts.progress(tokens, block)

@@ -14,13 +14,13 @@ import mmadfer
 from mmadfer.errors import WeightsError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights import build as build_module
-from mmadfer.model.weights.build import build, encoder_hash, load_weights, save_weights, weights_hash
+from mmadfer.model.weights.build import build_model, encoder_hash, load_weights, save_weights, weights_hash
 from mmadfer.model.weights.load import load
 
 
 @pytest.fixture
 def model() -> MMADFER:
-    return open_gates(build(TINY, classes=7))
+    return open_gates(build_model(TINY, classes=7))
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -36,7 +36,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, model: MMADFER, frozen: bool) 
 
 
 def test_hashes_see_one_bit() -> None:
-    model = build(TINY, classes=7)
+    model = build_model(TINY, classes=7)
     before = weights_hash(model), encoder_hash(model)
     model.classifier.bias.data[3] += 1e-7
     assert weights_hash(model) != before[0]
@@ -110,7 +110,7 @@ def run(tmp_path: Path) -> Path:
     """Folds 1 and 3; fold 1 has two complete checkpoints and an unfinished one, fold 3 none."""
     run = tmp_path / "run"
     for step, seed in ((9, 1), (100, 2)):
-        model = build(TINY, classes=7, seed=seed)
+        model = build_model(TINY, classes=7, seed=seed)
         folder = run / "fold-1" / "checkpoints" / f"step-{step:08d}"
         save_weights(folder / "weights.safetensors", model, contract(), frozen=False)
     (run / "fold-1" / "checkpoints" / ".step-00000200.tmp").mkdir()
@@ -124,7 +124,7 @@ def test_run_fold_and_checkpoint_load(run: Path, part: str) -> None:
     assert not model.training
     assert model.contract is not None
     assert model.contract.labels == LABELS
-    assert weights_hash(model) == weights_hash(build(TINY, classes=7, seed=2))
+    assert weights_hash(model) == weights_hash(build_model(TINY, classes=7, seed=2))
 
 
 @pytest.mark.parametrize(

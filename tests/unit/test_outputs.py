@@ -13,7 +13,7 @@ from mmadfer.config.model import ModelConfig
 from mmadfer.model import precision
 from mmadfer.model.layer import layer
 from mmadfer.model.mma_dfer import MMADFER
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 
 STUDENT = {"branches": "vision", "fusion": "none"}
 LISTENER = {"branches": "audio", "fusion": "none"}
@@ -21,7 +21,7 @@ LISTENER = {"branches": "audio", "fusion": "none"}
 
 def made(**change: Any) -> MMADFER:
     """The tiny model, otherwise than usual, with open gates."""
-    return open_gates(build(ModelConfig(**{**dict(TINY), **change}), classes=7))
+    return open_gates(build_model(ModelConfig(**{**dict(TINY), **change}), classes=7))
 
 
 @pytest.mark.parametrize("change", [{}, STUDENT, LISTENER], ids=["both", "vision", "audio"])
@@ -93,7 +93,7 @@ def test_one_branch_has_prompts_updates_and_the_temporal_transformer(branch: dic
     assert {key.split(".")[0] for key in learns} == {name, "joint", "temporal", "classifier"}
     still = [key for key, p in learns.items() if p.grad is None or not p.grad.any()]
     assert all(key.endswith("lora_a") for key in still), "whose B is 0 at first"
-    whole = build(TINY, 7)
+    whole = build_model(TINY, 7)
     same = whole.state_dict()
     for key, value in model.state_dict().items():
         assert ".lora_" in key or value.shape != same[key].shape or torch.equal(value, same[key]), key

@@ -16,11 +16,11 @@ from torch.nn.functional import interpolate
 import mmadfer
 from mmadfer.config.schema import ModelConfig, PrepareConfig, load
 from mmadfer.data.compatibility import check_store, other_crops
-from mmadfer.data.store.store import Clip, Header, Record, Store, write
+from mmadfer.data.store.store import Clip, ClipRecord, Header, Store, write_store
 from mmadfer.errors import WeightsError
-from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.mma_dfer import MMADFER, empty_model
 from mmadfer.model.weights import torch_pickle
-from mmadfer.model.weights.build import build, encoder_hash, weights_hash
+from mmadfer.model.weights.build import build_model, encoder_hash, weights_hash
 from mmadfer.model.weights.published import DEAD, our_name, published_name
 
 LAYOUT = Path(__file__).parent.parent / "parity" / "layout_mafw_224.json"
@@ -29,7 +29,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs" / "data.md"
 
 @pytest.fixture(scope="module")
 def model() -> MMADFER:
-    return open_gates(build(TINY, classes=7))
+    return open_gates(build_model(TINY, classes=7))
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -71,22 +71,22 @@ def documented(command: str) -> PrepareConfig:
 
 
 def test_released_weights_are_tested_on_the_store_made_for_them(tmp_path: Path) -> None:
-    contract = mmadfer.load(save_fold(tmp_path / "fold.pth", state_dict(build(TINY, classes=11)))).contract
+    contract = mmadfer.load(save_fold(tmp_path / "fold.pth", state_dict(build_model(TINY, classes=11)))).contract
     assert contract is not None
     made = contract.prepare
     assert (made.face_box, made.mafw_frame_order, made.no_sound) == ("union", "published", "silence")
     settings = documented("mmadfer prepare mafw --root /data/mfaw --lists")
     for cropped in (True, False):
         clip = Clip("00001", "anger", 1, "00001", 1, cropped=cropped)
-        record = Record([b"x"], np.zeros((512, 128), np.float32))
+        record = ClipRecord([b"x"], np.zeros((512, 128), np.float32))
         path = tmp_path / f"{cropped}.store"
-        write(path, Header("mafw", contract.labels, settings), [(clip, record)])
+        write_store(path, Header("mafw", contract.labels, settings), [(clip, record)])
         check_store(contract, Store(path))
         assert other_crops(contract, Store(path)) == ""
 
 
 def test_labels_of_unknown_sets_are_numbered(tmp_path: Path) -> None:
-    path = save_fold(tmp_path / "fold.pth", state_dict(build(TINY, classes=3)))
+    path = save_fold(tmp_path / "fold.pth", state_dict(build_model(TINY, classes=3)))
     loaded = mmadfer.load(path)
     assert loaded.contract is not None
     assert loaded.contract.labels == ("class_0", "class_1", "class_2")
@@ -99,7 +99,7 @@ def test_names_map_both_ways() -> None:
     assert len(dead) == 8
     assert all(any(name.startswith(d.replace("{}", "0")) for d in DEAD) for name in dead)
     assert all(published_name(mapped) == name for name, mapped in ours.items() if mapped)
-    model = empty(ModelConfig(image_size=224), classes=11)
+    model = empty_model(ModelConfig(image_size=224), classes=11)
     assert {mapped for mapped in ours.values() if mapped} == set(model.state_dict())
 
 
@@ -146,7 +146,7 @@ def test_encoder_file_loads(
 ) -> None:
     path, state = tmp_path / "encoder.pth", encoder_state(model, name, old)
     torch.save({"model": state}, path, _use_new_zipfile_serialization=not legacy)
-    loaded = build(with_encoder(name, path), classes=7)
+    loaded = build_model(with_encoder(name, path), classes=7)
     values = {key: value.detach() for key, value in loaded.named_parameters()}
     assert torch.equal(values[f"{name}.blocks.3.mlp.fc2.weight"], state["blocks.3.mlp.fc2.weight"])
     assert torch.equal(values[f"{name}.cls"], state["cls_token"])
@@ -155,7 +155,7 @@ def test_encoder_file_loads(
     assert torch.equal(values[f"{name}.positions"][:, :1], state["pos_embed"][:, :1])
     assert torch.equal(values[f"{name}.positions"][:, 1:-6], grid.flatten(2).transpose(1, 2))
     assert weights_hash(loaded) != weights_hash(model)
-    fresh = build(TINY, classes=7)  # what learns is drawn as without files
+    fresh = build_model(TINY, classes=7)  # what learns is drawn as without files
     assert torch.equal(values[f"{name}.positions"][:, -6:], fresh.get_parameter(f"{name}.positions")[:, -6:])
 
 
@@ -176,7 +176,7 @@ def test_wrong_encoder_file_is_refused(
     change(state)
     torch.save({"model": state}, tmp_path / "mae_face.pth")
     with pytest.raises(WeightsError, match=f"(?s)mae_face.pth.*MAE-Face, for the vision encoder.*{message}"):
-        build(with_encoder("vision", tmp_path / "mae_face.pth"), classes=7)
+        build_model(with_encoder("vision", tmp_path / "mae_face.pth"), classes=7)
 
 
 @pytest.mark.parametrize(("name", "other", "grid"), [("audio", "vision", (14, 14)), ("vision", "audio", (64, 8))])
@@ -186,17 +186,17 @@ def test_encoder_of_the_other_modality_is_refused(
     torch.save({"model": encoder_state(model, other, grid)}, tmp_path / "other.pth")
     channels = 1 if name == "audio" else 3
     with pytest.raises(WeightsError, match=rf"patch_embed.proj.weight is .*: expected \[64, {channels}, 16, 16\]"):
-        build(with_encoder(name, tmp_path / "other.pth"), classes=7)
+        build_model(with_encoder(name, tmp_path / "other.pth"), classes=7)
 
 
 def test_fold_as_encoder_is_refused(tmp_path: Path, model: MMADFER) -> None:
     path = save_fold(tmp_path / "fold.pth", state_dict(model))
     with pytest.raises(WeightsError, match=r"has no `model`: expected an encoder file of .*; it holds 'epoch'"):
-        build(with_encoder("vision", path), classes=7)
+        build_model(with_encoder("vision", path), classes=7)
 
 
 def test_a_fold_with_a_number_that_is_none_is_refused_by_file_and_tensor(tmp_path: Path) -> None:
-    state = state_dict(build(TINY, classes=7))
+    state = state_dict(build_model(TINY, classes=7))
     state["module.our_classifier.bias"][2] = float("nan")
     with pytest.raises(WeightsError, match=r"fold\.pth: our_classifier\.bias holds 1 number\(s\) that are not finite"):
         mmadfer.load(save_fold(tmp_path / "fold.pth", state))

@@ -22,14 +22,14 @@ import mmadfer
 from mmadfer.errors import WeightsError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights import pickle_reader
-from mmadfer.model.weights.build import build, weights_hash
+from mmadfer.model.weights.build import build_model, weights_hash
 from mmadfer.model.weights.pickle_reader import Storage
 from mmadfer.model.weights.torch_pickle import Inert, Lazy, PickledFile
 
 
 @pytest.fixture(scope="module")
 def model() -> MMADFER:
-    return open_gates(build(TINY, classes=7))
+    return open_gates(build_model(TINY, classes=7))
 
 
 class Calls:
@@ -258,7 +258,7 @@ def test_small_pickles_take_little(tmp_path: Path, program: bytes, wrap: Callabl
 
 
 def test_a_pickle_of_more_than_64_mib_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickle_reader, "MOST_BYTES", 1000)
+    monkeypatch.setattr(pickle_reader, "MAX_PICKLE_BYTES", 1000)
     for wrap in (zip_of, stream_of):
         with pytest.raises(WeightsError, match=r"more than 1000 bytes|cannot be read"):
             mmadfer.load(wrap(tmp_path / "a.pth", b"\x80\x02X" + struct.pack("<I", 2000) + bytes(2000) + b"."))

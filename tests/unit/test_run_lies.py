@@ -58,7 +58,7 @@ def _reported(run: Path) -> None:
 
 def _shown(run: Path) -> None:
     with open(os.devnull, "w") as nowhere:
-        states.show(states.status(run), Console(file=nowhere))
+        states.show_status(states.run_status(run), Console(file=nowhere))
 
 
 EPOCH = {"event": "epoch", "epoch": 1, "step": 3, "loss": 1.0, "uar": 0.5, "war": 0.5, "seconds": 2.0}
@@ -179,8 +179,8 @@ def test_a_report_is_not_written_through_a_link(run: Path, tmp_path: Path) -> No
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    asked = launch_record.Options(cluster="slurm", gpus=1, time="5", export=True)
-    made = launch_record.Record([1, 2], asked, {"fold 1": "7_0"}, this_process())
+    asked = launch_record.LaunchOptions(cluster="slurm", gpus=1, time="5", export=True)
+    made = launch_record.LaunchRecord([1, 2], asked, {"fold 1": "7_0"}, this_process())
     made.write(tmp_path)
     assert launch_record.read(tmp_path) == made
     assert runs.result(tmp_path) is None

@@ -19,7 +19,7 @@ GOLDEN_ORDER = list("ahfbcgde")
 
 
 def draw(seed: int = 1, epoch: int = 0, clip: str = "a", n: int = 40, size: tuple[int, int] = SIZE) -> sampling.Draw:
-    return sampling.draw(seed, epoch, clip, n, size=size, augment=AUGMENT, frames=16, depth=12)
+    return sampling.draw_view(seed, epoch, clip, n, size=size, augment=AUGMENT, frames=16, depth=12)
 
 
 def same(one: sampling.Draw, two: sampling.Draw) -> bool:
@@ -79,7 +79,7 @@ def test_draws_are_the_same_on_every_machine() -> None:
     assert drawn.brightness == GOLDEN_BRIGHTNESS
     assert drawn.drop_path is not None
     assert drawn.drop_path[16, 11].tolist() == GOLDEN_DROP
-    assert sampling.order(1, 0, "abcdefgh") == GOLDEN_ORDER
+    assert sampling.shuffled(1, 0, "abcdefgh") == GOLDEN_ORDER
 
 
 def test_draws_do_not_depend_on_the_process() -> None:
@@ -92,7 +92,7 @@ def test_draws_do_not_depend_on_the_process() -> None:
             text=True,
             check=True,
         )
-        assert out.stdout.strip() == str(sampling.order(3, 4, "abcdefgh"))
+        assert out.stdout.strip() == str(sampling.shuffled(3, 4, "abcdefgh"))
 
 
 def test_augmentation_is_spread_as_it_should_be() -> None:
@@ -159,13 +159,13 @@ def test_evaluation_draws_nothing() -> None:
 
 def test_order_is_a_permutation_that_ignores_the_input_order() -> None:
     ids = [f"{k:03}" for k in range(200)]
-    first = sampling.order(1, 0, ids)
+    first = sampling.shuffled(1, 0, ids)
     assert sorted(first) == ids
     assert first != ids
-    assert sampling.order(1, 0, reversed(ids)) == first
-    assert sampling.order(1, 1, ids) != first
-    assert sampling.order(2, 0, ids) != first
-    assert [clip for clip in first if clip != "007"] == sampling.order(1, 0, [clip for clip in ids if clip != "007"])
+    assert sampling.shuffled(1, 0, reversed(ids)) == first
+    assert sampling.shuffled(1, 1, ids) != first
+    assert sampling.shuffled(2, 0, ids) != first
+    assert [clip for clip in first if clip != "007"] == sampling.shuffled(1, 0, [clip for clip in ids if clip != "007"])
     # No place in the order is favoured: a clip's mean place over epochs is in the middle.
-    places = np.mean([[sampling.order(1, e, ids).index(clip) for clip in ids[:5]] for e in range(200)], axis=0)
+    places = np.mean([[sampling.shuffled(1, e, ids).index(clip) for clip in ids[:5]] for e in range(200)], axis=0)
     assert np.abs(places - 99.5).max() < 20

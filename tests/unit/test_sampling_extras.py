@@ -10,7 +10,7 @@ from mmadfer.config.schema import AugmentConfig
 from mmadfer.data import draws as sampling
 from mmadfer.data.loading.mixup import paired, seconds
 from mmadfer.data.loading.samplers import Balanced, Pick, Sampler
-from mmadfer.data.loading.specaugment import heard, masked
+from mmadfer.data.loading.specaugment import masked, unpadded_frames
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.store.store import Clip
 
@@ -24,7 +24,7 @@ LABELS = {clip.id: clip.label for clip in CLIPS}
 def draw(pick: Pick, epoch: int = 0, **augment: float) -> sampling.Draw:
     settings = AugmentConfig.model_validate(augment)
     which = {"key": pick.key, "loses_with": pick.loses_with}
-    return sampling.draw(1, epoch, pick.clip, 40, size=(64, 64), augment=settings, frames=4, depth=2, **which)
+    return sampling.draw_view(1, epoch, pick.clip, 40, size=(64, 64), augment=settings, frames=4, depth=2, **which)
 
 
 def looks(drawn: sampling.Draw) -> tuple[object, ...]:
@@ -42,7 +42,7 @@ def balanced(seed: int, epoch: int, clips: list[Clip]) -> list[Pick]:
 
 def test_the_table_has_the_samplers_by_name() -> None:
     assert [SAMPLERS.load(name) for name in ("shuffle", "balanced")] == [Sampler, Balanced]
-    assert [pick.clip for pick in shuffle(1, 2, CLIPS)] == sampling.order(1, 2, LABELS)
+    assert [pick.clip for pick in shuffle(1, 2, CLIPS)] == sampling.shuffled(1, 2, LABELS)
     assert {(pick.turn, pick.partner, pick.key) for pick in shuffle(1, 2, CLIPS)} == {(0, None, ())}
 
 
@@ -80,7 +80,7 @@ def test_every_clip_comes_over_some_epochs_and_another_part_in_each() -> None:
 def test_each_turn_is_seen_in_another_form_and_the_first_as_ever() -> None:
     forms = [looks(draw(Pick("calm01", turn))) for turn in range(6)]
     assert len({str(form) for form in forms}) == 6
-    plain = sampling.draw(1, 0, "calm01", 40, size=(64, 64), augment=AugmentConfig(), frames=4, depth=2)
+    plain = sampling.draw_view(1, 0, "calm01", 40, size=(64, 64), augment=AugmentConfig(), frames=4, depth=2)
     assert looks(plain) == forms[0]
     everything = {"spec_time": 9, "spec_mels": 9, "mixup": 0.3, "drop_audio": 0.5}
     assert looks(draw(Pick("calm01"), **everything)) == forms[0], "each quantity has a stream of its own"
@@ -161,8 +161,8 @@ def test_masks_hide_what_was_drawn_in_the_sound_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     fbank = rng.normal(0, 1, (512, 128)).astype(np.float32)
     fbank[200:] = (np.zeros((312, 128), np.float32) - np.float32(-4.2677393)) / np.float32(2 * 4.5689974)
-    assert heard(fbank) == 200
-    assert heard(np.full((512, 128), SILENCE, np.float32)) == 0
+    assert unpadded_frames(fbank) == 200
+    assert unpadded_frames(np.full((512, 128), SILENCE, np.float32)) == 0
     lengths, widths = [], []
     for _ in range(400):
         hidden = masked(fbank, 30, 20, rng.random(4)) == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmadfer.evaluation.predictions import Predictions
-from mmadfer.utils.csv_cells import cell, plain, to_csv
+from mmadfer.utils.csv_cells import cell, plain_cell, to_csv
 
 TEXTS = ["a", "", "=1+1", "+1", "-1", "@x", "'=1", "''=1", "'a", "'", "ü", "a=1"]
 
@@ -14,7 +14,7 @@ TEXTS = ["a", "", "=1+1", "+1", "-1", "@x", "'=1", "''=1", "'a", "'", "ü", "a=1
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_cell_is_no_formula_and_can_be_read_again(text: str) -> None:
     assert not cell(text).startswith(("=", "+", "-", "@"))
-    assert plain(cell(text)) == text
+    assert plain_cell(cell(text)) == text
 
 
 def test_what_is_no_formula_stays_as_it_is() -> None:

@@ -16,7 +16,7 @@ from mmadfer.config import sweep as sweep_file
 from mmadfer.contract import KEY, Contract
 from mmadfer.errors import RunError
 from mmadfer.evaluation.paper_tables import TABLES
-from mmadfer.report.tables import table
+from mmadfer.report.tables import paper_table
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
 
@@ -26,7 +26,7 @@ SHORT = ["train.epochs=2"]
 
 def make_sweep(folder: Path, name: str, scores: dict[str, list[float]], *overrides: str) -> Path:
     """A shipped sweep whose rows have these UARs on folds 1, 2, ...; rows without any were not begun."""
-    asked, settings = sweep_file.read(sweep_file.find(name), [*SHORT, *overrides])
+    asked, settings = sweep_file.read(sweep_file.find_table(name), [*SHORT, *overrides])
     for row, config in settings.items():
         run = runs.create(folder / row, config)
         for fold, uar in enumerate(scores.get(row, []), 1):
@@ -52,7 +52,7 @@ def said(*words: object) -> Any:
 def test_every_row_that_the_paper_prints_is_trained_by_a_shipped_sweep() -> None:
     for paper in TABLES:
         for place, name in enumerate(paper.sweeps):
-            shipped = sweep_file.table(sweep_file.find(name))
+            shipped = sweep_file.read_table(sweep_file.find_table(name))
             named = [row.name for row in paper.rows if row.name]
             assert [row for row in shipped.rows if row in named] == named
             assert all(len(row.cells) == len(paper.columns) and len(row.scores) > place for row in paper.rows)
@@ -76,7 +76,7 @@ def test_without_a_sweep_the_papers_numbers_and_how_to_have_ours() -> None:
 
 def test_ours_beside_the_papers_and_the_order_counted_by_hand(tmp_path: Path) -> None:
     scores = {"audio": [0.25, 0.45], "vision": [0.35, 0.40], "both": [0.80, 0.90]}
-    text = table(5, [make_sweep(tmp_path / "sweep", "table5", scores, "data.folds=2")])
+    text = paper_table(5, [make_sweep(tmp_path / "sweep", "table5", scores, "data.folds=2")])
     assert "| Audio only | 26.43 | 33.53 | 35.00 ± 14.14 | 35.00 ± 14.14 |\n" in text
     assert "at 160 px, folds 1, 2, 2 epochs" in text
     # vision before audio: 0.10 and -0.05 (mean 0.025, deviation 0.106); the other two are clear
@@ -85,10 +85,10 @@ def test_ours_beside_the_papers_and_the_order_counted_by_hand(tmp_path: Path) ->
     assert "2 of these are as in the paper" in text
     assert (tmp_path / "sweep" / "report" / "table5.md").read_text() == text
     reverse = {"audio": [0.9, 0.9], "vision": [0.5, 0.5], "both": [0.5, 0.3]}
-    text = table(5, [make_sweep(tmp_path / "reverse", "table5", reverse, "data.folds=2")])
+    text = paper_table(5, [make_sweep(tmp_path / "reverse", "table5", reverse, "data.folds=2")])
     assert "0 of 3 pairs of rows are as in the paper; by fold 0 (1 equal), 0;" in text
     alone = {row: values[:1] for row, values in reverse.items()}
-    text = table(5, [make_sweep(tmp_path / "alone", "table5", alone, "data.folds=1")])
+    text = paper_table(5, [make_sweep(tmp_path / "alone", "table5", alone, "data.folds=1")])
     assert "0 of 3 pairs of rows are as in the paper, 1 is equal (fold 1 alone;" in text
 
 
@@ -97,7 +97,7 @@ def test_what_is_missing_or_another_row_is_named(tmp_path: Path) -> None:
     asked = yaml.safe_load((sweep / "sweep.yaml").read_text())
     asked["rows"]["both"]["model.latent"] = 64
     (sweep / "sweep.yaml").write_text(yaml.safe_dump(asked))
-    text = table(5, [sweep])
+    text = paper_table(5, [sweep])
     assert "- audio: fold 2 is missing: it was never begun\n" in text
     assert "- vision: fold 1 is missing" in text
     assert "- both: it differs from the base in " in text
@@ -107,7 +107,7 @@ def test_what_is_missing_or_another_row_is_named(tmp_path: Path) -> None:
 
 def test_a_key_of_the_papers_rows_that_was_set_for_all_is_seen(tmp_path: Path) -> None:
     scores = {row: [0.5] for row in ("none", "mult", "mult_concat", "add", "bottleneck")}
-    text = table(3, [make_sweep(tmp_path / "sweep", "table3", scores, "data.folds=1", "model.fusion=none")])
+    text = paper_table(3, [make_sweep(tmp_path / "sweep", "table3", scores, "data.folds=1", "model.fusion=none")])
     assert '- bottleneck: it differs from the base in model.fusion="none", and the paper\'s in nothing\n' in text
     assert text.count("50.00 | 50.00") == 1, "of the row that is without fusion"
 
@@ -117,7 +117,7 @@ def test_rows_of_a_sweep_of_some_rows_are_the_papers(tmp_path: Path) -> None:
     asked = yaml.safe_load((sweep / "sweep.yaml").read_text())
     del asked["rows"]["both"]
     (sweep / "sweep.yaml").write_text(yaml.safe_dump(asked))
-    text = table(5, [sweep])
+    text = paper_table(5, [sweep])
     assert "| 50.00 | 50.00 |\n" in text
     assert "| 60.00 | 60.00 |\n" in text
     assert text.endswith("Not in these numbers:\n\n- both: the sweep has no such row\n")
@@ -125,9 +125,9 @@ def test_rows_of_a_sweep_of_some_rows_are_the_papers(tmp_path: Path) -> None:
 
 def test_seeds_are_taken_together(tmp_path: Path) -> None:
     file = tmp_path / "seeds.yaml"
-    file.write_text(sweep_file.find("table5").read_text() + "seeds: [1, 2]\n")
+    file.write_text(sweep_file.find_table("table5").read_text() + "seeds: [1, 2]\n")
     scores = {"both-seed1": [0.8, 0.9], "both-seed2": [0.7, 0.6], "audio-seed1": [0.4, 0.4], "audio-seed2": [0.5]}
-    text = table(5, [make_sweep(tmp_path / "sweep", str(file), scores, "data.folds=2")])
+    text = paper_table(5, [make_sweep(tmp_path / "sweep", str(file), scores, "data.folds=2")])
     assert "| MMA-DFER | 66.52 | 77.92 | 75.00 ± 0.00 | 75.00 ± 0.00 |\n" in text
     assert "| Audio only | 26.43 | 33.53 | 45.00 | 45.00 |\n" in text, "the fold that both seeds have"
     assert "Each fold is the mean over seeds 1, 2. Sample standard deviation over folds" in text
@@ -151,7 +151,7 @@ def test_another_recipe_is_not_called_the_papers(tmp_path: Path) -> None:
     for name, more in (("plain", []), ("other", ["data.sampler=balanced", "train.ema=0.9"])):
         sweep = make_sweep(tmp_path / name, "table5", {"both": [0.6]}, *weights, *more, "data.store=x.store")
         write_data_set(sweep / "both", "dfew")
-        told[name] = next(line for line in table(5, [sweep]).splitlines() if line.startswith("Ours: "))
+        told[name] = next(line for line in paper_table(5, [sweep]).splitlines() if line.startswith("Ours: "))
     assert "Unlike the paper's: the recipe (train.epochs)." in told["plain"]
     assert "Unlike the paper's: the recipe (data.sampler, train.epochs, train.ema)." in told["other"]
     assert '2 epochs; base dfew_160 with data.sampler="balanced", train.ema=0.9, train.epochs=2;' in told["other"]
@@ -161,20 +161,20 @@ def test_another_recipe_is_not_called_the_papers(tmp_path: Path) -> None:
 def test_folds_that_nobody_asked_for_are_not_missing(tmp_path: Path) -> None:
     scores = {row: [0.5] for row in ("audio", "vision", "both")}
     sweep = make_sweep(tmp_path / "sweep", "table5", scores)
-    assert "- audio: fold 2 is missing" in table(5, [sweep])
-    launch_record.Record([1], launch_record.Options(folds="1")).write(sweep)
-    assert "is missing" not in table(5, [sweep])
+    assert "- audio: fold 2 is missing" in paper_table(5, [sweep])
+    launch_record.LaunchRecord([1], launch_record.LaunchOptions(folds="1")).write(sweep)
+    assert "is missing" not in paper_table(5, [sweep])
 
 
 def test_both_columns_of_table_1(tmp_path: Path) -> None:
     rows = {"px112": [0.5], "px160": [0.6], "px224": [0.7]}
     sweeps = [make_sweep(tmp_path / name, f"table1_{name}", rows, "data.folds=1") for name in ("mafw", "dfew")]
-    text = table(1, sweeps)
+    text = paper_table(1, sweeps)
     assert "| DFEW UAR, ours | DFEW WAR, ours | MAFW UAR, ours | MAFW WAR, ours |\n" in text
     assert "| 44.19 | 57.90 | 60.00 | 60.00 | 60.00 | 60.00 |\n" in text
     assert text.count("pairs of rows are as in the paper") == 2
     assert "2 of 3 pairs" in text  # of MAFW the paper has 160 px ahead of 224
-    text = table(1, sweeps[:1])
+    text = paper_table(1, sweeps[:1])
     assert "DFEW UAR, ours" not in text
     assert "Not run (DFEW): `mmadfer launch sweep table1_dfew" in text
 
@@ -182,7 +182,7 @@ def test_both_columns_of_table_1(tmp_path: Path) -> None:
 def test_parameters_are_those_of_the_sweeps_own_base(tmp_path: Path) -> None:
     small = ("model.vision.width=64", "model.audio.width=64", "model.vision.heads=4", "model.audio.heads=4")
     sweep = make_sweep(tmp_path / "sweep", "table2", {"mtm": [0.5], "mean": [0.4]}, "data.folds=1", *small)
-    text = table(2, [sweep])
+    text = paper_table(2, [sweep])
     assert "| MTM | 66.52 | 77.92 | 50.00 | 50.00 | 2.2 | 2.11 |\n" in text
     assert "| mean (not in the paper's) | - | - | 40.00 | 40.00 | - | 0.00 |\n" in text
     assert "| ITA, d=64 | 63.27 | 76.59 | - | - | 1.3 | 0.20 |\n" in text  # 12 x 16,705

@@ -14,7 +14,7 @@ from rich.text import Text
 
 import mmadfer
 from mmadfer.utils.console import Console
-from mmadfer.utils.terminal import one_line, plain, shown
+from mmadfer.utils.terminal import encodable, one_line, shown
 
 PACKAGE = Path(mmadfer.__file__).parent
 OWN = {PACKAGE / name for name in ("utils/terminal.py", "utils/console.py", "export/server/client.py")}
@@ -85,7 +85,7 @@ def test_lines_stay_where_they_are_asked_for() -> None:
     [("utf-8", "█± …笑é"), (None, "█± …笑é"), ("latin-1", "#± ...\\u7b11é"), ("ascii", "#+/- ...\\u7b11\\xe9")],
 )
 def test_signs_that_a_terminal_lacks(encoding: str | None, there: str) -> None:
-    assert plain("█± …笑é", encoding) == there
+    assert encodable("█± …笑é", encoding) == there
 
 
 def _lines(console: Console, *what: object) -> list[str]:

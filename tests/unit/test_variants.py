@@ -12,10 +12,10 @@ from mmadfer.config import sweep
 from mmadfer.config.model import BottleneckConfig
 from mmadfer.config.schema import ModelConfig
 from mmadfer.model.adapter import Adapter
-from mmadfer.model.fusion import Addition, Attention, Bottleneck, Cross, Together
-from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.fusion import Addition, Bottleneck, Cross, CrossAttention, Together
+from mmadfer.model.mma_dfer import MMADFER, empty_model
 from mmadfer.model.prompts import Prompts
-from mmadfer.model.weights.build import build
+from mmadfer.model.weights.build import build_model
 
 MEAN = {"temporal": "none"}
 ALONE = {
@@ -58,13 +58,13 @@ TABLE_6 = {
 
 def made(**change: Any) -> MMADFER:
     """The tiny model, otherwise than usual, with open gates."""
-    return open_gates(build(changed(**change), classes=7))
+    return open_gates(build_model(changed(**change), classes=7))
 
 
 def counted(table: str, row: str, *parts: str) -> int:
     """Parameters that learn in a row of a shipped table, for 7 classes; of all that have one of `parts` in the name."""
-    config = sweep.read(sweep.find(table))[1][row]
-    learns = empty(config.model, 7).trainable()
+    config = sweep.read(sweep.find_table(table))[1][row]
+    learns = empty_model(config.model, 7).trainable()
     return sum(p.numel() for name, p in learns.items() if not parts or any(part in f".{name}" for part in parts))
 
 
@@ -116,7 +116,7 @@ def test_addition_is_the_gated_mean_of_the_other() -> None:
             torch.testing.assert_close(to_audio[clip, place], x + gates[1] * (x + seen))
 
 
-def attended(module: Attention, x: Tensor, source: Tensor) -> Tensor:
+def attended(module: CrossAttention, x: Tensor, source: Tensor) -> Tensor:
     """What one of our attentions should give for normalised tokens, by torch's own."""
     width = module.q.out_features
     plain = nn.MultiheadAttention(width, 2, bias=False, batch_first=True)
@@ -161,7 +161,7 @@ def test_the_bottleneck_as_the_equations_have_it() -> None:
 def test_a_closed_gate_is_no_fusion(fusion: str) -> None:
     with torch.no_grad():
         none = made(fusion="none")
-        some = build(changed(fusion=fusion), classes=7)  # gates at 0
+        some = build_model(changed(fusion=fusion), classes=7)  # gates at 0
         some.load_state_dict(none.state_dict(), strict=False)
         assert torch.equal(some(*clips()), none(*clips()))
         assert not torch.equal(open_gates(some)(*clips()), none(*clips()))
@@ -187,7 +187,7 @@ def frame_changed(model: MMADFER, frames: Tensor, fbank: Tensor) -> Tensor:
 def test_adapters_let_frames_hear_each_other(width: int) -> None:
     """Below, at and above the bottleneck's width."""
     with torch.no_grad():
-        model = build(changed(**MEAN, **bottleneck(width)), classes=7)
+        model = build_model(changed(**MEAN, **bottleneck(width)), classes=7)
         assert frame_changed(model, *clips()) < 1e-6, "closed gates"
         for fusion in model.fusion:
             fusion.adapter.gate.fill_(1.0)
@@ -243,7 +243,7 @@ def test_progressive_prompts_go_round() -> None:
 def test_one_branch_is_its_encoder_a_mean_and_a_classifier(branch: str) -> None:
     frames, fbank = clips()
     with torch.no_grad():
-        model, whole = build(changed(**ALONE, branches=branch), 7), build(TINY, 7)
+        model, whole = build_model(changed(**ALONE, branches=branch), 7), build_model(TINY, 7)
         assert set(model.trainable()) == {"classifier.weight", "classifier.bias"}
         encoder, same = model.encoders[branch], whole.encoders[branch]
         assert list(model.encoders) == [branch]

@@ -1,6 +1,6 @@
 """Where faces are in a picture (MTCNN), and a square crop of one of them.
 
-`union` gives the published program's box for MAFW instead: all faces of one frame together.
+`union_box` gives the published program's box for MAFW instead: all faces of one frame together.
 
 Boxes are float64 (x0, y0, x1, y1) in shares of the picture's width and height, so that they fit any size of it.
 MTCNN is the detector that the paper used (section 4.1).
@@ -16,11 +16,11 @@ from PIL import Image
 from mmadfer.data.faces.mtcnn import Detector
 from mmadfer.data.faces.mtcnn_networks import WITHOUT_TORCH
 
-LONGEST = 320
+DETECTION_SIDE_PX = 320
 """Longer side in pixels of the pictures that faces are looked for in first. Each has to have 20 pixels there, a 16th of
 the longer side; smaller ones are looked for in larger pictures (`looks`), which take four times as long for each step.
 """
-BATCH = {"cpu": 16, WITHOUT_TORCH: 16, "cuda": 64}
+_PICTURES_PER_BATCH = {"cpu": 16, WITHOUT_TORCH: 16, "cuda": 64}
 """Pictures of LONGEST x LONGEST that are looked at in one go; of larger ones fewer, so that the memory is bounded."""
 
 
@@ -46,8 +46,8 @@ def detect(images: Iterable[np.ndarray], device: str = "cpu") -> Iterator[np.nda
 
 
 def _batch(shape: tuple[int, ...], device: str) -> int:
-    most = BATCH[device.split(":", maxsplit=1)[0]]
-    return max(1, min(most, most * LONGEST**2 // max(1, shape[0] * shape[1])))
+    most = _PICTURES_PER_BATCH[device.split(":", maxsplit=1)[0]]
+    return max(1, min(most, most * DETECTION_SIDE_PX**2 // max(1, shape[0] * shape[1])))
 
 
 def _detect_batch(batch: list[np.ndarray], device: str) -> list[np.ndarray]:
@@ -61,7 +61,7 @@ def lacks_gpu(error: BaseException | None) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in ("CUDA", "cuDNN", "CUBLAS", "NVML"))
 
 
-def union(found: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
+def union_box(found: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
     """The box that the published program cuts out of a MAFW frame, faults and all.
 
     All faces together, rounded; the shorter side is widened to a square, which the picture's border then cuts. Without

@@ -12,15 +12,15 @@ import numpy as np
 from mmadfer.data.faces.area_resize import AreaTable
 from mmadfer.data.faces.mtcnn_networks import Network, networks
 
-SMALLEST = 20
+_MIN_FACE_PX = 20
 """Side in pixels of the smallest face that is found."""
 SHRINK = 0.709
 """From one size of the picture to the next."""
 CELL, STRIDE = 12, 2
 """Pixels that the first network sees at once, and between two of its views."""
-LEAST = {"pnet": 0.6, "rnet": 0.7, "onet": 0.7}
+_MIN_PROBABILITY = {"pnet": 0.6, "rnet": 0.7, "onet": 0.7}
 """Network -> the least probability of a face that passes."""
-AT_ONCE = 512
+_MAX_CANDIDATES = 512
 """Squares that are looked at closely in one go, so that the memory is bounded."""
 
 Overlap = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -76,11 +76,13 @@ class Detector:
         edges = _within(found.edges, table)
         real = np.flatnonzero((edges[:, 2:] > edges[:, :2]).all(axis=1))  # others lie outside of the picture
         found, edges = found.of(real), edges[real]
-        starts = range(0, len(edges), AT_ONCE)
-        parts = (table.parts(found.owner[k : k + AT_ONCE], edges[k : k + AT_ONCE], side) for k in starts)
+        starts = range(0, len(edges), _MAX_CANDIDATES)
+        parts = (
+            table.parts(found.owner[k : k + _MAX_CANDIDATES], edges[k : k + _MAX_CANDIDATES], side) for k in starts
+        )
         seen = [self.networks[name](_scaled(part))[:, :, 0, 0] for part in parts]
         told = np.concatenate([np.empty((0, 5), np.float32), *seen])
-        return found._replace(scores=told[:, 0], offsets=told[:, 1:]).of(told[:, 0] > _odds(LEAST[name]))
+        return found._replace(scores=told[:, 0], offsets=told[:, 1:]).of(told[:, 0] > _odds(_MIN_PROBABILITY[name]))
 
 
 def _propose(table: AreaTable, network: Network) -> Boxes:
@@ -93,7 +95,7 @@ def _propose(table: AreaTable, network: Network) -> Boxes:
 
 def _scales(height: int, width: int) -> list[float]:
     """The sizes in which a picture is looked at: a face of SMALLEST becomes a cell, then ever larger ones do."""
-    scales, scale = list[float](), CELL / SMALLEST
+    scales, scale = list[float](), CELL / _MIN_FACE_PX
     while min(height, width) * scale >= CELL:
         scales.append(scale)
         scale *= SHRINK
@@ -102,7 +104,7 @@ def _scales(height: int, width: int) -> list[float]:
 
 def _level(table: AreaTable, network: Network, scale: float) -> Boxes:
     told = network(_scaled(table.whole(int(table.height * scale + 1), int(table.width * scale + 1))))
-    owner, row, column = np.nonzero(told[:, 0] >= _odds(LEAST["pnet"]))
+    owner, row, column = np.nonzero(told[:, 0] >= _odds(_MIN_PROBABILITY["pnet"]))
     cells = STRIDE * np.stack([column, row], axis=1).astype(np.float32)
     edges = np.concatenate([cells + 1, cells + CELL], axis=1) / np.float32(scale)
     numbers = told[owner, :, row, column]

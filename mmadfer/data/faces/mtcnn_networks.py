@@ -15,8 +15,8 @@ from mmadfer.errors import MissingDependencyError
 from mmadfer.utils.float32 import exact
 from mmadfer.utils.optional import install, need
 
-FOLDER = Path(__file__).parent / "mtcnn_weights"
-WEIGHTS = "weights.safetensors"
+WEIGHTS_FOLDER = Path(__file__).parent / "mtcnn_weights"
+WEIGHTS_FILE = "weights.safetensors"
 WITHOUT_TORCH = "onnxruntime"
 """The device of an install without PyTorch: a CPU, by ONNX Runtime."""
 POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0, 0), "onet": (3, 3, 2, 0, 0)}
@@ -42,7 +42,7 @@ def networks(device: str = "cpu") -> Mapping[str, Network]:
         raise MissingDependencyError(f"PyTorch finds no GPU to look for faces on ({device}): use the device cpu")
     from safetensors.torch import load_file
 
-    tensors = load_file(FOLDER / WEIGHTS, device)
+    tensors = load_file(WEIGHTS_FOLDER / WEIGHTS_FILE, device)
     layers = {name: [_layer(torch, tensors, f"{name}.{k}") for k in range(len(POOLS[name]) + 1)] for name in POOLS}
     return {name: partial(_by_torch, torch, layers[name], POOLS[name]) for name in POOLS}
 
@@ -72,7 +72,7 @@ def _by_onnxruntime(name: str) -> Network:
     # the order of sums stays the same; clips are what runs side by side; and mmadfer.runtime.subprocess_call
     # relies on it: of a pool of threads, a copy of the process would have none
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(str(FOLDER / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(WEIGHTS_FOLDER / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
 
     def run(pictures: np.ndarray) -> np.ndarray:
         found: np.ndarray = session.run(["found"], {"pictures": pictures})[0]

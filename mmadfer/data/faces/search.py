@@ -15,14 +15,14 @@ from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import detection, track
 from mmadfer.data.faces.one_thread import one_thread
 from mmadfer.data.media import frames, notes
-from mmadfer.data.media.frames import Seen, Source
+from mmadfer.data.media.frames import FrameSource, Seen
 from mmadfer.data.media.notes import Note
 
 SELDOM = 0.25
 """Larger pictures are looked at where less than this share of the small ones shows a face."""
 SURE = 0.95
 """Least probability of a face in a larger picture, in which far more places are tried."""
-LOST = 3
+_LOST_FRAMES = 3
 """Pictures in a row without a face after which other sizes are tried again."""
 MOST_SKIPPED = 25
 """Pictures that are passed over, at most, between two that are tried in all sizes."""
@@ -30,7 +30,7 @@ NONE = np.empty((0, 5))
 
 
 @dataclass
-class Looks:
+class FaceSearch:
     """What was seen in the frames that were looked at."""
 
     indexes: list[int] = field(default_factory=list)
@@ -66,13 +66,13 @@ class Face(NamedTuple):
 NO_FACE = Face([], [], (), ())
 
 
-def look(path: Source, settings: PrepareConfig, device: str) -> tuple[Seen, Looks]:
+def search_faces(path: FrameSource, settings: PrepareConfig, device: str) -> tuple[Seen, FaceSearch]:
     """Look for faces in every n-th frame, and the last one; all in small pictures.
 
     Returns:
         what is known of all frames, and what was seen.
     """
-    seen, looks = Seen(), Looks()
+    seen, looks = Seen(), FaceSearch()
     pictures = seen.passing(frames.pictures(path, settings))
     with one_thread():
         looks.faces.extend(detection.detect(_looked_at(pictures, settings.detect_every, looks), device))
@@ -80,7 +80,7 @@ def look(path: Source, settings: PrepareConfig, device: str) -> tuple[Seen, Look
 
 
 def look_closer(
-    path: Source, settings: PrepareConfig, device: str, looks: Looks, parts: Iterable[tuple[int, int]]
+    path: FrameSource, settings: PrepareConfig, device: str, looks: FaceSearch, parts: Iterable[tuple[int, int]]
 ) -> None:
     """Look again in larger pictures, in those parts of the looks (first, end) that need it; adds what is found."""
     todo = {looks.indexes[k]: k for part in parts for k in _in_vain(looks, *part)}
@@ -96,13 +96,13 @@ def look_closer(
                 break
 
 
-def _looked_at(pictures: Iterable[frames.Picture], every: int, looks: Looks) -> Iterator[np.ndarray]:
+def _looked_at(pictures: Iterable[frames.Picture], every: int, looks: FaceSearch) -> Iterator[np.ndarray]:
     """Every n-th picture and the last one, small; which these are is noted."""
 
     def small(index: int, picture: frames.Picture) -> np.ndarray:
-        image = picture.rgb(detection.LONGEST)
+        image = picture.rgb(detection.DETECTION_SIDE_PX)
         looks.indexes.append(index)
-        looks.reduced.append(max(image.shape) >= detection.LONGEST)
+        looks.reduced.append(max(image.shape) >= detection.DETECTION_SIDE_PX)
         return image
 
     index, picture = 0, None
@@ -113,7 +113,7 @@ def _looked_at(pictures: Iterable[frames.Picture], every: int, looks: Looks) -> 
         yield small(index, picture)
 
 
-def _in_vain(looks: Looks, first: int, end: int) -> Sequence[int]:
+def _in_vain(looks: FaceSearch, first: int, end: int) -> Sequence[int]:
     """The looks of this part that are to be looked at closer."""
     without = [k for k in range(first, end) if not len(looks.faces[k])]
     some = end - first - len(without)
@@ -147,7 +147,7 @@ class _Closer:
         self._vain += 1
         if not self._size:
             self._skip = min(self._vain, MOST_SKIPPED)
-        elif self._vain == LOST:
+        elif self._vain == _LOST_FRAMES:
             self._size, self._vain = 0, 0
 
     def _sure(self, image: np.ndarray) -> np.ndarray:
@@ -157,7 +157,7 @@ class _Closer:
 
 def _larger(picture: frames.Picture) -> Iterator[tuple[int, np.ndarray]]:
     """The picture in sizes that grow twofold, up to its own."""
-    size, seen = detection.LONGEST, detection.LONGEST
+    size, seen = detection.DETECTION_SIDE_PX, detection.DETECTION_SIDE_PX
     while seen == size:
         size *= 2
         image = picture.rgb(size)

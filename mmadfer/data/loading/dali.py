@@ -1,8 +1,9 @@
 """JPEG bytes, crop boxes and flips in, resized frames out: DALI decodes, on the CPU or on a GPU.
 
 Every frame is a sample of its own, so that one operator decodes a whole batch. The number of samples may change from
-one batch to the next, and none is dropped at the end. On a GPU, DALI also crops, resizes and mirrors (`graph`). On the
-CPU its resize takes three times as long as decoding, so torch's does that there: it has PIL's arithmetic, for bytes.
+one batch to the next, and none is dropped at the end. On a GPU, DALI also crops, resizes and mirrors
+(`build_pipeline`). On the CPU its resize takes three times as long as decoding, so torch's does that there: it has
+PIL's arithmetic, for bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -79,7 +80,7 @@ class Decoder:
             if self._stream is None:
                 self._pipeline = _decoding(self._capacity, self._threads)
             else:
-                self._pipeline = graph(self._capacity, self._side, self._threads, self._device)
+                self._pipeline = build_pipeline(self._capacity, self._side, self._threads, self._device)
 
     @contextmanager
     def _output(self, frames: Frames, each: int) -> Iterator[Any]:
@@ -151,7 +152,7 @@ def _decoding(samples: int, threads: int) -> Any:
     return pipeline
 
 
-def graph(samples: int, side: int, threads: int, device: torch.device) -> Any:
+def build_pipeline(samples: int, side: int, threads: int, device: torch.device) -> Any:
     """The DALI pipeline that does all of it, as it runs on a GPU; `feed_boxes` says what it takes besides `jpegs`.
 
     Args:
@@ -195,6 +196,6 @@ def graph(samples: int, side: int, threads: int, device: torch.device) -> Any:
 
 
 def feed_boxes(pipeline: Any, frames: Frames, each: int) -> None:
-    """Give `graph`'s pipeline the crop and the flip of each frame; `each` is T."""
+    """Give `build_pipeline`'s pipeline the crop and the flip of each frame; `each` is T."""
     pipeline.feed_input("crops", np.repeat(frames.crops, each, axis=0))
     pipeline.feed_input("flips", np.repeat(frames.flips.astype(np.int32), each))

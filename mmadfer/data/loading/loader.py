@@ -29,7 +29,7 @@ from torch import Tensor
 
 from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.schema import Config
-from mmadfer.data.draws import Draw, draw, test_draw
+from mmadfer.data.draws import Draw, draw_view, test_draw
 from mmadfer.data.fold_clips import check_labels, steps_per_epoch, training_clips
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.dali import Decoder, Frames
@@ -39,14 +39,14 @@ from mmadfer.data.loading.specaugment import masked
 from mmadfer.data.loading.windows import window_sound
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.store.record import LATER
-from mmadfer.data.store.store import Record, Store
+from mmadfer.data.store.store import ClipRecord, Store
 from mmadfer.data.store.targets import LABEL, at_frames, encoded
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.utils import cores
 from mmadfer.utils.prefetch import lookahead
 
 How = Callable[[Pick], Draw]
-Read = tuple[Draw, Record]
+Read = tuple[Draw, ClipRecord]
 
 
 def sampler_of(config: Config, store: Store, fold: int) -> Sampler:
@@ -161,7 +161,7 @@ class Loader:
 
         def how(pick: Pick) -> Draw:
             first, count = self._span(pick)
-            drawn = draw(
+            drawn = draw_view(
                 self.config.train.seed,
                 epoch,
                 pick.clip,
@@ -244,7 +244,7 @@ class Loader:
         shares = [drawn.share for pick, drawn in zip(picks, draws, strict=True) if pick.beside is None]
         return both if len(shares) == len(picks) else mixed(both, shares, self._classes())
 
-    def _targets(self, picks: list[Pick], draws: Sequence[Draw], records: Sequence[Record]) -> dict[str, Tensor]:
+    def _targets(self, picks: list[Pick], draws: Sequence[Draw], records: Sequence[ClipRecord]) -> dict[str, Tensor]:
         """All targets of the store by name."""
         clips = [self.store.clips[pick.clip] for pick in picks]
         made = {LABEL: torch.tensor([self.labels.index(clip.label) for clip in clips])} if self.labels else {}
@@ -264,7 +264,7 @@ class Loader:
         own = {name: len(target.names) for name, target in self.store.targets.items() if target.kind == LABEL}
         return own | ({LABEL: len(self.labels)} if self.labels else {})
 
-    def _sound(self, drawn: Draw, record: Record) -> np.ndarray:
+    def _sound(self, drawn: Draw, record: ClipRecord) -> np.ndarray:
         augment = self.config.data.augment
         if drawn.silent or self.config.data.modalities == "vision":
             return np.full_like(record.fbank, SILENCE)
@@ -272,7 +272,7 @@ class Loader:
             return record.fbank
         return masked(record.fbank, augment.spec_time, augment.spec_mels, drawn.spec)
 
-    def _frames(self, ids: list[str], draws: Sequence[Draw], records: Sequence[Record]) -> Tensor:
+    def _frames(self, ids: list[str], draws: Sequence[Draw], records: Sequence[ClipRecord]) -> Tensor:
         if self.config.data.modalities == "audio":
             side = self.config.model.image_size
             return torch.zeros((len(ids), self.config.model.frames, 3, side, side), dtype=torch.uint8)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DTYPES = {torch.uint8: np.uint8, torch.float32: np.float32}
-KEPT = 4
+_DTYPES = {torch.uint8: np.uint8, torch.float32: np.float32}
+MAX_FREE_BLOCKS = 4
 """Unused blocks; one that comes back to so many replaces the oldest."""
 
 
@@ -23,7 +23,7 @@ class Blocks:
         kept: blocks that may wait for being used again.
     """
 
-    def __init__(self, kept: int = KEPT) -> None:
+    def __init__(self, kept: int = MAX_FREE_BLOCKS) -> None:
         self._free: deque[np.ndarray] = deque(maxlen=kept)
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -37,7 +37,7 @@ class Blocks:
         block = self._block(size)
         # A tensor's storage holds the array that it was made from, through views and autograd alike, so the array's end
         # is the end of all use.
-        array = block[:size].view(DTYPES[dtype]).reshape(shape)
+        array = block[:size].view(_DTYPES[dtype]).reshape(shape)
         weakref.finalize(array, self._free.append, block).atexit = False
         return torch.from_numpy(array)
 

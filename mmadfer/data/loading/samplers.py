@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmadfer.data.draws import Key, digest, order
+from mmadfer.data.draws import DrawKey, digest, shuffled
 from mmadfer.data.loading.windows import Window
 from mmadfer.data.store.store import Clip
 
@@ -29,14 +29,14 @@ class Pick(NamedTuple):
     """The frames that are looked at, whose sound alone is heard; None: the whole clip."""
 
     @property
-    def key(self) -> Key:
-        """What tells this appearance from the clip's others, for `mmadfer.data.draws.draw`."""
+    def key(self) -> DrawKey:
+        """What tells this appearance from the clip's others, for `mmadfer.data.draws.draw_view`."""
         if self.beside is not None:
             return (self.turn, self.beside)
         return (self.turn,) if self.turn else ()
 
     @property
-    def loses_with(self) -> tuple[str, Key]:
+    def loses_with(self) -> tuple[str, DrawKey]:
         """Whose draw decides whether it loses a modality: a partner loses what the clip beside it does."""
         first = self if self.beside is None else Pick(self.beside, self.turn)
         return first.clip, first.key
@@ -68,7 +68,7 @@ class Sampler:
 
         What it has observed is of the epochs before. It must not change by being asked.
         """
-        return [Pick(clip) for clip in order(self.seed, k, (clip.id for clip in self.clips))]
+        return [Pick(clip) for clip in shuffled(self.seed, k, (clip.id for clip in self.clips))]
 
     def observe(self, picks: Sequence[Pick], losses: np.ndarray) -> None:
         """Called after each epoch where `observes` is set.

@@ -19,12 +19,12 @@ def masked(fbank: np.ndarray, frames: int, mels: int, draws: np.ndarray) -> np.n
         draws: float64 (4,) in [0, 1): length and place of the mask in time, and of the other.
     """
     hidden = fbank.copy()
-    hidden[_span(heard(fbank), frames, *draws[:2])] = 0
+    hidden[_span(unpadded_frames(fbank), frames, *draws[:2])] = 0
     hidden[:, _span(fbank.shape[1], mels, *draws[2:])] = 0
     return hidden
 
 
-def heard(fbank: np.ndarray) -> int:
+def unpadded_frames(fbank: np.ndarray) -> int:
     """Frames before the padding that ends a filter bank (float32 (frames, mels), normalised)."""
     sound = np.flatnonzero(np.abs(fbank - np.float32(SILENCE)).max(axis=1) > 1e-6)
     return int(sound[-1]) + 1 if len(sound) else 0

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from mmadfer.data.media.fbank import MEAN, SHIFT, SPREAD
-from mmadfer.data.store.record import LATER, Clip, Record
+from mmadfer.data.media.fbank import FBANK_MEAN, FBANK_SCALE, SHIFT
+from mmadfer.data.store.record import LATER, Clip, ClipRecord
 from mmadfer.errors import DataError
 
 Window = tuple[int, int]
 """The first frame, from 0, and how many."""
 
 
-def window_sound(record: Record, clip: Clip, window: Window) -> np.ndarray:
+def window_sound(record: ClipRecord, clip: Clip, window: Window) -> np.ndarray:
     """The filter bank of the sound while a window's frames are shown; float32 as `record.fbank`, padded like it.
 
     Args:
@@ -32,7 +32,7 @@ def window_sound(record: Record, clip: Clip, window: Window) -> np.ndarray:
     start = round((times[0] - clip.sound_start) * 1000 / SHIFT)
     end = round((_end(record.times, first + count) - clip.sound_start) * 1000 / SHIFT)
     sound = _all(record, clip)[max(0, start) : max(0, end)][: len(record.fbank)]
-    padded = np.full_like(record.fbank, (np.float32(0) - np.float32(MEAN)) / np.float32(SPREAD))
+    padded = np.full_like(record.fbank, (np.float32(0) - np.float32(FBANK_MEAN)) / np.float32(FBANK_SCALE))
     padded[: len(sound)] = sound
     return padded
 
@@ -44,7 +44,7 @@ def _end(times: np.ndarray, behind: int) -> float:
     return float(times[-1]) + (float(np.median(np.diff(times))) if len(times) > 1 else 0.0)
 
 
-def _all(record: Record, clip: Clip) -> np.ndarray:
+def _all(record: ClipRecord, clip: Clip) -> np.ndarray:
     """The whole sound that the store holds, without padding."""
     later = record.tensors.get(LATER)
     head = record.fbank[: clip.sound_frames]

@@ -10,17 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from mmadfer.config.schema import PrepareConfig
-from mmadfer.contract import span
+from mmadfer.contract import samples_of_frames
 from mmadfer.data.media import frames
 from mmadfer.data.media.decode import SoundTrack
-from mmadfer.data.media.fbank import SILENCE, count, fbank, later, lengths
-from mmadfer.data.media.frames import Decoded, Source
+from mmadfer.data.media.fbank import SILENCE, count, fbank, frame_samples, later
+from mmadfer.data.media.frames import DecodedClip, FrameSource
 from mmadfer.errors import ClipError
 
-Told = tuple[str, ...]
-QUIET = 1e-3
+_Notes = tuple[str, ...]
+_SILENT_PEAK = 1e-3
 """A channel whose peak is below this share of the loudest one's, -60 dB, carries no sound."""
-TOLD = 0.1
+_MIN_GAP_SECONDS = 0.1
 """Seconds without samples that are worth a note."""
 
 
@@ -48,7 +48,7 @@ def hear(source: Path, waveform: np.ndarray, rate: int, settings: PrepareConfig)
     Raises:
         ClipError: `no sound` or `sound rate`, as `fbank`.
     """
-    heard = waveform[:, : span(rate, settings.sound.frames)]
+    heard = waveform[:, : samples_of_frames(rate, settings.sound.frames)]
     number, told = channel(heard, settings)
     if number:
         heard = heard[[number]]
@@ -66,7 +66,7 @@ def channel(waveform: np.ndarray, settings: PrepareConfig) -> tuple[int, tuple[s
     """
     peaks = np.abs(waveform).max(axis=1, initial=0)
     loudest = int(np.argmax(peaks))
-    if peaks[0] >= QUIET * peaks[loudest]:
+    if peaks[0] >= _SILENT_PEAK * peaks[loudest]:
         return 0, ()
     words = f"the first of {len(peaks)} channels holds {'next to nothing' if peaks[0] else 'nothing but zeros'}"
     if settings.media == "published":
@@ -102,7 +102,7 @@ def silence(settings: PrepareConfig) -> Heard:
     return Heard(bands, np.zeros(0, np.float32), 0, True)
 
 
-def read(path: Source, sound: Path | None, settings: PrepareConfig, mute: bool, whole: bool = False) -> Heard:
+def read(path: FrameSource, sound: Path | None, settings: PrepareConfig, mute: bool, whole: bool = False) -> Heard:
     """The sound of a clip: what the model hears of it, or with `whole` up to `sound.max_seconds` of it.
 
     Raises:
@@ -151,30 +151,30 @@ def _wanted(rate: int, settings: PrepareConfig, whole: bool) -> int:
 
 def _span(rate: int, settings: PrepareConfig) -> int:
     """Samples that can be heard; raises ClipError, `sound rate`, where none of that rate can."""
-    lengths(rate)
-    return span(rate, settings.sound.frames)
+    frame_samples(rate)
+    return samples_of_frames(rate, settings.sound.frames)
 
 
-def _gaps(gaps: Iterable[tuple[float, float]], how: str, within: tuple[float, float] = (-math.inf, math.inf)) -> Told:
+def _gaps(gaps: Iterable[tuple[float, float]], how: str, within: tuple[float, float] = (-math.inf, math.inf)) -> _Notes:
     """What a person should know of stretches, from and to in seconds, that have no samples."""
     parts = [(max(start, within[0]), min(end, within[1])) for start, end in gaps]
     parts = [(start, end) for start, end in parts if end > start]
     total = sum(end - start for start, end in parts)
-    if total < TOLD:
+    if total < _MIN_GAP_SECONDS:
         return ()
     where = f"from {parts[0][0]:.1f} to {parts[0][1]:.1f} s" if len(parts) == 1 else f"in {len(parts)} places"
     cure = "what follows is moved there, as by the published program" if how == "published" else "silence in its place"
     return (f"no sound {where}, {total:.1f} s: {cure}",)
 
 
-def source_of(path: Source, sound: Path | None) -> Path:
+def source_of(path: FrameSource, sound: Path | None) -> Path:
     """The file with a clip's sound.
 
     Raises:
         ClipError: `no sound`: there is none.
     """
     if sound is None:
-        if isinstance(path, Decoded):
+        if isinstance(path, DecodedClip):
             raise ClipError(f"{path} came without sound", "no sound")
         if path.is_dir():
             frames.images(path, math.inf)  # one that is empty, or may not be read, is told as such
@@ -246,7 +246,7 @@ class Sounds:
             return unheard(error, self._settings)
         return found._replace(notes=(*self._track.told, *self._told(start, end), *found.notes))
 
-    def _told(self, start: float, end: float) -> Told:
+    def _told(self, start: float, end: float) -> _Notes:
         return _gaps(self._track.gaps, "player" if self._track.placed else "published", (start, end))
 
     def seconds(self, most: float) -> float:

@@ -46,7 +46,7 @@ def check_length(path: Path | str, limit: float | None, seconds: float) -> None:
         )
 
 
-class Decoded(NamedTuple):
+class DecodedFrame(NamedTuple):
     """A frame of pictures or sound, as the decoder made it."""
 
     frame: Any
@@ -57,7 +57,9 @@ class Decoded(NamedTuple):
     """av.VideoStream or av.AudioStream."""
 
 
-def decode(path: Path, kind: Literal["video", "audio"], limit: float | None, told: list[str]) -> Iterator[Decoded]:
+def decode_stream(
+    path: Path, kind: Literal["video", "audio"], limit: float | None, told: list[str]
+) -> Iterator[DecodedFrame]:
     """The frames of the first stream of a kind; all packets are read, so that a missing end is seen.
 
     Args:
@@ -82,7 +84,7 @@ def decode(path: Path, kind: Literal["video", "audio"], limit: float | None, tol
             if packet.stream in streams[:1]:
                 for frame in reader.decoded(packet):
                     time = _dts(frame) if by_dts else frame.time
-                    yield Decoded(frame, None if time is None else time - start, packet.stream)
+                    yield DecodedFrame(frame, None if time is None else time - start, packet.stream)
         told.extend(reader.told())
 
 
@@ -169,12 +171,12 @@ def _ready(path: Path, decoder: Any) -> None:
 def _opened(path: Path) -> Iterator[Any]:
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "max_pixels": str(MOST_PIXELS)}
     # the prefix keeps names such as 12:30.mp4 from being taken for a protocol
-    with readable(path), av.open(f"file:{path}", options=options) as container:
+    with readable_file(path), av.open(f"file:{path}", options=options) as container:
         yield container
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable_file(path: Path) -> Iterator[None]:
     """Tell in plain words what FFmpeg says of a file that is read meanwhile: raises ClipError, `unreadable`."""
     if not path.is_file() or path.stat().st_size == 0:
         what = "has zero bytes" if path.is_file() else "is not a file" if path.exists() else "does not exist"

@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 import av
 import numpy as np
 
-from mmadfer.data.media.container import MOST_PIXELS, Decoded, check_length, decode, readable
+from mmadfer.data.media.container import MOST_PIXELS, DecodedFrame, check_length, decode_stream, readable_file
 from mmadfer.errors import ClipError
 
-MOST_FPS = 1000
+_MAX_FPS = 1000
 """A file with more pictures per second of the limit is too long, whatever its time stamps say."""
 USUAL_FPS = Fraction(25)
 """Pictures per second of a stream that says neither times nor a rate."""
@@ -25,15 +25,15 @@ SQUARE = Fraction(1, 100)
 """Pixels whose sides differ by less than this share are square, but for rounding."""
 MOST_STRETCHED = 8
 """Times that a pixel may be wider than high, or higher than wide; more is a damaged header."""
-RATES = (1000, 192_000)
+_SAMPLE_RATES_HZ = (1000, 192_000)
 """Lowest and highest rate of sound in Hz; what is outside is a damaged header."""
 MOST_CHANNELS = 24
 """22.2 surround; more is a damaged header too."""
-APART = 0.04
+_TIMESTAMP_TOLERANCE_SECONDS = 0.04
 """Seconds by which time stamps of sound may be off, as those in milliseconds or of irregular packets are; it is a
 filter bank's four frames, and shorter than a picture's 25th of a second is long."""
 
-Pixels = Literal["square", "stored"]
+PixelAspect = Literal["square", "stored"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _turned(image: np.ndarray, matrix: bytes | None) -> np.ndarray:
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def read_frames(path: Path | str, pixels: Pixels = "square") -> Iterator[tuple[float, np.ndarray]]:
+def read_frames(path: Path | str, pixels: PixelAspect = "square") -> Iterator[tuple[float, np.ndarray]]:
     """Decode all frames of the first video stream.
 
     Yields:
@@ -96,7 +96,7 @@ def read_frames(path: Path | str, pixels: Pixels = "square") -> Iterator[tuple[f
         yield frame.time, frame.rgb()
 
 
-def video_frames(path: Path | str, limit: float | None = None, pixels: Pixels = "square") -> Iterator[Frame]:
+def video_frames(path: Path | str, limit: float | None = None, pixels: PixelAspect = "square") -> Iterator[Frame]:
     """Like `read_frames`, with pictures that are converted when they are wanted.
 
     Args:
@@ -109,13 +109,13 @@ def video_frames(path: Path | str, limit: float | None = None, pixels: Pixels = 
     """
     first, told, pixel, known, unknown, number = 0.0, list[str](), Fraction(1), 0.0, -1, -1
     angle, matrix = 0, None
-    for number, decoded in enumerate(decode(Path(path), "video", limit, told)):
+    for number, decoded in enumerate(decode_stream(Path(path), "video", limit, told)):
         known, unknown = (known, unknown + 1) if decoded.time is None else (decoded.time, 0)
         time = known + unknown * _each(decoded) if unknown else known
         if not number:
             first, pixel = time, _pixel(decoded, pixels, told)
             _tell_rate(decoded, told)
-        check_length(path, limit, max(time - first, (number + 1) / MOST_FPS))
+        check_length(path, limit, max(time - first, (number + 1) / _MAX_FPS))
         if not number or decoded.frame.rotation != angle:
             angle, matrix = decoded.frame.rotation, _matrix(decoded.frame)
         yield Frame(decoded.frame, time, pixel, matrix, told)
@@ -129,7 +129,7 @@ def _matrix(frame: av.VideoFrame) -> bytes | None:
     return None if found is None else bytes(found)
 
 
-def _each(decoded: Decoded) -> float:
+def _each(decoded: DecodedFrame) -> float:
     """Seconds that a picture without a time stamp is shown."""
     frame = decoded.frame
     if frame.duration and frame.time_base:
@@ -137,7 +137,7 @@ def _each(decoded: Decoded) -> float:
     return float(1 / (decoded.stream.guessed_rate or USUAL_FPS))
 
 
-def _tell_rate(decoded: Decoded, told: list[str]) -> None:
+def _tell_rate(decoded: DecodedFrame, told: list[str]) -> None:
     rate = f"{1 / _each(decoded):.4g} in a second"
     if decoded.stream.container.format.name == "mjpeg":  # of which FFmpeg makes up both
         told.append(f"its pictures have no times and no rate: taken as {rate} (another: ffmpeg -framerate)")
@@ -145,7 +145,7 @@ def _tell_rate(decoded: Decoded, told: list[str]) -> None:
         told.append(f"its pictures have no time stamps: taken as {rate}")
 
 
-def _pixel(decoded: Decoded, pixels: Pixels, told: list[str]) -> Fraction:
+def _pixel(decoded: DecodedFrame, pixels: PixelAspect, told: list[str]) -> Fraction:
     """Width by height of what becomes a pixel; what is unusual is told."""
     pixel = Fraction(decoded.stream.sample_aspect_ratio or 1)
     if pixel <= 0 or abs(pixel - 1) <= SQUARE:
@@ -225,7 +225,7 @@ class SoundTrack:
     def __iter__(self) -> Iterator[Sound]:
         """Yields pieces that follow each other."""
         any_ = False
-        with readable(self._path):
+        with readable_file(self._path):
             for waveform in self._resampled():
                 any_ = True
                 rate = self._kind[0] if self._rate == "native" else self._rate
@@ -258,25 +258,25 @@ class SoundTrack:
         """Samples up to now, and seconds by which they come too early, where they are not placed."""
         for time, packed in self._packed():
             rate = self._kind[0]
-            if not count and self.placed and time is not None and time <= APART:
+            if not count and self.placed and time is not None and time <= _TIMESTAMP_TOLERANCE_SECONDS:
                 self._start = time
             now = self._start + count / rate + moved
             late = 0.0 if time is None else time - now
-            if late > APART:
+            if late > _TIMESTAMP_TOLERANCE_SECONDS:
                 self.gaps.append((now, now + late))
                 check_length(self._path, self._limit, now + late)
             for piece in self._fitted(packed, late) if self.placed else [packed]:
                 count += len(piece)
                 check_length(self._path, self._limit, count / rate)
                 yield piece
-            moved += late if not self.placed and abs(late) > APART else 0.0
+            moved += late if not self.placed and abs(late) > _TIMESTAMP_TOLERANCE_SECONDS else 0.0
 
     def _fitted(self, packed: np.ndarray, late: float) -> Iterator[np.ndarray]:
         """Silence and a piece that comes late, or the part of a piece that is not there yet."""
         rate = self._kind[0]
-        if late > APART:
+        if late > _TIMESTAMP_TOLERANCE_SECONDS:
             yield from self._silence(round(late * rate))
-        elif late < -APART:
+        elif late < -_TIMESTAMP_TOLERANCE_SECONDS:
             packed = packed[round(-late * rate) :]
         if len(packed):
             yield packed
@@ -290,7 +290,7 @@ class SoundTrack:
         """As they are decoded: time, and samples (samples, channels)."""
         # packed samples are one plane; of 8 planes and more, PyAV 18 reads on behind the last one
         packer = av.AudioResampler(format="flt")
-        for decoded in decode(self._path, "audio", self._limit, self.told):
+        for decoded in decode_stream(self._path, "audio", self._limit, self.told):
             self._kind, self._layout = self._same(decoded.frame), decoded.frame.layout.name
             for part in packer.resample(decoded.frame):
                 if part.samples:
@@ -299,10 +299,10 @@ class SoundTrack:
     def _same(self, frame: Any) -> tuple[int, int]:
         """Rate and number of channels, which stay what they were in a sound file."""
         kind, before = (frame.sample_rate, frame.layout.nb_channels), self._kind
-        if not (RATES[0] <= kind[0] <= RATES[1] and 1 <= kind[1] <= MOST_CHANNELS):
+        if not (_SAMPLE_RATES_HZ[0] <= kind[0] <= _SAMPLE_RATES_HZ[1] and 1 <= kind[1] <= MOST_CHANNELS):
             raise ClipError(
                 f"{self._path} says that its sound has {kind[1]} channels at {kind[0]} Hz, but at most {MOST_CHANNELS} "
-                f"at {RATES[0]} to {RATES[1]} Hz can be: it is damaged; copy it again"
+                f"at {_SAMPLE_RATES_HZ[0]} to {_SAMPLE_RATES_HZ[1]} Hz can be: it is damaged; copy it again"
             )
         if before[0] and kind != before:
             raise ClipError(

@@ -13,17 +13,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 from mmadfer.config.schema import SoundConfig
 from mmadfer.errors import ClipError
 
-MEAN, SPREAD = -4.2677393, 2 * 4.5689974
+FBANK_MEAN, FBANK_SCALE = -4.2677393, 2 * 4.5689974
 """Of AudioSet, as AudioMAE was trained: the input is (x - MEAN) / SPREAD."""
-SILENCE = -MEAN / SPREAD
+SILENCE = -FBANK_MEAN / FBANK_SCALE
 """A filter bank of padding only, after normalisation."""
 WINDOW, SHIFT = 25.0, 10.0
 """Milliseconds of a frame, and between the starts of two frames."""
-RATES = (1000, 96_000)
+SAMPLE_RATES_HZ = (1000, 96_000)
 """Lowest and highest rate in Hz. M grows with its square: 8 MB in float64 at 32 kHz, 79 MB at 96 kHz."""
-BLOCK = 512
+_BLOCK = 512
 """Frames that `later` computes at once; at 96 kHz they take 10 MB."""
-EMPHASIS, LOWEST, FLOOR = 0.97, 20.0, 1.1920928955078125e-07
+PRE_EMPHASIS, LOWEST_HZ, MIN_ENERGY = 0.97, 20.0, 1.1920928955078125e-07
 """Pre-emphasis; Hz where the lowest band starts; the least energy (2^-23, Kaldi's) before the logarithm."""
 
 
@@ -43,10 +43,10 @@ def fbank(waveform: np.ndarray, rate: int, config: SoundConfig) -> np.ndarray:
         float32 (frames, mels), normalised.
 
     Raises:
-        ClipError: `no sound`: shorter than one frame; `sound rate`: outside `RATES`; `unreadable`: a sample is not a
-            finite number.
+        ClipError: `no sound`: shorter than one frame; `sound rate`: outside `SAMPLE_RATES_HZ`; `unreadable`: a sample
+            is not a finite number.
     """
-    window, shift = lengths(rate)
+    window, shift = frame_samples(rate)
     if not np.isfinite(waveform).all():  # files of floats can hold such
         raise ClipError("the sound holds samples that are not finite numbers: make it anew, or leave it out")
     if waveform.shape[1] < window:
@@ -57,7 +57,7 @@ def fbank(waveform: np.ndarray, rate: int, config: SoundConfig) -> np.ndarray:
     bands = _energies(heard.astype(np.float64) - waveform.mean(dtype=np.float64), rate, config.mels)
     padded = np.zeros((config.frames, config.mels), np.float32)
     padded[: len(bands)] = bands
-    return np.asarray((padded - np.float32(MEAN)) / np.float32(SPREAD))
+    return np.asarray((padded - np.float32(FBANK_MEAN)) / np.float32(FBANK_SCALE))
 
 
 def later(waveform: np.ndarray, rate: int, config: SoundConfig) -> np.ndarray:
@@ -74,37 +74,37 @@ def later(waveform: np.ndarray, rate: int, config: SoundConfig) -> np.ndarray:
     Raises:
         ClipError: `unreadable`: a sample is not a finite number.
     """
-    window, shift = lengths(rate)
+    window, shift = frame_samples(rate)
     if not np.isfinite(waveform).all():
         raise ClipError("the sound holds samples that are not finite numbers: make it anew, or leave it out")
     blocks = [np.zeros((0, config.mels), np.float32)]
-    for start in range(config.frames * shift, waveform.shape[1] - window + 1, BLOCK * shift):
-        samples = waveform[0, start : start + window + (BLOCK - 1) * shift].astype(np.float64)
+    for start in range(config.frames * shift, waveform.shape[1] - window + 1, _BLOCK * shift):
+        samples = waveform[0, start : start + window + (_BLOCK - 1) * shift].astype(np.float64)
         bands = _energies(samples, rate, config.mels).astype(np.float32)
-        blocks.append((bands - np.float32(MEAN)) / np.float32(SPREAD))
+        blocks.append((bands - np.float32(FBANK_MEAN)) / np.float32(FBANK_SCALE))
     return np.concatenate(blocks)
 
 
 def count(samples: int, rate: int) -> int:
     """Frames of so many samples, without padding."""
-    window, shift = lengths(rate)
+    window, shift = frame_samples(rate)
     return 1 + (samples - window) // shift if samples >= window else 0
 
 
 def _energies(samples: np.ndarray, rate: int, mels: int) -> np.ndarray:
-    (window, shift), (transform, bands) = lengths(rate), matrices(rate, mels)
+    (window, shift), (transform, bands) = frame_samples(rate), matrices(rate, mels)
     frames = sliding_window_view(samples, window)[::shift]
     # M takes the mean off, too; rounded, it would let a share of a large mean through
     real, imaginary = np.split(np.square((frames - frames.mean(axis=-1, keepdims=True)) @ transform), 2, axis=-1)
-    return np.asarray(np.log(np.maximum((real + imaginary) @ bands, FLOOR)))
+    return np.asarray(np.log(np.maximum((real + imaginary) @ bands, MIN_ENERGY)))
 
 
-def lengths(rate: int) -> tuple[int, int]:
+def frame_samples(rate: int) -> tuple[int, int]:
     """Samples of a frame, and between two frames, as Kaldi rounds."""
-    if not RATES[0] <= rate <= RATES[1]:
+    if not SAMPLE_RATES_HZ[0] <= rate <= SAMPLE_RATES_HZ[1]:
         raise ClipError(
-            f"the sound has {rate} Hz, but filter banks are made of {RATES[0]} to {RATES[1]} Hz. Convert it with "
-            "ffmpeg -ar 48000, or resample all sound with prepare.sound.rate=16000",
+            f"the sound has {rate} Hz, but filter banks are made of {SAMPLE_RATES_HZ[0]} to {SAMPLE_RATES_HZ[1]} Hz. "
+            "Convert it with ffmpeg -ar 48000, or resample all sound with prepare.sound.rate=16000",
             "sound rate",
         )
     return int(rate * WINDOW * 0.001), int(rate * SHIFT * 0.001)
@@ -113,7 +113,7 @@ def lengths(rate: int) -> tuple[int, int]:
 @lru_cache(maxsize=4)
 def matrices(rate: int, mels: int) -> tuple[np.ndarray, np.ndarray]:
     """M (window, 2 * bins) and T (bins, mels), float64; bins are those of the next power of two, without Nyquist's."""
-    window, _ = lengths(rate)
+    window, _ = frame_samples(rate)
     size = 1 << (window - 1).bit_length()
     made = _transform(window, size), np.ascontiguousarray(_triangles(rate, mels, size).T, np.float64)
     for matrix in made:
@@ -129,7 +129,7 @@ def _transform(window: int, size: int) -> np.ndarray:
     turns = np.outer(np.arange(window), np.arange(size // 2)) % size  # exact, where large angles would not be
     circle = 2 * np.pi * np.arange(size) / size
     whole = np.concatenate([np.cos(circle)[turns], np.sin(circle)[turns]], axis=1) * np.hanning(window)[:, None]
-    whole[:-1] -= EMPHASIS * whole[1:]
+    whole[:-1] -= PRE_EMPHASIS * whole[1:]
     return np.asarray(whole - whole.mean(axis=0))
 
 
@@ -139,7 +139,7 @@ def _triangles(rate: int, mels: int, size: int) -> np.ndarray:
     The published features have this rounding: in float64 they would be 1e-5 nats away on average. The logarithm is the
     one exactly rounded; torchaudio's is off by its last digit in one of ten bins, which differ between its builds.
     """
-    low, high = (1127.0 * np.log(1.0 + edge / 700.0) for edge in (LOWEST, rate / 2))
+    low, high = (1127.0 * np.log(1.0 + edge / 700.0) for edge in (LOWEST_HZ, rate / 2))
     single, start, step = np.float32, np.float32(low), np.float32((high - low) / (mels + 1))
     ratio = single(1) + single(rate / size) * np.arange(size // 2, dtype=single) / single(700)
     bin_mels = single(1127) * np.log(ratio.astype(np.float64)).astype(single)

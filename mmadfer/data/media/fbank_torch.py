@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmadfer.data.media.fbank import FLOOR, lengths, matrices
+from mmadfer.data.media.fbank import MIN_ENERGY, frame_samples, matrices
 
 
 class MelBank(nn.Module):
@@ -28,7 +28,7 @@ class MelBank(nn.Module):
 
     def __init__(self, rate: int, mels: int = 128, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.window, self.shift = lengths(rate)
+        self.window, self.shift = frame_samples(rate)
         transform, bands = matrices(rate, mels)
         self.register_buffer("transform", torch.tensor(transform, dtype=dtype), persistent=False)
         self.register_buffer("bands", torch.tensor(bands, dtype=dtype), persistent=False)
@@ -44,7 +44,7 @@ class MelBank(nn.Module):
             # M takes the mean off, too; rounded, it would let a share of a large mean through
             parts = ((frames - frames.mean(-1, keepdim=True)) @ self.transform).square()
             real, imaginary = parts.chunk(2, -1)
-            return ((real + imaginary) @ self.bands).clamp_min(FLOOR).log()
+            return ((real + imaginary) @ self.bands).clamp_min(MIN_ENERGY).log()
 
     def _frames(self, samples: Tensor) -> Tensor:
         if samples.shape[-1] < self.window:

@@ -31,7 +31,7 @@ UPRIGHT, ORIENTATION = 1, 0x0112
 """EXIF's value and key for a picture that needs no turning."""
 BASELINE, PROGRESSIVE = 0xC0, 0xC2
 """Markers of the two JPEG codings that every decoder reads, also those of GPUs."""
-HEAD = 2**20
+_HEADER_BYTES = 2**20
 """Bytes of a JPEG file in which its header ends."""
 
 
@@ -82,7 +82,7 @@ class ImageFile:
             ClipError: it is no image.
         """
         with self.path.open("rb") as file:
-            head = file.read(HEAD)
+            head = file.read(_HEADER_BYTES)
         with _image(self.path, io.BytesIO(head)) as image:
             return (
                 image.format == "JPEG"
@@ -106,7 +106,7 @@ class ImageFile:
 
 
 @dataclass(frozen=True)
-class Pixels:
+class MemoryPicture:
     """A picture in memory, uint8 (H, W, 3)."""
 
     pixels: np.ndarray
@@ -120,7 +120,7 @@ class Pixels:
         return np.asarray(_smaller(Image.fromarray(self.pixels), longest))
 
 
-class Decoded:
+class DecodedClip:
     """The pictures of a clip in memory, in the place of a path.
 
     Args:
@@ -135,7 +135,7 @@ class Decoded:
         return self._name
 
 
-Source = Path | Decoded
+FrameSource = Path | DecodedClip
 """A video file, a folder with one image for each frame, or pictures in memory."""
 
 
@@ -178,19 +178,19 @@ class Seen:
         return tuple(self._told)
 
 
-def pictures(path: Source, settings: PrepareConfig) -> Iterator[Picture]:
+def pictures(path: FrameSource, settings: PrepareConfig) -> Iterator[Picture]:
     """All pictures of a video file, of a folder of images or in memory, in time; the last two at `settings.fps`.
 
     Raises:
         ClipError: `unreadable`, `empty`, or `too long` (more than `settings.max_seconds`).
     """
-    if isinstance(path, Decoded):
+    if isinstance(path, DecodedClip):
         for k, image in enumerate(path.images):
-            yield Pixels(image, k / settings.fps)
-    elif is_folder(path):
+            yield MemoryPicture(image, k / settings.fps)
+    elif is_image_folder(path):
         yield from images(path, settings.max_seconds, settings.fps)
     else:
-        pixels: decode.Pixels = "stored" if settings.media == "published" else "square"
+        pixels: decode.PixelAspect = "stored" if settings.media == "published" else "square"
         yield from decode.video_frames(path, settings.max_seconds, pixels)
 
 
@@ -216,14 +216,14 @@ def images(folder: Path, limit: float, fps: float = FPS) -> Sequence[ImageFile]:
     return [ImageFile(file, k / fps) for k, file in enumerate(sorted(files, key=_natural))]
 
 
-def is_folder(path: Source) -> TypeGuard[Path]:
+def is_image_folder(path: FrameSource) -> TypeGuard[Path]:
     """Whether it is a folder of images."""
     return isinstance(path, Path) and path.is_dir()
 
 
-def has_times(path: Source) -> bool:
+def has_times(path: FrameSource) -> bool:
     """Whether its pictures say themselves when they are shown."""
-    return not (isinstance(path, Decoded) or is_folder(path))
+    return not (isinstance(path, DecodedClip) or is_image_folder(path))
 
 
 def _smaller(image: Image.Image, longest: int | None) -> Image.Image:

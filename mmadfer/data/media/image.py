@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmadfer.errors import DataError
 
-LARGEST = 4096
+_MAX_SIDE_PX = 4096
 """Longer side in pixels of a stored frame that is decoded; preparation makes none of more than 1024."""
 
 
@@ -46,7 +46,7 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     """
     try:
         image = Image.open(io.BytesIO(data), formats=["JPEG"])
-        if max(image.size) > LARGEST:
+        if max(image.size) > _MAX_SIDE_PX:
             raise DataError(f"a stored frame is {image.width} x {image.height} pixels, which no face is")
         return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:

@@ -24,7 +24,7 @@ BLACK = "no face, black pictures in its place"
 SMALL_FACE = "the face is small: it was found only in larger pictures than are looked at first"
 A_GOOD_PART = 0.25
 """Share of the frames looked at from which on another face in them is told of."""
-APART, APART_SECONDS = 0.1, 0.5
+_LENGTH_TOLERANCE, _LENGTH_TOLERANCE_SECONDS = 0.1, 0.5
 """Sound and pictures are told of if their lengths differ by more than this share of the longer, and these seconds."""
 
 
@@ -60,7 +60,7 @@ def second_face(others: int, of: int) -> tuple[Note, ...]:
     )
 
 
-def lengths(sound: float, pictures: float, fps: float | None = None) -> tuple[Note, ...]:
+def length_notes(sound: float, pictures: float, fps: float | None = None) -> tuple[Note, ...]:
     """Of sound and pictures of one clip that are not equally long, in seconds; no sound is told of elsewhere.
 
     Args:
@@ -69,7 +69,7 @@ def lengths(sound: float, pictures: float, fps: float | None = None) -> tuple[No
         fps: the rate that was taken for pictures which do not tell their own.
     """
     apart = abs(sound - pictures)
-    if not sound or apart <= max(APART * max(sound, pictures), APART_SECONDS):
+    if not sound or apart <= max(_LENGTH_TOLERANCE * max(sound, pictures), _LENGTH_TOLERANCE_SECONDS):
         return ()
     rate = "" if fps is None else f" at {fps:g} per second (another rate: --fps, or prepare.fps)"
     return (Whole(f"the sound has {sound:.1f} s, the pictures have {pictures:.1f} s{rate}"),)

@@ -10,7 +10,7 @@ from typing import Any
 
 BACK = 0.1
 """Seconds by which the time stamps of a stream go back where a clock starts again; decoding times never do."""
-AHEAD = 10
+_MAX_JUMP_SECONDS = 10
 """Seconds that all streams skip where the clock of a broadcast jumps; other files' times are taken as they are."""
 JUMPS = 0x0200
 """FFmpeg's mark (AVFMT_TS_DISCONT) of containers whose clocks may jump: transport and program streams."""
@@ -25,7 +25,7 @@ class _Part:
     end: float
 
     def holds(self, start: float) -> bool:
-        return self.begin - 1 <= start <= self.end + AHEAD
+        return self.begin - 1 <= start <= self.end + _MAX_JUMP_SECONDS
 
 
 class Clock:
@@ -70,7 +70,7 @@ class Clock:
         if packet.dts is None or packet.pts is None:
             return
         wait = packet.pts - packet.dts
-        if abs(wait) * tick > AHEAD:
+        if abs(wait) * tick > _MAX_JUMP_SECONDS:
             packet.pts = packet.dts + self._waits.get(packet.stream.index, 0)
         else:
             self._waits[packet.stream.index] = wait
@@ -95,7 +95,7 @@ class Clock:
         if stream not in self._at:
             return self.parts - 1
         number, before, end = self._at[stream]
-        if start >= before - BACK and not (self._jumps and start > self._parts[number].end + AHEAD):
+        if start >= before - BACK and not (self._jumps and start > self._parts[number].end + _MAX_JUMP_SECONDS):
             return number
         known = [k for k in range(number + 1, self.parts) if self._parts[k].holds(start)]
         if known:

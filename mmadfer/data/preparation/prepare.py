@@ -29,11 +29,11 @@ from typing import IO, Any
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces.detection import detector
 from mmadfer.data.preparation.side_files import files_of, read_stamps, write_beside, write_stamps
-from mmadfer.data.preparation.summary import Summary, print_summary, report_of, summarise, write_report
-from mmadfer.data.preparation.workers import Outcome, Task, outcomes
-from mmadfer.data.sets import Table
-from mmadfer.data.store.source_files import UNREAD, Digest, Files, compare
-from mmadfer.data.store.store import Clip, Header, Store, write, writing
+from mmadfer.data.preparation.summary import Summary, print_summary, report_of, summarise_preparation, write_report
+from mmadfer.data.preparation.workers import ClipJob, PreparedClip, outcomes
+from mmadfer.data.sets import ClipTable
+from mmadfer.data.store.source_files import UNREAD, Digest, Files, changed_files
+from mmadfer.data.store.store import Clip, Header, Store, write_store, writing_store
 from mmadfer.errors import DataError
 from mmadfer.run.lock import taken
 from mmadfer.utils.files import open_lock, temporaries
@@ -41,13 +41,13 @@ from mmadfer.utils.progress import Meter
 
 __all__ = ["Summary", "prepare", "print_summary"]
 
-VERSION = 4
+_PREPARATION_VERSION = 4
 """Raised whenever the same files and settings would give another store."""
 PART = 64
 """Clips in a part, on average; at most twice as many, which are all in memory before the part is written."""
 
 
-def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 1, device: str = "cpu") -> Summary:
+def prepare(table: ClipTable, out: Path | str, settings: PrepareConfig, jobs: int = 1, device: str = "cpu") -> Summary:
     """Prepare all clips of a table into the store `out`, and write `OUT.report.json` beside it.
 
     Clips without face or sound, and those that cannot be decoded, are left out and listed; none is replaced.
@@ -72,12 +72,12 @@ def prepare(table: Table, out: Path | str, settings: PrepareConfig, jobs: int = 
     if not all(source.cropped for source in table.clips):
         detector(device)  # tells here that it is missing, before workers are started
     partial = _partial(out)
-    with writing(out), _locked(partial):
+    with writing_store(out), _locked(partial):
         if not out.exists():  # or another process has finished it since
             parts = _parts(tasks, partial)
             _prepare_parts(parts, header, jobs)
             clips, left_out, stamps = _assemble(parts, out, header)
-            summary = summarise(out, table, clips, left_out, monotonic() - begin)
+            summary = summarise_preparation(out, table, clips, left_out, monotonic() - begin)
             if clips:
                 _remove(parts)  # now, as the disk may be full
             write_beside(summary, stamps)
@@ -95,14 +95,14 @@ def _not_empty(summary: Summary) -> Summary:
     return summary
 
 
-def _tasks(table: Table, settings: PrepareConfig, device: str) -> list[Task]:
+def _tasks(table: ClipTable, settings: PrepareConfig, device: str) -> list[ClipJob]:
     """The clips in the order of their ids, in which they are prepared and stored."""
 
     def relative(path: Path) -> str:
         return path.absolute().relative_to(table.root).as_posix()
 
     return [
-        Task(
+        ClipJob(
             clip,
             relative(clip.media),
             settings,
@@ -115,25 +115,32 @@ def _tasks(table: Table, settings: PrepareConfig, device: str) -> list[Task]:
     ]
 
 
-def _fingerprint(header: Header, tasks: Iterable[Task], digests: Mapping[str, Digest]) -> str:
+def _fingerprint(header: Header, tasks: Iterable[ClipJob], digests: Mapping[str, Digest]) -> str:
     """SHA-256 over everything that decides what is in the store."""
     clips = [_identity(task, digests.get(task.source.id, UNREAD)) for task in tasks]
     targets = {name: asdict(found) for name, found in sorted(header.targets.items())}
-    listed = [VERSION, header.data_set, header.labels, targets, header.prepare.model_dump(mode="json"), clips]
+    listed = [
+        _PREPARATION_VERSION,
+        header.data_set,
+        header.labels,
+        targets,
+        header.prepare.model_dump(mode="json"),
+        clips,
+    ]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
-def _identity(task: Task, found: Digest) -> list[Any]:
+def _identity(task: ClipJob, found: Digest) -> list[Any]:
     clip = task.source
     named = [sorted(pairs.items()) for pairs in (clip.targets, clip.splits, task.tensors)]
     return [clip.id, task.media, task.sound, clip.label, clip.fold, clip.subject, clip.cropped, *named, *found]
 
 
-def _files(tasks: Iterable[Task]) -> dict[str, Files]:
+def _files(tasks: Iterable[ClipJob]) -> dict[str, Files]:
     return {task.source.id: task.source.files for task in tasks}
 
 
-def _already(out: Path, table: Table, tasks: list[Task], header: Header) -> Summary:
+def _already(out: Path, table: ClipTable, tasks: list[ClipJob], header: Header) -> Summary:
     with Store(out) as store:
         if store.header.fingerprint != _fingerprint(header, tasks, store.digests):
             raise DataError(
@@ -141,7 +148,7 @@ def _already(out: Path, table: Table, tasks: list[Task], header: Header) -> Summ
                 "choose another --out, or delete it"
             )
         _check_files(out, _files(tasks), store.digests)
-        summary = summarise(out, table, store.clips.values(), dict(store.left_out), 0.0)
+        summary = summarise_preparation(out, table, store.clips.values(), dict(store.left_out), 0.0)
         was = store.root
     if not summary.report.exists():
         with suppress(OSError):  # a disk that is only for reading
@@ -163,7 +170,7 @@ def _check_files(out: Path, files: Mapping[str, Files], were: Mapping[str, Diges
     """Compare the clips' files with what they were, and note their dates where these alone have changed."""
     with Meter("looking at media files", len(files), goes_on=False) as meter:
         before = read_stamps(out)
-        changed, now = compare(files, were, before, meter.step)
+        changed, now = changed_files(files, were, before, meter.step)
     if changed:
         first = ", ".join(f"{name} {how}" for name, how in list(changed.items())[:5])
         raise DataError(
@@ -210,9 +217,9 @@ def _lock_file(partial: Path, tries: int = 9) -> IO[str]:
         return _lock_file(partial, tries - 1)
 
 
-def _parts(tasks: list[Task], partial: Path) -> dict[Path, list[Task]]:
+def _parts(tasks: list[ClipJob], partial: Path) -> dict[Path, list[ClipJob]]:
     """Cut before an id whose hash says so, whatever the other clips are, and name each part by its first clip."""
-    parts, part = dict[Path, list[Task]](), list[Task]()
+    parts, part = dict[Path, list[ClipJob]](), list[ClipJob]()
     for task in tasks:
         name = hashlib.blake2b(task.source.id.encode(), digest_size=8).hexdigest()
         if not part or len(part) >= 2 * PART or int(name, 16) % PART == 0:
@@ -221,14 +228,14 @@ def _parts(tasks: list[Task], partial: Path) -> dict[Path, list[Task]]:
     return parts
 
 
-def _prepare_parts(parts: dict[Path, list[Task]], header: Header, jobs: int) -> None:
+def _prepare_parts(parts: dict[Path, list[ClipJob]], header: Header, jobs: int) -> None:
     """Write the parts that are not there yet."""
     todo = _unfinished(parts, header)
     tasks, lost = [task for part in todo.values() for task in part], 0
     before = sum(map(len, parts.values())) - len(tasks)
     with closing(outcomes(tasks, jobs)) as results, Meter("preparing clips", len(tasks), before) as meter:
         for path, part in todo.items():
-            done = list[Outcome]()
+            done = list[PreparedClip]()
             for outcome in islice(results, len(part)):
                 done.append(outcome)
                 lost += outcome.clip is None
@@ -236,7 +243,7 @@ def _prepare_parts(parts: dict[Path, list[Task]], header: Header, jobs: int) -> 
             _write_part(path, part, done, header)
 
 
-def _write_part(path: Path, tasks: Sequence[Task], done: Sequence[Outcome], header: Header) -> None:
+def _write_part(path: Path, tasks: Sequence[ClipJob], done: Sequence[PreparedClip], header: Header) -> None:
     lost = [outcome for outcome in done if outcome.clip is None]
     about = replace(
         header,
@@ -245,10 +252,10 @@ def _write_part(path: Path, tasks: Sequence[Task], done: Sequence[Outcome], head
         left_out_files={outcome.id: outcome.digest for outcome in lost},
         stamps={outcome.id: outcome.stamp for outcome in done},
     )
-    write(path, about, ((outcome.clip, outcome.data) for outcome in done if outcome.clip))
+    write_store(path, about, ((outcome.clip, outcome.data) for outcome in done if outcome.clip))
 
 
-def _unfinished(parts: dict[Path, list[Task]], header: Header) -> dict[Path, list[Task]]:
+def _unfinished(parts: dict[Path, list[ClipJob]], header: Header) -> dict[Path, list[ClipJob]]:
     there = {path: tasks for path, tasks in parts.items() if path.exists()}
     kept = set[Path]()
     with Meter("checking finished parts", sum(map(len, there.values())), goes_on=False) as meter:
@@ -259,18 +266,18 @@ def _unfinished(parts: dict[Path, list[Task]], header: Header) -> dict[Path, lis
     return {path: tasks for path, tasks in parts.items() if path not in kept}
 
 
-def _is_finished(path: Path, tasks: list[Task], header: Header) -> bool:
+def _is_finished(path: Path, tasks: list[ClipJob], header: Header) -> bool:
     try:
         with Store(path) as part:
             if part.header.fingerprint != _fingerprint(header, tasks, part.digests):
                 return False
-            return not compare(_files(tasks), part.digests, part.header.stamps)[0] and not part.verify()
+            return not changed_files(_files(tasks), part.digests, part.header.stamps)[0] and not part.verify()
     except DataError:
         return False
 
 
 def _assemble(
-    parts: Mapping[Path, list[Task]], out: Path, header: Header
+    parts: Mapping[Path, list[ClipJob]], out: Path, header: Header
 ) -> tuple[list[Clip], dict[str, str], dict[str, str]]:
     """Join the parts, one after the other; without any clip no store is written.
 
@@ -289,7 +296,7 @@ def _assemble(
     if clips:
         print_ = _fingerprint(header, (task for tasks in parts.values() for task in tasks), digests)
         about = replace(header, fingerprint=print_, left_out=left_out, left_out_files=left_out_files)
-        write(out, about, _records(parts))
+        write_store(out, about, _records(parts))
     return clips, left_out, stamps
 
 

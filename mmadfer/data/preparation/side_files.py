@@ -9,7 +9,7 @@ from mmadfer.data.preparation.summary import Summary, report_of, write_report
 from mmadfer.errors import DataError, FileError
 from mmadfer.utils.files import read_object, write_json
 
-MOST = 1 << 30
+_MAX_BYTES = 1 << 30
 """Bytes of `OUT.files.json`, which has a line for each clip."""
 
 
@@ -21,7 +21,7 @@ def files_of(out: Path) -> Path:
 def read_stamps(out: Path) -> dict[str, str]:
     """Clip id -> stamp of its files when they were last known to be the same; without one they are read again."""
     try:
-        return read_object(files_of(out), MOST)
+        return read_object(files_of(out), _MAX_BYTES)
     except (OSError, FileError):
         return {}
 

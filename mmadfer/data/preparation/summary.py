@@ -11,18 +11,18 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from mmadfer.data.compatibility import sound_rates
-from mmadfer.data.sets import Table
+from mmadfer.data.sets import ClipTable
 from mmadfer.data.store.store import Clip
 from mmadfer.utils.console import Console
 from mmadfer.utils.files import write_json
 from mmadfer.utils.folders import some
 
-SHOWN = 12
+_MAX_SHOWN = 12
 """Left-out clips that a person is shown; the report has them all."""
 
 
 @dataclass(frozen=True)
-class Left:
+class _LeftOutClip:
     """A clip that is not in the store."""
 
     id: str
@@ -44,7 +44,7 @@ class Summary:
     folds: dict[int, int]
     """Fold -> clips kept."""
     frames: int
-    left: list[Left]
+    left: list[_LeftOutClip]
     duplicates: list[list[str]]
     """Ids of clips whose files are the same, byte for byte; all are kept."""
     silent: list[str]
@@ -86,11 +86,13 @@ def report_of(out: Path) -> Path:
     return out.with_name(out.name + ".report.json")
 
 
-def summarise(out: Path, table: Table, clips: Iterable[Clip], left_out: dict[str, str], seconds: float) -> Summary:
+def summarise_preparation(
+    out: Path, table: ClipTable, clips: Iterable[Clip], left_out: dict[str, str], seconds: float
+) -> Summary:
     """Count clips and what was left out (id -> `reason: detail`)."""
     clips = sorted(clips, key=lambda clip: clip.id)
     left = [
-        Left(source.id, str(source.media), source.label, *_split(left_out[source.id]))
+        _LeftOutClip(source.id, str(source.media), source.label, *_split(left_out[source.id]))
         for source in sorted(table.clips, key=lambda source: source.id)
         if source.id in left_out
     ]
@@ -138,7 +140,7 @@ def _duplicates(clips: list[Clip]) -> list[list[str]]:
     return [ids for digest, ids in same.items() if digest and len(ids) > 1]
 
 
-def _warnings(table: Table, kept: Counter[str], folds: Counter[int], duplicates: list[list[str]]) -> list[str]:
+def _warnings(table: ClipTable, kept: Counter[str], folds: Counter[int], duplicates: list[list[str]]) -> list[str]:
     of = {source.id: source for source in table.clips}
     empty_labels = [label for label in table.labels if not kept[label]]
     empty_folds = [str(fold) for fold in sorted({source.fold for source in table.clips}) if not folds[fold]]
@@ -217,21 +219,21 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     for kind, counts in summary.named.items():
         told = ", ".join(f"{name} ({count})" for name, count in counts.items())
         console.print(f"{kind}: {escape(told)}", highlight=False, soft_wrap=True)
-    for clip in summary.left[:SHOWN]:
+    for clip in summary.left[:_MAX_SHOWN]:
         console.print(f"left out: [bold]{escape(clip.id)}[/] ({clip.reason}) {escape(clip.detail)}", soft_wrap=True)
-    if len(summary.left) > SHOWN:
-        console.print(f"… and {len(summary.left) - SHOWN} more, all in the report")
-    for ids in summary.duplicates[:SHOWN]:
+    if len(summary.left) > _MAX_SHOWN:
+        console.print(f"… and {len(summary.left) - _MAX_SHOWN} more, all in the report")
+    for ids in summary.duplicates[:_MAX_SHOWN]:
         console.print(f"the same file: {escape(', '.join(ids))}", soft_wrap=True)
     if summary.silent:
-        console.print(f"kept, but all zeros as sound: {escape(', '.join(summary.silent[:SHOWN]))}", soft_wrap=True)
+        console.print(f"kept, but all zeros as sound: {escape(', '.join(summary.silent[:_MAX_SHOWN]))}", soft_wrap=True)
     kinds = _kinds(summary.remarks)
-    for remark, names in [*kinds.items()][:SHOWN]:
+    for remark, names in [*kinds.items()][:_MAX_SHOWN]:
         console.print(f"kept, {len(names)} of {summary.kept}: {escape(remark)} ({escape(some(names))})", soft_wrap=True)
-    if len(kinds) > SHOWN:
-        console.print(f"… and {len(kinds) - SHOWN} more remarks, all in the report")
+    if len(kinds) > _MAX_SHOWN:
+        console.print(f"… and {len(kinds) - _MAX_SHOWN} more remarks, all in the report")
     if summary.silenced:
-        shown = escape(", ".join(summary.silenced[:SHOWN]))
+        shown = escape(", ".join(summary.silenced[:_MAX_SHOWN]))
         console.print(f"kept with silence, having no sound: {len(summary.silenced)} clips: {shown}", soft_wrap=True)
     for note in summary.notes:
         console.print(f"note: {escape(note)}", soft_wrap=True)

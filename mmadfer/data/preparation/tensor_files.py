@@ -9,7 +9,7 @@ from mmadfer.data.store.record import DTYPES
 from mmadfer.data.store.targets import Target
 from mmadfer.errors import ClipError
 
-LARGEST = 64 * 2**20
+_LARGEST = 64 * 2**20
 """Bytes of a file."""
 ENDINGS = (".npy", ".csv", ".txt")
 
@@ -25,8 +25,8 @@ def read_tensors(files: Mapping[str, Path], targets: Mapping[str, Target]) -> di
 
 def _read(name: str, path: Path, target: Target | None) -> np.ndarray | str:
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST >> 20} MB")
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST >> 20} MB")
         found = _content(path)
         return found if target is None else _steps(found, target)
     except (OSError, ValueError, EOFError) as error:

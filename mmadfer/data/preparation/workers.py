@@ -13,16 +13,16 @@ from pathlib import Path
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import detection
 from mmadfer.data.preparation.tensor_files import read_tensors
-from mmadfer.data.sets import Source
-from mmadfer.data.store.record import LATER, Clip, Record, encode
-from mmadfer.data.store.source_files import UNREAD, Digest, digest, stamp
+from mmadfer.data.sets import SourceClip
+from mmadfer.data.store.record import LATER, Clip, ClipRecord, encode_record
+from mmadfer.data.store.source_files import UNREAD, Digest, files_digest, stamp
 from mmadfer.data.store.targets import Target
 from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.utils.files import sha256
 from mmadfer.utils.memory import lacks_memory
-from mmadfer.utils.worker_processes import kill, pool, submit
+from mmadfer.utils.worker_processes import kill, pool, submit_work
 
-AHEAD = 2
+_CLIPS_IN_ADVANCE = 2
 """Clips given to each worker in advance; what is in flight bounds the memory."""
 SLOWEST = {"track": 3600, "union": 3600}
 """Seconds that a clip may take, by `face_box`; a hundred times what a clip of 30 s takes."""
@@ -33,10 +33,10 @@ OF_THE_FILE = {
 
 
 @dataclass(frozen=True)
-class Task:
+class ClipJob:
     """One clip to prepare."""
 
-    source: Source
+    source: SourceClip
     media: str
     """Its file, relative to the store's root."""
     settings: PrepareConfig
@@ -51,7 +51,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PreparedClip:
     """A prepared clip, or why there is none."""
 
     id: str
@@ -70,7 +70,7 @@ class _TookTooLongError(Exception):
     """A worker gives no answer."""
 
 
-def outcomes(tasks: list[Task], jobs: int, seconds: int | None = None) -> Generator[Outcome, None, None]:
+def outcomes(tasks: list[ClipJob], jobs: int, seconds: int | None = None) -> Generator[PreparedClip, None, None]:
     """Prepare clips in `jobs` processes; results come in the order of the tasks.
 
     Args:
@@ -87,20 +87,22 @@ def outcomes(tasks: list[Task], jobs: int, seconds: int | None = None) -> Genera
     waiting, seconds = deque(tasks), seconds or SLOWEST[tasks[0].settings.face_box]
     while waiting:
         crashed = yield from _until_trouble(waiting, min(jobs, len(waiting)), seconds)
-        in_flight = list(islice(waiting, AHEAD * jobs)) if crashed else []  # one of them; each for itself tells which
+        in_flight = (
+            list(islice(waiting, _CLIPS_IN_ADVANCE * jobs)) if crashed else []
+        )  # one of them; each for itself tells which
         for task in in_flight:
             yield _alone(task, seconds)
             waiting.popleft()
 
 
-def _until_trouble(waiting: deque[Task], jobs: int, seconds: int) -> Generator[Outcome, None, bool]:
+def _until_trouble(waiting: deque[ClipJob], jobs: int, seconds: int) -> Generator[PreparedClip, None, bool]:
     """Take tasks from the left as they are done; ends early when a worker dies (True) or hangs (False)."""
-    ahead, given = deque[Future[Outcome]](), 0
+    ahead, given = deque[Future[PreparedClip]](), 0
     with pool(jobs) as workers:
         try:
             while waiting:
-                while given < len(waiting) and given < AHEAD * jobs:
-                    ahead.append(submit(workers, prepare_clip, waiting[given]))
+                while given < len(waiting) and given < _CLIPS_IN_ADVANCE * jobs:
+                    ahead.append(submit_work(workers, prepare_clip, waiting[given]))
                     given += 1
                 outcome = _result(ahead.popleft(), seconds)
                 waiting.popleft()
@@ -118,10 +120,10 @@ def _until_trouble(waiting: deque[Task], jobs: int, seconds: int) -> Generator[O
     return False
 
 
-def _alone(task: Task, seconds: int) -> Outcome:
+def _alone(task: ClipJob, seconds: int) -> PreparedClip:
     with pool(1) as workers:
         try:
-            return _result(submit(workers, prepare_clip, task), seconds)
+            return _result(submit_work(workers, prepare_clip, task), seconds)
         except BrokenProcessPool:
             return _given_up(task, "ended the process that decoded it: it is damaged, or takes too much memory")
         except _TookTooLongError as error:
@@ -129,45 +131,47 @@ def _alone(task: Task, seconds: int) -> Outcome:
             return _given_up(task, str(error))
 
 
-def _given_up(task: Task, why: str) -> Outcome:
-    return _mark(Outcome(task.source.id, reason="unreadable", detail=f"{task.source.media} {why}"), *look(task))
+def _given_up(task: ClipJob, why: str) -> PreparedClip:
+    return _mark(
+        PreparedClip(task.source.id, reason="unreadable", detail=f"{task.source.media} {why}"), *stamp_files(task)
+    )
 
 
-def _result(future: Future[Outcome], seconds: int) -> Outcome:
+def _result(future: Future[PreparedClip], seconds: int) -> PreparedClip:
     for _ in range(seconds):  # one by one: while a cluster suspends the job, its clock goes on
         with suppress(TimeoutError):
             return future.result(timeout=1)
     raise _TookTooLongError(f"took longer than {seconds} s to decode: it is damaged, or far too large")
 
 
-def prepare_clip(task: Task) -> Outcome:
+def prepare_clip(task: ClipJob) -> PreparedClip:
     """Prepare one clip; what is wrong with the clip itself is in the outcome.
 
     Raises:
         DataError: the machine ran out of memory, or its disk or GPU failed, which says nothing about the clip.
         MmadferError: something else that would be wrong for every clip.
     """
-    seen = look(task)  # first: files that change meanwhile are then found to have changed
+    seen = stamp_files(task)  # first: files that change meanwhile are then found to have changed
     outcome = _decode(task)
     if seen[1] == UNREAD:  # for good, or for a moment; an index that says so would hold for ever
-        seen = look(task)
+        seen = stamp_files(task)
     if seen[1] == UNREAD and outcome.clip:
         _check_machine(task.source, OSError(errno.EIO, "it was decoded, and could not be read a second time"))
     return _mark(outcome, *seen)
 
 
-def look(task: Task) -> tuple[str, Digest]:
+def stamp_files(task: ClipJob) -> tuple[str, Digest]:
     """Stamp and digest of a clip's files."""
     files = task.source.files
-    return stamp(files), digest(files)
+    return stamp(files), files_digest(files)
 
 
-def _mark(outcome: Outcome, now: str, found: Digest) -> Outcome:
+def _mark(outcome: PreparedClip, now: str, found: Digest) -> PreparedClip:
     clip = outcome.clip and replace(outcome.clip, sha256=found.sha256, size=found.size)
     return replace(outcome, clip=clip, digest=found, stamp=now)
 
 
-def _decode(task: Task) -> Outcome:
+def _decode(task: ClipJob) -> PreparedClip:
     from mmadfer.data.clip import read_clip
     from mmadfer.data.media import container
 
@@ -185,12 +189,12 @@ def _decode(task: Task) -> Outcome:
         tensors = read_tensors(source.tensors, task.targets)
     except ClipError as error:
         _check_machine(source, error)
-        return Outcome(source.id, reason=error.reason, detail=str(error))
+        return PreparedClip(source.id, reason=error.reason, detail=str(error))
     except MmadferError:
         raise
     except Exception as error:  # one odd file must not end hours of preparation; it is listed like the others
         _check_machine(source, error)
-        return Outcome(source.id, reason="unreadable", detail=f"{source.media}: {type(error).__name__}: {error}")
+        return PreparedClip(source.id, reason="unreadable", detail=f"{source.media}: {type(error).__name__}: {error}")
     clip = Clip(
         source.id,
         source.label,
@@ -211,10 +215,10 @@ def _decode(task: Task) -> Outcome:
     )
     if len(data.later):
         tensors[LATER] = data.later
-    return Outcome(source.id, clip, encode(Record(data.jpegs, data.fbank, data.times, tensors)))
+    return PreparedClip(source.id, clip, encode_record(ClipRecord(data.jpegs, data.fbank, data.times, tensors)))
 
 
-def _check_machine(source: Source, error: Exception) -> None:
+def _check_machine(source: SourceClip, error: Exception) -> None:
     """Stop where the machine is at fault: a clip that is left out now stays out when the machine is well again."""
     kept = "Finished parts are kept:"
     if lacks_memory(error) or lacks_memory(error.__cause__):
@@ -231,7 +235,7 @@ def _check_machine(source: Source, error: Exception) -> None:
         ) from trouble
 
 
-def _disk_trouble(source: Source, error: Exception) -> tuple[Path, OSError | None]:
+def _disk_trouble(source: SourceClip, error: Exception) -> tuple[Path, OSError | None]:
     """The file that the disk does not give, and what it said; a file that is gone or not for us is no such trouble."""
     path = source.media
     try:

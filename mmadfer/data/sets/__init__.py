@@ -19,7 +19,7 @@ from mmadfer.utils.terminal import one_line
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceClip:
     """A clip before preparation."""
 
     id: str
@@ -47,7 +47,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Table:
+class ClipTable:
     """The clips of a data set.
 
     Raises:
@@ -58,7 +58,7 @@ class Table:
     name: str
     labels: tuple[str, ...]
     """Class names of the target `label`, in class order; none where clips have no such target."""
-    clips: list[Source]
+    clips: list[SourceClip]
     notes: tuple[str, ...] = ()
     """What a person should know of the layout that was found."""
     warnings: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class Table:
         return Path(os.path.commonpath([folder.absolute() for folder in files]))
 
 
-Reader = Callable[[Path, int], Table]
+Reader = Callable[[Path, int], ClipTable]
 DATA_SETS = Registry(
     "data set",
     "mmadfer.data_sets",
@@ -129,7 +129,7 @@ PUBLISHED = {"dfew": "dfew_table", "mafw": "mafw_table"}
 
 def table(
     name: str, root: Path | str, folds: int = 5, lists: Path | str | None = None, prefix: str | None = None
-) -> Table:
+) -> ClipTable:
     """The clip table of the set `name` under `root`.
 
     Args:
@@ -156,8 +156,8 @@ def table(
     return _table(getattr(published, PUBLISHED[name])(root, folds, Path(lists), prefix), name)
 
 
-def _table(found: object, name: str) -> Table:
-    if not isinstance(found, Table):
+def _table(found: object, name: str) -> ClipTable:
+    if not isinstance(found, ClipTable):
         raise DataError(f"data set {name!r} ({DATA_SETS.source(name)}) gave a {type(found).__name__}, not a Table")
     return found
 

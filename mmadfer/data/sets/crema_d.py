@@ -4,22 +4,22 @@ import re
 from pathlib import Path
 
 from mmadfer.data import splits as fold
-from mmadfer.data.sets import Source, Table, layout
+from mmadfer.data.sets import ClipTable, SourceClip, layout
 from mmadfer.errors import DataError
 from mmadfer.utils.files import is_clutter
 from mmadfer.utils.folders import Folders, some
 
 CODES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 """Emotion in the names -> label; names as in CREMA-D's read-me."""
-LABELS = tuple(CODES.values())
-CLIPS = 7_442
-LAYOUT = "VideoFlash/1001_DFA_ANG_XX.flv and AudioWAV/1001_DFA_ANG_XX.wav"
-NAME = re.compile(rf"(?P<actor>\d{{4}})_[A-Z]{{3}}_(?P<emotion>{'|'.join(CODES)})_[A-Z]{{1,2}}")
+_LABELS = tuple(CODES.values())
+_TOTAL_CLIPS = 7_442
+_LAYOUT = "VideoFlash/1001_DFA_ANG_XX.flv and AudioWAV/1001_DFA_ANG_XX.wav"
+_FILE_NAME = re.compile(rf"(?P<actor>\d{{4}})_[A-Z]{{3}}_(?P<emotion>{'|'.join(CODES)})_[A-Z]{{1,2}}")
 """Actor, sentence, emotion and level; one clip's level has a single letter, `1040_ITH_SAD_X`."""
 POINTER = b"version https://git-lfs"
 
 
-def table(root: Path, folds: int = 5) -> Table:
+def table(root: Path, folds: int = 5) -> ClipTable:
     """The clips of CREMA-D; ids are the files' names without ending, subjects the actors' numbers.
 
     Pictures are from `VideoFlash`, sound from `AudioWAV` (16 kHz); a clip with only one of the two is listed as well.
@@ -27,25 +27,25 @@ def table(root: Path, folds: int = 5) -> Table:
     Raises:
         DataError: a folder is missing, no film or no sound is there, the files are Git LFS pointers, or too few actors.
     """
-    videos = layout.need_folder(root, "VideoFlash", LAYOUT)
+    videos = layout.need_folder(root, "VideoFlash", _LAYOUT)
     sounds = videos.with_name("AudioWAV")
     if not sounds.is_dir():
-        raise DataError(f"{videos.parent} has no folder 'AudioWAV' beside VideoFlash; expected {LAYOUT}")
+        raise DataError(f"{videos.parent} has no folder 'AudioWAV' beside VideoFlash; expected {_LAYOUT}")
     folders = Folders()
     named, others = _named(folders, {videos: ".flv", sounds: ".wav"})
     media = {clip: videos / f"{clip}.flv" for clip in sorted(named)}
-    gone = layout.missing([*media.values()], folders, LAYOUT)
+    gone = layout.missing([*media.values()], folders, _LAYOUT)
     heard, unheard = layout.sound_notes([sounds / f"{i}.wav" for i in media], folders)
     _check_content([path for path in media.values() if folders.has(path)])
     fold_of = fold.assign(
         {i: named[i]["emotion"] for i in media}, folds, subjects={i: named[i]["actor"] for i in media}
     )
     clips = [
-        Source(i, path, CODES[named[i]["emotion"]], fold_of[i], named[i]["actor"], sounds / f"{i}.wav")
+        SourceClip(i, path, CODES[named[i]["emotion"]], fold_of[i], named[i]["actor"], sounds / f"{i}.wav")
         for i, path in media.items()
     ]
-    notes = (*layout.size_notes(len(clips), CLIPS, "CREMA-D"), *others, *heard, *gone)
-    return Table("crema_d", LABELS, clips, notes, unheard)
+    notes = (*layout.size_notes(len(clips), _TOTAL_CLIPS, "CREMA-D"), *others, *heard, *gone)
+    return ClipTable("crema_d", _LABELS, clips, notes, unheard)
 
 
 def _named(folders: Folders, endings: dict[Path, str]) -> tuple[dict[str, re.Match[str]], tuple[str, ...]]:
@@ -53,13 +53,13 @@ def _named(folders: Folders, endings: dict[Path, str]) -> tuple[dict[str, re.Mat
     named, others = dict[str, re.Match[str]](), list[str]()
     for folder, ending in endings.items():
         for name in sorted(folders.names(folder)):
-            stem, match = name.removesuffix(ending), NAME.fullmatch(name.removesuffix(ending))
+            stem, match = name.removesuffix(ending), _FILE_NAME.fullmatch(name.removesuffix(ending))
             if match and stem != name:
                 named[stem] = match
             elif not is_clutter(name):
                 others.append(name)
     if not named:
-        raise DataError(f"{' and '.join(map(str, endings))} have no clip of CREMA-D; expected {LAYOUT}")
+        raise DataError(f"{' and '.join(map(str, endings))} have no clip of CREMA-D; expected {_LAYOUT}")
     return named, (f"{len(others)} other files were passed over: {some(others)}",) if others else ()
 
 

@@ -21,8 +21,8 @@ from mmadfer.data.store.record import NAME
 from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
 
-KINDS = ("label", "labels", "value", "steps", "tensor", "split")
-COLUMN = re.compile(rf"({'|'.join(KINDS)}):({NAME.pattern})(?::(.+))?")
+_KINDS = ("label", "labels", "value", "steps", "tensor", "split")
+COLUMN = re.compile(rf"({'|'.join(_KINDS)}):({NAME.pattern})(?::(.+))?")
 
 
 @dataclass(frozen=True)

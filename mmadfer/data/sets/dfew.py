@@ -3,21 +3,21 @@
 from pathlib import Path
 
 from mmadfer.config import label_orders
-from mmadfer.data.sets import Table, layout, official
-from mmadfer.data.sets.official import Found, Official
+from mmadfer.data.sets import ClipTable, layout, official
+from mmadfer.data.sets.official import Official, SetPlaces
 from mmadfer.errors import DataError
 from mmadfer.utils.folders import Folders, Known, entries
 
 LABELS = label_orders.DFEW
-CLIPS = 11_697
-SPLITS = "EmoLabel_DataSplit"
-LAYOUT = (
-    f"{SPLITS}/{{train,test}}(single-labeled)/set_1.csv to set_5.csv, and Clip/clip_224x224/00001/*.jpg "
+TOTAL_CLIPS = 11_697
+_SPLIT_FOLDER = "EmoLabel_DataSplit"
+_LAYOUT = (
+    f"{_SPLIT_FOLDER}/{{train,test}}(single-labeled)/set_1.csv to set_5.csv, and Clip/clip_224x224/00001/*.jpg "
     "(or Clip/clip_224x224_16f, or Clip/original/part_*/1.mp4)"
 )
 
 
-def table(root: Path, folds: int = official.FOLDS) -> Table:
+def table(root: Path, folds: int = official.FOLDS) -> ClipTable:
     """The clips of DFEW as its owners distribute it; ids are five digits, `00001`.
 
     Frames of cropped faces are used where `clip_224x224` (or only `clip_224x224_16f`) is there, else the films. The
@@ -40,18 +40,18 @@ def _parse(line: str) -> tuple[str, str] | None:
     return f"{int(stem):05d}", LABELS[int(label) - 1]
 
 
-def _found(home: Path, ids: list[str], folders: Folders) -> Found:
+def _found(home: Path, ids: list[str], folders: Folders) -> SetPlaces:
     films = _films(home)
     frames = layout.locate(home, "Clip/clip_224x224", "Clip/clip_224x224_16f")
     if frames is None:
         nowhere = (layout.locate(home, "Clip/original") or home / "Clip/original") / "part_1"
-        return Found({i: films.get(int(i), nowhere / f"{int(i)}.mp4") for i in ids}, ("films are used",))
+        return SetPlaces({i: films.get(int(i), nowhere / f"{int(i)}.mp4") for i in ids}, ("films are used",))
     notes = [f"frames are used: {frames}"]
     if frames.name.endswith("_16f"):
         notes.append("clip_224x224 is not there: every clip has 16 frames only, which leaves training little to draw")
     places = [*sound_places(frames), home / "raw_wav"]
     sounds = {i: layout.sound_file(sound_names(i), places, folders, films.get(int(i))) for i in ids}
-    return Found({i: frames / i for i in ids}, tuple(notes), sounds, cropped=True)
+    return SetPlaces({i: frames / i for i in ids}, tuple(notes), sounds, cropped=True)
 
 
 def _films(home: Path) -> dict[int, Path]:
@@ -76,5 +76,8 @@ def sound_names(clip: str) -> tuple[str, ...]:
 
 
 _DFEW = Official(
-    *("dfew", "DFEW", LABELS, CLIPS, SPLITS, "{part}(single-labeled)/set_{fold}.csv"), LAYOUT, _parse, _found
+    *("dfew", "DFEW", LABELS, TOTAL_CLIPS, _SPLIT_FOLDER, "{part}(single-labeled)/set_{fold}.csv"),
+    _LAYOUT,
+    _parse,
+    _found,
 )

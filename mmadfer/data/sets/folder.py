@@ -5,16 +5,16 @@ from os import DirEntry
 from pathlib import Path
 
 from mmadfer.data import splits as fold
-from mmadfer.data.sets import Source, Table, layout
+from mmadfer.data.sets import ClipTable, SourceClip, layout
 from mmadfer.data.store.record import check_ids
 from mmadfer.errors import DataError
 from mmadfer.utils.folders import Known, entries, is_folder, kinds, leads_nowhere, some
-from mmadfer.utils.names import FILMS, alike, is_empty, is_film, one_form
+from mmadfer.utils.names import VIDEO_SUFFIXES, alike, is_empty, is_film, one_form
 
-LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(FILMS[1:])}"
+_LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(VIDEO_SUFFIXES[1:])}"
 
 
-def table(root: Path, folds: int = 5) -> Table:
+def table(root: Path, folds: int = 5) -> ClipTable:
     """The clips of a folder; ids are `<label>/<clip>`, with the ending where that is not unique.
 
     Links are followed, but each real folder is one label. Hidden files are passed over; what else is no clip, and clips
@@ -24,19 +24,19 @@ def table(root: Path, folds: int = 5) -> Table:
         DataError: no such folder, no clips, a single label, two clips of one name, or fewer clips than folds.
     """
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; expected a folder of {LAYOUT}")
+        raise DataError(f"{root} is not a folder; expected a folder of {_LAYOUT}")
     known = Known(root)
     files = [file for label in known.inside(entries(root)) for file in entries(label)]
     media = [Path(file.path) for file in files if is_film(file.name)]
     labels = tuple(sorted({*map(_label, media)}))
     if len(labels) < 2:
-        raise DataError(f"{root} has {_found(root, labels, len(files), len(media))}; expected {LAYOUT}")
+        raise DataError(f"{root} has {_found(root, labels, len(files), len(media))}; expected {_LAYOUT}")
     ids = dict(zip(layout.ids(root, media), media, strict=True))
     check_ids(ids)
     fold_of = fold.assign({clip: _label(path) for clip, path in ids.items()}, folds)
-    clips = [Source(clip, path, _label(path), fold_of[clip]) for clip, path in sorted(ids.items())]
+    clips = [SourceClip(clip, path, _label(path), fold_of[clip]) for clip, path in sorted(ids.items())]
     notes = (*_passed(root, known), *_notes(root, files, media, folds))
-    return Table(root.name or "folder", labels, clips, notes, _warnings(labels))
+    return ClipTable(root.name or "folder", labels, clips, notes, _warnings(labels))
 
 
 def _label(film: Path) -> str:

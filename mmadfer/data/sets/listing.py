@@ -10,18 +10,18 @@ from pathlib import Path
 
 from mmadfer.data.store.store import check_id
 from mmadfer.errors import DataError, FileError
-from mmadfer.utils.files import MOST_BYTES, read_bytes
+from mmadfer.utils.files import MAX_SMALL_FILE_BYTES, read_bytes
 from mmadfer.utils.folders import Folders
 
 Parse = Callable[[str], tuple[str, str] | None]
 """A list's line to clip and label; None for a line without a clip; a ValueError says what is wrong."""
 ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 """First bytes -> how the text after them is written; without any it is UTF-8."""
-ELSEWHERE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 """How a path begins that only Windows can follow: a drive's letter, or the name of a server."""
 
 
-def text(path: Path) -> str:
+def list_text(path: Path) -> str:
     """What a list holds, unpacked (.gz): UTF-8, or UTF-16 with its mark, as spreadsheets write it; at most 64 MB.
 
     Raises:
@@ -45,9 +45,9 @@ def _unpacked(path: Path) -> bytes:
     if path.suffix.lower() != ".gz":
         return data
     with gzip.open(io.BytesIO(data)) as file:
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise FileError(f"{path} unpacks to more than {MOST_BYTES} bytes: it is not what its name says")
+        data = file.read(MAX_SMALL_FILE_BYTES + 1)
+    if len(data) > MAX_SMALL_FILE_BYTES:
+        raise FileError(f"{path} unpacks to more than {MAX_SMALL_FILE_BYTES} bytes: it is not what its name says")
     return data
 
 
@@ -59,13 +59,13 @@ def _not_text(path: Path, error: UnicodeDecodeError) -> str:
     )
 
 
-def lines(path: Path) -> Iterator[tuple[str, str]]:
+def listed_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Where it is (`FILE, line 3`) and text of each line that is not blank; any line ending.
 
     Raises:
-        DataError: as `text`, or it has control characters.
+        DataError: as `list_text`, or it has control characters.
     """
-    for number, ended in enumerate(io.StringIO(text(path), newline=None), start=1):
+    for number, ended in enumerate(io.StringIO(list_text(path), newline=None), start=1):
         line = ended.removesuffix("\n").replace("\t", " ")
         if not line.isprintable():
             raise DataError(f"{path}, line {number} has control characters, so the list is damaged: copy it again")
@@ -84,7 +84,7 @@ def path_of(where: str, text: str, folder: Path, folders: Folders) -> str:
     Raises:
         DataError: it begins with a drive's letter or a server's name; the message begins with `where`.
     """
-    elsewhere = ELSEWHERE.match(text)
+    elsewhere = _WINDOWS_PATH.match(text)
     if not ("\\" in text or elsewhere) or folders.holds(folder / text):
         return text
     if elsewhere:
@@ -95,7 +95,7 @@ def path_of(where: str, text: str, folder: Path, folders: Folders) -> str:
     return text.replace("\\", "/")
 
 
-def checked(clip: str, where: str) -> str:
+def checked_id(clip: str, where: str) -> str:
     """Return the id.
 
     Raises:
@@ -114,12 +114,12 @@ def read_list(path: Path, parse: Parse) -> dict[str, str]:
         DataError: not readable, a line that cannot be understood, or a clip twice; file and line are named.
     """
     listed = dict[str, str]()
-    for where, line in lines(path):
+    for where, line in listed_lines(path):
         try:
             entry = parse(line)
         except ValueError as error:
             raise DataError(f"{where}: {line[:80]!r} {error}") from error
-        if entry and checked(entry[0], where) in listed:
+        if entry and checked_id(entry[0], where) in listed:
             raise DataError(f"{where}: clip {entry[0]!r} is in this list twice; get the list again")
         if entry:
             listed[entry[0]] = entry[1]
@@ -138,7 +138,7 @@ def read_lists(paths: Mapping[int, Path], parse: Parse) -> dict[int, dict[str, s
     return {fold: read_list(path, parse) for fold, path in paths.items()}
 
 
-def labels_of(lists: Iterable[Mapping[str, str]]) -> dict[str, str]:
+def labels_by_clip(lists: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Clip -> label of all lists together.
 
     Raises:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from mmadfer.config import label_orders
-from mmadfer.data.sets import Table, layout, listing, official
-from mmadfer.data.sets.official import Found, Official
+from mmadfer.data.sets import ClipTable, layout, listing, official
+from mmadfer.data.sets.official import Official, SetPlaces
 from mmadfer.utils.folders import Folders
 
 LABELS = label_orders.MAFW
@@ -20,14 +20,14 @@ COMPOUND = (
     "disgust_helplessness",
 )
 """The names in MAFW's own compound lists. Nobody has published an order, so this one is ours, the 11 first."""
-CLIPS = {"single": 9_172, "compound": 8_996}
-SPLITS = "Train & Test Set"
-LAYOUT = f"{SPLITS}/{{single,compound}}/no_caption/set_1 to set_5/{{train,test}}.txt, and data/clips/00001.mp4"
-SOUNDS = ("clips_wav", "wav", "audio")
+TOTAL_CLIPS = {"single": 9_172, "compound": 8_996}
+_SPLIT_FOLDER = "Train & Test Set"
+_LAYOUT = f"{_SPLIT_FOLDER}/{{single,compound}}/no_caption/set_1 to set_5/{{train,test}}.txt, and data/clips/00001.mp4"
+_SOUND_FOLDERS = ("clips_wav", "wav", "audio")
 """Folders for the sound of frames; MAFW brings none, and the published program's read-me makes `clips_wav`."""
 
 
-def table(root: Path, folds: int = official.FOLDS) -> Table:
+def table(root: Path, folds: int = official.FOLDS) -> ClipTable:
     """The clips of MAFW with a single label; ids are the names, `00025`.
 
     Of the films in `data/clips` and the frames in `data/frames/00025/`, those are used of which more listed clips are
@@ -39,14 +39,16 @@ def table(root: Path, folds: int = official.FOLDS) -> Table:
     return official.table(_kind("mafw", "single", LABELS), root, folds)
 
 
-def compound(root: Path, folds: int = official.FOLDS) -> Table:
+def compound(root: Path, folds: int = official.FOLDS) -> ClipTable:
     """The clips of MAFW with one of 43 single or compound labels; otherwise like `table`."""
     return official.table(_kind("mafw_compound", "compound", COMPOUND), root, folds)
 
 
 def _kind(name: str, kind: str, labels: tuple[str, ...]) -> Official:
     lists = f"{kind}/no_caption/set_{{fold}}/{{part}}.txt"
-    return Official(name, f"MAFW ({kind})", labels, CLIPS[kind], SPLITS, lists, LAYOUT, _parser(labels), _found)
+    return Official(
+        name, f"MAFW ({kind})", labels, TOTAL_CLIPS[kind], _SPLIT_FOLDER, lists, _LAYOUT, _parser(labels), _found
+    )
 
 
 def _parser(labels: tuple[str, ...]) -> listing.Parse:
@@ -59,7 +61,7 @@ def _parser(labels: tuple[str, ...]) -> listing.Parse:
     return parse
 
 
-def _found(home: Path, ids: list[str], folders: Folders) -> Found:
+def _found(home: Path, ids: list[str], folders: Folders) -> SetPlaces:
     clips, stills = layout.locate(home, "data/clips"), layout.locate(home, "data/frames")
     films = {i: (clips or home / "data/clips") / f"{i}.mp4" for i in ids}
     frames = {i: stills / i for i in ids} if stills else {}
@@ -67,12 +69,12 @@ def _found(home: Path, ids: list[str], folders: Folders) -> Found:
     other = f"of {len(ids):,} listed clips, {held:,} are films and {framed:,} are frames"
     if stills is None or held >= framed:
         both = (other,) if held and stills else ()
-        return Found(films, (f"films are used: {films[ids[0]].parent}", *both))
-    places = [*sound_places(stills), *(home / name for name in SOUNDS)]
+        return SetPlaces(films, (f"films are used: {films[ids[0]].parent}", *both))
+    places = [*sound_places(stills), *(home / name for name in _SOUND_FOLDERS)]
     sounds = {i: layout.sound_file((f"{i}.wav",), places, folders) for i in ids}
-    return Found(frames, (f"frames are used: {stills}", *((other,) if clips else ())), sounds)
+    return SetPlaces(frames, (f"frames are used: {stills}", *((other,) if clips else ())), sounds)
 
 
 def sound_places(frames: Path) -> tuple[Path, ...]:
     """Folders for the sound of the clips in the folder `frames`."""
-    return tuple(frames.with_name(name) for name in SOUNDS)
+    return tuple(frames.with_name(name) for name in _SOUND_FOLDERS)

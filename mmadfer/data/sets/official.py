@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmadfer.data import splits as fold
-from mmadfer.data.sets import Source, Table, layout, listing
+from mmadfer.data.sets import ClipTable, SourceClip, layout, listing
 from mmadfer.utils.folders import Folders
 
 FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Found:
+class SetPlaces:
     """Where a set's clips are."""
 
     media: Mapping[str, Path]
@@ -40,31 +40,31 @@ class Official:
     expected: str
     """The layout, for messages."""
     parse: listing.Parse
-    find: Callable[[Path, list[str], Folders], Found]
+    find: Callable[[Path, list[str], Folders], SetPlaces]
     """The set's folder and the listed clips -> where these are."""
 
 
-def table(kind: Official, root: Path, folds: int) -> Table:
+def table(kind: Official, root: Path, folds: int) -> ClipTable:
     """The clips of a set with official folds.
 
     Raises:
         DataError: lists are missing or contradict each other, no listed clip or none of the files with sound is there,
             several folders could be meant, or other than five folds.
     """
-    fold.need(folds, FOLDS, kind.title)
+    fold.check_fold_count(folds, FOLDS, kind.title)
     splits = layout.need_folder(root, kind.splits, kind.expected)
     tests, trains = (
         listing.read_lists({k: splits / kind.lists.format(part=part, fold=k) for k in range(1, FOLDS + 1)}, kind.parse)
         for part in ("test", "train")
     )
-    fold_of, labels = fold.official(tests, trains), listing.labels_of([*tests.values(), *trains.values()])
+    fold_of, labels = fold.official(tests, trains), listing.labels_by_clip([*tests.values(), *trains.values()])
     folders = Folders()
     found = kind.find(splits.parent, sorted(fold_of), folders)
     gone = layout.missing([*found.media.values()], folders, kind.expected)
     heard, unheard = layout.sound_notes(found.sounds.values(), folders)
     clips = [
-        Source(i, path, labels[i], fold_of[i], None, found.sounds.get(i), found.cropped)
+        SourceClip(i, path, labels[i], fold_of[i], None, found.sounds.get(i), found.cropped)
         for i, path in found.media.items()
     ]
     notes = (*layout.size_notes(len(clips), kind.clips, kind.title), *found.notes, *heard, *gone)
-    return Table(kind.name, kind.labels, clips, notes, (*fold.training_gaps(tests, trains), *unheard))
+    return ClipTable(kind.name, kind.labels, clips, notes, (*fold.training_gaps(tests, trains), *unheard))

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmadfer.data import splits as fold
-from mmadfer.data.sets import Source, Table, dfew, layout, listing, mafw
+from mmadfer.data.sets import ClipTable, SourceClip, dfew, layout, listing, mafw
 from mmadfer.errors import DataError
 from mmadfer.utils.folders import Folders, entries, scan, some
 from mmadfer.utils.names import one_form
 
-FOLDS = 5
+_FOLDS = 5
 READERS = 16
 """Folders counted at a time; on a network file system each takes a round trip."""
 
@@ -54,11 +54,11 @@ def _mafw_names(clip: str) -> tuple[str, ...]:
     return (f"{clip}.wav",)
 
 
-_DFEW = _Set("DFEW", dfew.LABELS, dfew.CLIPS, dfew.sound_places, dfew.sound_names, 0)
-_MAFW = _Set("MAFW", mafw.LABELS, mafw.CLIPS["single"], mafw.sound_places, _mafw_names, 1)
+_DFEW = _Set("DFEW", dfew.LABELS, dfew.TOTAL_CLIPS, dfew.sound_places, dfew.sound_names, 0)
+_MAFW = _Set("MAFW", mafw.LABELS, mafw.TOTAL_CLIPS["single"], mafw.sound_places, _mafw_names, 1)
 
 
-def dfew_table(root: Path, folds: int, lists: Path, prefix: str | None) -> Table:
+def dfew_table(root: Path, folds: int, lists: Path, prefix: str | None) -> ClipTable:
     """DFEW as the published program reads it: cropped frames, sound in `raw_wav/1.wav` beside their folder, or in it.
 
     Raises:
@@ -68,13 +68,13 @@ def dfew_table(root: Path, folds: int, lists: Path, prefix: str | None) -> Table
     return _table(_DFEW, root, folds, lists, prefix)
 
 
-def mafw_table(root: Path, folds: int, lists: Path, prefix: str | None) -> Table:
+def mafw_table(root: Path, folds: int, lists: Path, prefix: str | None) -> ClipTable:
     """Like `dfew_table` for MAFW, with sound in `clips_wav/00025.wav`."""
     return _table(_MAFW, root, folds, lists, prefix)
 
 
-def _table(kind: _Set, root: Path, folds: int, lists: Path, prefix: str | None) -> Table:
-    fold.need(folds, FOLDS, kind.name)
+def _table(kind: _Set, root: Path, folds: int, lists: Path, prefix: str | None) -> ClipTable:
+    fold.check_fold_count(folds, _FOLDS, kind.name)
     read = {k: _read(path, kind) for k, path in _paths(lists, kind.name).items()}
     fold_of = fold.official({k: [line.clip for line in listed] for k, listed in read.items()}, {})
     listed = {line.clip: line for lines in read.values() for line in lines}
@@ -86,7 +86,7 @@ def _table(kind: _Set, root: Path, folds: int, lists: Path, prefix: str | None) 
     gone = layout.missing([*frames.values()], folders, f"the lists' folders, with {root} in place of {start}")
     heard, unheard = layout.sound_notes(sounds.values(), folders)
     clips = [
-        Source(i, path, kind.labels[listed[i].label], fold_of[i], None, sounds[i], cropped=True)
+        SourceClip(i, path, kind.labels[listed[i].label], fold_of[i], None, sounds[i], cropped=True)
         for i, path in frames.items()
     ]
     notes = (
@@ -96,7 +96,7 @@ def _table(kind: _Set, root: Path, folds: int, lists: Path, prefix: str | None) 
         *heard,
         *_count_notes({clip: listed[clip].count + kind.less for clip in frames}, frames),
     )
-    return Table(kind.name.lower(), kind.labels, clips, notes, unheard)
+    return ClipTable(kind.name.lower(), kind.labels, clips, notes, unheard)
 
 
 def _paths(lists: Path, name: str) -> dict[int, Path]:
@@ -107,10 +107,10 @@ def _paths(lists: Path, name: str) -> dict[int, Path]:
         match = pattern.fullmatch(entry.name)
         if match and paths.setdefault(int(match[1]), lists / entry.name).name != entry.name:
             raise DataError(f"{lists} has two lists of fold {match[1]}: {paths[int(match[1])].name} and {entry.name}")
-    if {*paths} != {*range(1, FOLDS + 1)}:
+    if {*paths} != {*range(1, _FOLDS + 1)}:
         there = ", ".join(map(str, sorted(paths))) or "none"
         raise DataError(
-            f"{lists} must have {FOLDS} test lists, {name}_set_1_test….txt to {name}_set_{FOLDS}_test….txt (or .gz); "
+            f"{lists} must have {_FOLDS} test lists, {name}_set_1_test….txt to {name}_set_{_FOLDS}_test….txt (or .gz); "
             f"there are {there}"
         )
     return dict(sorted(paths.items()))
@@ -118,9 +118,9 @@ def _paths(lists: Path, name: str) -> dict[int, Path]:
 
 def _read(path: Path, kind: _Set) -> list[_Line]:
     lines = dict[str, _Line]()
-    for where, text in listing.lines(path):
+    for where, text in listing.listed_lines(path):
         line = _parse(where, text, len(kind.labels))
-        if listing.checked(line.clip, where) in lines:
+        if listing.checked_id(line.clip, where) in lines:
             raise DataError(f"{where}: clip {line.clip!r} is already in {lines[line.clip].where}; get the list again")
         lines[line.clip] = line
     return [*lines.values()]

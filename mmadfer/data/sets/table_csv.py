@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmadfer.data import splits as fold
-from mmadfer.data.sets import Source, Table, csv_columns, layout, listing
+from mmadfer.data.sets import ClipTable, SourceClip, csv_columns, layout, listing
 from mmadfer.data.sets.csv_columns import Named
 from mmadfer.errors import DataError
 from mmadfer.utils.folders import Folders, entries, some
@@ -20,7 +20,7 @@ COLUMNS = ("path", "label", "fold", "subject", "sound")
 """The first two are needed, `label` only where there is no other target (`csv_columns`)."""
 SEPARATORS = ",;\t"
 """A comma, or what spreadsheets write in its place; the header has it."""
-LAYOUT = f"a header with path,label and, where they are known, {', '.join(COLUMNS[2:])}; paths relative to the file"
+_LAYOUT = f"a header with path,label and, where they are known, {', '.join(COLUMNS[2:])}; paths relative to the file"
 """Named columns are told in the documentation."""
 
 
@@ -35,7 +35,7 @@ class _Row:
     named: Named = field(default_factory=Named)
 
 
-def table(root: Path, folds: int = 5) -> Table:
+def table(root: Path, folds: int = 5) -> ClipTable:
     """The clips of a CSV file, or of the only one in a folder; labels in alphabetical order.
 
     Paths are relative to the file, or absolute; a path may also be a folder with one image for each frame. Ids are the
@@ -53,7 +53,7 @@ def table(root: Path, folds: int = 5) -> Table:
     labels = tuple(sorted({row.label for row in rows if "label" in header}))
     if len(labels) < 2 and "label" in header:
         raise DataError(
-            f"{file} has {len(rows)} clips of {len(labels)} labels; at least two labels are needed: {LAYOUT}"
+            f"{file} has {len(rows)} clips of {len(labels)} labels; at least two labels are needed: {_LAYOUT}"
         )
     ids = _ids(file, rows)
     fold_of, notes = _folds(file, ids, folds)
@@ -63,13 +63,13 @@ def table(root: Path, folds: int = 5) -> Table:
     heard, unheard = layout.sound_notes(sounds, folders)
     notes = (*notes, *alike(labels, "labels"), *_shared(sounds), *heard, *gone)
     targets = csv_columns.targets(header, [row.named for row in rows])
-    return Table(file.stem, labels, clips, notes, (*unheard, *_mute(rows)), targets)
+    return ClipTable(file.stem, labels, clips, notes, (*unheard, *_mute(rows)), targets)
 
 
-def _source(clip: str, row: _Row, number: int) -> Source:
+def _source(clip: str, row: _Row, number: int) -> SourceClip:
     more = row.named
     listed = (clip, row.media, row.label, number, row.subject, row.sound)
-    return Source(*listed, targets=more.targets, splits=more.splits, tensors=more.tensors)
+    return SourceClip(*listed, targets=more.targets, splits=more.splits, tensors=more.tensors)
 
 
 def _mute(rows: list[_Row]) -> tuple[str, ...]:
@@ -121,9 +121,9 @@ def _read(file: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
 
 def _text(file: Path) -> str:
     try:
-        return listing.text(file)
+        return listing.list_text(file)
     except DataError as error:
-        raise DataError(f"{error}; --root must be a CSV file with {LAYOUT}") from error
+        raise DataError(f"{error}; --root must be a CSV file with {_LAYOUT}") from error
 
 
 def _header(where: str, cells: Sequence[str]) -> list[str]:
@@ -131,7 +131,7 @@ def _header(where: str, cells: Sequence[str]) -> list[str]:
     wrong = [name for name in header if name not in COLUMNS and not csv_columns.is_named(name)]
     labelled = "label" in header or any(name.startswith(("label", "value:", "steps:")) for name in header)
     if wrong or len({*header}) < len(header) or "path" not in header or not labelled:
-        raise DataError(f"{where} is {','.join(cells)[:120]!r}; expected {LAYOUT}, each once, separated by commas")
+        raise DataError(f"{where} is {','.join(cells)[:120]!r}; expected {_LAYOUT}, each once, separated by commas")
     csv_columns.check_once(where, header)
     return header
 
@@ -179,7 +179,7 @@ def _path(where: str, text: str, folder: Path, folders: Folders) -> Path:
 
 def _ids(file: Path, rows: list[_Row]) -> dict[str, _Row]:
     named = dict(zip(layout.ids(_base(file, rows), [row.media for row in rows]), rows, strict=True))
-    return {listing.checked(clip, row.where): row for clip, row in named.items()}
+    return {listing.checked_id(clip, row.where): row for clip, row in named.items()}
 
 
 def _base(file: Path, rows: list[_Row]) -> Path:
@@ -206,7 +206,7 @@ def _check_folds(file: Path, there: set[int], folds: int) -> None:
     empty = next((k for k in range(1, max(there)) if k not in there), None)
     if empty:
         raise DataError(f"{file} has clips in fold {max(there)} and none in fold {empty}; number folds without gaps")
-    fold.need(folds, max(there), str(file))
+    fold.check_fold_count(folds, max(there), str(file))
 
 
 def _people(ids: dict[str, _Row]) -> tuple[str, ...]:

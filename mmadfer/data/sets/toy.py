@@ -19,30 +19,30 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from mmadfer.data.sets import Source, Table
-from mmadfer.data.sets.toy_face import FPS, draw_look, render
-from mmadfer.data.sets.toy_voice import RATE, draw_voice, speak
-from mmadfer.data.store.store import writing
+from mmadfer.data.sets import ClipTable, SourceClip
+from mmadfer.data.sets.toy_face import TOY_FPS, draw_look, render_face
+from mmadfer.data.sets.toy_voice import VOICE_RATE_HZ, draw_voice, speak
+from mmadfer.data.store.store import writing_store
 from mmadfer.errors import DataError, FileError
 from mmadfer.utils import cores
 from mmadfer.utils.files import atomic, read_json, read_object, write_json
 from mmadfer.utils.optional import need
 from mmadfer.utils.progress import Meter
-from mmadfer.utils.worker_processes import pool, submit
+from mmadfer.utils.worker_processes import pool, submit_work
 
-NAME = "toy"
-LABELS = {"happy": (True, False), "sad": (True, True), "angry": (False, True), "surprise": (False, False)}
+TOY = "toy"
+TOY_CLASSES = {"happy": (True, False), "sad": (True, True), "angry": (False, True), "surprise": (False, False)}
 """Label -> (mouth before brows, voice calms down)."""
 MANIFEST = "manifest.json"
 """Written last: where it is, the set is whole."""
 PLAN = "plan.json"
-VERSION = 2
+_TOY_VERSION = 2
 """Raised whenever the same seed would give other clips."""
-FRAMES = (42, 48)
+_CLIP_FRAMES = (42, 48)
 """Fewest and most frames of a clip: 2.8 to 3.2 s."""
 X264 = {"crf": "18", "preset": "veryfast", "tune": "zerolatency", "threads": "1"}
 """Without look-ahead: with it, two or three files of twelve came out other than their twins."""
-BLOCK = 1024
+_BLOCK = 1024
 """Samples that the AAC encoder takes at once."""
 
 
@@ -52,11 +52,11 @@ class Plan:
 
     clips_per_class: int = 50
     seed: int = 1
-    version: int = VERSION
+    version: int = _TOY_VERSION
 
 
 @dataclass(frozen=True)
-class Job:
+class _ClipToMake:
     """One clip to make: its file, class and number within the class."""
 
     media: Path
@@ -65,7 +65,7 @@ class Job:
     seed: int
 
 
-def table(root: Path | str, folds: int = 5) -> Table:
+def table(root: Path | str, folds: int = 5) -> ClipTable:
     """The clips under `root`; where there is no whole set yet, it is made (with the default plan, or the one begun).
 
     Folds are numbered from 1, each with the same share of every class.
@@ -77,8 +77,8 @@ def table(root: Path | str, folds: int = 5) -> Table:
     begun = _plan(root)
     make(root, **({"clips_per_class": begun.clips_per_class, "seed": begun.seed} if begun else {}))
     listed = read_json(root / MANIFEST)
-    clips = [Source(c["id"], root / c["media"], c["label"], c["number"] % folds + 1) for c in listed["clips"]]
-    return Table(NAME, tuple(listed["labels"]), clips)
+    clips = [SourceClip(c["id"], root / c["media"], c["label"], c["number"] % folds + 1) for c in listed["clips"]]
+    return ClipTable(TOY, tuple(listed["labels"]), clips)
 
 
 def make(root: Path | str, clips_per_class: int = 50, seed: int = 1, jobs: int | None = None) -> Path:
@@ -94,7 +94,7 @@ def make(root: Path | str, clips_per_class: int = 50, seed: int = 1, jobs: int |
     _check(root, plan)
     if (root / MANIFEST).is_file():
         return root / MANIFEST
-    with writing(root):
+    with writing_store(root):
         write_json(root / PLAN, asdict(plan))
         clips = _jobs(root, plan)
         todo = [clip for clip in clips if not clip.media.is_file()]
@@ -128,39 +128,39 @@ def _plan(root: Path) -> Plan | None:
         ) from error
 
 
-def _jobs(root: Path, plan: Plan) -> list[Job]:
+def _jobs(root: Path, plan: Plan) -> list[_ClipToMake]:
     return [
-        Job(root / label / f"{label}-{number:03d}.mp4", label, number, plan.seed)
-        for label, number in product(LABELS, range(plan.clips_per_class))
+        _ClipToMake(root / label / f"{label}-{number:03d}.mp4", label, number, plan.seed)
+        for label, number in product(TOY_CLASSES, range(plan.clips_per_class))
     ]
 
 
-def _manifest(root: Path, plan: Plan, jobs: list[Job]) -> dict[str, Any]:
+def _manifest(root: Path, plan: Plan, jobs: list[_ClipToMake]) -> dict[str, Any]:
     clips = [
         {"id": job.media.stem, "media": str(job.media.relative_to(root)), "label": job.label, "number": job.number}
         for job in jobs
     ]
-    return {"name": NAME, "plan": asdict(plan), "labels": list(LABELS), "clips": clips}
+    return {"name": TOY, "plan": asdict(plan), "labels": list(TOY_CLASSES), "clips": clips}
 
 
-def _run(jobs: list[Job], processes: int, before: int) -> None:
+def _run(jobs: list[_ClipToMake], processes: int, before: int) -> None:
     need("skimage.data", extra="demo")
     with closing(_done(jobs, processes)) as done, Meter("making toy clips", len(jobs), before) as meter:
         for _ in done:
             meter.step()
 
 
-def _done(jobs: list[Job], processes: int) -> Generator[None, None, None]:
+def _done(jobs: list[_ClipToMake], processes: int) -> Generator[None, None, None]:
     """Yield after each clip that is made."""
     if min(processes, len(jobs)) <= 1:
         yield from map(_make, jobs)
         return
     with pool(min(processes, len(jobs))) as workers:
-        for future in as_completed([submit(workers, _make, job) for job in jobs]):
+        for future in as_completed([submit_work(workers, _make, job) for job in jobs]):
             yield future.result()
 
 
-def _make(job: Job) -> None:
+def _make(job: _ClipToMake) -> None:
     """Make one clip; its content depends on the seed, the class and the number only."""
     video, sound = content(job.label, job.number, job.seed)
     with atomic(job.media) as path:
@@ -169,14 +169,14 @@ def _make(job: Job) -> None:
 
 def content(label: str, number: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Frames uint8 (n, SIDE, SIDE, 3) at FPS, and sound float32 (n * RATE / FPS,) of one clip."""
-    rng = np.random.RandomState([seed, list(LABELS).index(label), number])
-    frames = int(rng.randint(FRAMES[0], FRAMES[1] + 1))
-    mouth_first, calms = LABELS[label]
-    video = render(draw_look(rng), frames, backward=mouth_first)
-    return video, speak(draw_voice(rng), frames * RATE // FPS, backward=calms, rng=rng)
+    rng = np.random.RandomState([seed, list(TOY_CLASSES).index(label), number])
+    frames = int(rng.randint(_CLIP_FRAMES[0], _CLIP_FRAMES[1] + 1))
+    mouth_first, calms = TOY_CLASSES[label]
+    video = render_face(draw_look(rng), frames, backward=mouth_first)
+    return video, speak(draw_voice(rng), frames * VOICE_RATE_HZ // TOY_FPS, backward=calms, rng=rng)
 
 
-def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32], fps: int = FPS) -> None:
+def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32], fps: int = TOY_FPS) -> None:
     """Write an MP4 file, H.264 and AAC, on one thread, so that the bytes are the same every time.
 
     `video` and `sound` as `content` gives them; pictures may have any even height and width, and `fps` any rate.
@@ -184,14 +184,14 @@ def write_clip(path: Path, video: NDArray[np.uint8], sound: NDArray[np.float32],
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
         picture = file.add_stream("libx264", rate=fps, options=X264)
         picture.width, picture.height, picture.pix_fmt = video.shape[2], video.shape[1], "yuv420p"
-        voice = file.add_stream("aac", rate=RATE, layout="mono")
+        voice = file.add_stream("aac", rate=VOICE_RATE_HZ, layout="mono")
         voice.bit_rate = 64000
         for image in video:
             file.mux(picture.encode(av.VideoFrame.from_ndarray(to_yuv(image), "yuv420p")))
         file.mux(picture.encode(None))
-        for start in range(0, len(sound), BLOCK):
-            block = av.AudioFrame.from_ndarray(sound[None, start : start + BLOCK], "fltp", "mono")
-            block.sample_rate, block.pts, block.time_base = RATE, start, Fraction(1, RATE)
+        for start in range(0, len(sound), _BLOCK):
+            block = av.AudioFrame.from_ndarray(sound[None, start : start + _BLOCK], "fltp", "mono")
+            block.sample_rate, block.pts, block.time_base = VOICE_RATE_HZ, start, Fraction(1, VOICE_RATE_HZ)
             file.mux(voice.encode(block))
         file.mux(voice.encode(None))
 

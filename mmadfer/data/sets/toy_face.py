@@ -15,7 +15,7 @@ from mmadfer.utils.optional import need
 
 SIDE = 160
 """Width and height of a frame in pixels."""
-FPS = 15
+TOY_FPS = 15
 
 Field = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -29,7 +29,7 @@ _RAISE, _WIDEN, _DROP, _CLOSE = 10.0, 0.5, 25.0, 6.0  # how far brows, lids, jaw
 
 
 @dataclass(frozen=True)
-class Look:
+class _ToyLook:
     """What varies between clips and says nothing about the class: times are shares of the clip."""
 
     brows: tuple[float, float, float]
@@ -51,11 +51,11 @@ class Look:
     """Share of the background that is replaced by the colour `background`."""
 
 
-def draw_look(rng: np.random.RandomState) -> Look:
+def draw_look(rng: np.random.RandomState) -> _ToyLook:
     """Draw a clip's look; brows and mouth get the same distribution, mirrored in time."""
     early, late = rng.uniform(0.22, 0.3), rng.uniform(0.7, 0.78)
     widths, strengths = rng.uniform(0.2, 0.25, 2), rng.uniform(0.85, 1.0, 2)
-    return Look(
+    return _ToyLook(
         brows=(early, widths[0], strengths[0]),
         mouth=(late, widths[1], strengths[1]),
         blink=rng.uniform(0.1, 0.9),
@@ -70,7 +70,7 @@ def draw_look(rng: np.random.RandomState) -> Look:
     )
 
 
-def render(look: Look, frames: int, backward: bool) -> Image:
+def render_face(look: _ToyLook, frames: int, backward: bool) -> Image:
     """All frames of a clip, uint8 (frames, SIDE, SIDE, 3).
 
     Forward, the brows rise first and the mouth opens second. Backward is the same clip in reverse, so a bag of frames
@@ -90,7 +90,7 @@ def _portrait() -> Image:
     return image.astype(np.uint8)
 
 
-def _light(look: Look) -> Image:
+def _light(look: _ToyLook) -> Image:
     """The portrait under the clip's light and before its background."""
     curve = 255 * look.gain * (np.arange(256) / 255) ** look.gamma
     image = np.clip(curve, 0, 255)[_portrait()]
@@ -100,7 +100,7 @@ def _light(look: Look) -> Image:
     return (image + (np.array(look.background) - image) * cover).astype(np.uint8)
 
 
-def _frame(portrait: Image, look: Look, time: float) -> Image:
+def _frame(portrait: Image, look: _ToyLook, time: float) -> Image:
     brows, mouth = _pulse(time, *look.brows), _pulse(time, *look.mouth)
     x, y = _pose(look, time)
     hollow = _hollow(x, y, mouth)
@@ -113,7 +113,7 @@ def _pulse(time: float, centre: float, width: float, strength: float) -> float:
     return float(strength * np.cos(phase * np.pi / 2) ** 2)
 
 
-def _pose(look: Look, time: float) -> tuple[Field, Field]:
+def _pose(look: _ToyLook, time: float) -> tuple[Field, Field]:
     """Where each output pixel lies in the portrait: x and y, float32 (SIDE, SIDE)."""
     size, turns, phase = look.sway
     swing = 2 * np.pi * turns * time + phase

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-RATE = 16000
+VOICE_RATE_HZ = 16000
 """Samples per second."""
-STEP = 160
+_STEP = 160
 """Samples between control points: 10 ms, linear in between."""
 
 Curve = NDArray[np.float64]
@@ -64,7 +64,7 @@ def speak(voice: Voice, samples: int, backward: bool, rng: np.random.RandomState
     Forward, the excitement rises; backward, every control curve runs in reverse, so the mean spectrum, the pitches
     and the syllables are the same and only their order tells the two apart.
     """
-    pitch, energy, formants = _controls(voice, samples // STEP + 2)
+    pitch, energy, formants = _controls(voice, samples // _STEP + 2)
     if backward:
         pitch, energy, formants = pitch[::-1], energy[::-1], formants[::-1]
     tone = _harmonics(pitch, formants, samples)
@@ -79,7 +79,7 @@ def _controls(voice: Voice, points: int) -> tuple[Curve, Curve, Curve]:
     time = np.arange(points) / (points - 1)
     excitement = 1 / (1 + np.exp(-(time - voice.turn) / (voice.slope / 4)))
     pitch = voice.pitch * 2 ** (voice.octaves * excitement)
-    turns = voice.phase + np.cumsum(2.5 + 3 * excitement) * STEP / RATE
+    turns = voice.phase + np.cumsum(2.5 + 3 * excitement) * _STEP / VOICE_RATE_HZ
     syllables = 0.25 + 0.75 * np.sin(np.pi * turns) ** 2
     energy = syllables * 10 ** (-(1 - excitement) * 16 / 20)
     calm, excited = np.array(_CALM), np.array(_EXCITED)
@@ -88,12 +88,12 @@ def _controls(voice: Voice, points: int) -> tuple[Curve, Curve, Curve]:
 
 def _harmonics(pitch: Curve, formants: Curve, samples: int) -> Curve:
     """A glottal tone of falling harmonics, each as loud as the formants let it through; float64 (samples,)."""
-    phase = 2 * np.pi * np.cumsum(_stretch(pitch, samples)) / RATE
+    phase = 2 * np.pi * np.cumsum(_stretch(pitch, samples)) / VOICE_RATE_HZ
     tone = np.zeros(samples)
-    for number in range(1, int(0.45 * RATE / pitch.min()) + 1):
+    for number in range(1, int(0.45 * VOICE_RATE_HZ / pitch.min()) + 1):
         frequency = number * pitch
         gain = _resonance(frequency, formants) / number
-        gain *= frequency < 0.45 * RATE
+        gain *= frequency < 0.45 * VOICE_RATE_HZ
         tone += _stretch(gain, samples) * np.sin(number * phase)
     return tone
 
@@ -104,4 +104,4 @@ def _resonance(frequency: Curve, formants: Curve) -> Curve:
 
 
 def _stretch(curve: Curve, samples: int) -> Curve:
-    return np.interp(np.arange(samples) / STEP, np.arange(len(curve)), curve)
+    return np.interp(np.arange(samples) / _STEP, np.arange(len(curve)), curve)

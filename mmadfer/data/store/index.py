@@ -23,12 +23,12 @@ from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
 from mmadfer.utils.terminal import one_line
 
-FORMAT = "mmadfer-store"
-VERSION = 3
+_FORMAT = "mmadfer-store"
+_INDEX_VERSION = 3
 LOCAL_HEADER = 30  # bytes before the name in a ZIP member; ours have nothing between the name and the content
 PER_FRAME = 16
 """Bytes of a record that a frame takes at least: its checksum and where it starts."""
-KINDS: Mapping[str, type] = {
+_INDEX_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("format", "data_set", "root", "root_from_here", "fingerprint"), str),
     **dict.fromkeys(("labels", "clips"), list),
     **dict.fromkeys(("prepare", "targets", "left_out", "left_out_files", "stamps"), dict),
@@ -69,7 +69,7 @@ class Header:
     preparation, since dates are no part of what a store is."""
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """Where a record lies in the file, and the checksums that the index has of it."""
 
     start: int
@@ -82,8 +82,8 @@ class Place(NamedTuple):
 def to_text(path: Path, header: Header, clips: Mapping[str, Clip], heads: Mapping[str, tuple[int, int]]) -> str:
     """The index as JSON, with one line for each clip."""
     top = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": _FORMAT,
+        "version": _INDEX_VERSION,
         "data_set": header.data_set,
         "labels": header.labels,
         "prepare": header.prepare.model_dump(mode="json"),
@@ -99,26 +99,28 @@ def to_text(path: Path, header: Header, clips: Mapping[str, Clip], heads: Mappin
     return f'{json.dumps(top, indent=1)[:-2]},\n "clips": [\n{rows}\n]}}\n'
 
 
-def check_version(index: Mapping[str, Any], path: Path) -> None:
+def check_index_version(index: Mapping[str, Any], path: Path) -> None:
     """Refuse what another version of this program wrote.
 
     Raises:
-        DataError: a store, but not one of `VERSION`.
+        DataError: a store, but not one of `_INDEX_VERSION`.
         ValueError: no store.
     """
-    if index["format"] != FORMAT:
-        raise ValueError(f"format {index['format']!r:.60} is not {FORMAT!r}")
+    if index["format"] != _FORMAT:
+        raise ValueError(f"format {index['format']!r:.60} is not {_FORMAT!r}")
     if type(index["version"]) is not int:
         raise ValueError(f"version {index['version']!r:.60} is no number")
-    if index["version"] != VERSION:
+    if index["version"] != _INDEX_VERSION:
         raise DataError(_of_another_time(path, index["version"]))
 
 
 def _of_another_time(path: Path, version: int) -> str:
-    old = version < VERSION
+    old = version < _INDEX_VERSION
     cure = "delete it and run `mmadfer prepare` again" if old else "read it with that version, or prepare again"
     kind = "an older" if old else "a newer"
-    return f"{path} was prepared by {kind} version of mmadfer (store {version}, this one reads {VERSION}): {cure}"
+    return (
+        f"{path} was prepared by {kind} version of mmadfer (store {version}, this one reads {_INDEX_VERSION}): {cure}"
+    )
 
 
 def header(index: Mapping[str, Any], here: Path) -> Header:
@@ -127,7 +129,7 @@ def header(index: Mapping[str, Any], here: Path) -> Header:
     Raises:
         ValueError, LookupError, TypeError: it is damaged.
     """
-    for key, kind in KINDS.items():
+    for key, kind in _INDEX_TYPES.items():
         if type(index[key]) is not kind:
             raise ValueError(f"{key} is a {type(index[key]).__name__}, not a {kind.__name__}")
     _check_kind("labels", index["labels"], str)
@@ -246,7 +248,7 @@ def check_stored(member: ZipInfo, length: int) -> None:
         raise ValueError(f"{member.filename} does not lie within the file")
 
 
-def place(member: ZipInfo, clip: Clip, head: Sequence[int], length: int) -> Place:
+def record_place(member: ZipInfo, clip: Clip, head: Sequence[int], length: int) -> RecordPlace:
     """Where the record of a clip is: in this ZIP member of a file of `length` bytes, its head as in the index.
 
     Raises:
@@ -259,4 +261,4 @@ def place(member: ZipInfo, clip: Clip, head: Sequence[int], length: int) -> Plac
     if clip.frames * PER_FRAME > member.file_size:
         raise ValueError(f"clip {clip.id!r} has {clip.frames} frames in {member.file_size} bytes, which cannot be")
     start = member.header_offset + LOCAL_HEADER + len(member.filename.encode())
-    return Place(start, member.file_size, member.CRC, size, crc)
+    return RecordPlace(start, member.file_size, member.CRC, size, crc)

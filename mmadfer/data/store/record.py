@@ -52,7 +52,7 @@ class Clip:
     frames: int
     subject: str | None = None
     sha256: str = ""
-    """Of the files it was made of (`mmadfer.data.store.source_files.digest`)."""
+    """Of the files it was made of (`mmadfer.data.store.source_files.files_digest`)."""
     silent: bool = False
     """Its sound is nothing but zeros, or missing and replaced by silence (`prepare.no_sound`)."""
     sound: str | None = None
@@ -78,7 +78,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Record:
+class ClipRecord:
     """The content of a clip."""
 
     jpegs: list[bytes]
@@ -119,7 +119,7 @@ def is_storable(clip: str) -> bool:
     return clip.isprintable() and "\\" not in clip and len(clip) <= 200 and named
 
 
-class Part(NamedTuple):
+class _Part(NamedTuple):
     """Where a named tensor lies in a record, and what it is."""
 
     start: int
@@ -135,7 +135,7 @@ class Part(NamedTuple):
         Raises:
             ValueError: they do not have its CRC-32, or are no UTF-8.
         """
-        checked(data, self.crc)
+        checked_bytes(data, self.crc)
         if self.dtype == TEXT:
             return data.decode()
         return np.frombuffer(data, self.dtype).reshape(self.shape).copy()
@@ -152,11 +152,11 @@ class Head:
     crcs: list[int]
     fbank: np.ndarray
     times: np.ndarray
-    parts: dict[str, Part]
+    parts: dict[str, _Part]
     """Named tensors."""
 
 
-def encode(record: Record) -> bytes:
+def encode_record(record: ClipRecord) -> bytes:
     """The bytes of a record, as they lie in the store.
 
     Raises:
@@ -196,7 +196,7 @@ def read_head(data: bytes, size: int) -> Head:
     """The head of a record of `size` bytes, of which `data` are the first.
 
     Raises:
-        ValueError, KeyError, TypeError, struct.error: these bytes were not made by `encode`.
+        ValueError, KeyError, TypeError, struct.error: these bytes were not made by `encode_record`.
     """
     (length,) = struct.unpack_from("<Q", data)
     described, begin = json.loads(data[8 : 8 + length]), 8 + length
@@ -216,35 +216,35 @@ def read_head(data: bytes, size: int) -> Head:
     return Head(head, offsets.tolist(), crcs.tolist(), tensor("fbank", np.float32), times, parts)
 
 
-def _parts(rows: Sequence[Sequence[Any]], start: int, size: int) -> dict[str, Part]:
+def _parts(rows: Sequence[Sequence[Any]], start: int, size: int) -> dict[str, _Part]:
     """Where the named tensors lie: one after the other, from `start` to the end of the record."""
-    parts, at = dict[str, Part](), 0
+    parts, at = dict[str, _Part](), 0
     for name, first, length, crc, dtype, shape in rows:
         if not {type(first), type(length), type(crc), *map(type, shape)} <= {int} or dtype not in DTYPES:
             raise ValueError("a named tensor is of no known kind")
         bytes_ = length if dtype == TEXT else int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
         if first != at or length != bytes_ or min((length, *shape)) < 0 or len(shape) > DIMENSIONS or name in parts:
             raise ValueError(f"tensor {name!r:.60} is not where its head says")
-        parts[name] = Part(start + first, length, crc, dtype, tuple(shape))
+        parts[name] = _Part(start + first, length, crc, dtype, tuple(shape))
         at += length
     if not parts or start + at != size or not all(map(NAME.fullmatch, parts)):
         raise ValueError("its named tensors are not where its head says")
     return parts
 
 
-def decode(data: bytes) -> Record:
-    """The record that `encode` made into `data`.
+def decode_record(data: bytes) -> ClipRecord:
+    """The record that `encode_record` made into `data`.
 
     Raises:
-        ValueError, KeyError, TypeError, struct.error: these bytes were not made by `encode`.
+        ValueError, KeyError, TypeError, struct.error: these bytes were not made by `encode_record`.
     """
     head = read_head(data, len(data))
     jpegs = [data[head.size + a : head.size + b] for a, b in pairwise(head.offsets)]
     tensors = {name: part.value(data[part.start : part.start + part.size]) for name, part in head.parts.items()}
-    return Record(jpegs, head.fbank, head.times, tensors)
+    return ClipRecord(jpegs, head.fbank, head.times, tensors)
 
 
-def checked(data: bytes, crc: int) -> bytes:
+def checked_bytes(data: bytes, crc: int) -> bytes:
     """The same bytes.
 
     Raises:

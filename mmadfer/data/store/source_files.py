@@ -50,7 +50,7 @@ class Digest(NamedTuple):
 UNREAD = Digest(0, "")
 
 
-def digest(files: Files) -> Digest:
+def files_digest(files: Files) -> Digest:
     """Read a clip's files; `UNREAD` where one cannot be read."""
     try:
         listed = files.listed()
@@ -78,18 +78,18 @@ def stamp(files: Files) -> str:
 def difference(files: Files, was: Digest) -> str:
     """In what a clip's files are not what they were, in a few words; empty where they are the same."""
     if was == UNREAD:
-        return "" if digest(files) == UNREAD else "can be read now"
+        return "" if files_digest(files) == UNREAD else "can be read now"
     try:
         size = _size(files.listed())
     except OSError as error:
         return "is gone" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
     if size != was.size:
         return f"has {size} bytes instead of {was.size}"
-    now = digest(files)
+    now = files_digest(files)
     return "" if now == was else "cannot be read" if now == UNREAD else "has other content of the same size"
 
 
-def compare(
+def changed_files(
     clips: Mapping[str, Files], were: Mapping[str, Digest], then: Mapping[str, str], step: Callable[[], object] = bool
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Find the clips whose files are not what they were.

@@ -16,7 +16,7 @@ from mmadfer.data.store.record import Clip
 from mmadfer.errors import DataError
 
 FOLDS, LEAVE_ONE_SUBJECT_OUT, BY_SUBJECT = "folds", "leave_one_subject_out", "by_subject"
-PARTS = ("train", "validation", "test")
+_PARTS = ("train", "validation", "test")
 NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 
 
@@ -26,12 +26,12 @@ class Split:
 
     name: str
     parts: Mapping[str, str]
-    """Clip id -> its part: the number of the fold that tests it, or one of `PARTS`."""
+    """Clip id -> its part: the number of the fold that tests it, or one of `_PARTS`."""
 
     @cached_property
     def official(self) -> bool:
         """Whether it has parts for training, validation and test, and so one fold."""
-        return any(part in PARTS for part in self.parts.values())
+        return any(part in _PARTS for part in self.parts.values())
 
     @cached_property
     def folds(self) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ def check_parts(parts: Mapping[str, set[str]], whole: bool = False) -> None:
         if name in (FOLDS, LEAVE_ONE_SUBJECT_OUT):
             raise ValueError(f"split {name!r} is a name of our own")
         numbered = all(map(NUMBER.fullmatch, found))
-        if not (found <= {*PARTS} or numbered) or (whole and not numbered and not {"train", "test"} <= found):
+        if not (found <= {*_PARTS} or numbered) or (whole and not numbered and not {"train", "test"} <= found):
             raise ValueError(
                 f"split {name!r:.60} has the parts {', '.join(sorted(found)):.60}: it must have train, test and, if "
                 "there is one, validation; or numbers of folds, from 1"

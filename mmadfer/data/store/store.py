@@ -28,17 +28,28 @@ from typing import Any
 
 from mmadfer.data.store import index as indexes
 from mmadfer.data.store import splits, targets
-from mmadfer.data.store.index import Header, Place
-from mmadfer.data.store.record import LATER, Clip, Head, Record, check_id, checked, decode, encode, read_head, runs
+from mmadfer.data.store.index import Header, RecordPlace
+from mmadfer.data.store.record import (
+    LATER,
+    Clip,
+    ClipRecord,
+    Head,
+    check_id,
+    checked_bytes,
+    decode_record,
+    encode_record,
+    read_head,
+    runs,
+)
 from mmadfer.data.store.source_files import Digest, Files
 from mmadfer.data.store.targets import LABEL, Target
 from mmadfer.errors import DataError
 from mmadfer.utils.files import atomic
 
-__all__ = ["Clip", "Header", "Record", "Store", "check_id", "write", "writing"]
+__all__ = ["Clip", "ClipRecord", "Header", "Store", "check_id", "write_store", "writing_store"]
 
 INDEX = "index.json"
-LONG = 400
+_MAX_SHOWN_CHARACTERS = 400
 """Characters of what is wrong that are shown, as it may be text of a stranger."""
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 ODD = (ValueError, LookupError, TypeError, RuntimeError, OSError, EOFError, OverflowError)
@@ -47,7 +58,7 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, *ODD)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing_store(path: Path) -> Iterator[None]:
     """Turn an operating system's "no" while writing `path` into a DataError that says what to do."""
     try:
         yield
@@ -59,7 +70,7 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write(path: Path | str, header: Header, records: Iterable[tuple[Clip, Record | bytes]]) -> None:
+def write_store(path: Path | str, header: Header, records: Iterable[tuple[Clip, ClipRecord | bytes]]) -> None:
     """Write a store atomically; the same input gives the same bytes.
 
     Args:
@@ -72,10 +83,10 @@ def write(path: Path | str, header: Header, records: Iterable[tuple[Clip, Record
     """
     path, clips = Path(path), dict[str, Clip]()
     heads = dict[str, tuple[int, int]]()
-    with writing(path), atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with writing_store(path), atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for clip, content in records:
             _check(clip, header, clips)
-            data = content if isinstance(content, bytes) else encode(content)
+            data = content if isinstance(content, bytes) else encode_record(content)
             size = read_head(data, len(data)).size
             clips[clip.id], heads[clip.id] = clip, (size, zlib.crc32(data[:size]))
             archive.writestr(_member(clip.id), data)
@@ -136,7 +147,7 @@ class Store:
             heads = [row.pop("head") for row in index["clips"]]
             self.clips = indexes.clips(index["clips"], self.header)
             self._places = {
-                name: indexes.place(members[_member(name).filename], clip, head, length)
+                name: indexes.record_place(members[_member(name).filename], clip, head, length)
                 for (name, clip), head in zip(self.clips.items(), heads, strict=True)
             }
         except DAMAGE as error:
@@ -154,7 +165,7 @@ class Store:
         with os.fdopen(os.dup(self._file), "rb") as file, zipfile.ZipFile(file) as archive:
             indexes.check_stored(archive.getinfo(INDEX), length)
             index = json.loads(archive.read(INDEX))
-            indexes.check_version(index, self.path)
+            indexes.check_index_version(index, self.path)
             return index, archive.NameToInfo
 
     def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
@@ -210,7 +221,7 @@ class Store:
             raise DataError(f"{self.path} has no fold {k}{where}; it has {', '.join(map(str, found.folds))}")
         return found.test(k)
 
-    def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> Record:
+    def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> ClipRecord:
         """The content of a clip.
 
         Args:
@@ -228,7 +239,7 @@ class Store:
             if frames is None:
                 data = self._bytes(place.start, place.size, place.crc)
                 self._check_shape(clip, read_head(data, len(data)))
-                return decode(data)
+                return decode_record(data)
             head = read_head(self._bytes(place.start, place.head, place.head_crc), place.size)
             self._check_shape(clip, head)
         if any(not 0 <= k < len(head.crcs) for k in frames):
@@ -236,10 +247,10 @@ class Store:
         with self._whole_record(clip):
             found = {name: head.parts[name] for name in tensors if name in head.parts}
             values = {name: part.value(self._read(part.size, place.start + part.start)) for name, part in found.items()}
-            return Record(self._frames(place.start + head.size, head, frames), head.fbank, head.times, values)
+            return ClipRecord(self._frames(place.start + head.size, head, frames), head.fbank, head.times, values)
 
     def raw(self, clip: str) -> bytes:
-        """Like `read`, but the bytes that `write` takes."""
+        """Like `read`, but the bytes that `write_store` takes."""
         place = self._place(clip)
         with self._whole_record(clip):
             return self._bytes(place.start, place.size, place.crc)
@@ -263,7 +274,7 @@ class Store:
             raise DataError(f"{self.path} has no clip {clip!r}{_why(self.left_out.get(clip))}")
         return self.clips[clip]
 
-    def _place(self, clip: str) -> Place:
+    def _place(self, clip: str) -> RecordPlace:
         return self._places[self._clip(clip).id]
 
     @contextmanager
@@ -295,7 +306,7 @@ class Store:
                 raise ValueError(f"its target {name} is {part.dtype} {part.shape}, not float32 (steps, {wide})")
 
     def _bytes(self, start: int, size: int, crc: int) -> bytes:
-        return checked(self._read(size, start), crc)
+        return checked_bytes(self._read(size, start), crc)
 
     def _read(self, size: int, start: int) -> bytes:
         if self._file < 0:
@@ -312,7 +323,7 @@ class Store:
             first = head.offsets[run[0]]
             data = self._read(head.offsets[run[-1] + 1] - first, start + first)
             for k in run:
-                found[k] = checked(data[head.offsets[k] - first : head.offsets[k + 1] - first], head.crcs[k])
+                found[k] = checked_bytes(data[head.offsets[k] - first : head.offsets[k + 1] - first], head.crcs[k])
         return [found[k] for k in frames]
 
     def _is_whole(self, clip: str) -> bool:
@@ -324,11 +335,11 @@ class Store:
             data = self.raw(clip)
             head = read_head(data, len(data))
             self._check_shape(clip, head)
-            checked(data[: place.head], place.head_crc)
+            checked_bytes(data[: place.head], place.head_crc)
             for part in head.parts.values():
                 part.value(data[part.start : part.start + part.size])
             for (a, b), crc in zip(pairwise(head.offsets), head.crcs, strict=True):
-                checked(data[head.size + a : head.size + b], crc)
+                checked_bytes(data[head.size + a : head.size + b], crc)
             named = self._read(len(local), place.start - len(local)) == local
         except (DataError, *DAMAGE):
             return False
@@ -349,8 +360,8 @@ def _open(path: Path) -> int:
 
 def _not_a_store(path: Path, error: Exception) -> str:
     return (
-        f"{path} is not a whole mmadfer store ({str(error)[:LONG]}): it is another file, or cut off or damaged. "
-        "Copy it again from where it is whole, or delete it and run `mmadfer prepare` again."
+        f"{path} is not a whole mmadfer store ({str(error)[:_MAX_SHOWN_CHARACTERS]}): it is another file, or cut off "
+        "or damaged. Copy it again from where it is whole, or delete it and run `mmadfer prepare` again."
     )
 
 

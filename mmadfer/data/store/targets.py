@@ -18,7 +18,7 @@ import numpy as np
 from mmadfer.data.store.record import LATER, NAME
 from mmadfer.utils.terminal import one_line
 
-KINDS = ("label", "labels", "values", "steps")
+_KINDS = ("label", "labels", "values", "steps")
 LABEL = "label"
 
 
@@ -27,7 +27,7 @@ class Target:
     """A named target of a store."""
 
     kind: str
-    """One of `KINDS`."""
+    """One of `_KINDS`."""
     names: tuple[str, ...]
     """Of classes or values, in the order of the model's outputs."""
 
@@ -50,7 +50,7 @@ def checked(name: str, found: Target) -> Target:
     Raises:
         ValueError: its name, kind or names cannot be.
     """
-    if not NAME.fullmatch(name) or name in (LABEL, LATER) or found.kind not in KINDS:
+    if not NAME.fullmatch(name) or name in (LABEL, LATER) or found.kind not in _KINDS:
         raise ValueError(f"target {name!r:.60} of kind {found.kind!r:.60} cannot be")
     if not found.names or len({*found.names}) < len(found.names) or not all(map(one_line, found.names)):
         raise ValueError(f"target {name!r:.60} has names that are missing, there twice or no line of text")

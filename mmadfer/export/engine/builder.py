@@ -25,7 +25,7 @@ Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
-class Options:
+class EngineOptions:
     """How an engine is built."""
 
     workspace: int | None = None
@@ -40,7 +40,7 @@ class Options:
     """Products of float32 may lose 13 bits. Off, though TensorRT has it on: fp32 would be 1e-3 away from itself."""
 
 
-def build(trt: Any, onnx: Path, shapes: Shapes, options: Options) -> Any:
+def build_engine(trt: Any, onnx: Path, shapes: Shapes, options: EngineOptions) -> Any:
     """Build an engine; Ctrl-C stops it.
 
     Args:
@@ -112,7 +112,7 @@ def _profile(builder: Any, network: Any, config: Any, shapes: Shapes) -> None:
     config.add_optimization_profile(profile)
 
 
-def _configure(trt: Any, config: Any, options: Options) -> None:
+def _configure(trt: Any, config: Any, options: EngineOptions) -> None:
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace is not None:

@@ -15,16 +15,16 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from mmadfer.contract import BATCH, Batch, Contract, check_batch
+from mmadfer.contract import BATCH_RANGE, BatchRange, Contract, check_batch
 from mmadfer.errors import ConfigError
-from mmadfer.export.engine.builder import Options, Shapes, build
+from mmadfer.export.engine.builder import EngineOptions, Shapes, build_engine
 from mmadfer.export.graph import external
 from mmadfer.export.graph.protos import read_contract
 from mmadfer.export.parity.exported_models import proving
 from mmadfer.runtime.backends import engines, ports
 from mmadfer.runtime.backends.cuda import call, gpu
-from mmadfer.runtime.backends.device import parse
-from mmadfer.runtime.backends.engines import SUFFIX, Gpu, Option, Sidecar, sidecar_path
+from mmadfer.runtime.backends.device import parse_device
+from mmadfer.runtime.backends.engines import ENGINE_SUFFIX, Gpu, Option, Sidecar, sidecar_path
 from mmadfer.utils.files import atomic, check_place, sha256, sync
 from mmadfer.utils.temporary_folders import workplace
 from mmadfer.utils.terminal import say
@@ -37,7 +37,7 @@ class Graph:
     fold: int | None = None
     precision: str | None = None
     data: Path | None = None
-    batch: Batch | None = None
+    batch: BatchRange | None = None
 
     def given(self) -> dict[str, Any]:
         """By name, without what is left open."""
@@ -51,7 +51,7 @@ def to_engine(
     fold: int | None = None,
     precision: str | None = None,
     data: Path | None = None,
-    batch: Batch | None = None,
+    batch: BatchRange | None = None,
     workspace: int | None = None,
     version_compatible: bool = False,
     hardware_compatible: bool = False,
@@ -88,7 +88,7 @@ def to_engine(
         MissingDependencyError: TensorRT is not installed, or has no GPU to build for.
     """
     source, out = Path(source), Path(out)
-    options = Options(workspace, version_compatible, hardware_compatible, timing_cache, tf32)
+    options = EngineOptions(workspace, version_compatible, hardware_compatible, timing_cache, tf32)
     _check_name(out)
     name, trt = engines.flavour(flavour)
     _check_flavour(name, options, device)
@@ -105,17 +105,17 @@ def to_engine(
 
 def _chosen(device: str | None) -> Gpu:
     """The GPU to build on; before the long work, so that one that is missing is told at once."""
-    where = parse(device, ("cuda",))
+    where = parse_device(device, ("cuda",))
     here = gpu(where.index)
     call("cudaSetDevice", where.index)
     return here
 
 
-def _built(name: str, trt: Any, onnx: Path, graph: Graph, options: Options) -> tuple[Any, Sidecar]:
+def _built(name: str, trt: Any, onnx: Path, graph: Graph, options: EngineOptions) -> tuple[Any, Sidecar]:
     contract = read_contract(onnx)
-    batch = graph.batch or contract.batch or BATCH
+    batch = graph.batch or contract.batch or BATCH_RANGE
     ranges, start = shapes(contract, batch), time.perf_counter()
-    engine = build(trt, onnx, ranges, options)
+    engine = build_engine(trt, onnx, ranges, options)
     sidecar = Sidecar(
         flavour=name,
         version=trt.__version__,
@@ -149,7 +149,7 @@ def _capabilities(trt: Any) -> tuple[tuple[int, int], ...]:
     return tuple(one for one in found if one >= (8, 0))
 
 
-def shapes(contract: Contract, batch: Batch) -> Shapes:
+def shapes(contract: Contract, batch: BatchRange) -> Shapes:
     """The smallest, usual and largest shape of each input.
 
     Raises:
@@ -162,11 +162,11 @@ def shapes(contract: Contract, batch: Batch) -> Shapes:
 
 
 def _check_name(out: Path) -> None:
-    if out.suffix != SUFFIX:
-        raise ConfigError(f"{out} must end in {SUFFIX}: by this mmadfer knows the file when it loads it")
+    if out.suffix != ENGINE_SUFFIX:
+        raise ConfigError(f"{out} must end in {ENGINE_SUFFIX}: by this mmadfer knows the file when it loads it")
 
 
-def _check_flavour(name: str, options: Options, device: str | None) -> None:
+def _check_flavour(name: str, options: EngineOptions, device: str | None) -> None:
     given = {"device": device, **asdict(options)} if name == "rtx" else {}
     for key in ("version_compatible", "hardware_compatible", "timing_cache", "device"):
         if given.get(key):
@@ -190,7 +190,7 @@ def _onnx(source: Path, out: Path, graph: Graph) -> Iterator[Path]:
 
 
 def _check_graph(source: Path, graph: Graph) -> None:
-    external.beside(source)  # TensorRT's parser would follow a link, and take weights of another build
+    external.weight_files(source)  # TensorRT's parser would follow a link, and take weights of another build
     for name in graph.given().keys() - {"batch"}:
         raise ConfigError(
             f"--{name} is for checkpoints; {source} has its precision and fold already. Leave it out, or write another "
@@ -198,7 +198,7 @@ def _check_graph(source: Path, graph: Graph) -> None:
         )
 
 
-def _words(out: Path, graph: Graph, options: Options) -> dict[Option, Any]:
+def _words(out: Path, graph: Graph, options: EngineOptions) -> dict[Option, Any]:
     """The options of the command that does it again. A timing cache is of one GPU and version, so it is not among them.
 
     Paths are seen from the engine's folder, so that the command is right wherever it is run.
@@ -213,7 +213,7 @@ def _words(out: Path, graph: Graph, options: Options) -> dict[Option, Any]:
     return {name: value for name, value in words.items() if value is not None}
 
 
-def export(source: Path, out: Path, **options: Any) -> Path:
+def export_engine(source: Path, out: Path, **options: Any) -> Path:
     """`to_engine`, and say what was written.
 
     Raises:

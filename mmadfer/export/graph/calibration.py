@@ -20,14 +20,14 @@ from mmadfer.runtime.recogniser import from_record
 from mmadfer.utils.console import Console
 from mmadfer.utils.optional import need
 
-CLIPS = 64
+CALIBRATION_CLIPS = 64
 """How many clips are looked at; more change little."""
 BINS = 2048
 """Of a histogram of absolute values."""
 
 
 @dataclass(frozen=True)
-class Clips:
+class _StoreClips:
     """Clips of a store, read again whenever they are iterated, so that memory holds one at a time."""
 
     store: Path
@@ -41,7 +41,9 @@ class Clips:
                 yield dict(zip(ports.inputs(self.contract), from_record(store.read(name), self.contract), strict=True))
 
 
-def training_clips(data: Path | str, contract: Contract, count: int = CLIPS, seed: int = 0) -> Clips:
+def calibration_clips(
+    data: Path | str, contract: Contract, count: int = CALIBRATION_CLIPS, seed: int = 0
+) -> _StoreClips:
     """Clips of the folds that the model was trained on, drawn at random from (seed, fold) alone.
 
     Args:
@@ -66,7 +68,7 @@ def training_clips(data: Path | str, contract: Contract, count: int = CLIPS, see
         raise DataError(f"{data} has clips of the test fold {contract.fold} only; those of other folds are needed")
     drawn = np.random.default_rng([seed, contract.fold]).choice(len(ids), min(count, len(ids)), replace=False)
     heard = contract.model_copy(update={"input": "fbank", "waveform_rate": None})
-    return Clips(Path(data), tuple(ids[i] for i in sorted(drawn)), heard)
+    return _StoreClips(Path(data), tuple(ids[i] for i in sorted(drawn)), heard)
 
 
 def made_up(contract: Contract, count: int = 2) -> list[dict[str, np.ndarray]]:

@@ -2,7 +2,7 @@
 
 The weights' file is named after its content, `model.onnx.1a2b3c4d5e6f.data`, so that at any time the ONNX file and the
 weights that it names belong together: the new weights come first, then the ONNX file, then the old weights go. Whatever
-takes the files anywhere (`beside`) compares content and name; what only computes with them does not.
+takes the files anywhere (`weight_files`) compares content and name; what only computes with them does not.
 """
 
 import glob
@@ -21,7 +21,7 @@ ONE_FILE = 2**31 * 0.98
 """Bytes of weights that fit into one ONNX file; a protobuf message holds 2 GiB, and the graph needs some room."""
 SMALL = 1024
 """Bytes; smaller tensors stay in the ONNX file, where shape inference looks for them."""
-NAME = re.compile(r"\.([0-9a-f]{12})\.data$")
+_WEIGHTS_NAME = re.compile(r"\.([0-9a-f]{12})\.data$")
 """Of a weights' file: the start of the SHA-256 of its tensors, one after the other."""
 ALIGNED = 4096
 """Every tensor starts at a multiple of so many bytes, so that it can be mapped into memory."""
@@ -63,9 +63,9 @@ def deliver(candidate: Path, out: Path) -> None:
     """Move an ONNX file of the same name, with its weights, to where `out` says; what lay there is replaced.
 
     Raises:
-        WeightsError: as `beside`.
+        WeightsError: as `weight_files`.
     """
-    files = beside(candidate)
+    files = weight_files(candidate)
     for file in files:
         file.replace(out.parent / file.name)
     sync(out.parent)
@@ -74,7 +74,7 @@ def deliver(candidate: Path, out: Path) -> None:
     _forget_others(out, [out.parent / file.name for file in files])
 
 
-def beside(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
     """The files with weights that an ONNX file names; none for most.
 
     Their content is read, and compared with the name that it has given them.
@@ -114,7 +114,7 @@ def _checked(path: Path, name: str, places: list[tuple[int, int]]) -> Path:
     file = path.parent / name
     if file.stat().st_size < max(map(sum, places)):
         raise WeightsError(f"{path} takes weights from {name}, which is not there in full: copy both files again")
-    named = NAME.search(name)  # another program's file need not be named after its content
+    named = _WEIGHTS_NAME.search(name)  # another program's file need not be named after its content
     if named and _digest(_read(file, places)) != named[1]:
         raise WeightsError(f"{path} takes weights from {name}, which has changed since: copy both files again")
     return file

@@ -3,7 +3,7 @@
 from mmadfer.config.model import LoraConfig
 from mmadfer.model.draws import fill_constants
 from mmadfer.model.lora import LoraLinear
-from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.mma_dfer import MMADFER, empty_model
 
 
 def merged(model: MMADFER) -> MMADFER:
@@ -18,7 +18,7 @@ def merged(model: MMADFER) -> MMADFER:
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLinear):
             state[f"{name}.weight"] = layer.merged()
-    made = empty(config, model.outputs)
+    made = empty_model(config, model.outputs)
     made.load_state_dict(state, assign=True)
     fill_constants(made)
     made.contract = model.contract and model.contract.model_copy(

@@ -16,9 +16,9 @@ from mmadfer.utils.optional import need
 from mmadfer.utils.temporary_folders import scratch
 
 HALVES = ("fp16", "bf16")
-LARGEST = 512.0
+_MAX_FLOAT16_VALUE = 512.0
 """Values above stay in float32: float16 would round them to a half or worse, long before it overflows at 65504."""
-PRODUCTS = {"Conv", "Gemm", "MatMul"}
+LOW_PRECISION_OPS = {"Conv", "Gemm", "MatMul"}
 """Operations in fewer bits; all others stay in float32, among them the sum that runs through all blocks, whose
 roundings add up: on a trained model with 16 frames float16 is then 9e-3 from float32, and else 3e-2."""
 
@@ -39,7 +39,7 @@ def lower(proto: Any, kind: str, clips: Iterable[dict[str, Any]] | None, noise: 
         MissingDependencyError: ModelOpt is not installed.
     """
     need("modelopt", extra="quantize")
-    kept = [node.name for node in proto.graph.node if node.op_type not in PRODUCTS]
+    kept = [node.name for node in proto.graph.node if node.op_type not in LOW_PRECISION_OPS]
     if kind == "fp16":
         kept += too_large(proto, calibration.peaks(proto, noise if clips is None else clips, protos.floats(proto)))
     return _cast(proto, kind, kept)
@@ -57,7 +57,7 @@ def too_large(proto: Any, peaks: Mapping[str, float]) -> list[str]:
 
 def _exceeds(node: Any, peaks: Mapping[str, float]) -> bool:
     # written so that a value that is not a number exceeds, too
-    return not all(peaks.get(name, 0.0) <= LARGEST for name in (*node.input, *node.output))
+    return not all(peaks.get(name, 0.0) <= _MAX_FLOAT16_VALUE for name in (*node.input, *node.output))
 
 
 def _cast(proto: Any, kind: str, kept: list[str]) -> Any:

@@ -14,7 +14,7 @@ from mmadfer.export.graph import calibration, protos
 from mmadfer.utils.optional import need
 
 EIGHTS = ("int8", "fp8")
-OPSET = {"int8": 18, "fp8": 19}
+_OPSET = {"int8": 18, "fp8": 19}
 """The first opset in which the pairs know the type, or the one of all graphs."""
 TOP = {"int8": 127.0, "fp8": 448.0}
 """The largest value of a type."""
@@ -22,7 +22,7 @@ SHARES = np.linspace(0.1, 1.0, 181)
 """Of the largest value: where int8 may be cut off."""
 
 
-def quantise(proto: Any, kind: str, clips: Iterable[dict[str, np.ndarray]]) -> Any:
+def quantise_graph(proto: Any, kind: str, clips: Iterable[dict[str, np.ndarray]]) -> Any:
     """The graph with 8-bit products.
 
     Args:
@@ -34,7 +34,7 @@ def quantise(proto: Any, kind: str, clips: Iterable[dict[str, np.ndarray]]) -> A
         A graph without shapes of inner tensors.
     """
     onnx = need("onnx", extra="export")
-    graph = onnx.version_converter.convert_version(proto, OPSET[kind])
+    graph = onnx.version_converter.convert_version(proto, _OPSET[kind])
     products = _products(graph)
     tops = calibration.peaks(proto, clips, sorted({node.input[0] for node in products}))
     limits = tops if kind == "fp8" else _cut_off(calibration.histograms(proto, clips, tops), tops)

@@ -9,8 +9,8 @@ A model of one modality has the input of that one alone.
 With `--input waveform`, `waveform` and `lengths` take the place of `fbank` (mmadfer.export.graph.waveform).
 `--precision` says what is computed in; inputs and outputs stay as they are.
 
-The command (also `mmadfer export onnx`) is mmadfer.export.parity.parity.export: it delivers what it has proven on real
-clips. `to_onnx` here writes the graph as it is.
+The command (also `mmadfer export onnx`) is mmadfer.export.parity.parity.export_onnx: it delivers what it has proven on
+real clips. `to_onnx` here writes the graph as it is.
 """
 
 import warnings
@@ -24,13 +24,13 @@ from torch import Tensor
 
 from mmadfer import contract as contracts
 from mmadfer.config.schema import EncoderConfig
-from mmadfer.contract import BATCH, Batch, Contract
+from mmadfer.contract import BATCH_RANGE, BatchRange, Contract
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export.graph import calibration as calibrations
 from mmadfer.export.graph import external
 from mmadfer.export.graph.merging import merged
 from mmadfer.export.graph.precision import HALVES, lower
-from mmadfer.export.graph.quantisation import EIGHTS, quantise
+from mmadfer.export.graph.quantisation import EIGHTS, quantise_graph
 from mmadfer.export.graph.tracing import trace
 from mmadfer.export.graph.waveform import choose_rate, with_waveform
 from mmadfer.model.mma_dfer import MMADFER
@@ -42,7 +42,7 @@ from mmadfer.utils.optional import need
 from mmadfer.version import VERSION
 
 Input = Literal["fbank", "waveform"]
-Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+ExportPrecision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 CALIBRATED = ("fp16", *EIGHTS)
 """Precisions for which clips are looked at."""
 
@@ -54,10 +54,10 @@ def to_onnx(
     *,
     input: Input = "fbank",
     rate: int | None = None,
-    precision: Precision = "fp32",
-    batch: Batch = BATCH,
+    precision: ExportPrecision = "fp32",
+    batch: BatchRange = BATCH_RANGE,
     data: Path | str | None = None,
-    calibration: int = calibrations.CLIPS,
+    calibration: int = calibrations.CALIBRATION_CLIPS,
 ) -> Path:
     """Export a trained model; `out` is replaced in one step or left as it was.
 
@@ -85,7 +85,7 @@ def to_onnx(
     """
     need("onnx", extra="export"), need("onnxscript", extra="export")
     _check_options(input, rate, precision, batch, data)
-    model = finished(path, fold)
+    model = load_finished(path, fold)
     contract = carried(model, promised(model.contract, path)).model_copy(
         update={
             "input": input,
@@ -97,12 +97,12 @@ def to_onnx(
         _check_hears(contract)
         contract = contract.model_copy(update={"waveform_rate": choose_rate(contract, rate)})
     looked_at = precision in CALIBRATED and data is not None
-    clips = calibrations.training_clips(data, contract, calibration) if looked_at and data is not None else None
-    return external.save(graph(model, contract, clips), Path(out))
+    clips = calibrations.calibration_clips(data, contract, calibration) if looked_at and data is not None else None
+    return external.save(build_graph(model, contract, clips), Path(out))
 
 
-def _check_options(kind: str, rate: int | None, precision: str, batch: Batch, data: object) -> None:
-    for name, value, known in (("input", kind, get_args(Input)), ("precision", precision, get_args(Precision))):
+def _check_options(kind: str, rate: int | None, precision: str, batch: BatchRange, data: object) -> None:
+    for name, value, known in (("input", kind, get_args(Input)), ("precision", precision, get_args(ExportPrecision))):
         if value not in known:
             raise ConfigError(f"--{name} {value}: give one of {', '.join(known)}")
     if rate is not None and kind != "waveform":
@@ -117,7 +117,7 @@ def _check_hears(contract: Contract) -> None:
         raise ConfigError("--input waveform is for models that hear, and this one sees frames alone: leave it out")
 
 
-def finished(path: Path | str, fold: int | None) -> MMADFER:
+def load_finished(path: Path | str, fold: int | None) -> MMADFER:
     """Load a model to be delivered, with its low-rank updates merged into its weights.
 
     Raises:
@@ -135,7 +135,7 @@ def finished(path: Path | str, fold: int | None) -> MMADFER:
     return merged(model)
 
 
-def graph(model: MMADFER, contract: Contract, clips: Iterable[dict[str, Any]] | None = None) -> Any:
+def build_graph(model: MMADFER, contract: Contract, clips: Iterable[dict[str, Any]] | None = None) -> Any:
     """The model as an `onnx.ModelProto` with dynamic batch, as the contract says, which is in its metadata.
 
     Args:
@@ -153,7 +153,7 @@ def graph(model: MMADFER, contract: Contract, clips: Iterable[dict[str, Any]] | 
         proto = lower(proto, contract.arithmetic, clips, calibrations.made_up(contract))
     if contract.arithmetic in EIGHTS:
         assert clips is not None
-        proto = quantise(proto, contract.arithmetic, clips)
+        proto = quantise_graph(proto, contract.arithmetic, clips)
     if contract.input == "waveform":
         proto = with_waveform(proto, contract)
     _label(proto, contract)
@@ -195,5 +195,5 @@ def _named(encoder: EncoderConfig) -> EncoderConfig:
 
 
 def _description(contract: Contract) -> str:
-    facts = "\n".join(f"{name}: {value}" for name, value in contracts.describe(contract).items())
+    facts = "\n".join(f"{name}: {value}" for name, value in contracts.describe_contract(contract).items())
     return f"MMA-DFER: audio-visual emotion recognition.\n{facts}\nThe whole contract is in metadata {contracts.KEY!r}."

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmadfer.export.graph import protos
 from mmadfer.utils.optional import need
 
-OPSET = 18
+_OPSET = 18
 """What torch's exporter writes without a conversion; from 23 on there is an Attention op that TensorRT gets wrong."""
 
 
@@ -28,7 +28,7 @@ def trace(module: nn.Module, example: dict[str, Tensor], output: str) -> Any:
             kwargs=dict(example),
             input_names=list(example),
             output_names=(output,),
-            opset_version=OPSET,
+            opset_version=_OPSET,
             dynamo=True,
             dynamic_shapes={name: {0: "batch"} for name in example},
             external_data=False,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadfer.contract import Contract, hertz
-from mmadfer.data.media.fbank import MEAN, SPREAD
+from mmadfer.data.media.fbank import FBANK_MEAN, FBANK_SCALE
 from mmadfer.data.media.fbank_torch import MelBank
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph.tracing import trace
@@ -39,7 +39,7 @@ class FilterBank(nn.Module):
         """(B, samples) float32 and (B,) int64 -> (B, 1, frames, mels)."""
         whole = lengths[:, None] >= self.ends
         bands = torch.where(whole[..., None], self.bank(waveform), 0.0)
-        return ((bands - MEAN) / SPREAD)[:, None]
+        return ((bands - FBANK_MEAN) / FBANK_SCALE)[:, None]
 
 
 def with_waveform(core: Any, contract: Contract) -> Any:

@@ -19,7 +19,7 @@ Hearing = tuple[str, int | None]
 
 
 @dataclass(frozen=True)
-class Arrays:
+class ClipInputs:
     """What models are fed with for one clip."""
 
     own: Inputs
@@ -30,7 +30,7 @@ class Arrays:
     """From the clip's record in the store."""
 
 
-def read(store: Store, name: str, reference: Contract, contracts: Iterable[Contract]) -> Arrays:
+def read(store: Store, name: str, reference: Contract, contracts: Iterable[Contract]) -> ClipInputs:
     """Read a clip for PyTorch's model and for exported ones; each decodes the file and finds the face on its own.
 
     Raises:
@@ -38,7 +38,7 @@ def read(store: Store, name: str, reference: Contract, contracts: Iterable[Contr
     """
     found = _video(store, name)
     clip = read_whole(found, reference, WITHOUT_TORCH)
-    return Arrays(
+    return ClipInputs(
         from_clip(read_whole(found, reference), reference),
         {hearing(one): from_clip(clip, one) for one in (reference, *contracts)},
         from_record(store.read(name), reference),
@@ -55,7 +55,7 @@ def equal(one: Inputs, other: Inputs) -> bool:
     return all(map(np.array_equal, one, other))
 
 
-def apart(one: Inputs, other: Inputs) -> tuple[float, float]:
+def input_difference(one: Inputs, other: Inputs) -> tuple[float, float]:
     """Mean absolute difference of the frames, of 255, and of the filter bank; 0 of what the model does not take."""
     found = {"frames": 0.0, "fbank": 0.0}
     for a, b in zip(one, other, strict=True):

@@ -59,7 +59,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ParityComparison:
     """The same clips through all forms; classes are in the order of the labels."""
 
     labels: tuple[str, ...]
@@ -182,7 +182,7 @@ class Comparison:
             "tolerance": limits,
             "logit_difference": self._differences(self.served.logits, form.logits),
             "from_the_file": self._differences(self.reference.logits, form.logits),
-            "by_label": {label: spread(distance(one, other)) for label, one, other in columns},
+            "by_label": {label: _difference_summary(distance(one, other)) for label, one, other in columns},
             "scores": self.score(form.logits),
             "label_flips": self.flips(form),
             "worst": self.worst(form),
@@ -213,17 +213,17 @@ class Comparison:
         return CLASSIFICATION.score(np.asarray(self.truth), logits.argmax(1), len(self.labels))
 
     def _differences(self, one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
-        found = differences(one, other)
+        found = logit_differences(one, other)
         return {**found, "label_agreement": None} if self.gives_values else found
 
 
-def differences(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
+def logit_differences(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
     """How far two arrays of logits (clips, classes) are apart, over all logits, and the share of equal labels."""
     agreement = float((one.argmax(1) == other.argmax(1)).mean())
-    return {**spread(distance(one, other)), "label_agreement": agreement}
+    return {**_difference_summary(distance(one, other)), "label_agreement": agreement}
 
 
-def spread(apart: np.ndarray) -> dict[str, float | None]:
+def _difference_summary(apart: np.ndarray) -> dict[str, float | None]:
     """Largest, mean and median difference, and the one that 99 % do not exceed; None for one that is not finite."""
     return {
         "max": _finite(apart.max()),
@@ -243,7 +243,7 @@ def _finite(value: Any) -> float | None:
     return float(value) if isfinite(value) else None
 
 
-def check(comparison: Comparison) -> None:
+def check_parity(comparison: ParityComparison) -> None:
     """Pass, or say what differs.
 
     Raises:
@@ -258,7 +258,7 @@ def check(comparison: Comparison) -> None:
         raise ParityError("; ".join(told))
 
 
-def _forms(comparison: Comparison) -> Iterator[str]:
+def _forms(comparison: ParityComparison) -> Iterator[str]:
     told = [_fault(comparison, form) for form in comparison.forms if comparison.faults(form)]
     if told:
         yield (
@@ -267,7 +267,7 @@ def _forms(comparison: Comparison) -> Iterator[str]:
         )
 
 
-def _fault(comparison: Comparison, form: Form) -> str:
+def _fault(comparison: ParityComparison, form: Form) -> str:
     worst = comparison.worst(form)[0]
     cause = f"; {form.note}" if form.note else ""
     together = float(comparison.apart(form).max())
@@ -279,7 +279,7 @@ def _fault(comparison: Comparison, form: Form) -> str:
     )
 
 
-def _readings(comparison: Comparison) -> Iterator[str]:
+def _readings(comparison: ParityComparison) -> Iterator[str]:
     for reading in comparison.readings:
         faults = comparison.reading_faults(reading)
         if faults:

@@ -12,7 +12,7 @@ from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError, MissingDependencyError, WeightsError
 from mmadfer.export.graph import external, protos
 from mmadfer.export.graph.precision import widened
-from mmadfer.runtime.backends.device import parse as parse_device
+from mmadfer.runtime.backends.device import parse_device
 from mmadfer.runtime.backends.engines import read_sidecar
 from mmadfer.runtime.backends.ort import NO_KERNELS
 from mmadfer.runtime.backends.torch_backend import BACKENDS, SUFFIXES
@@ -22,9 +22,9 @@ from mmadfer.utils.files import sha256
 from mmadfer.utils.optional import need
 from mmadfer.utils.temporary_folders import scratch
 
-NAMES = {"ort": "onnxruntime", "trt": "tensorrt"}
+_BACKEND_NAMES = {"ort": "onnxruntime", "trt": "tensorrt"}
 """Short names of backends."""
-WRITERS = {"onnxruntime": "mmadfer export onnx", "tensorrt": "mmadfer export engine"}
+_EXPORT_COMMANDS = {"onnxruntime": "mmadfer export onnx", "tensorrt": "mmadfer export engine"}
 WIDENED = (
     "not run, simulated: ONNX Runtime does not compute in bfloat16 here, so a graph ran in its place that does each "
     "operation in float32 and rounds what comes of it to bfloat16, as a GPU does"
@@ -59,7 +59,7 @@ class Candidate:
         return {**facts, "input": self.contract.input, "recorded": self.contract.metrics}
 
 
-def parse(backends: str | None) -> list[str] | None:
+def parse_backends(backends: str | None) -> list[str] | None:
     """Backends by their names, `torch,ort,trt`, without torch, which always is the reference; None for None.
 
     Raises:
@@ -67,16 +67,16 @@ def parse(backends: str | None) -> list[str] | None:
     """
     if backends is None:
         return None
-    names = [NAMES.get(name, name) for name in re.split(r"[,\s]+", backends.strip()) if name]
+    names = [_BACKEND_NAMES.get(name, name) for name in re.split(r"[,\s]+", backends.strip()) if name]
     unknown = [name for name in names if name not in BACKENDS]
     found = list(dict.fromkeys(name for name in names if name != "torch"))
     if unknown or not found:
         wrong = f"no backend {unknown[0]!r}" if unknown else "nothing to compare torch with"
-        raise ConfigError(f"--backends {backends}: {wrong}; give some of torch, {', '.join(NAMES)}")
+        raise ConfigError(f"--backends {backends}: {wrong}; give some of torch, {', '.join(_BACKEND_NAMES)}")
     return found
 
 
-def choose(
+def choose_models(
     path: Path, models: Sequence[Path], backends: list[str] | None, contract: Contract
 ) -> tuple[list[Path], dict[str, str]]:
     """The files to compare, and of what lies beside the run, which cannot be used, and why.
@@ -151,7 +151,7 @@ def _contract(path: Path) -> Contract:
 
 def _nothing(path: Path, missing: list[str], unusable: dict[str, str]) -> str:
     what = " and ".join(missing) or "any backend"
-    commands = ", ".join(f"`{WRITERS[name]}`" for name in missing or WRITERS)
+    commands = ", ".join(f"`{_EXPORT_COMMANDS[name]}`" for name in missing or _EXPORT_COMMANDS)
     reasons = "".join(f"\n  {name}: {reason}" for name, reason in unusable.items())
     return (
         f"there is no exported model of this fold for {what} in {folder(path)}: name files with --model, or write some "
@@ -159,7 +159,7 @@ def _nothing(path: Path, missing: list[str], unusable: dict[str, str]) -> str:
     )
 
 
-class Left(NamedTuple):
+class _LeftOutFiles(NamedTuple):
     """Files that are left out, by name, and why."""
 
     not_run: dict[str, str]
@@ -168,7 +168,7 @@ class Left(NamedTuple):
     """They are damaged, or not for this machine."""
 
 
-def load(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[list[Candidate], Left]:
+def load_models(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[list[Candidate], _LeftOutFiles]:
     """The forms that run here, and why others do not.
 
     Args:
@@ -179,7 +179,7 @@ def load(files: Sequence[Path], device: str, needed: Sequence[Path]) -> tuple[li
     Raises:
         MmadferError: one that is needed does not run, or none of all does.
     """
-    found, left = list[Candidate](), Left({}, {})
+    found, left = list[Candidate](), _LeftOutFiles({}, {})
     for file in files:
         try:
             found.append(_load(file, device))
@@ -199,7 +199,7 @@ def _load(path: Path, device: str) -> Candidate:
 
 
 def _graph(path: Path, device: str) -> Candidate:
-    external.beside(path)
+    external.weight_files(path)
     try:
         return Candidate(path, Recogniser(path, device=device))
     except WeightsError as error:

@@ -16,8 +16,8 @@ from mmadfer.errors import DataError, WeightsError
 from mmadfer.export.graph.merging import merged
 from mmadfer.export.graph.to_onnx import carried
 from mmadfer.export.parity import clip_inputs
-from mmadfer.export.parity.clip_inputs import Arrays, hearing
-from mmadfer.export.parity.comparison import Comparison, Form, Reading, distance
+from mmadfer.export.parity.clip_inputs import ClipInputs, hearing
+from mmadfer.export.parity.comparison import Form, ParityComparison, Reading, distance
 from mmadfer.export.parity.exported_models import Candidate
 from mmadfer.runtime.backends.torch_backend import TorchBackend, promised
 from mmadfer.runtime.batches import ON_GPU
@@ -51,7 +51,9 @@ class _Seen(NamedTuple):
     stored: _Other
 
 
-def compare(reference: Recogniser, candidates: Sequence[Candidate], store: Store, ids: Sequence[str]) -> Comparison:
+def compare_models(
+    reference: Recogniser, candidates: Sequence[Candidate], store: Store, ids: Sequence[str]
+) -> ParityComparison:
     """Predict the clips `ids` with all, from their media files; memory holds one batch of clips at a time.
 
     Raises:
@@ -71,7 +73,7 @@ def compare(reference: Recogniser, candidates: Sequence[Candidate], store: Store
     names, labels = [one.name for one in seen], reference.contract.names
     span = max((high - low for low, high in reference.contract.values.values()), default=0.0)
     own = np.stack([one.own for one in seen])
-    comparison = Comparison(
+    comparison = ParityComparison(
         labels=labels,
         ids=names,
         media=[store.clips[name].media for name in names],
@@ -114,7 +116,7 @@ def _sizes(candidates: Sequence[Candidate]) -> Iterator[int]:
 
 def _clips(
     reference: Recogniser, candidates: Sequence[Candidate], store: Store, ids: Sequence[str], unread: dict[str, str]
-) -> Iterator[tuple[_Seen, Arrays]]:
+) -> Iterator[tuple[_Seen, ClipInputs]]:
     """Read the clips and ask PyTorch; those that cannot be read go to `unread`, so that they do not cost the others."""
     contracts = [candidate.contract for candidate in candidates]
     for name in track(ids, "From file to label", console=Console(), transient=True):
@@ -126,12 +128,12 @@ def _clips(
             yield _asked(reference, name, arrays), arrays
 
 
-def _asked(reference: Recogniser, name: str, arrays: Arrays) -> _Seen:
+def _asked(reference: Recogniser, name: str, arrays: ClipInputs) -> _Seen:
     own = _alone(reference, arrays.own)
     others = [
         _Other(
             own if clip_inputs.equal(other, arrays.own) else _alone(reference, other),
-            *clip_inputs.apart(other, arrays.own),
+            *clip_inputs.input_difference(other, arrays.own),
         )
         for other in (arrays.served[hearing(reference.contract)], arrays.stored)
     ]
@@ -143,7 +145,7 @@ def _alone(recogniser: Recogniser, inputs: Inputs) -> np.ndarray:
     return recogniser.backend.logits(*inputs)[0]
 
 
-def _together(candidate: Candidate, batch: Sequence[Arrays]) -> np.ndarray:
+def _together(candidate: Candidate, batch: Sequence[ClipInputs]) -> np.ndarray:
     """Logits (clips, classes) of a form for clips that it computes as one batch."""
     return candidate.batches.computed([arrays.served[hearing(candidate.contract)] for arrays in batch], len(batch))
 
@@ -168,8 +170,8 @@ def _form(candidate: Candidate, logits: np.ndarray) -> Form:
 
 
 def _explained(
-    comparison: Comparison, reference: Recogniser, candidates: Sequence[Candidate], store: Store
-) -> Comparison:
+    comparison: ParityComparison, reference: Recogniser, candidates: Sequence[Candidate], store: Store
+) -> ParityComparison:
     """Look whether forms that differ do so without others in the batch, too: by the clip that is furthest apart."""
     told = list[Form]()
     for form, candidate in zip(comparison.forms, candidates, strict=True):

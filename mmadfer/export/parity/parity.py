@@ -32,12 +32,12 @@ from mmadfer.export.graph.quantisation import EIGHTS
 from mmadfer.export.graph.to_onnx import CALIBRATED, to_onnx
 from mmadfer.export.parity import exported_models, picture
 from mmadfer.export.parity.clip_inputs import choose_clips
-from mmadfer.export.parity.comparison import Comparison, check
+from mmadfer.export.parity.comparison import ParityComparison, check_parity
 from mmadfer.export.parity.exported_models import Candidate
-from mmadfer.export.parity.logits import compare
-from mmadfer.export.parity.tables import show
+from mmadfer.export.parity.logits import compare_models
+from mmadfer.export.parity.tables import show_parity
 from mmadfer.run import directory as runs
-from mmadfer.runtime.backends.device import parse
+from mmadfer.runtime.backends.device import parse_device
 from mmadfer.runtime.recogniser import Recogniser
 from mmadfer.utils.files import write_json
 from mmadfer.utils.temporary_folders import workplace
@@ -47,7 +47,7 @@ REPORT = "parity.json"
 """The name of a comparison's report, beside the models; one that a single model is delivered with has the model's."""
 
 
-def export(
+def export_onnx(
     path: Path | str,
     out: Path | str,
     data: Path | str | None = None,
@@ -71,19 +71,19 @@ def export(
         ParityError: the exported model is beyond the tolerance of its precision; what was at `out` stays.
         ConfigError: options that do not go together, or no store is known.
         WeightsError, DataError: the model, the store or a clip cannot be used.
-        MissingDependencyError: a package of extra `export` is missing.
+        MissingDependencyError: a package of extra `export_onnx` is missing.
     """
-    picture.ready()
+    picture.check_matplotlib()
     out, data = Path(out), own_store(path) if data is None else data
     reference = Recogniser(path, "torch", fold)
     if _calibrates(options.get("precision", "fp32"), reference.contract):
         options["data"] = data
     with workplace(out) as folder:
         model = to_onnx(path, folder / out.name, fold, **options)
-        candidates, _ = exported_models.load([model], "cpu", [model])
+        candidates, _ = exported_models.load_models([model], "cpu", [model])
         comparison = _parity(reference, candidates, data, fold, clips)
-        show(comparison)
-        check(comparison)
+        show_parity(comparison)
+        check_parity(comparison)
         report = out.with_suffix(".parity.json")
         report.unlink(missing_ok=True)  # at no time does one lie beside another model
         deliver(model, out)
@@ -126,7 +126,7 @@ def parity(
     *,
     backends: str | None = None,
     device: str = "cpu",
-) -> Comparison:
+) -> ParityComparison:
     """Compare exported models with the one at `path` on test clips of `fold`.
 
     Args:
@@ -143,27 +143,27 @@ def parity(
         MissingDependencyError: a backend that was asked for does not run here.
         ConfigError: options that do not go together.
     """
-    named, asked = exported_models.parse(backends), [Path(model) for model in models]
+    named, asked = exported_models.parse_backends(backends), [Path(model) for model in models]
     data = own_store(path) if data is None else data
-    reference = Recogniser(path, "torch", fold, parse(device).torch)
-    files, unusable = exported_models.choose(Path(path), asked, named, reference.contract)
-    candidates, left = exported_models.load(files, device, files if named else asked)
+    reference = Recogniser(path, "torch", fold, parse_device(device).torch)
+    files, unusable = exported_models.choose_models(Path(path), asked, named, reference.contract)
+    candidates, left = exported_models.load_models(files, device, files if named else asked)
     comparison = _parity(reference, candidates, data, fold, clips)
     return replace(comparison, not_run=left.not_run, unusable=unusable | left.unusable)
 
 
 def _parity(
     reference: Recogniser, candidates: Sequence[Candidate], data: Path | str, fold: int | None, clips: int | None
-) -> Comparison:
+) -> ParityComparison:
     fold = fold if fold is not None else reference.contract.fold
     with Store(data) as store:
         contracts = [candidate.contract for candidate in candidates]
-        found = compare(reference, candidates, store, choose_clips(store, fold, clips, contracts))
+        found = compare_models(reference, candidates, store, choose_clips(store, fold, clips, contracts))
         return replace(found, facts={**found.facts, "of": len(choose_clips(store, fold, None, contracts))})
 
 
-def _write(comparison: Comparison, report: Path) -> None:
-    picture.draw(comparison, report.with_suffix(".svg"))
+def _write(comparison: ParityComparison, report: Path) -> None:
+    picture.draw_picture(comparison, report.with_suffix(".svg"))
     write_json(report, comparison.to_dict())
 
 
@@ -174,13 +174,13 @@ def main(path: Path, out: Path | None, **options: Any) -> None:
         ParityError: as `check`.
         MmadferError: as `parity`.
     """
-    picture.ready()
+    picture.check_matplotlib()
     models = options.get("models") or ()
     report = out or (models[0].parent if models else exported_models.folder(path)) / REPORT
     if report.suffix != ".json":
         raise ConfigError(f"--out {report}: the report is a .json, and the picture gets its name with .svg")
     comparison = parity(path, **options)
-    show(comparison)
+    show_parity(comparison)
     _write(comparison, report)
     say(f"report  {report}\npicture {report.with_suffix('.svg')}")
-    check(comparison)
+    check_parity(comparison)

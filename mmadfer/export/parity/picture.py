@@ -5,29 +5,29 @@ from typing import Any
 
 import numpy as np
 
-from mmadfer.export.parity.comparison import Comparison, Form
-from mmadfer.report.plots import COLOURS
+from mmadfer.export.parity.comparison import Form, ParityComparison
+from mmadfer.report.plots import FOLD_COLOURS
 from mmadfer.utils.files import atomic
 from mmadfer.utils.optional import need
 
-FLOOR = 1e-8
+_SMALLEST_DRAWN = 1e-8
 """Smaller differences are drawn as this one: the axis is logarithmic, and has no zero."""
 
 _WHITE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 
 
-def ready() -> None:
+def check_matplotlib() -> None:
     """Raise a MissingDependencyError where no picture can be drawn."""
     need("matplotlib", extra="export")
 
 
-def draw(comparison: Comparison, out: Path) -> None:
+def draw_picture(comparison: ParityComparison, out: Path) -> None:
     """Write the picture, as SVG or PNG by the name of `out`.
 
     Clips are sorted by their largest difference of a logit, for each form on its own. A dashed line is the tolerance of
     the forms in its colour; a cross is a clip that gets another label, a triangle one with a logit that is no number.
     """
-    ready()
+    check_matplotlib()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -44,16 +44,16 @@ def draw(comparison: Comparison, out: Path) -> None:
 
 
 def _colours(count: int) -> list[str]:
-    return [COLOURS[k % len(COLOURS)] for k in range(count)]
+    return [FOLD_COLOURS[k % len(FOLD_COLOURS)] for k in range(count)]
 
 
-def _curve(axes: Any, comparison: Comparison, form: Form, colour: str) -> None:
+def _curve(axes: Any, comparison: ParityComparison, form: Form, colour: str) -> None:
     largest = comparison.apart(form).max(1)
     order = np.argsort(largest, kind="stable")
     share = (np.arange(len(order)) + 1) * 100 / len(order)
     finite = np.isfinite(largest[order])
-    top = largest[np.isfinite(largest)].max(initial=FLOOR)
-    heights = np.maximum(np.where(finite, largest[order], 3 * top), FLOOR)
+    top = largest[np.isfinite(largest)].max(initial=_SMALLEST_DRAWN)
+    heights = np.maximum(np.where(finite, largest[order], 3 * top), _SMALLEST_DRAWN)
     flips = set(comparison.flips(form))
     flipped = np.array([comparison.ids[i] in flips for i in order])
     name = (
@@ -65,7 +65,7 @@ def _curve(axes: Any, comparison: Comparison, form: Form, colour: str) -> None:
     axes.plot(share[~finite], heights[~finite], "^", color=colour, markersize=7)
 
 
-def _tolerances(axes: Any, comparison: Comparison) -> None:
+def _tolerances(axes: Any, comparison: ParityComparison) -> None:
     """One line for each limit, named; forms of 8 bits have none, for them labels and the score count."""
     limits: dict[float, list[str]] = {}
     for form in comparison.forms:
@@ -78,7 +78,7 @@ def _tolerances(axes: Any, comparison: Comparison) -> None:
         axes.annotate(words, (0, limit), (2, 3), textcoords="offset points", fontsize=8, color="#444444", bbox=_WHITE)
 
 
-def _dress(axes: Any, comparison: Comparison) -> None:
+def _dress(axes: Any, comparison: ParityComparison) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0, 101)
     axes.set_title(

@@ -6,16 +6,16 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Column, Table
 
-from mmadfer.export.parity.comparison import Comparison
+from mmadfer.export.parity.comparison import ParityComparison
 from mmadfer.tasks.classification import CLASSIFICATION
 from mmadfer.utils.console import Console
 
 NOT_A_NUMBER = "not finite"
 """How a difference is told where a logit is no finite number."""
-COLOURS = {"passes": "green", "differs": "red", "simulated": "yellow"}
+_VERDICT_COLOURS = {"passes": "green", "differs": "red", "simulated": "yellow"}
 
 
-def show(comparison: Comparison, console: Console | None = None) -> None:
+def show_parity(comparison: ParityComparison, console: Console | None = None) -> None:
     """Print the comparison: scores, differences, clips that are furthest apart, and what was not run."""
     report, console = comparison.to_dict(), console or Console()
     console.print(_scores_table(report), _differences_table(report))
@@ -67,7 +67,7 @@ def _differences_table(report: dict[str, Any]) -> Table:
     rows = [(one, one["arithmetic"], one["logit_difference"], one["verdict"]) for one in report["forms"]]
     rows += [(one, "fp32", one, "passes" if one["passed"] else "differs") for one in _readings(report)]
     for one, arithmetic, found, verdict in rows:
-        table.add_row(escape(one["name"]), arithmetic, *_numbers(found), f"[{COLOURS[verdict]}]{verdict}")
+        table.add_row(escape(one["name"]), arithmetic, *_numbers(found), f"[{_VERDICT_COLOURS[verdict]}]{verdict}")
     return table
 
 

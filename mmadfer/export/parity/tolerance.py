@@ -51,20 +51,20 @@ EIGHT = Tolerance(inf, 0.98, 0.01)
 TOLERANCES = {"fp32": Tolerance(1e-4, 1.0), "fp16": HALF, "bf16": HALF, "int8": EIGHT, "fp8": EIGHT}
 """By the arithmetic in an exported file's contract."""
 
-VALUES = 0.05
+_VALUES = 0.05
 """Largest difference of a value where 8 bits are computed in, as a share of half its range."""
 
 
 def of_values(tolerance: Tolerance, span: float) -> Tolerance:
     """The same for values in a range as wide as `span`: by difference alone, as a share of half the range."""
-    return Tolerance((VALUES if tolerance.difference == inf else tolerance.difference) * span / 2, 0.0)
+    return Tolerance((_VALUES if tolerance.difference == inf else tolerance.difference) * span / 2, 0.0)
 
 
 ENOUGH = 100
 """Clips that a proof should have."""
 
 
-class Bound(NamedTuple):
+class _Bound(NamedTuple):
     """How far two readings of clips may be apart, in the mean absolute difference of a clip's numbers."""
 
     usual: float
@@ -73,7 +73,7 @@ class Bound(NamedTuple):
     """In every clip but the `SPARED`."""
 
 
-FRAMES, SOUND = Bound(0.05, 1.0), Bound(1e-4, 1e-2)
+_FRAMES, SOUND = _Bound(0.05, 1.0), _Bound(1e-4, 1e-2)
 """Of a clip's frames, of 255, and of its filter bank.
 
 The detector's two engines are 0.002 apart in most clips, and 0.6 in one of two hundred, where a box is a pixel off; a
@@ -92,7 +92,7 @@ def reading_faults(frames: np.ndarray, sound: np.ndarray, flips: int) -> Iterato
     """
     clips = len(frames)
     spared = int(clips * SPARED + 1e-9)
-    for what, apart, bound in (("frames", frames, FRAMES), ("filter banks", sound, SOUND)):
+    for what, apart, bound in (("frames", frames, _FRAMES), ("filter banks", sound, SOUND)):
         far, middle = int((~(apart <= bound.most)).sum()), float(np.median(apart))
         if far > spared:
             yield (

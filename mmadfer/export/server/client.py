@@ -17,12 +17,12 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-MODEL = "mmadfer"
+_MODEL = "mmadfer"
 TIMEOUT = 120.0
 """Seconds for one video."""
 
 
-def recognise(path: Path, server: str, model: str = MODEL, timeout: float = TIMEOUT) -> dict[str, Any]:
+def recognise(path: Path, server: str, model: str = _MODEL, timeout: float = TIMEOUT) -> dict[str, Any]:
     """What the server says about one video: label and probabilities in the order of the labels, or values; notes.
 
     Args:
@@ -102,7 +102,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Recognise the emotion in video files by a Triton server.")
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--server", default="localhost:8001", help="host and port of its gRPC service")
-    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--model", default=_MODEL)
     parser.add_argument("--jobs", type=above_zero(int, 256), default=4, help="videos sent at once, to share batches")
     parser.add_argument("--timeout", type=above_zero(float, 86400), default=TIMEOUT, help="seconds for one video")
     parser.add_argument("--json", type=Path, help="write the answers to a file")

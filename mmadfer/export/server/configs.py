@@ -10,14 +10,14 @@ from mmadfer.runtime import triton
 from mmadfer.runtime.backends import ports
 from mmadfer.utils.optional import need
 
-Backend = Literal["onnxruntime", "tensorrt", "python"]
-LABELS = "labels.txt"
-TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "int64": "TYPE_INT64"}
+TritonBackend = Literal["onnxruntime", "tensorrt", "python"]
+LABELS_FILE = "labels.txt"
+_TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "int64": "TYPE_INT64"}
 SECOND = 1_000_000
 """Microseconds."""
 WAITING = 128
 """Requests that may wait for one step, each with its data in memory; more are refused at once."""
-Config = dict[str, Any]
+_Config = dict[str, Any]
 """A `ModelConfig` message as JSON has it."""
 
 
@@ -25,7 +25,7 @@ Config = dict[str, Any]
 class Serving:
     """How a model is served."""
 
-    backend: Backend
+    backend: TritonBackend
     """What computes it: a backend of Triton, or mmadfer inside the Python backend."""
     batch: tuple[int, int, int]
     """Fewest, usual and most clips at once."""
@@ -40,7 +40,7 @@ class Serving:
     """Seconds after which a video that waits is given up, and one that is being read."""
 
 
-def configs(name: str, contract: Contract, serving: Serving) -> dict[str, Config]:
+def configs(name: str, contract: Contract, serving: Serving) -> dict[str, _Config]:
     """The models of a repository: folder -> configuration.
 
     `NAME` takes files and `NAME_frames` decoded pictures; both are ensembles of `NAME_read`, `NAME_model` and
@@ -56,19 +56,19 @@ def configs(name: str, contract: Contract, serving: Serving) -> dict[str, Config
     return {folder: {"name": folder, "max_batch_size": serving.batch[2]} | config for folder, config in found.items()}
 
 
-def _reader(contract: Contract, serving: Serving) -> Config:
+def _reader(contract: Contract, serving: Serving) -> _Config:
     given = [one | {"optional": True} for one in (_file(), *_pictures(contract))]
     return {
         "backend": "python",
         "input": given,
         "output": [*_inputs(contract), _notes()],
         "dynamic_batching": {"preferred_batch_size": [1]} | _queue(serving),  # each reader takes one request at a time
-        "parameters": {triton.LIMIT: {"string_value": f"{serving.limit:g}"}},
+        "parameters": {triton.LIMIT_PARAMETER: {"string_value": f"{serving.limit:g}"}},
         **_on_cpu(serving.readers),
     }
 
 
-def _model(contract: Contract, serving: Serving) -> Config:
+def _model(contract: Contract, serving: Serving) -> _Config:
     kind = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}[serving.device]
     given = _inputs(contract, bare=serving.backend != "python")
     usual = sorted({size for size in serving.batch[1:] if size > 1})
@@ -83,19 +83,19 @@ def _model(contract: Contract, serving: Serving) -> Config:
     }
 
 
-def _queue(serving: Serving) -> Config:
+def _queue(serving: Serving) -> _Config:
     """How long requests wait, and how many; a client may ask for less time, so that nobody reads what it gave up."""
     limits = {"default_timeout_microseconds": round(serving.limit * SECOND), "max_queue_size": WAITING}
     return {"default_queue_policy": limits | {"timeout_action": "REJECT", "allow_timeout_override": True}}
 
 
-def _warmup(given: list[Config], size: int) -> Config:
+def _warmup(given: list[_Config], size: int) -> _Config:
     """A batch of empty clips, before the model is ready: a first one takes many times as long as others."""
     zeros = {one["name"]: {"data_type": one["data_type"], "dims": one["dims"], "zero_data": True} for one in given}
     return {"name": f"empty-{size}", "batch_size": size, "inputs": zeros}
 
 
-def _namer(contract: Contract) -> Config:
+def _namer(contract: Contract) -> _Config:
     return {
         "backend": "python",
         "input": [_logits(contract)],
@@ -104,7 +104,7 @@ def _namer(contract: Contract) -> Config:
     }
 
 
-def _ensemble(name: str, contract: Contract, given: list[Config]) -> Config:
+def _ensemble(name: str, contract: Contract, given: list[_Config]) -> _Config:
     taken, made = _names(given), _names(_inputs(contract))
     return {
         "platform": "ensemble",
@@ -120,64 +120,66 @@ def _ensemble(name: str, contract: Contract, given: list[Config]) -> Config:
     }
 
 
-def _step(model: str, given: Sequence[str], made: Sequence[str]) -> Config:
+def _step(model: str, given: Sequence[str], made: Sequence[str]) -> _Config:
     maps = {"input_map": {one: one for one in given}, "output_map": {one: one for one in made}}
     return {"model_name": model, "model_version": -1, **maps}
 
 
-def _on_cpu(count: int) -> Config:
+def _on_cpu(count: int) -> _Config:
     return {"instance_group": [{"kind": "KIND_CPU", "count": count}]}
 
 
-def _names(tensors: Sequence[Config]) -> list[str]:
+def _names(tensors: Sequence[_Config]) -> list[str]:
     return [tensor["name"] for tensor in tensors]
 
 
-def _tensor(name: str, kind: str, *sizes: int | None) -> Config:
+def _tensor(name: str, kind: str, *sizes: int | None) -> _Config:
     return {"name": name, "data_type": kind, "dims": [-1 if size is None else size for size in sizes]}
 
 
-def _inputs(contract: Contract, bare: bool = False) -> list[Config]:
+def _inputs(contract: Contract, bare: bool = False) -> list[_Config]:
     """Of the model. Triton knows no tensor without a dimension, so `bare` ones are reshaped into one."""
-    found = list[Config]()
+    found = list[_Config]()
     for name, (kind, shape) in ports.inputs(contract).items():
-        found.append(_tensor(name, TYPES[kind], *(shape or (1,))) | ({"reshape": {}} if bare and not shape else {}))
+        found.append(
+            _tensor(name, _TRITON_TYPES[kind], *(shape or (1,))) | ({"reshape": {}} if bare and not shape else {})
+        )
     return found
 
 
-def _file() -> Config:
+def _file() -> _Config:
     return _tensor(triton.VIDEO, "TYPE_STRING", 1)
 
 
-def _pictures(contract: Contract) -> list[Config]:
+def _pictures(contract: Contract) -> list[_Config]:
     """Decoded pictures and sound, as far as the model takes them."""
-    seen = [_tensor(triton.IMAGES, "TYPE_UINT8", None, None, None, 3)], [_tensor(triton.CROPPED, "TYPE_BOOL", 1)]
-    heard = [_tensor(triton.SAMPLES, "TYPE_FP32", None), _tensor(triton.RATE, "TYPE_INT32", 1)]
+    seen = [_tensor(triton.IMAGES_INPUT, "TYPE_UINT8", None, None, None, 3)], [_tensor(triton.CROPPED, "TYPE_BOOL", 1)]
+    heard = [_tensor(triton.SAMPLES, "TYPE_FP32", None), _tensor(triton.RATE_INPUT, "TYPE_INT32", 1)]
     if "vision" not in contract.model.modalities:
         return heard
     return [*seen[0], *(heard if "audio" in contract.model.modalities else ()), *seen[1]]
 
 
-def _logits(contract: Contract) -> Config:
+def _logits(contract: Contract) -> _Config:
     return _tensor(ports.OUTPUT, "TYPE_FP32", len(contract.names))
 
 
-def _answer(contract: Contract) -> list[Config]:
+def _answer(contract: Contract) -> list[_Config]:
     """Probabilities and a label, or values; Triton knows the names of both."""
     kind = triton.VALUES if contract.output == "values" else triton.PROBABILITIES
-    named = _tensor(kind, "TYPE_FP32", len(contract.names)) | {"label_filename": LABELS}
+    named = _tensor(kind, "TYPE_FP32", len(contract.names)) | {"label_filename": LABELS_FILE}
     return [named] if contract.output == "values" else [named, _label()]
 
 
-def _label() -> Config:
+def _label() -> _Config:
     return _tensor(triton.LABEL, "TYPE_STRING", 1)
 
 
-def _notes() -> Config:
+def _notes() -> _Config:
     return _tensor(triton.NOTES, "TYPE_STRING", 1)
 
 
-def text(config: Config) -> str:
+def config_text(config: _Config) -> str:
     """`config.pbtxt`.
 
     Raises:

@@ -19,23 +19,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from mmadfer.contract import BATCH, Contract
+from mmadfer.contract import BATCH_RANGE, Contract
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export.graph import external
 from mmadfer.export.graph.protos import read_contract
-from mmadfer.export.server.configs import LABELS, Backend, Serving, configs, text
+from mmadfer.export.server.configs import LABELS_FILE, Serving, TritonBackend, config_text, configs
 from mmadfer.runtime.backends import engines
 from mmadfer.runtime.triton import CONTRACT
 from mmadfer.utils.files import check_place, sync
 from mmadfer.utils.temporary_folders import workplace
 from mmadfer.utils.terminal import say
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Of models: what is a folder on every system, and a word in every address."""
 CLASSES = {"read": "Reader", "model": "Model", "label": "Namer"}
 """Step -> class of mmadfer.runtime.triton."""
 MODEL_PY = '"""Written by mmadfer."""\n\nfrom mmadfer.runtime.triton import {} as TritonPythonModel  # noqa: F401\n'
-LEAST = "26.07"
+_MIN_TRITON_VERSION = "26.07"
 """Triton's first release without known ways in for those who may send it a request."""
 MENDED = (
     "CVE-2025-23319, -23320, -23334, mended in 25.07; CVE-2026-24207, in 26.03; NVIDIA's bulletins up to 5875, in 26.07"
@@ -43,9 +43,9 @@ MENDED = (
 LOOPBACK = "--http-address=127.0.0.1 --grpc-address=127.0.0.1 --metrics-address=127.0.0.1"
 """Triton listens to every network unless it is told otherwise, and asks nobody who they are."""
 CLIENT = Path(__file__).with_name("client.py")
-MOST = 4096
+_MAX_PROCESSES = 4096
 """Processes or copies; a larger number is a slip."""
-LONGEST = 3600
+_MAX_LIMIT_SECONDS = 3600
 """Seconds, for `limit`."""
 
 
@@ -54,7 +54,7 @@ def to_triton(
     out: Path | str,
     *,
     name: str = "mmadfer",
-    backend: Backend | None = None,
+    backend: TritonBackend | None = None,
     device: str | None = None,
     instances: int = 1,
     readers: int = 4,
@@ -90,7 +90,7 @@ def to_triton(
     contract, files = _described(source)
     served = Serving(
         backend=_backend(source, backend),
-        batch=contract.batch or BATCH,
+        batch=contract.batch or BATCH_RANGE,
         device=_device(source, device),
         instances=instances,
         readers=readers,
@@ -101,7 +101,7 @@ def to_triton(
     _check_kernels(source, contract, served)
     with _folder(out) as folder:
         for model, config in configs(name, contract, served).items():
-            _write_model(folder / model, text(config), model.removeprefix(name).lstrip("_"), contract, served)
+            _write_model(folder / model, config_text(config), model.removeprefix(name).lstrip("_"), contract, served)
         _copy(source, files, folder / f"{name}_model" / "1", served.backend)
         _write(
             folder / "client.py", CLIENT.read_text(encoding="utf-8").replace('MODEL = "mmadfer"', f'MODEL = "{name}"')
@@ -110,17 +110,17 @@ def to_triton(
 
 
 def _check_options(name: str, instances: int, readers: int, delay: float, limit: float) -> None:
-    if not NAME.fullmatch(name):
+    if not _MODEL_NAME.fullmatch(name):
         raise ConfigError(
             f"--name {name!r}: give at most 64 letters, digits, '_', '.' and '-', a letter or digit first"
         )
     for option, value in (("instances", instances), ("readers", readers)):
-        if not 1 <= value <= MOST:
-            raise ConfigError(f"--{option} {value}: give a number from 1 to {MOST}")
+        if not 1 <= value <= _MAX_PROCESSES:
+            raise ConfigError(f"--{option} {value}: give a number from 1 to {_MAX_PROCESSES}")
     if not 0 <= delay <= 1000:
         raise ConfigError(f"--delay {delay:g}: give milliseconds from 0 to 1000")
-    if not 1 <= limit <= LONGEST:
-        raise ConfigError(f"--limit {limit:g}: give seconds from 1 to {LONGEST}")
+    if not 1 <= limit <= _MAX_LIMIT_SECONDS:
+        raise ConfigError(f"--limit {limit:g}: give seconds from 1 to {_MAX_LIMIT_SECONDS}")
 
 
 def _check_out(out: Path) -> None:
@@ -131,10 +131,10 @@ def _check_out(out: Path) -> None:
 def _described(source: Path) -> tuple[Contract, list[Path]]:
     """The contract, and the files that belong to the model."""
     if source.suffix.lower() == ".onnx":
-        return read_contract(source), external.beside(source)
-    if source.suffix.lower() == engines.SUFFIX:
+        return read_contract(source), external.weight_files(source)
+    if source.suffix.lower() == engines.ENGINE_SUFFIX:
         sidecar = engines.read_sidecar(source)
-        engines.check_files(source, sidecar)
+        engines.check_engine_files(source, sidecar)
         engines.check_trust(source, sidecar)
         return sidecar.contract, [engines.sidecar_path(source)]
     raise WeightsError(
@@ -142,11 +142,11 @@ def _described(source: Path) -> tuple[Contract, list[Path]]:
     )
 
 
-def _backend(source: Path, wanted: str | None) -> Backend:
+def _backend(source: Path, wanted: str | None) -> TritonBackend:
     onnx = source.suffix.lower() == ".onnx"
-    natural: Backend = "onnxruntime" if onnx else "tensorrt"
-    if wanted not in (None, *get_args(Backend)):
-        raise ConfigError(f"--backend {wanted}: give one of {', '.join(get_args(Backend))}")
+    natural: TritonBackend = "onnxruntime" if onnx else "tensorrt"
+    if wanted not in (None, *get_args(TritonBackend)):
+        raise ConfigError(f"--backend {wanted}: give one of {', '.join(get_args(TritonBackend))}")
     if wanted not in (None, natural, "python"):
         raise ConfigError(f"--backend {wanted} cannot load {source}: leave it out, or give python")
     portable = not onnx and engines.read_sidecar(source).flavour != "tensorrt"
@@ -156,7 +156,7 @@ def _backend(source: Path, wanted: str | None) -> Backend:
 
 
 def _device(source: Path, wanted: str | None) -> Any:
-    engine = source.suffix.lower() == engines.SUFFIX
+    engine = source.suffix.lower() == engines.ENGINE_SUFFIX
     if wanted not in (None, "cpu", "cuda") or (engine and wanted == "cpu"):
         raise ConfigError(f"--device {wanted}: {source} runs on {'cuda' if engine else 'cpu or cuda'}")
     return wanted or ("cuda" if engine else "cpu")
@@ -209,10 +209,10 @@ def _write_model(folder: Path, config: str, step: str, contract: Contract, serve
     elif step != "model":
         _write(version / ".keep", "")  # some copies leave out empty folders, and an ensemble has nothing else here
     if step not in ("read", "model"):
-        _write(folder / LABELS, "".join(f"{name}\n" for name in contract.names))
+        _write(folder / LABELS_FILE, "".join(f"{name}\n" for name in contract.names))
 
 
-def _copy(source: Path, files: list[Path], version: Path, backend: Backend) -> None:
+def _copy(source: Path, files: list[Path], version: Path, backend: TritonBackend) -> None:
     name = "model.plan" if backend == "tensorrt" else f"model{source.suffix.lower()}"
     _copied(source, version / name)
     for file in files if name != "model.plan" else ():
@@ -230,7 +230,7 @@ def _write(path: Path, content: str) -> None:
     sync(path)
 
 
-def export(source: Path, out: Path, **options: Any) -> Path:
+def export_triton(source: Path, out: Path, **options: Any) -> Path:
     """`to_triton`, and say how to serve it.
 
     Raises:
@@ -239,14 +239,14 @@ def export(source: Path, out: Path, **options: Any) -> Path:
     written = to_triton(source, out, **options)
     say(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
     say(f"serve       {_command(written, source)}")
-    say(f"needs       Triton {LEAST} or later: others can take over earlier ones ({MENDED})")
+    say(f"needs       Triton {_MIN_TRITON_VERSION} or later: others can take over earlier ones ({MENDED})")
     say(f"ask         python {written / 'client.py'} clip.mp4")
     return written
 
 
 def _command(written: Path, source: Path) -> str:
     serve = f"tritonserver --model-repository={shlex.quote(str(written.absolute()))} {LOOPBACK}"
-    if source.suffix.lower() != engines.SUFFIX or not engines.read_sidecar(source).version_compatible:
+    if source.suffix.lower() != engines.ENGINE_SUFFIX or not engines.read_sidecar(source).version_compatible:
         return serve
     plan = next(written.glob("*_model/1/model.plan"), None)
     return f"{serve} --backend-config=tensorrt,version-compatible=true" if plan else f"{engines.TRUST}=1 {serve}"

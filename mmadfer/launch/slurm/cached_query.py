@@ -8,10 +8,10 @@ from mmadfer.errors import RunError
 from mmadfer.launch.slurm import commands
 
 
-class Told(Protocol):
+class JobQuery(Protocol):
     """What knows jobs: the module `slurm`, which asks each time, or `Once`."""
 
-    def query(self, ids: Iterable[str], logs: Path | None = None) -> dict[str, commands.Job]:
+    def query(self, ids: Iterable[str], logs: Path | None = None) -> dict[str, commands.SlurmJob]:
         """As `slurm.query`."""
 
     def last_ends(self, ids: Iterable[str]) -> dict[str, str]:
@@ -22,7 +22,7 @@ class Once:
     """Asks for all these jobs at once, and answers from that; where SLURM does not answer, that is remembered, too."""
 
     def __init__(self, ids: Iterable[str]) -> None:
-        self._jobs: dict[str, commands.Job] = {}
+        self._jobs: dict[str, commands.SlurmJob] = {}
         self._ends: dict[str, str] = {}
         self._known = {commands.base(name) for name in ids}
         self.error: RunError | None = None
@@ -31,14 +31,14 @@ class Once:
         except RunError as error:
             self.error = error
 
-    def query(self, ids: Iterable[str], logs: Path | None = None) -> dict[str, commands.Job]:
+    def query(self, ids: Iterable[str], logs: Path | None = None) -> dict[str, commands.SlurmJob]:
         """As `slurm.query`; only of jobs that it was not asked for before, SLURM is asked."""
         bases = {commands.base(name) for name in ids}
         if self.error and bases:
             raise self.error
         self._ask(bases - self._known)
         self._known |= bases
-        return commands.of({name: job for name, job in self._jobs.items() if commands.base(name) in bases}, logs)
+        return commands.jobs_of({name: job for name, job in self._jobs.items() if commands.base(name) in bases}, logs)
 
     def last_ends(self, ids: Iterable[str]) -> dict[str, str]:
         """As `slurm.last_ends`."""

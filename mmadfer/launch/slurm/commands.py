@@ -11,7 +11,7 @@ from pathlib import Path
 from mmadfer.errors import RunError
 from mmadfer.utils.slurm_env import hosts
 
-PATIENCE = 20.0
+_COMMAND_SECONDS = 20.0
 """Seconds that a command of SLURM may take."""
 OVER = (
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL"),
@@ -26,7 +26,7 @@ NEVER = (
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """One job, or one element of an array, as SLURM sees it."""
 
     id: str
@@ -67,7 +67,9 @@ def present() -> bool:
     if not all(map(shutil.which, ("sbatch", "srun", "scontrol"))):
         return False
     try:
-        said = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        said = subprocess.run(
+            ["scontrol", "ping"], capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         said = None
     if said is not None and " is UP" in said.stdout:
@@ -77,7 +79,7 @@ def present() -> bool:
     raise RunError("SLURM does not answer (`scontrol ping`): wait for it, or train here with --cluster local")
 
 
-def query(ids: Iterable[str], logs: Path | None = None) -> dict[str, Job]:
+def query(ids: Iterable[str], logs: Path | None = None) -> dict[str, SlurmJob]:
     """These jobs by id, with all elements of the arrays among them: one call, and one more for those long gone.
 
     A job that SLURM has forgotten is left out; with `logs`, also one that writes elsewhere: slurmctld gives ids anew
@@ -94,10 +96,10 @@ def query(ids: Iterable[str], logs: Path | None = None) -> dict[str, Job]:
     known = {base(name) for name in found}
     gone = [name for name in bases if name not in known]
     # accounts go on to call live what slurmctld forgot when it was killed
-    return of({**{job.id: job for job in _accounted(gone) if not job.live}, **found}, logs)
+    return jobs_of({**{job.id: job for job in _accounted(gone) if not job.live}, **found}, logs)
 
 
-def of(jobs: dict[str, Job], logs: Path | None) -> dict[str, Job]:
+def jobs_of(jobs: dict[str, SlurmJob], logs: Path | None) -> dict[str, SlurmJob]:
     """Those of the jobs that write to the folder `logs`, as far as SLURM says."""
     return {name: job for name, job in jobs.items() if logs is None or not job.log or _within(job.log, logs)}
 
@@ -107,7 +109,7 @@ def base(number: str) -> str:
     return number.partition("_")[0]
 
 
-def again(jobs: dict[str, Job]) -> list[str]:
+def again(jobs: dict[str, SlurmJob]) -> list[str]:
     """Those that wait to be started another time."""
     return [job.id for job in jobs.values() if job.state == "PENDING" and job.restarts]
 
@@ -118,7 +120,7 @@ def array_limit() -> int | None:
     return int(found[1]) if found else None
 
 
-def live(jobs: dict[str, Job], ids: Iterable[str]) -> list[str]:
+def live_jobs(jobs: dict[str, SlurmJob], ids: Iterable[str]) -> list[str]:
     """Those of the ids whose jobs run or may still run."""
     return [name for name in ids if name in jobs and jobs[name].live]
 
@@ -132,7 +134,7 @@ def last_ends(ids: Iterable[str]) -> dict[str, str]:
     return {job.id: job.state for job in _accounted(names, "-D") if not job.live or job.state == "REQUEUED"}
 
 
-def cancel(*ids: str) -> None:
+def cancel_jobs(*ids: str) -> None:
     """End jobs: running ones get SIGTERM, and the cluster's KillWait to save.
 
     Raises:
@@ -148,24 +150,24 @@ _FIELDS = "JobArrayID:|,State:|,Reason:|,NodeList:|,TimeLeft:|,RestartCnt:|,STDO
 _PAST = "JobID,State,Reason,NodeList"
 
 
-def _accounted(ids: list[str], *options: str) -> list[Job]:
+def _accounted(ids: list[str], *options: str) -> list[SlurmJob]:
     if not ids or not shutil.which("sacct"):
         return []
     return _jobs(_ask("sacct", "-n", "-P", "-X", *options, "-j", ",".join(ids), "-o", _PAST, missing="accounting"))
 
 
-def _jobs(text: str) -> list[Job]:
+def _jobs(text: str) -> list[SlurmJob]:
     jobs = [_job(line.split("|", 6)) for line in text.splitlines() if "|" in line]
     # waiting elements of an array are one line: 12_[0,2-3%2], which is written like a list of nodes
     return [replace(job, id=name) for job in jobs for name in hosts(re.sub(r"%\d+]$", "]", job.id))]
 
 
-def _job(words: list[str]) -> Job:
+def _job(words: list[str]) -> SlurmJob:
     name, state, reason, nodes, left, restarts, log = [*(word.strip() for word in words), *[""] * 5][:7]
     nothing = ("None", "None assigned", "N/A", "(null)")
     reason, nodes, log = ("" if word in nothing else word for word in (reason, nodes, log.removesuffix("|")))
     # "CANCELLED by 1000", and "CANCELLED+" where sacct cuts a word
-    return Job(name, (state.split() or ["UNKNOWN"])[0].rstrip("+"), reason, nodes, left, int(restarts or 0), log)
+    return SlurmJob(name, (state.split() or ["UNKNOWN"])[0].rstrip("+"), reason, nodes, left, int(restarts or 0), log)
 
 
 def _within(log: str, folder: Path) -> bool:
@@ -175,7 +177,7 @@ def _within(log: str, folder: Path) -> bool:
 def _ask(*command: str, missing: str) -> str:
     """What a command prints; nothing where it complains about what is `missing`."""
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        said = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RunError(f"SLURM does not answer ({command[0]}: {error}): try again later") from error
     if said.returncode and missing not in said.stderr:

@@ -10,20 +10,20 @@ from mmadfer.launch.jobs import ExportJob, FoldJob, ReportJob
 from mmadfer.launch.resources import Resources
 from mmadfer.launch.slurm import commands, parameters
 from mmadfer.launch.slurm.dependencies import Waits, arrays
-from mmadfer.run.launch_record import Record
+from mmadfer.run.launch_record import LaunchRecord
 from mmadfer.utils import compat
 from mmadfer.utils.optional import need
 
 
-def submit(
+def submit_array(
     run: Path,
     name: str,
     jobs: list[FoldJob],
     waiting: Waits,
     resources: Resources,
     environment: dict[str, str],
-    record: Record,
-) -> Record:
+    record: LaunchRecord,
+) -> LaunchRecord:
     """Submit the folds, their report and (if the record says so) the export; returns the record with their SLURM ids.
 
     The record is written after each submission, so that what SLURM has taken is never unknown.
@@ -70,9 +70,9 @@ def submit_export(
     name: str,
     resources: Resources,
     environment: dict[str, str],
-    record: Record,
+    record: LaunchRecord,
     report: str | None = None,
-) -> Record:
+) -> LaunchRecord:
     """Submit the export if the record says so, to start when the job `report` has ended (at once without one)."""
     if not record.options.export:
         record.write(run)
@@ -92,7 +92,7 @@ def refuse_without_slurm() -> None:
 def texts(
     run: Path, name: str, waiting: Waits, resources: Resources, environment: dict[str, str], export: bool = False
 ) -> dict[str, str]:
-    """The sbatch files that `submit` would write: `folds` (one for each array), `report` and `export` if asked for."""
+    """The sbatch files of `submit_array`: `folds` (for each array), `report` and `export` if asked for."""
     wanted, submitted = dict[str, dict[str, Any]](), arrays(waiting)
     for folds, dependency in submitted:
         own = parameters.slurm_parameters(name, resources, environment, dependency)
@@ -105,7 +105,7 @@ def texts(
     return {job: compat.sbatch_text(run / "jobs", options) for job, options in wanted.items()}
 
 
-def _noted(run: Path, record: Record, jobs: dict[str, str]) -> Record:
+def _noted(run: Path, record: LaunchRecord, jobs: dict[str, str]) -> LaunchRecord:
     record = replace(record, jobs={**record.jobs, **jobs})
     record.write(run)
     return record

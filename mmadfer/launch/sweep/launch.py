@@ -18,7 +18,7 @@ import yaml
 
 from mmadfer.config.folds import parse_folds
 from mmadfer.config.schema import Config
-from mmadfer.config.sweep import FILE, Table
+from mmadfer.config.sweep import FILE, SweepTable
 from mmadfer.data import compatibility
 from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
 from mmadfer.launch import in_use, launching, plan
@@ -28,8 +28,8 @@ from mmadfer.launch.sweep import report as sweep_report
 from mmadfer.run import code_snapshot
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record as records
-from mmadfer.run.launch_record import Options, Record
-from mmadfer.run.lock import NAME, lock
+from mmadfer.run.launch_record import LaunchOptions, LaunchRecord
+from mmadfer.run.lock import LOCK_FILE, lock
 from mmadfer.run.owner import this_process
 from mmadfer.utils.files import own_folder, write_text
 from mmadfer.utils.terminal import say
@@ -40,7 +40,7 @@ class Sweep:
     """The rows that are launched together."""
 
     folder: Path
-    table: Table
+    table: SweepTable
     rows: dict[str, launching.Launch]
     resources: Resources
     """Of the one array; on this machine, of the row with most folds."""
@@ -55,18 +55,18 @@ class Sweep:
         """Variables of every job."""
         return code_snapshot.environment(self.folder)
 
-    def record(self) -> Record:
+    def record(self) -> LaunchRecord:
         """What is left in the sweep for status, cancel and resume."""
         launcher = this_process() if self.resources.cluster == "local" else None
         folds = sorted({fold for one in self.rows.values() for fold in one.folds})
-        return Record(folds, self.resources.options(folds=self.folds), launcher=launcher)
+        return LaunchRecord(folds, self.resources.options(folds=self.folds), launcher=launcher)
 
 
 def plan_sweep(
     folder: Path,
-    table: Table,
+    table: SweepTable,
     settings: dict[str, Config],
-    asked: Options,
+    asked: LaunchOptions,
     *,
     resume: bool = False,
     trust: bool = False,
@@ -123,7 +123,7 @@ def _named(row: str) -> Iterator[None]:
         raise type(error)(f"row {row}: {error}") from error
 
 
-def start(sweep: Sweep) -> int:
+def start_sweep(sweep: Sweep) -> int:
     """Carry out a sweep; on SLURM it is submitted, here it is waited for. Returns the exit code.
 
     Raises:
@@ -142,21 +142,21 @@ def start(sweep: Sweep) -> int:
     return _on_slurm(sweep) if slurmed else _here(sweep)
 
 
-def left_in(folder: Path, rows: Iterable[str]) -> tuple[dict[Path, Record], cached_query.Once]:
+def left_in(folder: Path, rows: Iterable[str]) -> tuple[dict[Path, LaunchRecord], cached_query.Once]:
     """The records of the last launches, of the sweep and of each row, and SLURM, asked at once for all their jobs."""
     places = (folder, *(folder / row for row in rows))
     left = {place: one for place in places if (one := records.read(place))}
     return left, cached_query.Once(number for one in left.values() for number in one.jobs.values())
 
 
-def _refuse_live(sweep: Sweep) -> tuple[dict[Path, Record], cached_query.Once]:
+def _refuse_live(sweep: Sweep) -> tuple[dict[Path, LaunchRecord], cached_query.Once]:
     left, told = left_in(sweep.folder, sweep.rows)
     for place in (sweep.folder, *(one.run for one in sweep.rows.values())):
         in_use.refuse_live(place, told)
     own = left.get(sweep.folder)
     array = own.jobs.get("array") if own else None
     jobs = told.query([array], own.folder(sweep.folder)) if own and array else {}
-    if live := commands.live(jobs, jobs):  # of a launch that was killed before it wrote its rows' records
+    if live := commands.live_jobs(jobs, jobs):  # of a launch that was killed before it wrote its rows' records
         raise RunError(
             f"{sweep.folder} is live (SLURM job {live[0]}): `{launching.command('cancel', sweep.folder)}` ends it"
         )
@@ -184,7 +184,7 @@ def _refuse_waiting(sweep: Sweep) -> None:
 def _refuse_full(sweep: Sweep) -> None:
     folder = sweep.folder
     runs.refuse_file(folder)
-    if not sweep.resume and folder.is_dir() and any(path.name != NAME for path in folder.iterdir()):
+    if not sweep.resume and folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         raise RunError(
             f"{folder} exists and is not empty: choose another --run; a sweep that is there goes on with "
             f"{launching.command('resume', folder)}"
@@ -196,7 +196,7 @@ def _prepare(sweep: Sweep) -> None:
     with lock(sweep.folder, "made"):
         _refuse_full(sweep)
         check_code(sweep)
-        code = code_snapshot.take(sweep.folder)
+        code = code_snapshot.take_copy(sweep.folder)
         for one in sweep.rows.values():
             runs.create(one.run, one.config, sweep.resume)
             code_snapshot.share(code, one.run)
@@ -205,7 +205,7 @@ def _prepare(sweep: Sweep) -> None:
 
 
 @contextmanager
-def _claimed(sweep: Sweep) -> Iterator[tuple[dict[Path, Record], cached_query.Once]]:
+def _claimed(sweep: Sweep) -> Iterator[tuple[dict[Path, LaunchRecord], cached_query.Once]]:
     """As a launch claims its run: the sweep, and all its rows, that no launch of one row comes between."""
     with ExitStack() as stack:
         folders = [place / "jobs" for place in (sweep.folder, *(one.run for one in sweep.rows.values()))]
@@ -221,8 +221,8 @@ def _on_slurm(sweep: Sweep) -> int:
     with _claimed(sweep) as (left, told):
         # what still waits for folds of an earlier launch would report on these too early
         after = {place: told.query(one.followers, one.folder(place)) for place, one in left.items()}
-        commands.cancel(*(name for jobs in after.values() for name, job in jobs.items() if job.live))
-        with launching.told(sweep.folder):
+        commands.cancel_jobs(*(name for jobs in after.values() for name, job in jobs.items() if job.live))
+        with launching.explain_submission(sweep.folder):
             made = _submit(sweep)
     if not made.jobs:
         return _report(sweep)
@@ -233,7 +233,7 @@ def _on_slurm(sweep: Sweep) -> int:
     return 0
 
 
-def _submit(sweep: Sweep) -> Record:
+def _submit(sweep: Sweep) -> LaunchRecord:
     """Submit the array and its report; each is written down as soon as SLURM has taken it."""
     from mmadfer.launch.slurm import submit
 
@@ -255,7 +255,7 @@ def _submit(sweep: Sweep) -> Record:
     return made
 
 
-def _noted(folder: Path, made: Record, name: str, number: str) -> Record:
+def _noted(folder: Path, made: LaunchRecord, name: str, number: str) -> LaunchRecord:
     made = replace(made, jobs={**made.jobs, name: number})
     made.write(folder)
     return made
@@ -280,5 +280,5 @@ def _here(sweep: Sweep) -> int:
 
 
 def _report(sweep: Sweep) -> int:
-    say(sweep_report.write(sweep.folder))
+    say(sweep_report.write_sweep_report(sweep.folder))
     return 0

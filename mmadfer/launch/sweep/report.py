@@ -16,7 +16,7 @@ from mmadfer.utils.console import Console
 from mmadfer.utils.files import own_folder, write_json, write_text
 from mmadfer.utils.terminal import say
 
-KEPT = ("complete", "folds_expected", "folds_used", "mean", "std", "problems")
+_ROW_KEYS = ("complete", "folds_expected", "folds_used", "mean", "std", "problems")
 """Of a row's report.json."""
 
 
@@ -29,7 +29,7 @@ class SweepReport:
     def __call__(self) -> None:
         """Write DIR/report and each row's."""
         code_snapshot.verify(Path(self.folder))
-        say(write(Path(self.folder)))
+        say(write_sweep_report(Path(self.folder)))
 
     def checkpoint(self) -> Any:
         """What submitit queues again: this same job."""
@@ -38,26 +38,26 @@ class SweepReport:
         return DelayedSubmission(self)
 
 
-def write(folder: Path) -> str:
+def write_sweep_report(folder: Path) -> str:
     """Report on every row, and on all together; a row without a finished fold is named. Returns sweep.md's text.
 
     Raises:
         RunError: it is not a sweep.
     """
-    table = sweep.of(folder)
+    table = sweep.table_of(folder)
     spec = spec_of_sweep(folder, table)
     rows = {row: _row(folder / row, spec) for row in table.rows}
     found = {"sweep": str(folder), "name": table.name, "base": table.base, "made": runs.now()}
     told = {row: {"keys": table.rows[row], **numbers} for row, numbers in rows.items()}
-    seeds = sweep_seeds.together(table, rows, spec)
+    seeds = sweep_seeds.join_seeds(table, rows, spec)
     own_folder(folder / "report")
     write_json(folder / "report" / "sweep.json", {**found, "rows": told, **({"seeds": seeds} if seeds else {})})
-    text = _page(table, rows, spec, [*sweep_seeds.page(seeds, spec), *_validation(table, rows, spec)])
+    text = _page(table, rows, spec, [*sweep_seeds.seed_lines(seeds, spec), *_validation(table, rows, spec)])
     write_text(folder / "report" / "sweep.md", text)
     return text
 
 
-def spec_of_sweep(folder: Path, table: sweep.Table) -> TaskSpec:
+def spec_of_sweep(folder: Path, table: sweep.SweepTable) -> TaskSpec:
     """The task of its rows: of the first one that is there."""
     there = [folder / row for row in table.rows if (folder / row / "config.yaml").is_file()]
     return runs.read(there[0]).config.task.spec if there else CLASSIFICATION
@@ -75,11 +75,11 @@ def _row(run: Path, spec: TaskSpec) -> dict[str, Any]:
             if fold.get(spec.primary.name) is not None
         ]
         kept = {"validation": made["validation"]} if "validation" in made else {}
-        return {**{key: made[key] for key in KEPT}, "each_fold": folds, **kept}
+        return {**{key: made[key] for key in _ROW_KEYS}, "each_fold": folds, **kept}
     except (MmadferError, OSError) as error:  # the other rows have theirs
         expected, problems = _lacking(run, error)
         nothing = dict.fromkeys(spec.names)
-        return {**dict(zip(KEPT, (False, expected, [], nothing, nothing, problems), strict=True)), "each_fold": []}
+        return {**dict(zip(_ROW_KEYS, (False, expected, [], nothing, nothing, problems), strict=True)), "each_fold": []}
 
 
 def _lacking(run: Path, error: Exception) -> tuple[int | None, list[str]]:
@@ -93,7 +93,7 @@ def _lacking(run: Path, error: Exception) -> tuple[int | None, list[str]]:
     return len(found.folds), [str(error)] if found.usable else found.problems
 
 
-def _page(table: sweep.Table, rows: dict[str, dict[str, Any]], spec: TaskSpec, more: list[str]) -> str:
+def _page(table: sweep.SweepTable, rows: dict[str, dict[str, Any]], spec: TaskSpec, more: list[str]) -> str:
     lines = [
         f"# {table.name}",
         "",
@@ -110,7 +110,7 @@ def _page(table: sweep.Table, rows: dict[str, dict[str, Any]], spec: TaskSpec, m
     return "\n".join([*lines, *(["", "Not in these numbers:", "", *missing] if missing else []), ""])
 
 
-def _validation(table: sweep.Table, rows: dict[str, dict[str, Any]], spec: TaskSpec) -> list[str]:
+def _validation(table: sweep.SweepTable, rows: dict[str, dict[str, Any]], spec: TaskSpec) -> list[str]:
     """Lines of Markdown: rows, and the mean over a row's seeds, on clips kept for validation; none without these."""
     from mmadfer.report.terminal import together
 
@@ -132,5 +132,5 @@ def _line(row: str, numbers: dict[str, Any], keys: dict[str, Any], spec: TaskSpe
     used, expected = len(numbers["folds_used"]), numbers["folds_expected"]
     mean, std = numbers["mean"], numbers["std"]
     scores = [one.number(mean.get(one.name)) + one.spread(std.get(one.name)) for one in spec.scores]
-    shown = sweep.shown(keys).replace("|", "\\|")
+    shown = sweep.keys_in_words(keys).replace("|", "\\|")
     return f"| {row} | {used}{f' of {expected}' if expected else ''} | {' | '.join(scores)} | {shown} |"

@@ -3,14 +3,14 @@
 from statistics import fmean, stdev
 from typing import Any
 
-from mmadfer.config.sweep import Table
+from mmadfer.config.sweep import SweepTable
 from mmadfer.tasks.spec import TaskSpec
 
-SPREAD = "sample standard deviation over all seeds x folds (n - 1)"
+_STD_OVER_SEEDS = "sample standard deviation over all seeds x folds (n - 1)"
 SPREAD_SEEDS = "sample standard deviation of the seeds' means over folds (n - 1)"
 
 
-def together(table: Table, rows: dict[str, dict[str, Any]], spec: TaskSpec) -> dict[str, dict[str, Any]]:
+def join_seeds(table: SweepTable, rows: dict[str, dict[str, Any]], spec: TaskSpec) -> dict[str, dict[str, Any]]:
     """Each row with seeds: mean, both deviations, and how many of its folds count; scores are fractions.
 
     Only folds count that every seed has which has any: folds differ more than seeds.
@@ -36,7 +36,7 @@ def _of(rows: list[dict[str, Any]], seeds: dict[str, int], names: list[str]) -> 
         "runs": len(folds),
         "runs_expected": None if None in expected else sum(expected),
         "mean": {score: fmean(fold[score] for fold in folds) if folds else None for score in names},
-        "std": {**{score: _std([fold[score] for fold in folds]) for score in names}, "kind": SPREAD},
+        "std": {**{score: _std([fold[score] for fold in folds]) for score in names}, "kind": _STD_OVER_SEEDS},
         "std_of_seeds": {**{score: _std(means[score]) for score in names}, "kind": SPREAD_SEEDS},
     }
 
@@ -45,7 +45,7 @@ def _std(values: list[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def page(found: dict[str, dict[str, Any]], spec: TaskSpec) -> list[str]:
+def seed_lines(found: dict[str, dict[str, Any]], spec: TaskSpec) -> list[str]:
     """Lines of Markdown; none without seeds."""
     if not found:
         return []

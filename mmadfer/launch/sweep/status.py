@@ -19,17 +19,17 @@ from mmadfer.utils.console import Console
 
 ALWAYS = ("finished", "running", "queued", "failed")
 """States of folds that have a column also where no fold is in them; others have one where there are some."""
-WORDS = 10
+_MAX_SHOWN_FOLDS = 10
 """Folds whose last words are shown; the status of a row has all of its own."""
 
 
 @dataclass(frozen=True)
-class Status:
+class SweepStatus:
     """A sweep."""
 
     folder: Path
     cluster: str
-    rows: dict[str, states.Status]
+    rows: dict[str, states.RunStatus]
     report: str
     note: str = ""
 
@@ -45,15 +45,15 @@ class Status:
         return {"sweep": str(self.folder), "cluster": self.cluster, "rows": rows, **last}
 
 
-def status(folder: Path) -> Status:
+def sweep_status_of(folder: Path) -> SweepStatus:
     """How a sweep stands; where SLURM does not answer, what lies on disk.
 
     Raises:
         RunError: it is not a sweep, or a row is damaged.
     """
-    table = sweep.of(folder)
+    table = sweep.table_of(folder)
     left, told = left_in(folder, table.rows)
-    rows = {row: states.status(folder / row, told) for row in table.rows}
+    rows = {row: states.run_status(folder / row, told) for row in table.rows}
     own = left.get(folder)
     if own and own.launching:
         rows = {row: _awaited(one, own.folds) for row, one in rows.items()}
@@ -63,10 +63,10 @@ def status(folder: Path) -> Status:
     if own and not note:
         jobs = told.query(own.jobs.values(), own.folder(folder))
         report = states.follower(folder, own.folder(folder), own.jobs.get("report", ""), jobs, written)
-    return Status(folder, own.cluster if own else "", rows, report, note)
+    return SweepStatus(folder, own.cluster if own else "", rows, report, note)
 
 
-def _awaited(row: states.Status, folds: list[int]) -> states.Status:
+def _awaited(row: states.RunStatus, folds: list[int]) -> states.RunStatus:
     """With the folds that a launcher on this machine still comes to."""
     awaited = [one.state == "not begun" and one.fold in folds for one in row.folds]
     return replace(
@@ -74,7 +74,7 @@ def _awaited(row: states.Status, folds: list[int]) -> states.Status:
     )
 
 
-def show(found: Status, console: Console | None = None) -> None:
+def _show_sweep(found: SweepStatus, console: Console | None = None) -> None:
     """Print the table, then the last words of what failed."""
     console = console or Console()
     if not console.is_terminal:
@@ -82,9 +82,11 @@ def show(found: Status, console: Console | None = None) -> None:
     console.print(_table(found))
     told = [f"{row} fold {fold.fold}: {fold.words}" for row, fold in found.folds if fold.words]
     more = (
-        [f"... and {len(told) - WORDS} more: `{launching.command('status', found.folder)}/ROW`"] if told[WORDS:] else []
+        [f"... and {len(told) - _MAX_SHOWN_FOLDS} more: `{launching.command('status', found.folder)}/ROW`"]
+        if told[_MAX_SHOWN_FOLDS:]
+        else []
     )
-    lines = [*told[:WORDS], *more]
+    lines = [*told[:_MAX_SHOWN_FOLDS], *more]
     lines += [f"{name:<7} {text}" for name, text in (("report", found.report), ("note", found.note)) if text]
     open_ = [fold for _, fold in found.folds if fold.state != "finished"]
     if open_ and not found.note and not any(fold.live for fold in open_):
@@ -93,7 +95,7 @@ def show(found: Status, console: Console | None = None) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _table(found: Status) -> Table:
+def _table(found: SweepStatus) -> Table:
     where = f"{found.folder}" + (f", launched on {found.cluster}" if found.cluster else "")
     table = Table(title=escape(where), title_justify="left")
     shown = list(dict.fromkeys([*ALWAYS, *(fold.state for _, fold in found.folds)]))
@@ -107,7 +109,7 @@ def _table(found: Status) -> Table:
     return table
 
 
-def _mean(row: states.Status, score: Score) -> str:
+def _mean(row: states.RunStatus, score: Score) -> str:
     """Over the finished folds; the report checks them, and has the spread."""
     values = [fold.scores[score.name] for fold in row.folds if fold.state == "finished" and score.name in fold.scores]
     return score.shown(fmean(values)) if values else ""

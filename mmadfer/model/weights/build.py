@@ -20,7 +20,7 @@ from mmadfer.config.model import EncoderConfig, ModelConfig
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
 from mmadfer.model.draws import fill_constants
-from mmadfer.model.mma_dfer import MMADFER, empty
+from mmadfer.model.mma_dfer import MMADFER, empty_model
 from mmadfer.model.weights.check_shapes import explain
 from mmadfer.model.weights.encoders import check_finite, load_encoder
 from mmadfer.model.weights.init import draw_encoder, draw_learned
@@ -36,7 +36,7 @@ DRAWN = 1 << 29
 """Numbers of an encoder that a file has drawn at random: more than a ViT-L has."""
 
 
-def build(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
+def build_model(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
     """Make a new model on the CPU in float32; the global random state is neither read nor changed.
 
     The encoders come from `config.vision.weights` and `config.audio.weights`, or are drawn from their own seeds; the
@@ -46,7 +46,7 @@ def build(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
         WeightsError: an encoder file that is missing, damaged or of another model.
         ConfigError: a tensor of a part that does not say how it is drawn.
     """
-    model = empty(config, classes).to_empty(device="cpu")
+    model = empty_model(config, classes).to_empty(device="cpu")
     for name in model.encoders:
         _fill_encoder(model, name)
     draw_learned(model, seed)
@@ -158,7 +158,7 @@ def planned(path: Path | str, config: ModelConfig, classes: int) -> MMADFER:
         WeightsError: there is no such model.
     """
     try:
-        return empty(config, classes)
+        return empty_model(config, classes)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # of torch, for sizes that cannot be
         raise WeightsError(f"{path} names sizes that no model has ({first_line(error)}): get it again") from error
 

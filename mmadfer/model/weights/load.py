@@ -25,7 +25,7 @@ def load(path: Path | str, fold: int | None = None, labels: Sequence[str] | None
     Raises:
         WeightsError: nothing there, not a model, damaged, or made for other classes than `labels`.
     """
-    file = find(path, fold)
+    file = _find_weights(path, fold)
     if file.suffix == ".safetensors":
         model, _ = load_weights(file)
     else:
@@ -43,7 +43,7 @@ def load(path: Path | str, fold: int | None = None, labels: Sequence[str] | None
     return model.eval()
 
 
-def find(path: Path | str, fold: int | None = None) -> Path:
+def _find_weights(path: Path | str, fold: int | None = None) -> Path:
     """The weights file that `path` means.
 
     Raises:

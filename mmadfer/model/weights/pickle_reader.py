@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 import torch
 
-MOST_BYTES = 64 << 20
+MAX_PICKLE_BYTES = 64 << 20
 """Of one pickle; the numbers of tensors lie outside of it."""
 MOST_STEPS = 1_000_000
 """Of one pickle: operations, and values that are gone through a second time."""
@@ -130,7 +130,7 @@ def loaded(file: IO[bytes]) -> tuple[Any, dict[str, int]]:
     """What one pickle holds, and the bytes of a number of each storage that it names, by key; `file` stands behind it.
 
     Raises:
-        ValueError: it is damaged, larger than `MOST_BYTES`, or asks for something that weights do not need.
+        ValueError: it is damaged, larger than `MAX_PICKLE_BYTES`, or asks for something that weights do not need.
     """
     machine = _Machine()
     for code, argument, _ in pickletools.genops(cast(IO[bytes], _Bounded(file))):
@@ -142,7 +142,7 @@ class _Bounded:
     """So much of a file as a pickle may have."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._left = file, MOST_BYTES
+        self._file, self._left = file, MAX_PICKLE_BYTES
 
     def read(self, size: int) -> bytes:
         """As of a file."""
@@ -155,7 +155,7 @@ class _Bounded:
     def _counted(self, data: bytes) -> bytes:
         self._left -= len(data)
         if self._left <= 0:
-            raise PickleError(f"a pickle of more than {MOST_BYTES} bytes")
+            raise PickleError(f"a pickle of more than {MAX_PICKLE_BYTES} bytes")
         return data
 
 

@@ -15,7 +15,7 @@ from mmadfer.model.weights.check_shapes import explain
 from mmadfer.model.weights.encoders import ENCODER, check_finite, hint, named
 from mmadfer.model.weights.torch_pickle import Lazy, PickledFile
 
-LABELS = {7: ("dfew", label_orders.DFEW), 11: ("mafw", label_orders.MAFW)}
+_PUBLISHED_LABELS = {7: ("dfew", label_orders.DFEW), 11: ("mafw", label_orders.MAFW)}
 """Data set and class order of the published folds, by their number of classes."""
 PREPARED: dict[int, dict[str, str]] = {
     11: {"face_box": "union", "mafw_frame_order": "published", "no_sound": "silence"},
@@ -23,7 +23,7 @@ PREPARED: dict[int, dict[str, str]] = {
 """How their clips were prepared, by the number of classes, as far as it is no default."""
 
 _LAYER = "temporal_net.temporal_transformer.layers.{}"
-NAMES = {
+_PUBLISHED_NAMES = {
     **{f"image_encoder.{theirs}": f"vision.{ours}" for theirs, ours in ENCODER.items()},
     **{f"audio_model.{theirs}": f"audio.{ours}" for theirs, ours in ENCODER.items()},
     "image_encoder.learnable_prompts_init": "vision.prompts.initial",
@@ -60,8 +60,8 @@ def _below(pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(pattern).replace(r"\{\}", r"(\d+)") + r"(\..*)?")
 
 
-_TO_OURS = [(_below(theirs), ours) for theirs, ours in NAMES.items()]
-_TO_THEIRS = [(_below(ours), theirs) for theirs, ours in NAMES.items()]
+_TO_OURS = [(_below(theirs), ours) for theirs, ours in _PUBLISHED_NAMES.items()]
+_TO_THEIRS = [(_below(ours), theirs) for theirs, ours in _PUBLISHED_NAMES.items()]
 _DEAD = [_below(pattern) for pattern in DEAD]
 
 
@@ -159,7 +159,7 @@ def _infer(shapes: dict[str, tuple[int, ...]], where: str) -> tuple[ModelConfig,
 
 def _contract(model: MMADFER, classes: int) -> Contract:
     settings = {"media": "published", "sound": SoundConfig(rate="native"), **PREPARED.get(classes, {})}
-    data_set, labels = LABELS.get(classes, ("unknown", tuple(f"class_{i}" for i in range(classes))))
+    data_set, labels = _PUBLISHED_LABELS.get(classes, ("unknown", tuple(f"class_{i}" for i in range(classes))))
     return Contract(
         labels=labels,
         model=model.config,

@@ -22,7 +22,7 @@ from typing import IO, Any
 import torch
 
 from mmadfer.errors import WeightsError
-from mmadfer.model.weights.pickle_reader import MOST_BYTES, Inert, Lazy, Storage, loaded
+from mmadfer.model.weights.pickle_reader import MAX_PICKLE_BYTES, Inert, Lazy, Storage, loaded
 
 __all__ = ["Inert", "Lazy", "PickledFile"]
 
@@ -122,8 +122,8 @@ class _Zip:
         stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
         if not stored or size not in (None, info.file_size):
             raise ValueError(f"record {name} has {info.file_size} bytes, expected {size}, uncompressed")
-        if size is None and info.file_size > MOST_BYTES:
-            raise ValueError(f"record {name} has {info.file_size} bytes, at most {MOST_BYTES} are read")
+        if size is None and info.file_size > MAX_PICKLE_BYTES:
+            raise ValueError(f"record {name} has {info.file_size} bytes, at most {MAX_PICKLE_BYTES} are read")
         return archive.read(info)
 
 

@@ -11,7 +11,7 @@ from mmadfer.errors import WeightsError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.encoders import check_finite
 
-SHOWN = 8
+_MAX_SHOWN = 8
 """Tensors that a message names."""
 
 
@@ -41,9 +41,9 @@ def transfer(model: MMADFER, path: Path, missing: Patterns = (), extra: Patterns
 
 def _refuse(path: Path, does: str, names: list[str], key: str) -> None:
     if names:
-        more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        more = f", and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
         raise WeightsError(
-            f"{path} {does} {len(names)} tensor(s), by name or by shape: {', '.join(names[:SHOWN])}{more}. "
+            f"{path} {does} {len(names)} tensor(s), by name or by shape: {', '.join(names[:_MAX_SHOWN])}{more}. "
             f"Where that is meant, name them in {key}, with * for any characters"
         )
 

@@ -12,7 +12,7 @@ from mmadfer.errors import MissingDependencyError, MmadferError
 from mmadfer.runtime.backends.engines import Gpu
 from mmadfer.utils.optional import need
 
-PACKAGES = "pip install cuda-bindings"
+_INSTALL = "pip install cuda-bindings"
 
 
 class CudaError(MmadferError):
@@ -32,7 +32,7 @@ def bindings() -> Any:
     Raises:
         MissingDependencyError: they are not installed.
     """
-    return need("cuda.bindings.runtime", None, PACKAGES)
+    return need("cuda.bindings.runtime", None, _INSTALL)
 
 
 def call(name: str, *arguments: Any) -> Any:

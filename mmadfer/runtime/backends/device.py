@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mmadfer.errors import MissingDependencyError
 
-KINDS = ("cpu", "cuda", "tensorrt")
+_DEVICE_KINDS = ("cpu", "cuda", "tensorrt")
 """`tensorrt` is a GPU, through ONNX Runtime's provider of that name."""
 
 
@@ -32,7 +32,7 @@ class Device:
         return f"cuda:{self.index}" if self.gpu else "cpu"
 
 
-def parse(name: str | None, kinds: Sequence[str] = KINDS) -> Device:
+def parse_device(name: str | None, kinds: Sequence[str] = _DEVICE_KINDS) -> Device:
     """A device by its name.
 
     Args:

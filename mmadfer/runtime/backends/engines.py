@@ -17,14 +17,14 @@ from pydantic import Field, model_validator
 
 from mmadfer.config.base import Line, Positive, Section, validated
 from mmadfer.config.parts import DESCRIBED
-from mmadfer.contract import Batch, Contract
+from mmadfer.contract import BatchRange, Contract
 from mmadfer.errors import ConfigError, FileError, MissingDependencyError, WeightsError
 from mmadfer.runtime.backends.device import Device
 from mmadfer.utils.files import read_object, sha256, write_text
 from mmadfer.utils.optional import install, need
 
-SUFFIX = ".engine"
-LARGEST = 1 << 20
+ENGINE_SUFFIX = ".engine"
+MAX_SIDECAR_BYTES = 1 << 20
 """Bytes of a sidecar."""
 PORTABLE = "any GPU that TensorRT-RTX knows"
 Option = Literal["--fold", "--precision", "--data", "--workspace", "--tf32"]
@@ -49,8 +49,8 @@ FLAVOURS = {
 are built anywhere, and finished on the GPU that loads them."""
 
 
-Part = Annotated[int, Field(ge=0, le=1000)]
-Capability = tuple[Part, Part]
+_VersionPart = Annotated[int, Field(ge=0, le=1000)]
+Capability = tuple[_VersionPart, _VersionPart]
 Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z.+_-]{1,64}$")]
 Hash = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
@@ -78,7 +78,7 @@ class Sidecar(Section):
     """Compute capabilities that TensorRT-RTX names as those of its engines; later ones run them, too."""
     precision: Line
     """Arithmetic of the graph that it was built from; engines are strongly typed, so it is the engine's, too."""
-    batch: Batch
+    batch: BatchRange
     """Fewest, usual and most clips at once."""
     version_compatible: bool
     hardware_compatible: bool
@@ -124,7 +124,7 @@ def read_sidecar(engine: Path) -> Sidecar:
         raise WeightsError(f"no engine at {engine}; `mmadfer export engine MODEL --out {engine}` writes one")
     path = sidecar_path(engine)
     try:
-        return validated(Sidecar, read_object(path, LARGEST), "it", context=DESCRIBED)
+        return validated(Sidecar, read_object(path, MAX_SIDECAR_BYTES), "it", context=DESCRIBED)
     except OSError as error:
         raise WeightsError(
             f"{engine} has no readable {path.name} beside it ({error.strerror}), so its labels and preprocessing are "
@@ -205,7 +205,7 @@ def _installed(name: str) -> bool:
     return True
 
 
-def check_version(engine: Path, sidecar: Sidecar, version: str) -> None:
+def check_engine_version(engine: Path, sidecar: Sidecar, version: str) -> None:
     """Whether the TensorRT that is here reads the engine.
 
     Raises:
@@ -263,7 +263,7 @@ def remedy(engine: Path, sidecar: Sidecar, here: Gpu) -> str:
     )
 
 
-def check_files(engine: Path, sidecar: Sidecar, data: bytes | None = None) -> None:
+def check_engine_files(engine: Path, sidecar: Sidecar, data: bytes | None = None) -> None:
     """Whether the engine is the one that the sidecar tells of, and an ONNX file beside it still what it was built from.
 
     Args:

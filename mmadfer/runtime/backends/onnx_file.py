@@ -25,13 +25,13 @@ PARTS: dict[str, dict[int, str]] = {
     "tensor": {13: "place"},
 }
 """Message -> number of a field -> what is in it: everything by which a tensor, and so a file, can be reached."""
-LARGEST = 1 << 24
+_MAX_TEXT_BYTES = 1 << 24
 """Bytes of one text that is read."""
-MOST = 3_000_000
+MAX_FIELDS = 3_000_000
 """Fields of a whole file; a model has some ten thousand."""
-DEEP = 100
+_MAX_DEPTH = 100
 """Messages in each other, as protobuf itself allows them."""
-DIGITS = 10
+_MAX_VARINT_BYTES = 10
 """Bytes of the longest number, which has 64 bits; a damaged file may go on."""
 PROGRAMS = {"EPContext"}
 """Operators that run programs for a GPU, out of the file or of others, in the place of a graph."""
@@ -62,13 +62,13 @@ def facts(path: Path) -> Facts:
     except ValueError as error:
         raise WeightsError(f"{path} is not a whole ONNX model ({error}): export it anew") from error
     for name in sorted(found.places):
-        check_place(path, name)
+        _check_weights_place(path, name)
     if programs := found.operators & PROGRAMS:
         raise WeightsError(f"{path} holds {min(programs)}, a program for a GPU in the place of a graph: export it anew")
     return found
 
 
-def check_place(path: Path, name: str) -> None:
+def _check_weights_place(path: Path, name: str) -> None:
     """Whether weights lie in a file in the folder of their ONNX file, `path`.
 
     Raises:
@@ -89,7 +89,7 @@ def _read(file: BinaryIO) -> Facts:
         start, end, kind, depth = left.pop()
         for number, first, last in _fields(file, start, end):
             count += 1
-            if count > MOST or depth > DEEP:
+            if count > MAX_FIELDS or depth > _MAX_DEPTH:
                 raise ValueError("it has more parts than any model")
             inner = PARTS[kind].get(number, "")
             if inner in PARTS:
@@ -121,7 +121,7 @@ def _entry(data: bytes) -> tuple[str, str]:
 
 
 def _text(file: BinaryIO, first: int, last: int) -> bytes:
-    if last - first > LARGEST:
+    if last - first > _MAX_TEXT_BYTES:
         raise ValueError(f"a text of {last - first} bytes in it")
     file.seek(first)
     return file.read(last - first)
@@ -155,7 +155,7 @@ def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, in
 def _number(file: BinaryIO) -> int:
     """Seven bits in each byte, the lowest first; the highest bit says that more follow."""
     value = 0
-    for k in range(DIGITS):
+    for k in range(_MAX_VARINT_BYTES):
         byte = file.read(1)
         if not byte:
             break

@@ -12,12 +12,12 @@ from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError, MmadferError, WeightsError
 from mmadfer.runtime.backends import onnx_file, ports
-from mmadfer.runtime.backends.device import Device, parse
+from mmadfer.runtime.backends.device import Device, parse_device
 from mmadfer.runtime.backends.providers import PROVIDERS, advice, preload, providers
 from mmadfer.utils.memory import enough, first_line
 from mmadfer.utils.optional import need
 
-TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
+_NUMPY_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
 
 NO_KERNELS = "ONNX Runtime has no kernels for it"
 """Words of the error by which a comparison knows that a graph must be simulated."""
@@ -32,7 +32,7 @@ class OrtBackend:
     """
 
     def __init__(self, path: Path, device: str | None = None, fold: int | None = None) -> None:
-        self.device = parse(device, tuple(PROVIDERS))
+        self.device = parse_device(device, tuple(PROVIDERS))
         self.contract = contract_of(path, onnx_file.facts(path).metadata)
         self.session = _session(path, self.device, self.contract)
         self.input = self.contract.input
@@ -122,4 +122,4 @@ def _ports(session: Any) -> dict[str, tuple[str, ports.Shape]]:
 
 def _port(port: Any) -> tuple[str, ports.Shape]:
     sizes = tuple(size if isinstance(size, int) else -1 for size in port.shape[1:])  # -1: of any size, which none is
-    return TYPES.get(port.type, port.type), sizes
+    return _NUMPY_TYPES.get(port.type, port.type), sizes

@@ -12,7 +12,7 @@ from mmadfer.contract import Contract
 from mmadfer.errors import DataError, WeightsError
 from mmadfer.runtime.backends import cuda, engines, ports
 from mmadfer.runtime.backends.cuda import Buffer, CudaError, call, captured
-from mmadfer.runtime.backends.device import Device, parse
+from mmadfer.runtime.backends.device import Device, parse_device
 from mmadfer.runtime.backends.engines import Sidecar
 from mmadfer.utils.files import read_bytes
 from mmadfer.utils.memory import first_line, lacks_memory, no_room
@@ -35,7 +35,7 @@ class TensorRTBackend:
     """
 
     def __init__(self, path: Path, device: str | None = None, fold: int | None = None) -> None:
-        self.device = parse(device, ("cuda",))
+        self.device = parse_device(device, ("cuda",))
         sidecar, trt, data = _checked(path, self.device)
         self.contract: Contract = sidecar.contract
         self.input: str = self.contract.input
@@ -55,21 +55,21 @@ class TensorRTBackend:
         feed = ports.check_arrays(self.contract, arrays)
         with self._lock:
             call("cudaSetDevice", self.device.index)  # which is each thread's own
-            return np.concatenate([self._execution(part)[:count] for part, count in parts(feed, self._batch)])
+            return np.concatenate([self._execution(part)[:count] for part, count in engine_batches(feed, self._batch)])
 
 
 def _checked(path: Path, where: Device) -> tuple[Sidecar, Any, bytes]:
     """The sidecar, TensorRT's module, and the engine, which is read once: it is large."""
     sidecar = engines.read_sidecar(path)
     _, trt = engines.flavour(sidecar.flavour)
-    engines.check_version(path, sidecar, trt.__version__)
+    engines.check_engine_version(path, sidecar, trt.__version__)
     data = read_bytes(path, path.stat().st_size)
-    engines.check_files(path, sidecar, data)
+    engines.check_engine_files(path, sidecar, data)
     engines.check_gpu(path, sidecar, cuda.gpu(where.index), where)
     return sidecar, trt, data
 
 
-def parts(feed: Feed, batch: tuple[int, int, int]) -> Iterator[tuple[Feed, int]]:
+def engine_batches(feed: Feed, batch: tuple[int, int, int]) -> Iterator[tuple[Feed, int]]:
     """Batches that an engine takes, and how many of their clips are asked for.
 
     The last clip of one that is too small is repeated.

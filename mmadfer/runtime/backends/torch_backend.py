@@ -12,13 +12,13 @@ import numpy as np
 from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError, WeightsError
 from mmadfer.runtime.backends import ports
-from mmadfer.runtime.backends.device import Device, parse
+from mmadfer.runtime.backends.device import Device, parse_device
 from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.utils.float32 import exact
 from mmadfer.utils.memory import enough
 from mmadfer.utils.optional import need
 
-__all__ = ["BACKENDS", "SUFFIXES", "Backend", "OrtBackend", "TorchBackend", "choose", "promised"]
+__all__ = ["BACKENDS", "SUFFIXES", "Backend", "OrtBackend", "TorchBackend", "choose_backend", "promised"]
 
 
 class Backend(Protocol):
@@ -60,7 +60,7 @@ class TorchBackend:
 
     def __init__(self, path: Path, device: str | None = None, fold: int | None = None) -> None:
         self._torch = need("torch", extra="torch")
-        self.device = parse(device, ("cpu", "cuda"))
+        self.device = parse_device(device, ("cpu", "cuda"))
         if self.device.index >= (self._torch.cuda.device_count() if self.device.gpu else 1):
             raise MissingDependencyError(
                 f"device {self.device}: torch finds no such GPU here; use cpu, or mend the driver"
@@ -115,7 +115,7 @@ def promised(contract: Contract | None, path: Path | str) -> Contract:
     return contract
 
 
-def choose(path: Path, backend: str | None) -> str:
+def choose_backend(path: Path, backend: str | None) -> str:
     """The backend's name for a model path.
 
     Raises:

@@ -15,20 +15,20 @@ from PIL import Image
 from mmadfer.data.media import audio
 from mmadfer.data.media.decode import SoundTrack
 from mmadfer.data.media.image import decode_jpeg
-from mmadfer.data.preparation.preview.look import Look
-from mmadfer.data.preparation.preview.page import TITLE, heard, page
-from mmadfer.data.preparation.preview.sound import LONGEST as LONGEST_SOUND
+from mmadfer.data.preparation.preview.look import ClipView
+from mmadfer.data.preparation.preview.page import TITLE, contact_sheet, heard_seconds
+from mmadfer.data.preparation.preview.sound import MAX_AXIS_FACTOR as LONGEST_SOUND
 from mmadfer.data.store.record import Clip
-from mmadfer.data.store.store import Store, writing
+from mmadfer.data.store.store import Store, writing_store
 from mmadfer.errors import ClipError, DataError
 from mmadfer.utils.files import write_text
 
 FACES = 5
 """Frames of each clip that are shown, the first and the last among them."""
 PAGES = (".html", ".htm")
-HEAD = 2**16
+_TITLE_BYTES = 2**16
 """Bytes in which the title ends."""
-LONGEST = 192
+_FACE_SIDE_PX = 192
 """Longer side in pixels of a face on the page, sharp on fine screens too."""
 
 
@@ -43,9 +43,9 @@ def write_preview(store: Path, out: Path, count: int = 50, seed: int = 0) -> Non
     """
     check_page(Path(out), Path(store))
     with Store(store) as opened:
-        looks = [_look(opened, clip) for clip in choose(opened.clips.values(), count, seed)]
-        with writing(Path(out)):
-            write_text(out, page(opened, looks, seed))
+        looks = [_look(opened, clip) for clip in draw_clips(opened.clips.values(), count, seed)]
+        with writing_store(Path(out)):
+            write_text(out, contact_sheet(opened, looks, seed))
 
 
 def check_page(out: Path, store: Path) -> None:
@@ -72,11 +72,11 @@ def _is_ours(out: Path) -> bool:
     if not out.is_file():
         return False
     with out.open("rb") as file:
-        title = file.read(HEAD).partition(b"<title>")[2].partition(b"</title>")[0]
+        title = file.read(_TITLE_BYTES).partition(b"<title>")[2].partition(b"</title>")[0]
     return title.endswith(TITLE.encode())
 
 
-def choose(clips: Iterable[Clip], count: int, seed: int) -> list[Clip]:
+def draw_clips(clips: Iterable[Clip], count: int, seed: int) -> list[Clip]:
     """Draw clips, one of each label in turn, so that rare labels are there; sorted by id.
 
     The same clips and seed give the same choice.
@@ -91,8 +91,8 @@ def choose(clips: Iterable[Clip], count: int, seed: int) -> list[Clip]:
     return sorted((clip for _, clip in turns[:count]), key=lambda clip: clip.id)
 
 
-def _look(store: Store, clip: Clip) -> Look:
-    look = Look(clip)
+def _look(store: Store, clip: Clip) -> ClipView:
+    look = ClipView(clip)
     try:
         numbers = np.unique(np.linspace(0, clip.frames - 1, FACES).round().astype(int)).tolist()
         record = store.read(clip.id, numbers)
@@ -107,22 +107,22 @@ def _look(store: Store, clip: Clip) -> Look:
 def _small(jpeg: bytes) -> bytes:
     # made anew, so that what is on the page is a picture whatever the store holds
     image = Image.fromarray(decode_jpeg(jpeg))
-    image.thumbnail((LONGEST, LONGEST), Image.Resampling.BILINEAR, reducing_gap=None)
+    image.thumbnail((_FACE_SIDE_PX, _FACE_SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=None)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 
-def _listen(look: Look, store: Store) -> None:
+def _listen(look: ClipView, store: Store) -> None:
     try:
         look.sound = _sought(look.clip, store)
         if not look.sound:
             sound = store.root / (look.clip.sound or look.clip.media)
             settings = store.prepare
             track = SoundTrack(sound, limit=settings.max_seconds, placed=settings.media == "player")
-            drawn = LONGEST_SOUND * heard(settings)
+            drawn = LONGEST_SOUND * heard_seconds(settings)
             look.waveform, look.rate, look.seconds, _ = audio.beginning(track, lambda rate: round(drawn * rate))
-            look.channel, _ = audio.channel(look.waveform[:, : round(heard(settings) * look.rate)], settings)
+            look.channel, _ = audio.channel(look.waveform[:, : round(heard_seconds(settings) * look.rate)], settings)
     except ClipError as error:
         look.sound = "no sound" if error.reason == "no sound" else f"the sound cannot be read: {error}"
     except Exception as error:  # one odd file must not cost the sheet; it is told like the others

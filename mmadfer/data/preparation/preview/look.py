@@ -8,7 +8,7 @@ from mmadfer.data.store.record import Clip
 
 
 @dataclass
-class Look:
+class ClipView:
     """What the page shows of a clip."""
 
     clip: Clip

@@ -8,11 +8,11 @@ from typing import Any
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.media.fbank import SHIFT
-from mmadfer.data.preparation.preview.look import Look
+from mmadfer.data.preparation.preview.look import ClipView
 from mmadfer.data.preparation.preview.sound import drawing, loudness, remarks
 from mmadfer.data.store import splits
 from mmadfer.data.store.store import Store
-from mmadfer.utils.html_page import render
+from mmadfer.utils.html_page import render_page
 
 TITLE = " (contact sheet)"
 """End of the page's title, by which a page is known for one of ours."""
@@ -21,12 +21,12 @@ LEFT_OUT = 50
 """Clips left out that are named, the same number of every reason."""
 
 
-def page(store: Store, looks: list[Look], seed: int) -> str:
+def contact_sheet(store: Store, looks: list[ClipView], seed: int) -> str:
     """The whole page; everything from the store is escaped."""
     shown = f"{len(looks)} of {len(store)} clips"
     counts, all_clips = _counts(store)
     reasons = _left_out(store)
-    return render(
+    return render_page(
         "contact_sheet.html",
         title=f"{store.data_set}: {shown}{TITLE}",
         store=store,
@@ -80,13 +80,13 @@ def _sound_words(settings: PrepareConfig) -> str:
     rate = "at its own rate" if sound.rate == "native" else f"resampled to {sound.rate} Hz"
     without = "is left out" if settings.no_sound == "leave_out" else "is kept and hears silence"
     return (
-        f"{rate}; the first {heard(settings):.2f} s as {sound.frames} frames of {sound.mels} mel bands, and up to "
-        f"{sound.max_seconds:g} s for windows; "
+        f"{rate}; the first {heard_seconds(settings):.2f} s as {sound.frames} frames of {sound.mels} mel bands, and "
+        f"up to {sound.max_seconds:g} s for windows; "
         f"a clip without sound {without}"
     )
 
 
-def heard(settings: PrepareConfig) -> float:
+def heard_seconds(settings: PrepareConfig) -> float:
     """Seconds of sound that the model hears."""
     return settings.sound.frames * SHIFT / 1000
 
@@ -121,13 +121,17 @@ def _left_out(store: Store) -> list[tuple[str, list[tuple[str, str]]]]:
     return sorted(found.items())
 
 
-def _by_label(store: Store, looks: list[Look]) -> Iterator[tuple[str, int, list[tuple[Look, str, list[str], str]]]]:
+def _by_label(
+    store: Store, looks: list[ClipView]
+) -> Iterator[tuple[str, int, list[tuple[ClipView, str, list[str], str]]]]:
     """Labels of clips that are shown: the clips of each in the store, and those shown with what is said of them."""
     for label in store.labels or ("",):  # all of a store without labels are one group
         shown = [look for look in looks if look.clip.label == label]
         total = sum(clip.label == label for clip in store.clips.values())
         if shown:
-            drawn = [(look, _about(look), _troubles(look), drawing(look, heard(store.prepare))) for look in shown]
+            drawn = [
+                (look, _about(look), _troubles(look), drawing(look, heard_seconds(store.prepare))) for look in shown
+            ]
             yield label or "clips", total, drawn
 
 
@@ -135,7 +139,7 @@ def _jpeg_url(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 
 
-def _troubles(look: Look) -> list[str]:
+def _troubles(look: ClipView) -> list[str]:
     return [words for words in (look.damage, look.clip.note, look.sound, *remarks(look)) if words]
 
 
@@ -143,7 +147,7 @@ def _told(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _about(look: Look) -> str:
+def _about(look: ClipView) -> str:
     clip, parts = look.clip, [f"fold {look.clip.fold}"]
     parts += [f"subject {clip.subject}"] if clip.subject is not None else []
     parts += [many(clip.frames, "frame")]

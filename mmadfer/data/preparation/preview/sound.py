@@ -7,50 +7,50 @@ import numpy as np
 from PIL import Image
 
 from mmadfer.data.media.fbank import SHIFT, SILENCE
-from mmadfer.data.preparation.preview.look import Look
+from mmadfer.data.preparation.preview.look import ClipView
 
 WIDTH, WAVE, BANDS = 480, 64, 64
 """Of the drawing, and heights of its two parts, in pixels."""
-LONGEST = 3
+MAX_AXIS_FACTOR = 3
 """The time axis ends after this many times what the model hears."""
-QUIET = 1e-3
+_SILENT_PEAK = 1e-3
 """A peak below this share of full scale, -60 dB, can hardly be heard."""
-APART = 0.1
+_LENGTH_TOLERANCE_SECONDS = 0.1
 """Seconds that waveform and filter bank may differ in length."""
 
 
-def remarks(look: Look) -> list[str]:
+def remarks(look: ClipView) -> list[str]:
     """What a person should look at: silence, hardly any sound, or a filter bank that has another length."""
     return [words for words in (_silence(look), _lengths(look)) if words]
 
 
-def _silence(look: Look) -> str:
+def _silence(look: ClipView) -> str:
     peak = 0.0 if look.clip.silent else 1.0 if look.waveform is None else _peak(look)
-    if peak >= QUIET or look.sound.startswith("no sound"):
+    if peak >= _SILENT_PEAK or look.sound.startswith("no sound"):
         return ""
     return "nearly silent" if peak else "silence: nothing but zeros"
 
 
-def loudness(look: Look) -> str:
+def loudness(look: ClipView) -> str:
     """The peak of the channel that is heard, in words; full scale is 0 dB."""
     peak = _peak(look)
     return f"peak {20 * np.log10(peak):.0f} dB" if peak else "peak 0"
 
 
-def _lengths(look: Look) -> str:
+def _lengths(look: ClipView) -> str:
     if look.bands is None or look.waveform is None:
         return ""
     kept, most = (len(bands) * SHIFT / 1000 for bands in (_filled(look.bands), look.bands))
     sound = look.seconds
-    if abs(min(sound, most) - kept) <= APART:
+    if abs(min(sound, most) - kept) <= _LENGTH_TOLERANCE_SECONDS:
         return ""
     return f"the filter bank has {kept:.2f} s, the file's sound {sound:.2f} s: is it of another sound?"
 
 
-def drawing(look: Look, seconds: float) -> str:
+def drawing(look: ClipView, seconds: float) -> str:
     """Waveform and filter bank as one `<svg>`; the first `seconds`, which the model hears, are shaded."""
     long = look.seconds
-    end = max(seconds, min(long, LONGEST * seconds))
+    end = max(seconds, min(long, MAX_AXIS_FACTOR * seconds))
     bands = _filled(look.bands)
     middle = WAVE + 4
     parts = [
@@ -71,7 +71,7 @@ def _x(seconds: float, end: float) -> float:
     return round(WIDTH * seconds / end, 1)
 
 
-def _peak(look: Look) -> float:
+def _peak(look: ClipView) -> float:
     return 0.0 if look.waveform is None else _loudest(look.waveform[look.channel])
 
 
