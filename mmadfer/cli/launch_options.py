@@ -40,11 +40,11 @@ _SHARED: dict[str, Any] = {
     **dict.fromkeys(("partition", "account", "qos", "constraint"), _SLURM),
     "export": Annotated[bool | None, typer.Option("--export/--no-export", help=_EXPORT)],
 }
-"""The fields of `Options` as options of the command line."""
+"""The fields of `LaunchOptions` as options of the command line."""
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each field of `Options`, which it takes as its parameter `asked`."""
+    """The command with an option for each field of `LaunchOptions`, which it takes as its parameter `asked`."""
 
     @wraps(command)
     def given(**values: Any) -> None:

@@ -42,7 +42,7 @@ def sweep(
 
 
 def carry_out_sweep(wanted: Sweep, dry_run: bool) -> None:
-    """Start a sweep, or show what it would do; raises as `sweep.start`."""
+    """Start a sweep, or show what it would do; raises as `start_sweep`."""
     launch_options.check_path(wanted.folder)
     if dry_run:
         say(_describe_sweep(wanted))

@@ -97,7 +97,7 @@ def go(task: Launch) -> int:
 
 
 def told_of_code(run: Path, trust: bool) -> None:
-    """Check the run's copy of the code, and say where the user has it run though it is another; raises as `check`."""
+    """Check the run's copy of the code, and say where another one is run; raises as `check_copy`."""
     if changed := code_snapshot.check_copy(run, trust):
         say(f"note: {run / 'code'} differs from the installed code in {len(changed)} files ({changed[0]}, ...).")
         say("The run goes on with this copy; remove it to use the installed code.")

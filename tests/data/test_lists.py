@@ -111,7 +111,7 @@ from pathlib import Path
 from mmadfer.data.sets import listing
 from mmadfer.errors import DataError
 try:
-    listing.text(Path(sys.argv[1]))
+    listing.list_text(Path(sys.argv[1]))
 except DataError as error:
     print(error)
 """

@@ -128,7 +128,7 @@ if __name__ == "__main__":
     prepare.PART = 2
     root = Path(sys.argv[1])
     table = sets.table("folder", root, 2)
-    endless = sets.Source("zzz", root / ".endless", "sad", 1, sound=root / "glad/0.mp4")
+    endless = sets.SourceClip("zzz", root / ".endless", "sad", 1, sound=root / "glad/0.mp4")
     prepare.prepare(replace(table, clips=[*table.clips, endless]), sys.argv[2], PrepareConfig(face_size=64), 2)
 """
 

@@ -129,7 +129,7 @@ ENDLESS = """
 import sys
 from mmadfer.cli import main, predict
 
-predict.EVERY = 0
+predict._WRITE_EVERY_SECONDS = 0
 sys.argv = ["mmadfer", "predict", *sys.argv[1:]]
 main.main()
 """

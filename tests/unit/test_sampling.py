@@ -83,7 +83,7 @@ def test_draws_are_the_same_on_every_machine() -> None:
 
 
 def test_draws_do_not_depend_on_the_process() -> None:
-    program = "from mmadfer.data.draws import order; print(order(3, 4, 'abcdefgh'))"
+    program = "from mmadfer.data.draws import shuffled; print(shuffled(3, 4, 'abcdefgh'))"
     for hash_seed in ("1", "2"):
         out = subprocess.run(
             [sys.executable, "-c", program],

@@ -15,12 +15,12 @@ class MelBank(nn.Module):
     the triangles' weights, 1e-5 nats or less but where hardly any energy is.
 
     Args:
-        rate: samples per second, in `RATES`.
+        rate: samples per second, in `SAMPLE_RATES_HZ`.
         mels: bands, evenly spaced in mel from 20 Hz to half the rate.
         dtype: of the matrices and of all arithmetic: float32 or float64. Less is too coarse for a logarithm.
 
     Raises:
-        ClipError: `sound rate`: outside `RATES`.
+        ClipError: `sound rate`: outside `SAMPLE_RATES_HZ`.
     """
 
     transform: Tensor

@@ -76,7 +76,7 @@ def write_store(path: Path | str, header: Header, records: Iterable[tuple[Clip, 
     Args:
         path: the file to write; an existing one is replaced.
         header: what holds for all clips.
-        records: clips with their content, or with the bytes that `encode` made of it.
+        records: clips with their content, or with the bytes that `encode_record` made of it.
 
     Raises:
         DataError: an id twice or not storable, a label that is not in the header, or a full disk.

@@ -139,7 +139,7 @@ def parity(
         device: of PyTorch and ONNX Runtime; engines are always on a GPU.
 
     Raises:
-        WeightsError, DataError: as in `compare`; or there is no such model.
+        WeightsError, DataError: as in `compare_models`; or there is no such model.
         MissingDependencyError: a backend that was asked for does not run here.
         ConfigError: options that do not go together.
     """
@@ -171,7 +171,7 @@ def main(path: Path, out: Path | None, **options: Any) -> None:
     """`parity`, with its report as `out` (.json) and beside it the picture, also where it fails.
 
     Raises:
-        ParityError: as `check`.
+        ParityError: as `check_parity`.
         MmadferError: as `parity`.
     """
     picture.check_matplotlib()

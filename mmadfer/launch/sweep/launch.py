@@ -95,7 +95,7 @@ def plan_sweep(
 
 
 def check_code(sweep: Sweep) -> None:
-    """Check all copies of the code: the sweep's, and of rows that have another; raises as `snapshot.check`."""
+    """Check all copies of the code: the sweep's, and of rows that have another; raises as `check_copy`."""
     own = sweep.folder / "code"
     others = (one.run for one in sweep.rows.values() if (one.run / "code").resolve() != own.resolve())
     for run in (sweep.folder, *others):

@@ -108,7 +108,8 @@ def deserialised(trt: Any, log: Any, data: bytes, trusted: bool = False) -> Any:
         trt: TensorRT's module.
         log: of `engines.logger`; TensorRT writes what goes wrong into it, also later.
         data: the file.
-        trusted: run the program code in it, which version-compatible engines have; `check_version` has asked for leave.
+        trusted: run the program code in it, which version-compatible engines have; `check_engine_version`
+            has asked for leave.
 
     Raises:
         WeightsError: TensorRT refuses it; why, in its words.
