@@ -223,7 +223,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_build(
 ) -> None:
     (tmp_path / "model.engine").mkdir()
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(to_trt, "build", lambda *_: pytest.fail("it builds first"))
+    monkeypatch.setattr(to_trt, "build_engine", lambda *_: pytest.fail("it builds first"))
     with pytest.raises(ConfigError, match=r"model\.engine cannot be written \(.*give another name"):
         to_engine(onnx_file, tmp_path / place, flavour="rtx")
 
