@@ -45,7 +45,7 @@ class Form:
     """A form of the model that answers here."""
 
     logits: Logits
-    """As `mmadfer.runtime.backends.torch_backend.Backend.logits`."""
+    """As `mmadfer.runtime.backends.choice.Backend.logits`."""
     recogniser: Recogniser | None = None
     """Where it is one from file to label."""
     seconds: float = 0.0

@@ -231,7 +231,7 @@ def _inputs(contract: Contract) -> list[str]:
 
 
 def samples_of_frames(rate: int, frames: int) -> int:
-    """Samples that `frames` filter-bank frames span, 25 ms every 10 ms, at `rate` Hz, rounded as in data.fbank."""
+    """Samples that `frames` filter-bank frames span, 25 ms every 10 ms, at `rate` Hz, rounded as in media.fbank."""
     return int(rate * 25.0 * 0.001) + (frames - 1) * int(rate * 10.0 * 0.001)
 
 

@@ -1,4 +1,4 @@
-"""Train five folds on SLURM or on this machine, and report on them.
+"""Train the folds on SLURM or on this machine, and report on them.
 
 `python launch/five_fold.py CONFIG`, or the same as `mmadfer launch CONFIG`.
 """

@@ -3,7 +3,7 @@
 Nothing here has a state, so any step of any epoch can be resumed exactly, and one or many ranks, on a CPU or a GPU, see
 the same clips in the same form. Each quantity has a stream of its own: to change how one is drawn moves no other.
 Only the raw output of Philox is used, because numpy keeps that the same in all its versions, and not its distributions.
-METHOD "Frames"; the paper's section 4.2.
+As the published program picks them; the paper's section 4.2.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""A signal asks; the training loop answers at the end of the step, when all ranks can save together."""
+"""Signals of `mmadfer train`: the loop answers at the end of the step, when all ranks can save together.
+
+Jobs of a launch have `mmadfer.launch.jobs.StopFlag` instead.
+"""
 
 import signal
 import threading

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.errors import MmadferError
-from mmadfer.runtime.backends.torch_backend import Backend
+from mmadfer.runtime.backends.choice import Backend
 from mmadfer.runtime.inputs import Inputs
 from mmadfer.utils.memory import first_line, lacks_memory
 

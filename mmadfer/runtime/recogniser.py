@@ -11,7 +11,7 @@ import numpy as np
 from mmadfer.contract import Contract
 from mmadfer.data.windows import Windows
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.runtime.backends.torch_backend import BACKENDS, choose_backend
+from mmadfer.runtime.backends.choice import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import (
     ClipViews,

@@ -22,7 +22,7 @@ from mmadfer.contract import Contract
 from mmadfer.data.media.frames import DecodedClip
 from mmadfer.errors import DataError, MmadferError
 from mmadfer.runtime.backends import ports
-from mmadfer.runtime.backends.torch_backend import BACKENDS, choose_backend
+from mmadfer.runtime.backends.choice import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches, finite
 from mmadfer.runtime.inputs import Inputs, Video, empty_clip, load_readers, read_parts
 from mmadfer.runtime.prediction import softmax

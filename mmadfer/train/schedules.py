@@ -6,7 +6,7 @@ from mmadfer.config.training import SCHEDULES, TrainConfig
 
 
 def cosine(epoch: int, epochs: int) -> float:
-    """From 1 to zero, stepped once an epoch (METHOD "Training, as published")."""
+    """From 1 to zero, stepped once an epoch, as the published program does."""
     return (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 

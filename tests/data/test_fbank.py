@@ -86,7 +86,7 @@ def exact_bank(rate: int) -> MelBank:
 
 
 def by_hand(samples: np.ndarray, rate: int) -> np.ndarray:
-    """METHOD's formula in float64, without torchaudio: DC, pre-emphasis, window, power spectrum, mel, log."""
+    """Kaldi's formula in float64, without torchaudio: DC, pre-emphasis, window, power spectrum, mel, log."""
     window, shift = int(rate * 0.025), int(rate * 0.010)
     length = 1 << (window - 1).bit_length()
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), window)[::shift]

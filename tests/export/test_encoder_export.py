@@ -14,7 +14,7 @@ from mmadfer.data.media.fbank import fbank
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.build import build_model, save_weights
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 
 SMALL = {"timm": "test_vit", "width": 64, "depth": 6, "heads": 2, "mlp_ratio": 3}
 REGISTERS = {"timm": "test_vit2", "width": 64, "depth": 8, "heads": 2, "mlp_ratio": 3}

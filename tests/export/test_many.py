@@ -19,7 +19,7 @@ from make_media import grey, tone, write_video
 from mmadfer.errors import ConfigError, DataError, MissingDependencyError, MmadferError, WeightsError
 from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.backends.device import parse_device
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.runtime.batches import Batches
 from mmadfer.utils.files import write_text
 from mmadfer.utils.prefetch import ahead

@@ -10,7 +10,7 @@ from export_setup import CONTRACT, awake, clips
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph import external
 from mmadfer.export.graph.to_onnx import build_graph, carried, to_onnx
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.utils.files import sha256
 
 LIMIT = 100_000

@@ -15,7 +15,7 @@ from onnx.helper import make_function, make_graph, make_node
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph import protos
 from mmadfer.runtime.backends import onnx_file as files
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 
 READERS = [OrtBackend, protos.read]
 
@@ -161,7 +161,7 @@ def test_programs_for_a_gpu_are_refused(onnx_file: Path, tmp_path: Path) -> None
 def test_it_needs_no_other_package(onnx_file: Path) -> None:
     code = (
         "import sys; sys.modules['onnx'] = sys.modules['torch'] = None; from pathlib import Path\n"
-        f"from mmadfer.runtime.backends.torch_backend import OrtBackend; OrtBackend(Path({str(onnx_file)!r}))"
+        f"from mmadfer.runtime.backends.ort import OrtBackend; OrtBackend(Path({str(onnx_file)!r}))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

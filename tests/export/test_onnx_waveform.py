@@ -16,7 +16,7 @@ from mmadfer.errors import WeightsError
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.graph.tracing import trace
 from mmadfer.export.graph.waveform import FilterBank, choose_rate
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 
 RATE = 16000
 SAMPLES = samples_of_frames(RATE, 512)

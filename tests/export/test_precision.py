@@ -14,7 +14,7 @@ from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError, WeightsError
 from mmadfer.export.graph import calibration, precision, quantisation
 from mmadfer.export.graph.to_onnx import build_graph, carried, to_onnx
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 
 FLOAT, HALF, BRAIN, INT8, FP8 = (
     onnx.TensorProto.FLOAT,

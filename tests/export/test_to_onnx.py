@@ -14,7 +14,8 @@ from mmadfer.config.schema import EncoderConfig
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export.graph.to_onnx import build_graph, carried, to_onnx
 from mmadfer.model.weights.build import encoder_hash, weights_hash
-from mmadfer.runtime.backends.torch_backend import OrtBackend, TorchBackend
+from mmadfer.runtime.backends.ort import OrtBackend
+from mmadfer.runtime.backends.torch_backend import TorchBackend
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -21,7 +21,7 @@ from mmadfer.export.server.configs import Serving, config_text, configs
 from mmadfer.export.server.to_triton import LOOPBACK
 from mmadfer.runtime import triton
 from mmadfer.runtime.backends.engines import Sidecar, read_sidecar, sidecar_path, write_sidecar
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.utils.files import sha256
 
 schema = needed("tritonclient.grpc.model_config_pb2")

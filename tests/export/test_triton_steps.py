@@ -19,7 +19,7 @@ from needs import needed
 from mmadfer.errors import DataError
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.server.to_triton import to_triton
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.runtime.triton import Model, Reader, wav
 
 needed("tritonclient.grpc.model_config_pb2")

@@ -19,8 +19,8 @@ from mmadfer.export.engine.to_trt import to_engine
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.backends import cuda, engines
 from mmadfer.runtime.backends.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.runtime.backends.tensorrt_backend import TensorRTBackend, engine_batches
-from mmadfer.runtime.backends.torch_backend import OrtBackend
 from mmadfer.utils.files import sha256
 
 trt = needed("tensorrt_rtx")

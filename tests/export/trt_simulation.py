@@ -16,7 +16,7 @@ import numpy as np
 from trt_double import Api, Double
 
 from mmadfer.runtime.backends import ports
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 
 FREE = 10 << 30
 

@@ -15,8 +15,8 @@ from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export.engine.builder import EngineOptions, build_engine, monitor_of
 from mmadfer.export.engine.to_trt import shapes
 from mmadfer.runtime.backends import cuda, engines, ports
+from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.runtime.backends.tensorrt_backend import Execution, context_of, deserialised, engine_batches
-from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 EVERYTHING = {"version_compatible": True, "hardware_compatible": True, "workspace": 64}
 

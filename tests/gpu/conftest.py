@@ -26,7 +26,7 @@ from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.backends import engines
-from mmadfer.runtime.backends.torch_backend import OrtBackend
+from mmadfer.runtime.backends.ort import OrtBackend
 
 HERE = Path(__file__).parent
 FORMS = ("torch", "onnxruntime cuda", "onnxruntime tensorrt", *engines.FLAVOURS)

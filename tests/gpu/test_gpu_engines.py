@@ -19,8 +19,8 @@ from mmadfer.runtime import Recogniser
 from mmadfer.runtime.backends import cuda
 from mmadfer.runtime.backends.cuda import Buffer, call
 from mmadfer.runtime.backends.engines import read_sidecar
+from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.runtime.backends.tensorrt_backend import TensorRTBackend
-from mmadfer.runtime.backends.torch_backend import OrtBackend
 
 LARGE = (1, 8, 2000)
 """Clips, whose inputs take 550 MB."""

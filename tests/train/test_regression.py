@@ -23,7 +23,7 @@ from mmadfer.model.weights.load import load
 from mmadfer.report import report
 from mmadfer.run import directory as runs
 from mmadfer.runtime import triton
-from mmadfer.runtime.backends.torch_backend import BACKENDS
+from mmadfer.runtime.backends.choice import BACKENDS
 from mmadfer.runtime.prediction import Prediction
 from mmadfer.runtime.writers import print_predictions, write_csv, write_predictions_json
 from mmadfer.tasks.regression import REGRESSION

@@ -18,15 +18,16 @@ from mmadfer.data.faces.mtcnn_networks import WITHOUT_TORCH
 
 DETECTION_SIDE_PX = 320
 """Longer side in pixels of the pictures that faces are looked for in first. Each has to have 20 pixels there, a 16th of
-the longer side; smaller ones are looked for in larger pictures (`looks`), which take four times as long for each step.
+the longer side; smaller ones are looked for in larger pictures (`mmadfer.data.faces.search`), which
+take four times as long for each step.
 """
 _PICTURES_PER_BATCH = {"cpu": 16, WITHOUT_TORCH: 16, "cuda": 64}
-"""Pictures of LONGEST x LONGEST that are looked at in one go; of larger ones fewer, so that the memory is bounded."""
+"""Square pictures of DETECTION_SIDE_PX in one batch; of larger ones fewer, so that the memory is bounded."""
 
 
 @cache
 def detector(device: str = "cpu") -> Detector:
-    """MTCNN on a device of `networks`, loaded once per process.
+    """MTCNN on a device of `mtcnn_networks`, loaded once per process.
 
     Raises:
         MissingDependencyError: neither PyTorch nor ONNX Runtime is installed, or there is no such device.

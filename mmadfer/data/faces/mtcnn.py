@@ -94,7 +94,7 @@ def _propose(table: AreaTable, network: Network) -> Boxes:
 
 
 def _scales(height: int, width: int) -> list[float]:
-    """The sizes in which a picture is looked at: a face of SMALLEST becomes a cell, then ever larger ones do."""
+    """The sizes in which a picture is looked at: a face of _MIN_FACE_PX becomes a cell, then ever larger ones do."""
     scales, scale = list[float](), CELL / _MIN_FACE_PX
     while min(height, width) * scale >= CELL:
         scales.append(scale)

@@ -1,5 +1,8 @@
-"""Memory for big tensors that is used again: to get 77 MB from the system anew for each batch costs the time of
-decoding half of its JPEGs, nearly all of it in page faults."""
+"""A pool of big buffers that are used again.
+
+To get 77 MB from the system anew for each batch costs the time of decoding half of its JPEGs, nearly all of it in page
+faults.
+"""
 
 import weakref
 from collections import deque

@@ -14,7 +14,7 @@ from mmadfer.config.schema import SoundConfig
 from mmadfer.errors import ClipError
 
 FBANK_MEAN, FBANK_SCALE = -4.2677393, 2 * 4.5689974
-"""Of AudioSet, as AudioMAE was trained: the input is (x - MEAN) / SPREAD."""
+"""Of AudioSet, as AudioMAE was trained: the input is (x - FBANK_MEAN) / FBANK_SCALE."""
 SILENCE = -FBANK_MEAN / FBANK_SCALE
 """A filter bank of padding only, after normalisation."""
 WINDOW, SHIFT = 25.0, 10.0

@@ -1,4 +1,4 @@
-"""Face crops to the model's frames without DALI: what a deployment uses (METHOD "Frames", test preprocessing)."""
+"""Face crops to the model's frames without DALI: what a deployment uses (the preprocessing of tests)."""
 
 import io
 from collections.abc import Sequence

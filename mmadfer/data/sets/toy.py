@@ -168,7 +168,7 @@ def _make(job: _ClipToMake) -> None:
 
 
 def content(label: str, number: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Frames uint8 (n, SIDE, SIDE, 3) at FPS, and sound float32 (n * RATE / FPS,) of one clip."""
+    """Frames uint8 (n, SIDE, SIDE, 3) at TOY_FPS, and sound float32 (n * VOICE_RATE_HZ / TOY_FPS,) of one clip."""
     rng = np.random.RandomState([seed, list(TOY_CLASSES).index(label), number])
     frames = int(rng.randint(_CLIP_FRAMES[0], _CLIP_FRAMES[1] + 1))
     mouth_first, calms = TOY_CLASSES[label]

@@ -59,7 +59,7 @@ def draw_voice(rng: np.random.RandomState) -> Voice:
 
 
 def speak(voice: Voice, samples: int, backward: bool, rng: np.random.RandomState) -> NDArray[np.float32]:
-    """The clip's sound in [-1, 1], float32 (samples,) at RATE; `rng` draws the noise.
+    """The clip's sound in [-1, 1], float32 (samples,) at VOICE_RATE_HZ; `rng` draws the noise.
 
     Forward, the excitement rises; backward, every control curve runs in reverse, so the mean spectrum, the pitches
     and the syllables are the same and only their order tells the two apart.

@@ -84,7 +84,7 @@ class ClipRecord:
     jpegs: list[bytes]
     """One face crop per video frame."""
     fbank: np.ndarray
-    """float32 (frames, mels), padded and normalised (METHOD "Sound")."""
+    """float32 (frames, mels), padded and normalised (`mmadfer.data.media.fbank`)."""
     times: np.ndarray | None = None
     """float64 (n,): when each frame of the whole clip is shown, in seconds; None: 25 frames in a second."""
     tensors: Mapping[str, np.ndarray | str] = field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""TensorRT engines and the sidecar that describes them."""
+"""TensorRT engines, built from ONNX graphs; what their sidecar holds is in `mmadfer.runtime.backends.engines`."""

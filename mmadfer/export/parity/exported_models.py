@@ -12,10 +12,10 @@ from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError, MissingDependencyError, WeightsError
 from mmadfer.export.graph import external, protos
 from mmadfer.export.graph.precision import widened
+from mmadfer.runtime.backends.choice import BACKENDS, SUFFIXES
 from mmadfer.runtime.backends.device import parse_device
 from mmadfer.runtime.backends.engines import read_sidecar
 from mmadfer.runtime.backends.ort import NO_KERNELS
-from mmadfer.runtime.backends.torch_backend import BACKENDS, SUFFIXES
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.recogniser import Recogniser
 from mmadfer.utils.files import sha256

@@ -52,7 +52,7 @@ def export_parameters(
 
 
 def _after(name: str, resources: Resources, environment: dict[str, str], job: str | None) -> dict[str, Any]:
-    """One process without GPUs after `job`. Never afterok: a fold that fails and passes later would not count."""
+    """One process without GPUs after `job`, by afterany: with afterok, a fold that passes late would not count."""
     one = replace(resources, gpus=0, nodes=1, parallel=1)
     parameters = slurm_parameters(name, one, environment)
     del parameters["array_parallelism"]
