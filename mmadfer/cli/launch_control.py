@@ -36,13 +36,13 @@ def status(
 
     run = run.absolute()
     of: Any = sweep_status if sweep.is_sweep(run) else states
-    found = [of.status(one) for one in (chain.runs_of(run) if chain.is_chain(run) else [run])]
+    found = [of.read_status(one) for one in (chain.runs_of(run) if chain.is_chain(run) else [run])]
     if as_json:
         told = [one.to_dict() for one in found]
         say(json.dumps({"chain": str(run), "runs": told} if chain.is_chain(run) else told[0], indent=2))
         return
     for one in found:
-        of.show(one)
+        of.show_status(one)
 
 
 def cancel(run: _RunArgument) -> None:

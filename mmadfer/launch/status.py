@@ -103,7 +103,7 @@ class RunStatus:
         return plain | {name: scores.get(name) for name in self.spec.names}
 
 
-def run_status(run: Path, told: JobQuery = commands) -> RunStatus:
+def read_status(run: Path, told: JobQuery = commands) -> RunStatus:
     """How a run stands; where SLURM does not answer, what lies on disk. `told` may have asked it for many runs at once.
 
     Raises:

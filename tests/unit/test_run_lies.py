@@ -58,7 +58,7 @@ def _reported(run: Path) -> None:
 
 def _shown(run: Path) -> None:
     with open(os.devnull, "w") as nowhere:
-        states.show_status(states.run_status(run), Console(file=nowhere))
+        states.show_status(states.read_status(run), Console(file=nowhere))
 
 
 EPOCH = {"event": "epoch", "epoch": 1, "step": 3, "loss": 1.0, "uar": 0.5, "war": 0.5, "seconds": 2.0}

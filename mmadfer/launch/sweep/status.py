@@ -45,7 +45,7 @@ class SweepStatus:
         return {"sweep": str(self.folder), "cluster": self.cluster, "rows": rows, **last}
 
 
-def sweep_status_of(folder: Path) -> SweepStatus:
+def read_status(folder: Path) -> SweepStatus:
     """How a sweep stands; where SLURM does not answer, what lies on disk.
 
     Raises:
@@ -53,7 +53,7 @@ def sweep_status_of(folder: Path) -> SweepStatus:
     """
     table = sweep.table_of(folder)
     left, told = left_in(folder, table.rows)
-    rows = {row: states.run_status(folder / row, told) for row in table.rows}
+    rows = {row: states.read_status(folder / row, told) for row in table.rows}
     own = left.get(folder)
     if own and own.launching:
         rows = {row: _awaited(one, own.folds) for row, one in rows.items()}
@@ -74,7 +74,7 @@ def _awaited(row: states.RunStatus, folds: list[int]) -> states.RunStatus:
     )
 
 
-def _show_sweep(found: SweepStatus, console: Console | None = None) -> None:
+def show_status(found: SweepStatus, console: Console | None = None) -> None:
     """Print the table, then the last words of what failed."""
     console = console or Console()
     if not console.is_terminal:
