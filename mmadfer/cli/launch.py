@@ -13,7 +13,7 @@ from mmadfer.config import identity
 from mmadfer.config import schema as configs
 from mmadfer.config.folds import parse_folds
 from mmadfer.config.schema import Config
-from mmadfer.data import compatibility
+from mmadfer.data import training_files
 from mmadfer.errors import RunError
 from mmadfer.launch import chain, plan
 from mmadfer.launch.launching import Launch
@@ -50,7 +50,7 @@ def launch(
     place = launch_options.run_folder(run, loaded[-1].name)
 
     def planned(run: Path, own: Config, after: tuple[Launch, ...] = ()) -> Launch:
-        settings = compatibility.from_store(identity.absolute(own))
+        settings = training_files.from_store(identity.absolute(own))
         chosen = parse_folds(asked.folds, settings)
         resources = plan.resources(chosen, asked)
         return Launch(run, settings, chosen, resources, resume, bool(asked.export), trust_code, after)

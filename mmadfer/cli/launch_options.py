@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmadfer.data import compatibility
+from mmadfer.data import training_files
 from mmadfer.errors import RunError
 from mmadfer.launch import launching
 from mmadfer.run.launch_record import LaunchOptions
@@ -87,7 +87,7 @@ def check_path(run: Path) -> None:
 def check(wanted: launching.Launch) -> None:
     """Refuse what cannot work; raises as `carry_out`."""
     check_path(wanted.run)
-    compatibility.check_files(wanted.config, wanted.todo(), {one.run: one.config for one in wanted.after})
+    training_files.check_files(wanted.config, wanted.todo(), {one.run: one.config for one in wanted.after})
 
 
 def carry_out(wanted: launching.Launch, dry_run: bool, estimate: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from mmadfer.config import identity
-from mmadfer.data import compatibility
+from mmadfer.data import training_files
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.utils import cores, logs, terminal
 from mmadfer.utils.terminal import say
@@ -99,8 +99,8 @@ def train(
     from mmadfer.run import directory as runs
     from mmadfer.train.loop import train as start
 
-    settings = compatibility.from_store(identity.absolute(configs.load(config, overrides or ())))
-    compatibility.check_files(settings, [fold])
+    settings = training_files.from_store(identity.absolute(configs.load(config, overrides or ())))
+    training_files.check_files(settings, [fold])
     folder = runs.open_fold(run or Path("runs") / settings.name, settings, fold, resume)
     result = start(settings, fold, folder, resume=resume, profile=profile)
     if not result.finished:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from mmadfer.config.base import Fraction, Positive, Section, validated
-from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig, ValuesConfig
+from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig
 from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.sources import CONFIGS, find_config, read, value
 from mmadfer.config.stages import StagesConfig
@@ -168,20 +168,6 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _head_gives_what_the_task_takes(self) -> "Config":
-        head, task = self.model.head, self.task
-        if head.per == "step" and task.name in TASKS.own:
-            raise ValueError(
-                f"model.head.per step gives an output for each step, but task {task.name} takes one a clip"
-            )
-        if isinstance(head, ValuesConfig):
-            others = [name for name, bounds in task.values.items() if bounds != head.range]
-            if others or not task.values:
-                found = f"task.values.{others[0]} is {list(task.values[others[0]])}" if others else "there are none"
-                raise ValueError(f"model.head values lie in {list(head.range)}: all task.values must, and {found}")
-        return self
-
-    @model_validator(mode="after")
     def _modalities_agree(self) -> "Config":
         alone = sorted({self.model.branches, self.data.modalities} - {"both"})
         dropped = [name for name in ("vision", "audio") if getattr(self.data.augment, f"drop_{name}")]
@@ -199,6 +185,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _head_fits_task(self) -> "Config":
         head, task = self.model.head, self.task
+        if head.per == "step" and task.name in TASKS.own:
+            raise ValueError(
+                f"model.head.per step gives an output for each step, but task {task.name} takes one a clip"
+            )
         if task.spec.output == "classes" and head.name == "values":
             raise ValueError(f"task {task.name} needs logits of classes: set model.head: classes, or another task")
         if task.spec.output == "values" and head.name == "classes":

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mmadfer.config.base import Line, Section
 from mmadfer.tasks.spec import TaskSpec
-from mmadfer.tasks.tables import LOSSES, TASKS, spec_of
+from mmadfer.tasks.tables import LOSSES, LOSSES_TAKE, TASKS, spec_of
 
 Number = Annotated[float, Field(gt=-1e9, lt=1e9)]
 
@@ -24,7 +24,7 @@ class TaskConfig(Section):
     values: dict[Line, tuple[Number, Number]] = Field(default_factory=dict)
     """The values that a task with such an output gives, in order, each with its lowest and highest number."""
     target: Line | None = None
-    """The store's target that the output is compared with; by default `label`, or `values`."""
+    """The store's target that values are compared with, by default `values`; classes are always the store's `label`."""
 
     @property
     def compared(self) -> str:
@@ -35,6 +35,25 @@ class TaskConfig(Section):
     def spec(self) -> TaskSpec:
         """The task."""
         return spec_of(self.name)
+
+    @model_validator(mode="after")
+    def _classes_are_labels(self) -> "TaskConfig":
+        if self.spec.output == "classes" and self.compared != "label":
+            raise ValueError(
+                f"target is {self.compared}, but task {self.name} gives classes, and those are the store's labels: "
+                f"leave target out. To learn {self.compared}, prepare a store with it as its label"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> "TaskConfig":
+        given, usual = self.spec.output, self.spec.loss
+        if self.loss and self.loss != usual and LOSSES_TAKE.get(self.loss, given) != given:
+            raise ValueError(
+                f"loss {self.loss} is of {LOSSES_TAKE[self.loss]}, but task {self.name} gives {given}: leave loss out, "
+                f"for the task's own ({usual})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _values_fit(self) -> "TaskConfig":

@@ -4,15 +4,14 @@ Nothing here imports torch, so that a launcher can ask before it makes anything.
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
 from mmadfer.config.base import validated
 from mmadfer.config.schema import Config, DataConfig, ModelConfig, PrepareConfig
 from mmadfer.contract import Contract, hertz
-from mmadfer.data.fold_clips import check_training, labels_of
-from mmadfer.data.stages import check_stages
+from mmadfer.data.fold_clips import labels_of
 from mmadfer.data.store.record import Clip
 from mmadfer.data.store.splits import FOLDS
 from mmadfer.data.store.store import Store
@@ -22,53 +21,6 @@ OF_CLIPS = {"fps", "max_seconds", "no_sound", "sound.max_seconds"}
 """Keys below `prepare` that say which clips are kept and told of, not how those that are kept are processed."""
 OF_TRACK = {"face_margin", "detect_every"}
 """Keys that have no effect where `face_box` is `union`."""
-
-
-def from_store(config: Config) -> Config:
-    """The configuration with what its store says: how clips were prepared, and how many folds there are (`adopted`).
-
-    Raises:
-        ConfigError: no store is given, a file is not there, or the configuration names other values than the store's.
-        DataError: the store is damaged, or another file.
-    """
-    _check_paths(config)
-    with Store(_path(config)) as store:
-        return adopted(config, store)[0]
-
-
-def check_files(config: Config, folds: Iterable[int] = (), planned: Mapping[Path, Config] | None = None) -> None:
-    """Refuse, before anything is made, a training of these folds that could not begin.
-
-    `planned` are configurations of parents (`stages`) that are made with it.
-
-    Raises:
-        ConfigError: no store is given, a file is not there, or the store has other folds, labels or sound, or too few
-            clips.
-        DataError: the store is damaged, or another file; or a parent has seen clips of the test.
-        RunError: a parent is no run.
-    """
-    _check_paths(config)
-    with Store(_path(config)) as store:
-        there, whole = [fold for fold in folds if fold in store.folds], adopted(config, store)[0]
-        check_training(whole, store, there)
-        check_stages(whole, store, there, planned)
-
-
-def _check_paths(config: Config) -> None:
-    named = {
-        "data.store": _path(config),
-        "model.vision.weights": config.model.vision.weights,
-        "model.audio.weights": config.model.audio.weights,
-    }
-    for key, path in named.items():
-        if path is not None and not path.exists():
-            raise ConfigError(f"{key}: {path} does not exist")
-
-
-def _path(config: Config) -> Path:
-    if config.data.store is None:
-        raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
-    return config.data.store
 
 
 def adopted(config: Config, store: Store) -> tuple[Config, str]:
@@ -145,6 +97,16 @@ def check_store(contract: Contract, store: Store) -> None:
             f"{store.path} has labels that the model does not know: {', '.join(unknown)}; the model knows "
             f"{', '.join(contract.labels)}. Take the store of its own data set ({contract.data_set})."
         )
+    check_prepared(contract, store)
+
+
+def check_prepared(contract: Contract, store: Store) -> None:
+    """Refuse a store whose clips are made in another way than those that the model was trained on, whatever its labels.
+
+    Raises:
+        DataError: it has rates of sound that the model does not know, or differs in a setting of `prepare`
+            that changes what a clip becomes.
+    """
     differ = _differences(contract.prepare, store.prepare)
     if differ:
         raise DataError(
@@ -152,7 +114,7 @@ def check_store(contract: Contract, store: Store) -> None:
             "faces, frames or sound cost accuracy, silently. Prepare a store with the model's settings: "
             + " ".join(f"--set prepare.{key}={wanted}" for key, wanted, _ in differ)
         )
-    if not own:
+    if not (contract.store and contract.store == store.header.fingerprint):
         _check_rates(contract, store)
 
 

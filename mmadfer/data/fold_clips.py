@@ -29,6 +29,15 @@ def labels_of(config: Config, store: Store) -> tuple[str, ...]:
     return config.data.labels or store.labels
 
 
+def used_clips(config: Config, store: Store) -> list[Clip]:
+    """All clips of `data.split` with a label of `data.labels`: what its folds train on, validate on and test.
+
+    Raises:
+        DataError: the store has no such split.
+    """
+    return _of_labels(config, store, store.split(config.data.split).parts)
+
+
 def training_clips(config: Config, store: Store, fold: int) -> list[Clip]:
     """What is trained on where `fold` of `data.split` is tested: the other folds' clips, or those of the part `train`.
 

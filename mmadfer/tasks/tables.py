@@ -1,6 +1,6 @@
 """The tasks and losses there are, by name; nothing here imports torch."""
 
-from mmadfer.tasks.spec import Score, TaskSpec
+from mmadfer.tasks.spec import Kind, Score, TaskSpec
 from mmadfer.utils.registry import Registry
 
 TASKS = Registry(
@@ -17,6 +17,8 @@ LOSSES = Registry(
     "mmadfer.losses",
     {"cross_entropy": "mmadfer.tasks.losses:CrossEntropy", "mse": "mmadfer.tasks.losses:MeanSquaredError"},
 )
+LOSSES_TAKE: dict[str, Kind] = {"cross_entropy": "classes", "mse": "values"}
+"""The output that each of our own losses is of."""
 VALIDATION = "validation_"
 """Before the name of a score: it is of the clips that `data.validation` keeps from training."""
 

@@ -17,8 +17,8 @@ from mmadfer.contract import Contract, left_out, licences, used
 from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
 from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, training_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
-from mmadfer.data.loading.loader import Loader, batches, epoch_picks, sampler_of
-from mmadfer.data.loading.samplers import Pick
+from mmadfer.data.loading.loader import Loader, batches, epoch_picks
+from mmadfer.data.loading.samplers import Pick, sampler_of
 from mmadfer.data.store.store import Store
 from mmadfer.data.task_targets import check_targets
 from mmadfer.distributed.fold_lease import alone

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmadfer.config.schema import Config
+from mmadfer.contract import Contract
 from mmadfer.data import stages
+from mmadfer.data.compatibility import check_prepared
 from mmadfer.data.stages import ParentRun
 from mmadfer.data.store.store import Store
-from mmadfer.errors import ConfigError, RunError
+from mmadfer.errors import ConfigError, DataError, RunError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.load import WEIGHTS, load
 from mmadfer.model.weights.transfer import transfer
@@ -48,7 +50,7 @@ class Parents:
     """
 
     def __init__(self, config: Config, store: Store, fold: int) -> None:
-        self.config, self.fold = config, fold
+        self.config, self.store, self.fold = config, store, fold
         found = stages.parents(config)
         for parent in found:
             _await(parent, fold)
@@ -69,19 +71,42 @@ class Parents:
         """The model of `stages.teacher` in eval mode, without gradients, in float32 on the CPU; None without one.
 
         Raises:
-            ConfigError: it has other labels, or takes other frames or sound.
+            WeightsError: it has other labels.
+            ConfigError: it gives other values, takes other frames or sound, or was trained on other modalities.
+            DataError: the store was not prepared as the teacher's.
         """
         source = self._sources.get("stages.teacher")
         if source is None:
             return None
-        model = load(source.checkpoint, labels=labels).requires_grad_(False)
+        classes = labels if self.config.task.spec.output == "classes" else None
+        model = load(source.checkpoint, labels=classes).requires_grad_(False)
         takes = [(one.image_size, one.frames, one.fbank) for one in (model.config, self.config.model)]
         if takes[0] != takes[1]:
             raise ConfigError(
                 f"stages.teacher: {source.parent.run} takes clips of image_size, frames and fbank {takes[0]}, here "
                 f"they are {takes[1]}: both see the same clips, so set model's to the teacher's"
             )
+        if model.contract:
+            self._check_teacher(source.parent.run, model.contract)
         return model
+
+    def _check_teacher(self, run: Path, contract: Contract) -> None:
+        theirs, own = (list(values.items()) for values in (contract.values, self.config.task.values))
+        if theirs != own:
+            raise ConfigError(
+                f"stages.teacher: {run} gives the values {dict(theirs)}, but task.values are {dict(own)}: set them to "
+                "the teacher's, or give another teacher"
+            )
+        fed = self.config.data.modalities
+        if contract.modalities != fed and (contract.model.branches == "both" or fed != "both"):
+            raise ConfigError(
+                f"stages.teacher: {run} was trained on {contract.modalities}, but data.modalities is {fed}: both see "
+                "the same clips, so set it to the teacher's, or give another teacher"
+            )
+        try:
+            check_prepared(contract, self.store)
+        except DataError as error:
+            raise DataError(f"stages.teacher: {run}: {error}") from error
 
     def note(self, run: Path) -> None:
         """Write them into run.json.

@@ -259,6 +259,8 @@ def test_a_tensor_that_the_index_does_not_tell_of_is_damage(path: Path, tmp_path
     ("column", "cell", "words"),
     [
         ("value:valence", "much", "line 2 has value:valence 'much'; it must be a number"),
+        ("value:feeling:v|a", "0.5", r"line 2 has value:feeling:v\|a '0.5'; it must be 2 numbers with \| between them"),
+        ("value:feeling:v|a", "0.5|x", "it must be 2 numbers"),
         ("split:official", "exam", "split 'official' has the parts"),
         ("split:official", "train", "split 'official' has the parts train: it must have train, test"),
         ("split:mine", "2", "split 'mine' has folds 2: one is missing"),
@@ -271,6 +273,16 @@ def test_what_a_list_cannot_say_is_refused(listed: Path, column: str, cell: str,
     file.write_text(f"path,label,{column}\n0.mp4,glad,{cell}\n1.mp4,sad,{cell}\n")
     with pytest.raises(DataError, match=words):
         table("csv", file, 2)
+
+
+def test_one_column_may_hold_several_values(listed: Path) -> None:
+    file = listed.with_name("feelings.csv")
+    file.write_text("path,value:feeling:valence|arousal\n0.mp4,0.5|-0.25\n1.mp4,\n2.mp4,1 | 0\n")
+    found = table("csv", file, 2)
+    assert {name: (one.kind, one.names) for name, one in found.targets.items()} == {
+        "feeling": ("values", ("valence", "arousal"))
+    }
+    assert [clip.targets for clip in found.clips] == [{"feeling": [0.5, -0.25]}, {}, {"feeling": [1.0, 0.0]}]
 
 
 def test_a_file_that_holds_no_such_numbers_leaves_the_clip_out(listed: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from launch_setup import FIVE_FOLD, said, start
 
 from mmadfer.config import schema as configs
-from mmadfer.data.compatibility import from_store
+from mmadfer.data.training_files import from_store
 from mmadfer.errors import RunError
 from mmadfer.launch.jobs import FoldJob
 from mmadfer.launch.local import LocalFolds

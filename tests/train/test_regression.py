@@ -12,6 +12,7 @@ from setting import StopAt, events, make_config, make_store, weights
 
 from mmadfer.config.schema import Config, parse
 from mmadfer.contract import describe_contract
+from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.evaluation.predictions import Values
@@ -28,6 +29,7 @@ from mmadfer.runtime.prediction import Prediction
 from mmadfer.runtime.writers import print_predictions, write_csv, write_predictions_json
 from mmadfer.tasks.regression import REGRESSION
 from mmadfer.train.loop import train
+from mmadfer.train.parents import Parents
 from mmadfer.utils.console import Console
 
 VALUES = {"valence": [-1, 1], "arousal": [-1, 1]}
@@ -158,3 +160,15 @@ def test_triton_serves_values_by_name(run: Path, tmp_path: Path) -> None:
     logits = np.array([[0.5, -0.5]], np.float32)
     assert namer.work({"logits": logits}).keys() == {"values"}
     np.testing.assert_array_equal(namer.work({"logits": logits})["values"], logits)
+
+
+def test_a_teacher_of_values_gives_the_values_of_the_task(run: Path, felt: Path) -> None:
+    tree = regression(felt).model_dump(mode="json") | {"stages": {"teacher": str(run)}}
+    swapped = {**tree["task"], "values": dict(reversed(tree["task"]["values"].items()))}
+    with Store(felt) as store:
+        teacher = Parents(parse(tree, "the test"), store, 1).teacher(store.labels)
+        assert teacher is not None
+        assert teacher.contract is not None
+        assert teacher.contract.names == ("valence", "arousal")
+        with pytest.raises(ConfigError, match=r"stages\.teacher: .* gives the values \{'valence'.* are \{'arousal'"):
+            Parents(parse({**tree, "task": swapped}, "the test"), store, 1).teacher(store.labels)

@@ -267,3 +267,13 @@ def test_a_teacher_must_see_the_same_clips_and_know_the_same_labels(store: Path,
             Parents(other, opened, 1).teacher(opened.labels)
         with pytest.raises(WeightsError, match="tells 3 classes"):
             Parents(child(make_config(store), teacher=parent), opened, 1).teacher(("glad", "sad"))
+
+
+def test_a_teacher_must_know_the_same_modalities_and_preparation(store: Path, parent: Path, tmp_path: Path) -> None:
+    tree = child(make_config(store), teacher=parent).model_dump(mode="json")
+    seen = parse({**tree, "data": {**tree["data"], "modalities": "vision"}}, "the test")
+    with Store(store) as opened, pytest.raises(ConfigError, match=r"was trained on both, but data\.modalities is visi"):
+        Parents(seen, opened, 1).teacher(opened.labels)
+    wide = make_store(tmp_path / "wide.store", face_margin=0.4)
+    with Store(wide) as opened, pytest.raises(DataError, match=r"stages\.teacher: .* prepared with face_margin 0\.4"):
+        Parents(child(make_config(wide), teacher=parent), opened, 1).teacher(opened.labels)

@@ -150,11 +150,17 @@ ALONE = ["model.prompts=0", "model.fusion=none", "model.temporal=none"]
         (["model.head.per=step"], r"per step gives an output for each step, but task classification takes one a clip"),
         (
             ["model.head={name: values}"],
-            r"head values lie in \[-1\.0, 1\.0\]: all task\.values must, and there are none",
+            r"task classification needs logits of classes: set model\.head: classes, or another task",
         ),
         (
             ["task={name: regression, values: {arousal: [0, 1]}}", "model.head=values"],
-            r"must, and task\.values\.arousal is \[0\.0, 1\.0\]",
+            r"task\.values\.arousal is \[0\.0, 1\.0\], but model\.head\.range \[-1\.0, 1\.0\]",
+        ),
+        (["task.target=emotion"], r"task: target is emotion, but task classification gives classes, and those are the"),
+        (["task.loss=mse"], r"task: loss mse is of values, but task classification gives classes: .*\(cross_entropy\)"),
+        (
+            ["task={name: regression, loss: cross_entropy, values: {arousal: [-1, 1]}}", "model.head=values"],
+            r"task: loss cross_entropy is of classes, but task regression gives values: .*\(mse\)",
         ),
         (["model.positions=frozen"], r"positions frozen leaves those of 6 prompts undrawn"),
         (["model.fusion={name: mult, latent: 7}"], r"model\.fusion: latent: .*multiple of 2 \(got 7\)"),

@@ -27,14 +27,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.schema import Config
 from mmadfer.data.draws import Draw, draw_view, test_draw
-from mmadfer.data.fold_clips import check_labels, steps_per_epoch, training_clips
+from mmadfer.data.fold_clips import check_labels, steps_per_epoch
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.dali import Decoder, Frames
 from mmadfer.data.loading.mixup import mixed, paired, seconds
-from mmadfer.data.loading.samplers import Pick, Sampler
+from mmadfer.data.loading.samplers import Pick, Sampler, sampler_of
 from mmadfer.data.loading.specaugment import masked
 from mmadfer.data.loading.windows import window_sound
 from mmadfer.data.media.fbank import SILENCE
@@ -47,22 +46,6 @@ from mmadfer.utils.prefetch import lookahead
 
 How = Callable[[Pick], Draw]
 Read = tuple[Draw, ClipRecord]
-
-
-def sampler_of(config: Config, store: Store, fold: int) -> Sampler:
-    """The sampler of `data.sampler` for the training clips of a fold, which has observed nothing yet.
-
-    Raises:
-        ConfigError: it does not take `data.sampler_options`.
-        DataError: the store has no such split or fold.
-    """
-    made, options = SAMPLERS.load(config.data.sampler), config.data.sampler_options
-    clips = training_clips(config, store, fold)
-    try:
-        found: Sampler = made(config.train.seed, clips, **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"data.sampler {config.data.sampler} does not take {options}: {error}") from error
-    return found
 
 
 def epoch_picks(config: Config, store: Store, fold: int, epoch: int, sampler: Sampler) -> list[Pick]:

@@ -3,6 +3,7 @@
 A sampler is a class with the methods of `Sampler`; it knows the run's seed and the fold's training clips. What it does
 is a function of these, of the epoch, and of what it has observed, so that every rank and every resumed run picks the
 same. `mmadfer.config.samplers` has the table of names, which installed packages add to.
+Nothing here imports torch.
 """
 
 from collections.abc import Sequence
@@ -10,9 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmadfer.config.samplers import SAMPLERS
+from mmadfer.config.schema import Config
 from mmadfer.data.draws import DrawKey, digest, shuffled
+from mmadfer.data.fold_clips import training_clips
 from mmadfer.data.loading.windows import Window
-from mmadfer.data.store.store import Clip
+from mmadfer.data.store.store import Clip, Store
+from mmadfer.errors import ConfigError
 
 
 class Pick(NamedTuple):
@@ -108,3 +113,19 @@ class Balanced(Sampler):
             extra = (place - k * rest) % len(classes) < rest
             picks += [Pick(ids[n % len(ids)], n // len(ids)) for n in range(share + extra)]
         return sorted(picks, key=lambda pick: (digest(self.seed, k, pick.clip, "order", *pick.key), pick.clip))
+
+
+def sampler_of(config: Config, store: Store, fold: int) -> Sampler:
+    """The sampler of `data.sampler` for the training clips of a fold, which has observed nothing yet.
+
+    Raises:
+        ConfigError: it does not take `data.sampler_options`.
+        DataError: the store has no such split or fold.
+    """
+    made, options = SAMPLERS.load(config.data.sampler), config.data.sampler_options
+    clips = training_clips(config, store, fold)
+    try:
+        found: Sampler = made(config.train.seed, clips, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"data.sampler {config.data.sampler} does not take {options}: {error}") from error
+    return found

@@ -2,7 +2,7 @@
 
     label:NAME           one label
     labels:NAME          several labels, with | between them
-    value:NAME           a number
+    value:NAME[:A|B]     a number for each of A and B, with | between them, or one
     steps:NAME[:A|B]     a file with numbers for each step of time (.csv, .npy), a column for each of A and B, or one
     tensor:NAME          a file with numbers or text (.csv, .npy, .txt)
     split:NAME           train, validation or test; or the number of the fold that tests the clip
@@ -37,7 +37,7 @@ class Named:
 def is_named(column: str) -> bool:
     """Whether a column is of this form."""
     match = COLUMN.fullmatch(column)
-    return match is not None and (match[3] is None or match[1] == "steps")
+    return match is not None and (match[3] is None or match[1] in ("value", "steps"))
 
 
 def check_once(where: str, header: Sequence[str]) -> None:
@@ -60,28 +60,38 @@ def named(where: str, cells: Mapping[str, str], path: Callable[[str], Path]) -> 
     found = Named()
     for column, text in cells.items():
         if match := COLUMN.fullmatch(column):
-            kind, name, _ = match.groups()
+            kind, name, parts = match.groups()
             if kind == "split":
                 found.splits[name] = re.sub(r"\.0$", "", text)  # pandas may write 1.0
             elif kind in ("steps", "tensor"):
                 found.tensors[name] = path(text)
             else:
-                found.targets[name] = _value(where, kind, column, text)
+                found.targets[name] = _value(where, kind, column, text, len(_names(name, parts)))
     return found
 
 
-def _value(where: str, kind: str, column: str, text: str) -> Any:
+def _value(where: str, kind: str, column: str, text: str, values: int) -> Any:
     if kind == "label":
         return text
     if kind == "labels":
         return list(dict.fromkeys(part.strip() for part in text.split("|") if part.strip()))
+    numbers = [_number(part) for part in text.split("|")]
+    if len(numbers) != values or not all(map(math.isfinite, numbers)):
+        what = "a number" if values == 1 else f"{values} numbers with | between them"
+        raise DataError(f"{where} has {column} {text!r:.60}; it must be {what}")
+    return numbers
+
+
+def _number(text: str) -> float:
     try:
-        number = float(text)
+        return float(text)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{where} has {column} {text!r:.60}; it must be a number")
-    return [number]
+        return math.nan
+
+
+def _names(name: str, parts: str | None) -> tuple[str, ...]:
+    """Of the values of a column."""
+    return tuple(part.strip() for part in parts.split("|")) if parts else (name,)
 
 
 def targets(header: Iterable[str], rows: Sequence[Named]) -> dict[str, Target]:
@@ -96,6 +106,5 @@ def targets(header: Iterable[str], rows: Sequence[Named]) -> dict[str, Target]:
             elif kind == "labels":
                 made[name] = Target(kind, tuple(sorted({one for value in values for one in value})))
             else:
-                names = tuple(part.strip() for part in parts.split("|")) if parts else (name,)
-                made[name] = Target("values" if kind == "value" else kind, names)
+                made[name] = Target("values" if kind == "value" else kind, _names(name, parts))
     return made

@@ -19,7 +19,7 @@ import yaml
 from mmadfer.config.folds import parse_folds
 from mmadfer.config.schema import Config
 from mmadfer.config.sweep import FILE, SweepTable
-from mmadfer.data import compatibility
+from mmadfer.data import training_files
 from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
 from mmadfer.launch import in_use, launching, plan
 from mmadfer.launch.resources import Resources
@@ -104,13 +104,13 @@ def check_code(sweep: Sweep) -> None:
 
 def _with_store(row: str, config: Config) -> Config:
     with _named(row):
-        return compatibility.from_store(config)
+        return training_files.from_store(config)
 
 
 def _of_row(row: str, config: Config, folds: str | None) -> list[int]:
     with _named(row):
         chosen = parse_folds(folds, config)
-        compatibility.check_files(config, chosen)
+        training_files.check_files(config, chosen)
         return chosen
 
 

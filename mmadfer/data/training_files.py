@@ -1,0 +1,68 @@
+"""The files that a training begins with: read and checked before anything is made.
+
+Nothing here imports torch, so that a launcher can ask.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mmadfer.config.schema import Config
+from mmadfer.data.compatibility import adopted
+from mmadfer.data.fold_clips import check_training
+from mmadfer.data.loading.samplers import sampler_of
+from mmadfer.data.stages import check_stages
+from mmadfer.data.store.store import Store
+from mmadfer.data.task_targets import check_targets
+from mmadfer.errors import ConfigError
+
+
+def from_store(config: Config) -> Config:
+    """The configuration with what its store says: how clips were prepared, and how many folds there are (`adopted`).
+
+    Raises:
+        ConfigError: no store is given, a file is not there, or the configuration names other values than the store's.
+        DataError: the store is damaged, or another file.
+    """
+    _check_paths(config)
+    with Store(_path(config)) as store:
+        return adopted(config, store)[0]
+
+
+def check_files(config: Config, folds: Iterable[int] = (), planned: Mapping[Path, Config] | None = None) -> None:
+    """Refuse, before anything is made, a training of these folds that could not begin.
+
+    `planned` are configurations of parents (`stages`) that are made with it.
+
+    Raises:
+        ConfigError: no store is given, a file is not there, or the store has other folds, labels or sound, or too few
+            clips; or the sampler does not take its options.
+        DataError: the store is damaged, or another file, or lacks what the task learns; or a parent has seen clips of
+            the test.
+        RunError: a parent is no run.
+    """
+    _check_paths(config)
+    with Store(_path(config)) as store:
+        whole, _ = adopted(config, store)
+        there = [fold for fold in folds if fold in store.split(whole.data.split).folds]
+        check_targets(whole, store)
+        check_training(whole, store, there)
+        for fold in there:
+            sampler_of(whole, store, fold)
+        check_stages(whole, store, there, planned)
+
+
+def _check_paths(config: Config) -> None:
+    named = {
+        "data.store": _path(config),
+        "model.vision.weights": config.model.vision.weights,
+        "model.audio.weights": config.model.audio.weights,
+    }
+    for key, path in named.items():
+        if path is not None and not path.exists():
+            raise ConfigError(f"{key}: {path} does not exist")
+
+
+def _path(config: Config) -> Path:
+    if config.data.store is None:
+        raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
+    return config.data.store
