@@ -189,6 +189,7 @@ def _plain(name: str, tensor: np.ndarray | str) -> tuple[str, list[int], bytes]:
         return TEXT, [], tensor.encode()
     if tensor.dtype.name not in DTYPES or tensor.ndim > DIMENSIONS:
         raise DataError(f"tensor {name!r} is {tensor.dtype.name} of {tensor.ndim} axes: store {', '.join(DTYPES)}")
+    tensor = tensor.astype(tensor.dtype.newbyteorder("="), copy=False)  # a .npy file may be big-endian
     return tensor.dtype.name, [*tensor.shape], np.ascontiguousarray(tensor).tobytes()
 
 
