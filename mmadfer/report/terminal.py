@@ -36,20 +36,20 @@ def deviation(std: float | None) -> str:
     return "" if std is None else f" ± {percent(std)}"
 
 
-def _extra_headings(report: RunReport) -> list[str]:
+def extra_headings(report: RunReport) -> list[str]:
     """Headings of what stands beside the result, and is none: scores on validation clips, and the best epoch."""
     titles = " / ".join(report.spec.titles)
     return [*([f"validation: {titles}"] if report.validated else []), f"best epoch: {titles} *"]
 
 
 def beside_of(report: RunReport, fold: FoldResult) -> list[str]:
-    """The cells of a fold under `_extra_headings`."""
+    """The cells of a fold under `extra_headings`."""
     kept = [together(report.spec, fold.validation)] if report.validated else []
     return [*kept, f"{fold.best['epoch']}: {together(report.spec, fold.best)}" if fold.best else ""]
 
 
 def beside_mean(report: RunReport) -> list[str]:
-    """The cells of the mean under `_extra_headings`."""
+    """The cells of the mean under `extra_headings`."""
     names = report.spec.names
     kept = [together(report.spec, {name: report.validation(name) for name in names})] if report.validated else []
     return [*kept, together(report.spec, {name: report.best(name) for name in names})]
@@ -83,7 +83,7 @@ def _folds(report: RunReport) -> Table:
     table = Table(title=escape(title), title_justify="left")
     for heading in ("fold", "clips", "epoch", *spec.titles):
         table.add_column(heading, justify="right")
-    for heading in _extra_headings(report):
+    for heading in extra_headings(report):
         table.add_column(heading, justify="right", style="dim")
     for fold in report.folds:
         if not fold.usable:
