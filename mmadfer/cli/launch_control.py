@@ -35,14 +35,15 @@ def status(
     from mmadfer.launch.sweep import status as sweep_status
 
     run = run.absolute()
-    of: Any = sweep_status if sweep.is_sweep(run) else states
-    found = [of.status(one) for one in (chain.runs_of(run) if chain.is_chain(run) else [run])]
+    of: Any = sweep_status.sweep_status_of if sweep.is_sweep(run) else states.run_status
+    show: Any = sweep_status.show_sweep if sweep.is_sweep(run) else states.show_status
+    found = [of(one) for one in (chain.runs_of(run) if chain.is_chain(run) else [run])]
     if as_json:
         told = [one.to_dict() for one in found]
         say(json.dumps({"chain": str(run), "runs": told} if chain.is_chain(run) else told[0], indent=2))
         return
     for one in found:
-        of.show(one)
+        show(one)
 
 
 def cancel(run: _RunArgument) -> None:

@@ -74,7 +74,7 @@ def _awaited(row: states.RunStatus, folds: list[int]) -> states.RunStatus:
     )
 
 
-def _show_sweep(found: SweepStatus, console: Console | None = None) -> None:
+def show_sweep(found: SweepStatus, console: Console | None = None) -> None:
     """Print the table, then the last words of what failed."""
     console = console or Console()
     if not console.is_terminal:
