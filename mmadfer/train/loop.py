@@ -199,9 +199,9 @@ class Trainer:
         where = {"epoch": at.epoch + 1, "step": at.total}
         if outcome.finite:
             if lost := at.count(outcome.loss, outcome.parts):
-                told = f"{', '.join(lost)} of the task is not finite at step {at.total}"
+                what = f"{', '.join(lost)} of the task is not finite at step {at.total}"
                 self.log.say(
-                    f"WARNING: {told}, so epoch {at.epoch + 1} has no mean of it; only the loss must be finite"
+                    f"WARNING: {what}, so epoch {at.epoch + 1} has no mean of it; only the loss must be finite"
                 )
             if at.total % self.config.train.log_every == 0:
                 told = {"loss": outcome.loss, **outcome.parts, "lr": self._rate(at.step - 1), "norm": outcome.norm}
