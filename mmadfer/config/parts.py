@@ -92,10 +92,7 @@ class Parts(Registry):
         """
         if self.check(name) in self._sections:
             return self._sections[name]
-        try:
-            found = getattr(self.load(name), "Settings", self._section)
-        except Exception as error:  # whatever a package's import may raise
-            raise ValueError(f"{self.kind} {name!r} of {self.source(name)} does not load: {error}") from error
+        found = getattr(self.load(name), "Settings", self._section)
         if not (isinstance(found, type) and issubclass(found, self._section)):
             raise ValueError(
                 f"{self.kind} {name!r} of {self.source(name)}: Settings must be a {self._section.__name__}"

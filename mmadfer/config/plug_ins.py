@@ -6,10 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mmadfer.config.model import TABLES, ModelConfig
+from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.schema import Config
 from mmadfer.config.training import OPTIMIZERS, SCHEDULES
 from mmadfer.errors import MissingDependencyError
-from mmadfer.tasks.tables import LOSSES
+from mmadfer.tasks.tables import LOSSES, TASKS
 from mmadfer.utils.terminal import shown
 
 
@@ -21,6 +22,8 @@ def of_model(model: ModelConfig) -> dict[str, str]:
 def of_config(config: Config) -> dict[str, str]:
     """The same of a whole configuration."""
     others = (
+        ("task.name", TASKS, config.task.name),
+        ("data.sampler", SAMPLERS, config.data.sampler),
         ("task.loss", LOSSES, config.task.loss),
         ("train.optimizer", OPTIMIZERS, config.train.optimizer),
         ("train.schedule", SCHEDULES, config.train.schedule),

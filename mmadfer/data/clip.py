@@ -84,7 +84,7 @@ def read_clip(
     """Decode a clip, find the face in its frames, cut it out of them, and compute the filter bank of its sound.
 
     Pictures are gone through twice, first small to find the face, and encoded as they come: never are all of them held
-    in memory. Where no face is found in small pictures, they are gone through once more (`looks`).
+    in memory. Where no face is found in small pictures, they are gone through once more (`search.look_closer`).
 
     Args:
         path: a video file, a folder with one image for each frame, or pictures in memory.
@@ -240,7 +240,7 @@ def _tracked(path: FrameSource, settings: PrepareConfig, device: str, blind: boo
 
 
 def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> bytes:
-    """The JPEG of the face in a picture, uint8 RGB (H, W, 3); the box as in `faces.crop`."""
+    """The JPEG of the face in a picture, uint8 RGB (H, W, 3); the box as in `detection.crop`."""
     return encode_jpeg(detection.crop(image, box, settings.face_size, settings.face_margin), settings.jpeg_quality)
 
 

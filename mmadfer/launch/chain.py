@@ -1,6 +1,6 @@
 """Runs one after the other, each of which may begin from, or learn from, an earlier one, fold by fold.
 
-DIR/chain.yaml   the names of the runs, in order; written when all of them are made
+DIR/chain.yaml   the names of the runs, in order; written before they are made
 DIR/NAME/        an ordinary run; on SLURM its array waits for those of its parents, element by element
 """
 
@@ -40,8 +40,17 @@ def runs_of(folder: Path) -> list[Path]:
         ConfigError: its list is damaged.
         RunError: one of them is not there.
     """
-    names = validated(_Chain, read_yaml(folder / _FILE), str(folder / _FILE)).runs
+    names = _names(folder)
+    if missing := [name for name in names if not (folder / name).exists()]:
+        raise RunError(
+            f"{folder} was not made as a whole, {missing[0]} is missing: launch the same configurations again, with "
+            f"--run {folder} --resume"
+        )
     return [runs.read(folder / name).path for name in names]
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return validated(_Chain, read_yaml(folder / _FILE), str(folder / _FILE)).runs
 
 
 def linked(settings: Sequence[Config], folder: Path) -> list[Config]:
@@ -75,10 +84,16 @@ def start(folder: Path, tasks: Sequence[Launch]) -> int:
     runs.refuse_file(folder)
     if not is_chain(folder) and folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder} exists and is not empty: choose another --run for the folder of the chain's runs")
+    names = [task.run.name for task in tasks]
+    if is_chain(folder) and not {*names} <= {*_names(folder)}:
+        raise RunError(f"{folder} is a chain of {', '.join(_names(folder))}: choose another --run")
     for task in tasks:
-        launching.prepare(task)
+        launching.check(task)
     if not is_chain(folder):
-        write_text(folder / _FILE, yaml.safe_dump({"runs": [task.run.name for task in tasks]}))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / _FILE, yaml.safe_dump({"runs": names}))
+    for task in tasks:
+        launching.make(task)
     codes = [0]
     for task in tasks:
         if why := _hopeless(task):

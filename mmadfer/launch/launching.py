@@ -74,12 +74,13 @@ def start_launch(task: Launch) -> int:
     Raises:
         RunError: the run is live already, cannot be made, waits for what nobody trains, or SLURM does not take a job.
     """
-    prepare(task)
+    check(task)
+    make(task)
     return go(task)
 
 
-def prepare(task: Launch) -> None:
-    """Make the run, or open the one that is there; raises as `start_launch`."""
+def check(task: Launch) -> None:
+    """Refuse what cannot be launched before anything is made; raises as `start_launch`."""
     if task.resources.cluster == "slurm":
         from mmadfer.launch.slurm import submit
 
@@ -87,6 +88,10 @@ def prepare(task: Launch) -> None:
         task.waits()
     in_use.refuse_live(task.run)
     told_of_code(task.run, task.trust)
+
+
+def make(task: Launch) -> None:
+    """Make the run, or open the one that is there; raises as `start_launch`."""
     runs.create(task.run, task.config, task.resume)
     code_snapshot.take_copy(task.run)
 

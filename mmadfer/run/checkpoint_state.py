@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,8 +44,8 @@ class Progress:
     """Sum of the losses of this epoch's steps that were not skipped."""
     losses: _Count = 0
     """How many these are."""
-    parts: dict[str, float] = field(default_factory=dict)
-    """Sums of the other numbers of the task over the same steps, by name."""
+    parts: dict[str, float | None] = field(default_factory=dict)
+    """Sums of the other numbers of the task over the same steps, by name; None where one was not finite."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
     """Time spent training and testing."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -72,10 +73,11 @@ class Progress:
             return f"{self.total} steps are not {self.epoch} epochs and {self.step} steps"
         return None
 
-    def count(self, loss: float, parts: dict[str, float]) -> None:
-        """Add up a step that was not skipped."""
+    def count(self, loss: float, parts: dict[str, float]) -> list[str]:
+        """Add up a step that was not skipped; the parts that have no sum in this epoch from this step on."""
         self.loss, self.losses = self.loss + loss, self.losses + 1
-        self.parts = {name: self.parts.get(name, 0.0) + value for name, value in parts.items()}
+        before, self.parts = self.parts, {name: _sum(self.parts.get(name, 0.0), one) for name, one in parts.items()}
+        return [name for name, found in self.parts.items() if found is None and before.get(name, 0.0) is not None]
 
     def end_epoch(self, scores: dict[str, float], spec: TaskSpec) -> None:
         """Count an epoch after which the tests gave these `metrics`; `best` goes by validation where there is any."""
@@ -84,6 +86,10 @@ class Progress:
         kind, primary = VALIDATION if VALIDATION + spec.primary.name in scores else "", spec.primary
         if not self.best or primary.better(scores[kind + primary.name], self.best[primary.name]):
             self.best = {"epoch": self.epoch, **{name: scores[kind + name] for name in spec.names}}
+
+
+def _sum(total: float | None, value: float) -> float | None:
+    return None if total is None or not math.isfinite(total + value) else total + value
 
 
 @dataclass(frozen=True)

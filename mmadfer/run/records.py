@@ -2,7 +2,7 @@
 
 run.json            Origin: by which code the run was made
 fold-K/result.json  Ended: how a training ended; written last
-fold-K/failed.json  Failure: why its job ended before its time
+fold-K/failed.json  FailedJson: why its job ended before its time
 fold-K/metrics.jsonl   an Event a line
 """
 

@@ -19,11 +19,13 @@ from mmadfer.config.task import TaskConfig
 from mmadfer.config.training import OPTIMIZERS, Precision, TrainConfig
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.distributed.ranks import Ranks, is_lost_peer
-from mmadfer.errors import MmadferError, TrainingError, WeightsError
+from mmadfer.errors import ConfigError, MmadferError, TrainingError, WeightsError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast, compiles, loss_scale, products
 from mmadfer.run.disk import read_pickle, write_pickle
+from mmadfer.run.records import Event
 from mmadfer.tasks.base import Run, Task
+from mmadfer.tasks.tables import of_events
 from mmadfer.train.ema import Average
 from mmadfer.train.finite_checks import GradientNorm, StepReport
 from mmadfer.train.optimizers import grouped
@@ -56,6 +58,7 @@ class Engine:
         if ranks.device.type == "cuda":
             _deterministic()
         self.task = _task(model, partial(_run, config.precision, ranks.device), task, config.seed).to(ranks.device)
+        self._taken = {*Event.model_fields, *(name for name, _, _ in of_events(task.spec))}
         self.trainable: dict[str, nn.Parameter] = {**model.trainable(), **self.task.own_trainable()}
         """All that learns, by the names of weights.safetensors."""
         trainable = list(self.trainable.values())
@@ -178,7 +181,11 @@ class Engine:
         self._engine.destroy()
 
     def _backward(self, batch: Batch) -> dict[str, Tensor]:
-        """The task's numbers, `loss` first."""
+        """The task's numbers, `loss` first.
+
+        Raises:
+            ConfigError: one has a name that metrics.jsonl uses itself.
+        """
         with record_function("forward"):
             found = self._engine(batch)
         loss = found["loss"]
@@ -189,6 +196,11 @@ class Engine:
         with record_function("backward"), products(self.config.precision, self.ranks.device):
             self._engine.backward(loss * scale)
         parts = {name: part for name, part in found.items() if name not in ("loss", "output")}
+        if taken := sorted(parts.keys() & self._taken):
+            raise ConfigError(
+                f"task.name: the task gives a part {taken[0]!r}, which metrics.jsonl has for a number of its own: give "
+                "it another name in `parts`"
+            )
         return {"loss": loss.detach(), **dict(sorted(parts.items()))}
 
     def _skip(self) -> None:

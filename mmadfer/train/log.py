@@ -6,7 +6,8 @@ metrics.jsonl has one event a line. `step` counts optimizer steps of the whole r
     epoch   epoch, step, loss, lr, SCORES, seconds, clips_per_second
             with data.validation: validation_SCORES, and SCORES in the last epoch only
     resume  epoch, step;  stop  epoch, step;  end  epoch, step, SCORES, seconds
-SCORES are the task's own, by their names; parts of the loss that a task names stand behind `loss`.
+SCORES are the task's own, by their names; parts of the loss that a task names stand behind `loss`, null where they are
+not finite.
 """
 
 import json
@@ -66,7 +67,7 @@ class Log:
             place = str(own_folder(self._folder / "tensorboard"))
             self._board = board.SummaryWriter(place, purge_step=total + 1, flush_secs=30)
 
-    def event(self, kind: str, **values: Any) -> None:
+    def event(self, kind: str, /, **values: Any) -> None:
         """One line of metrics.jsonl, and its curves in TensorBoard; what is not finite becomes null."""
         if not self._main:
             return

@@ -198,7 +198,11 @@ class Trainer:
         at.step, at.total = at.step + 1, at.total + 1
         where = {"epoch": at.epoch + 1, "step": at.total}
         if outcome.finite:
-            at.count(outcome.loss, outcome.parts)
+            if lost := at.count(outcome.loss, outcome.parts):
+                what = f"{', '.join(lost)} of the task is not finite at step {at.total}"
+                self.log.say(
+                    f"WARNING: {what}, so epoch {at.epoch + 1} has no mean of it; only the loss must be finite"
+                )
             if at.total % self.config.train.log_every == 0:
                 told = {"loss": outcome.loss, **outcome.parts, "lr": self._rate(at.step - 1), "norm": outcome.norm}
                 self.log.event("step", **where, **told)
@@ -254,7 +258,8 @@ class Trainer:
 
     def _score(self, scores: dict[str, float]) -> None:
         at = self.at
-        loss, parts = at.loss / at.losses, {name: value / at.losses for name, value in at.parts.items()}
+        loss = at.loss / at.losses
+        parts = {name: None if total is None else total / at.losses for name, total in at.parts.items()}
         lr, text = self._rate(self.steps - 1), self._epoch()
         self.feedback.end_epoch(epoch_picks(self.config, self.store, self.fold, at.epoch, self.sampler))
         at.end_epoch(scores, self.config.task.spec)

@@ -221,6 +221,7 @@ LIES = {
     "a part and a fold": (lambda row: row["splits"].update(halves="test"), "split 'halves' has the parts 1, 2, test"),
     "a name of our own": (lambda row: row["splits"].update(folds="1"), "'folds' is a name of our own"),
     "an odd name": (lambda row: row["tensors"].update({"../x": ""}), "of names that cannot be"),
+    "the name of the sound": (lambda row: row["tensors"].update({LATER: ""}), "of names that cannot be"),
 }
 
 
@@ -255,6 +256,17 @@ def test_a_tensor_that_the_index_does_not_tell_of_is_damage(path: Path, tmp_path
         assert store.verify() == ["3", "4"]
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_numbers_of_a_file_are_the_same_in_either_byte_order(listed: Path, tmp_path: Path, order: str) -> None:
+    values = np.linspace(-1, 1, 6).reshape(2, 3)
+    np.save(tmp_path / "some.npy", values.astype(f"{order}f4"))
+    one = replace(table("csv", listed, 2).clips[0], cropped=True, targets={}, splits={})
+    one = replace(one, tensors={"some": tmp_path / "some.npy"})
+    out = prepare(ClipTable("tiny", ("glad", "sad"), [one]), tmp_path / "tiny.store", SETTINGS).out
+    with Store(out) as store:
+        np.testing.assert_array_equal(store.read(one.id).tensors["some"], values.astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("column", "cell", "words"),
     [
@@ -264,6 +276,7 @@ def test_a_tensor_that_the_index_does_not_tell_of_is_damage(path: Path, tmp_path
         ("split:official", "exam", "split 'official' has the parts"),
         ("split:official", "train", "split 'official' has the parts train: it must have train, test"),
         ("split:mine", "2", "split 'mine' has folds 2: one is missing"),
+        (f"tensor:{LATER}", "0.npy", "tensor 'later_fbank' is a name of our own"),
         ("mood", "1", "expected a header with path,label"),
         ("label:Odd Name", "1", "expected a header with path,label"),
     ],

@@ -12,6 +12,7 @@ import yaml
 from launch_setup import FIVE_FOLD, Commands, said
 
 from mmadfer.errors import ConfigError, RunError
+from mmadfer.launch import launching
 from mmadfer.launch.slurm.dependencies import arrays
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
@@ -238,6 +239,34 @@ def test_what_is_no_chain_is_refused_before_anything_is_made(config: Path, five:
     assert isinstance(refused(second), RunError)  # alone, tiny is a path, and no run
     assert isinstance(refused(config, loop), (ConfigError, RunError))
     assert "tiny has folds 1, 2, and no fold 3" in str(refused(config, other))
+
+
+def test_a_chain_that_was_interrupted_while_it_was_made_goes_on(
+    config: Path, tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "chain"
+    command = (config, stage(config, "second", init="tiny"), "--run", folder, *SLURM)
+    make = launching.make
+
+    def interrupted(task: launching.Launch) -> None:
+        if task.run.name == "second":
+            raise KeyboardInterrupt
+        make(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "make", interrupted)
+        assert said(*command).exit_code != 0
+    assert [path.name for path in sorted(folder.iterdir())] == ["chain.yaml", "tiny"]
+    for words in ("status", "resume"):
+        with pytest.raises(RunError, match=r"second is missing: launch the same configurations again, .* --resume"):
+            raise said(words, folder).exception
+    with pytest.raises(RunError, match="is a chain of tiny, second: choose another --run"):
+        raise said(config, stage(config, "third", init="tiny"), "--run", folder, *SLURM, "--resume").exception
+    waiting(commands, "11_0", "11_1", "12", "13_0", "13_1", "14")
+    done = said(*command, "--resume")
+    assert done.exit_code == 0, done.exception
+    assert [path.name for path in sorted(folder.iterdir())] == ["chain.yaml", "second", "tiny"]
+    assert [name for name, _ in dependencies(commands)] == ["tiny", "tiny-report", "second", "second-report"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from own_task import TwoHeads
 from safetensors.torch import load_file
 from setting import StopAt, checkpoints, events, make_config, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmadfer.config.schema import Config, parse
+from mmadfer.data.loading.batch import Batch
 from mmadfer.errors import ConfigError
 from mmadfer.export.to_weights import to_weights
 from mmadfer.model.weights.load import load
@@ -70,6 +72,35 @@ def test_parts_stand_by_their_names_in_metrics_tensorboard_and_report(store: Pat
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "Training first" in page
     assert "Training second" in page
+
+
+def test_a_part_that_is_not_finite_has_no_mean_and_stops_nothing(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parts(self: TwoHeads, output: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        self.seen += 1
+        odd = torch.where(self.seen == 1, torch.nan, self.seen)
+        return {"loss": self.loss(output, batch.targets["label"]), "kind": self.seen, "odd": odd}
+
+    monkeypatch.setattr(TwoHeads, "parts", parts)
+    config, fold = two_heads(store, save_every=1), tmp_path / "fold"
+    assert not train(config, 1, fold, stop=StopAt(1)).finished
+    assert train(config, 1, fold, resume=True).finished
+    assert [event["odd"] for event in events(fold, "step")] == [None, 2, 3, 4, 5, 6]
+    assert [(event["odd"], event["kind"]) for event in events(fold, "epoch")] == [(None, 2), (5, 5)]
+    told = [line for line in (fold / "log.txt").read_text().splitlines() if "WARNING" in line]
+    assert len(told) == 1
+    assert "odd of the task is not finite at step 1, so epoch 1 has no mean of it" in told[0]
+
+
+@pytest.mark.parametrize("name", ["seconds", "lr", "event", "uar", "validation_war"])
+def test_a_part_cannot_have_a_name_of_the_log(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    loss = TwoHeads.parts
+    monkeypatch.setattr(TwoHeads, "parts", lambda *given: {**loss(*given), name: torch.ones(())})
+    with pytest.raises(ConfigError, match=f"the task gives a part '{name}', which metrics.jsonl has for a number of"):
+        train(two_heads(store), 1, tmp_path / "fold")
 
 
 def test_the_model_loads_without_the_tasks_tensors_and_an_export_keeps_them(store: Path, tmp_path: Path) -> None:

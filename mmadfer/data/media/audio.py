@@ -203,7 +203,7 @@ class Sounds:
         self._settings, self.rate = settings, 0
         self._nothing = silence(settings) if mute else None
         self._held, self._at = list[np.ndarray](), 0
-        """Pieces (channels, samples) from sample `at` on."""
+        """Pieces (channels, samples) from sample `_at` on."""
         if not mute:
             self._open(path, sound, placed)
 

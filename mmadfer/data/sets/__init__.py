@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmadfer.data.store import splits, targets
+from mmadfer.data.store.record import LATER
 from mmadfer.data.store.source_files import Files
 from mmadfer.data.store.store import check_id
 from mmadfer.data.store.targets import Target
@@ -97,6 +98,8 @@ class ClipTable:
             for clip in self.clips:
                 for name, value in clip.targets.items():
                     targets.check_value(name, self.targets[name], value)
+                if LATER in clip.tensors:
+                    raise ValueError(f"tensor {LATER!r} is a name of our own, of the sound: give it another one")
                 for name, part in clip.splits.items():
                     parts[name].add(part)
             splits.check_parts(parts, whole=True)
@@ -158,7 +161,7 @@ def table(
 
 def _table(found: object, name: str) -> ClipTable:
     if not isinstance(found, ClipTable):
-        raise DataError(f"data set {name!r} ({DATA_SETS.source(name)}) gave a {type(found).__name__}, not a Table")
+        raise DataError(f"data set {name!r} ({DATA_SETS.source(name)}) gave a {type(found).__name__}, not a ClipTable")
     return found
 
 

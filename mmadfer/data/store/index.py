@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.store import splits, targets
-from mmadfer.data.store.record import NAME, Clip, is_storable
+from mmadfer.data.store.record import LATER, NAME, Clip, is_storable
 from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
 from mmadfer.utils.terminal import one_line
@@ -208,7 +208,8 @@ def check_named(found: Iterable[Clip], about: Header) -> None:
             targets.check_value(name, about.targets[name], value)
         if not {*map(type, clip.splits.values()), *map(type, clip.tensors.values())} <= {str}:
             raise ValueError(f"clip {clip.id!r} has splits or tensors that are no text")
-        if not all(NAME.fullmatch(name) for name in (*clip.splits, *clip.tensors)) or "\0" in str(clip.tensors):
+        names = all(map(NAME.fullmatch, (*clip.splits, *clip.tensors))) and LATER not in clip.tensors
+        if not names or "\0" in str(clip.tensors):
             raise ValueError(f"clip {clip.id!r} has splits or tensors of names that cannot be")
         for name, part in clip.splits.items():
             parts[name].add(part)

@@ -28,7 +28,7 @@ from safetensors.numpy import save as save_tensors
 from mmadfer.errors import DataError
 
 LATER = "later_fbank"
-"""The named tensor with the sound after `Record.fbank`: float32 (m, mels), normalised, without padding."""
+"""The named tensor with the sound after `ClipRecord.fbank`: float32 (m, mels), normalised, without padding."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """What targets, splits and named tensors may be called."""
 TEXT = "text"
@@ -74,7 +74,7 @@ class Clip:
     sound_frames: int = 0
     """Filter-bank frames of its sound, without padding, that the store holds."""
     sound_start: float = 0.0
-    """When the first of them starts, in seconds on the clock of `Record.times`."""
+    """When the first of them starts, in seconds on the clock of `ClipRecord.times`."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,7 @@ def _plain(name: str, tensor: np.ndarray | str) -> tuple[str, list[int], bytes]:
         return TEXT, [], tensor.encode()
     if tensor.dtype.name not in DTYPES or tensor.ndim > DIMENSIONS:
         raise DataError(f"tensor {name!r} is {tensor.dtype.name} of {tensor.ndim} axes: store {', '.join(DTYPES)}")
+    tensor = tensor.astype(tensor.dtype.newbyteorder("="), copy=False)  # a .npy file may be big-endian
     return tensor.dtype.name, [*tensor.shape], np.ascontiguousarray(tensor).tobytes()
 
 

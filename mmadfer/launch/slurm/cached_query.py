@@ -9,13 +9,13 @@ from mmadfer.launch.slurm import commands
 
 
 class JobQuery(Protocol):
-    """What knows jobs: the module `slurm`, which asks each time, or `Once`."""
+    """What knows jobs: the module `commands`, which asks each time, or `Once`."""
 
     def query(self, ids: Iterable[str], logs: Path | None = None) -> dict[str, commands.SlurmJob]:
-        """As `slurm.query`."""
+        """As `commands.query`."""
 
     def last_ends(self, ids: Iterable[str]) -> dict[str, str]:
-        """As `slurm.last_ends`."""
+        """As `commands.last_ends`."""
 
 
 class Once:
@@ -32,7 +32,7 @@ class Once:
             self.error = error
 
     def query(self, ids: Iterable[str], logs: Path | None = None) -> dict[str, commands.SlurmJob]:
-        """As `slurm.query`; only of jobs that it was not asked for before, SLURM is asked."""
+        """As `commands.query`; only of jobs that it was not asked for before, SLURM is asked."""
         bases = {commands.base(name) for name in ids}
         if self.error and bases:
             raise self.error
@@ -41,7 +41,7 @@ class Once:
         return commands.jobs_of({name: job for name, job in self._jobs.items() if commands.base(name) in bases}, logs)
 
     def last_ends(self, ids: Iterable[str]) -> dict[str, str]:
-        """As `slurm.last_ends`."""
+        """As `commands.last_ends`."""
         return {name: self._ends[name] for name in ids if name in self._ends}
 
     def _ask(self, bases: Iterable[str]) -> None:
