@@ -50,7 +50,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         for k in range(CLIPS)
     ]
     path = tmp_path_factory.mktemp("photographs") / "photographs.store"
-    write_store(path, Header("photographs", ("a",), config(SIDE).prepare), records)
+    write_store(path, Header("photographs", ("a", "b"), config(SIDE).prepare), records)
     with Store(path) as store:
         yield store
 
@@ -70,7 +70,7 @@ def differences(store: Store, size: int, training: bool) -> tuple[np.ndarray, fl
     """Mean difference of each clip, and the largest of all."""
     settings, ids, found, largest = config(size), list(store.clips), [], 0.0
     picks = list(map(Pick, ids))
-    with closing(Loader(store, settings, ("a",))) as loader:
+    with closing(Loader(store, settings, ("a", "b"))) as loader:
         for batch in loader.train(0, [picks[:8], picks[8:]]) if training else loader.test(ids, 8):
             for clip, frames in zip(batch.ids, preprocess(batch).numpy() * 255.0, strict=True):
                 drawn = (

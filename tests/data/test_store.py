@@ -179,7 +179,7 @@ import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])
 import test_store as t
 from mmadfer.errors import DataError
 try:
-    t.write(Path(sys.argv[2]), t.HEADER, ((t.clip(k), t.record(k)) for k in range(4)))
+    t.write_store(Path(sys.argv[2]), t.HEADER, ((t.clip(k), t.record(k)) for k in range(4)))
 except DataError as error:
     print(error); sys.exit(2)
 """

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from mmadfer.cli import main
 from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
-from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig
+from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, load
 from mmadfer.contract import Contract
 from mmadfer.data.media.image import encode_jpeg
 from mmadfer.data.store.store import Clip, ClipRecord, Header, write_store
@@ -52,8 +52,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text.onnx").write_text("not a model")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     jpeg, fbank = encode_jpeg(np.zeros((224, 224, 3), np.uint8), 90), np.zeros((512, 128), np.float32)
-    clips = [(Clip(f"c{k}", "happy", k % 5 + 1, f"c{k}.mp4", 1), ClipRecord([jpeg], fbank)) for k in range(40)]
-    write_store(tmp_path / "good.store", Header("made", ("happy",)), clips)
+    clips = [
+        (Clip(f"c{k}", ("happy", "sad")[k % 2], k % 5 + 1, f"c{k}.mp4", 1), ClipRecord([jpeg], fbank))
+        for k in range(40)
+    ]
+    write_store(tmp_path / "good.store", Header("made", ("happy", "sad"), load("dfew_160").prepare), clips)
     run = tmp_path / "run"
     run.mkdir()
     (run / "notes.txt").write_text("somebody's")
@@ -77,7 +80,10 @@ CASES = {
         "launch dfew_160 --folds 4-6 --run new --set data.store=good.store",
         "folds 1 to 5",
     ),
-    "launch on an unknown cluster": ("launch dfew_160 --cluster moon --run new", "local or slurm"),
+    "launch on an unknown cluster": (
+        "launch dfew_160 --cluster moon --run new --set data.store=good.store",
+        "local or slurm",
+    ),
     "empty data folder": ("prepare folder --root empty --out new.store", "empty"),
     "no data folder": ("prepare folder --root nowhere --out new.store", "nowhere"),
     "unknown data set": ("prepare imagenet --root empty --out new.store", "no data set 'imagenet'"),

@@ -15,6 +15,7 @@ from setting import StopAt, checkpoints, events, make_config, promises, seal, st
 
 from mmadfer import contract
 from mmadfer.config.schema import Config
+from mmadfer.data.training_files import from_store
 from mmadfer.errors import MmadferError, RunError, WeightsError
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.weights.build import build_model, encoder_hash
@@ -98,7 +99,7 @@ def _small_files() -> None:
 def test_full_disk_leaves_the_older_checkpoint(config: Config, straight: Path, tmp_path: Path) -> None:
     fold = tmp_path / "run" / "fold-1"
     train(config, 1, fold, stop=StopAt(1))
-    (tmp_path / "run" / "config.yaml").write_text(config.to_yaml())
+    (tmp_path / "run" / "config.yaml").write_text(from_store(config).to_yaml())
     before = {path: sha256(path) for path in checkpoints(fold)[-1].rglob("*") if path.is_file()}
     full = start(config, tmp_path / "run", "--resume", preexec_fn=_small_files)
     out, err = full.communicate()
