@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -35,14 +35,15 @@ def status(
     from mmadfer.launch.sweep import status as sweep_status
 
     run = run.absolute()
-    of: Any = sweep_status if sweep.is_sweep(run) else states
-    found = [of.read_status(one) for one in (chain.runs_of(run) if chain.is_chain(run) else [run])]
+    if sweep.is_sweep(run):
+        rows = sweep_status.read_status(run)
+        return say(json.dumps(rows.to_dict(), indent=2)) if as_json else sweep_status.show_status(rows)
+    found = [states.read_status(one) for one in (chain.runs_of(run) if chain.is_chain(run) else [run])]
     if as_json:
         told = [one.to_dict() for one in found]
-        say(json.dumps({"chain": str(run), "runs": told} if chain.is_chain(run) else told[0], indent=2))
-        return
+        return say(json.dumps({"chain": str(run), "runs": told} if chain.is_chain(run) else told[0], indent=2))
     for one in found:
-        of.show_status(one)
+        states.show_status(one)
 
 
 def cancel(run: _RunArgument) -> None:

@@ -21,10 +21,9 @@ from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils.csv_cells import plain_cell
 from mmadfer.utils.files import read_text, write_json
 
-IDLE = (
-    *("name", "data.store", "data.threads", "data.read_ahead", "train.keep", "train.save_every", "train.log_every"),
-    *("train.compile", "train.checkpoint_activations"),
-)
+IDLE = {*identity.FREE} - {
+    *("prepare", "data.test_clips", "data.test_flips", "model.vision.weights", "model.audio.weights")
+}
 """Keys that make no result another; the clips of the stores are compared by themselves."""
 P_VALUE = "2 min(share of resamples <= 0, share >= 0), each share as (count + 1) / (resamples + 1)"
 ONE_SEED = (

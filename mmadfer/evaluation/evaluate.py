@@ -18,7 +18,7 @@ from mmadfer.data.store.store import Store
 from mmadfer.data.task_targets import check_targets
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.evaluation.predictions import Predictions, Scored, Values, combined
+from mmadfer.evaluation.predictions import Predictions, Scored, Values, combined, write_csv
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast
 from mmadfer.tasks import logit_adjustment as adjustment
@@ -151,7 +151,7 @@ def evaluate_path(
     if isinstance(predictions, Predictions) and adjust:
         predictions = predictions.adjusted(priors, adjust)
     if out is not None:
-        predictions.write(out)
+        write_csv(predictions, out)
     return predictions
 
 

@@ -65,10 +65,6 @@ class Predictions:
         """The same with adjusted logits; arguments and errors are those of `adjust.shift`."""
         return replace(self, logits=self.logits - adjustment.shift(self.names, priors, tau))
 
-    def write(self, path: Path) -> None:
-        """Write `csv`; atomic."""
-        write_text(path, self.csv())
-
     def csv(self) -> str:
         """One line a clip: id, label, predicted, and p_<label> for each class."""
         names = [cell(name) for name in self.names]
@@ -101,10 +97,6 @@ class Values:
         """What a result has beside the scores."""
         return {"clips": len(self.ids), "values": list(self.names)}
 
-    def write(self, path: Path) -> None:
-        """Write `csv`; atomic."""
-        write_text(path, self.csv())
-
     def csv(self) -> str:
         """One line a clip: id, true_<name> and <name> for each value."""
         heads = [f"{kind}{name}" for kind in ("true_", "") for name in self.names]
@@ -121,6 +113,11 @@ class Values:
 
 
 Scored = Predictions | Values
+
+
+def write_csv(found: Scored, path: Path) -> None:
+    """Write `found.csv()`; atomic."""
+    write_text(path, found.csv())
 
 
 def combined(outputs: Tensor, spec: TaskSpec) -> Tensor:

@@ -16,7 +16,7 @@ from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError, WeightsError
 from mmadfer.evaluation.evaluate import print_result, score_model
 from mmadfer.evaluation.paper_tables import TABLES, Score
-from mmadfer.evaluation.predictions import Predictions
+from mmadfer.evaluation.predictions import Predictions, write_csv
 from mmadfer.model.weights.load import load
 from mmadfer.model.weights.torch_pickle import Lazy, PickledFile
 
@@ -83,7 +83,7 @@ def reproduce(path: Path, data: Path, fold: int | None, clips: int = 1, out: Pat
     predictions = score_model(model, store, fold, clips, flips=False)
     assert isinstance(predictions, Predictions)  # published models give classes
     if out is not None:
-        predictions.write(out)
+        write_csv(predictions, out)
     told = _incomplete(store)
     return Reproduced(predictions, fold, contract.data_set, contract.model.image_size, clips, said, told)
 

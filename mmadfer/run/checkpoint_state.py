@@ -57,7 +57,6 @@ class Progress:
 
     def problem(self, epochs: int, spec: TaskSpec) -> str | None:
         """What no training of so many epochs on this task comes to; None where it could."""
-        whole, rest = divmod(self.total - self.step, self.epoch or 1)
         best = self.best.get("epoch", 0)
         if self.epoch > epochs or not (1 <= best <= self.epoch if self.epoch else best == 0):
             return f"epoch {self.epoch} of {epochs} does not go with {best:g} as the best one"
@@ -69,8 +68,14 @@ class Progress:
             return "it has scores that its task never gives"
         if self.epoch and not self.metrics:
             return "it has no scores"
+        return self._sums_problem()
+
+    def _sums_problem(self) -> str | None:
+        whole, rest = divmod(self.total - self.step, self.epoch or 1)
         if rest or whole < 0 or (whole > 0) != (self.epoch > 0) or self.losses > self.step:
             return f"{self.total} steps are not {self.epoch} epochs and {self.step} steps"
+        if self.parts and not self.losses:
+            return "it has sums of no step"
         return None
 
     def count(self, loss: float, parts: dict[str, float]) -> list[str]:
@@ -169,6 +174,8 @@ def write_state(path: Path, progress: Progress, belonging: Belonging, weights_ha
     """Make the checkpoint in `path` whole: state.json is its last file."""
     state = State(progress, belonging, weights_hash, {name: _mark(path / name) for name in _files(path)})
     tree = {"format": _FORMAT, **asdict(state)}
+    if not progress.parts:
+        del tree["progress"]["parts"]
     write_json(path / STATE, {**tree, "sha256": _digest(tree)})
 
 

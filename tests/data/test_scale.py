@@ -147,6 +147,6 @@ def test_the_index_is_small_and_has_a_line_for_each_clip(tmp_path: Path) -> None
     data = (tmp_path / "a.store").read_bytes()
     index = data[data.rindex(b'{\n "format"') : data.rindex(b"]}\n") + 2]
     assert len(json.loads(index)["clips"]) == 500
-    assert len(index) < 500 * 320
+    assert len(index) < 500 * 300
     lines = index.decode().splitlines()
     assert json.loads(lines[-2])["id"] == "00499"

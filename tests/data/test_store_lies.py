@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -53,10 +54,12 @@ def again(path: Path, change: Change, packed: bool = False) -> Path:
     return made
 
 
-def refused(path: Path, words: str = "") -> None:
+def refused(path: Path, words: str = "") -> str:
+    """What opening it says, which names the store and is short."""
     with pytest.raises(DataError, match=f"(?s)lies.store is not a whole mmadfer store .*{words}") as told:
         Store(path)
     assert len(str(told.value)) < 1000
+    return str(told.value)
 
 
 def test_the_store_itself_is_whole(path: Path) -> None:
@@ -135,7 +138,7 @@ def answer(made: Path) -> str:
     ],
 )
 def test_a_lie_is_named(path: Path, lie: Change, words: str) -> None:
-    refused(again(path, lie), words)
+    assert re.search(words, refused(again(path, lie)))
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
@@ -145,7 +148,7 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_packed_members_are_refused(path: Path) -> None:
-    refused(again(path, lambda tree: None, packed=True), "clips/c0.safetensors is packed")
+    assert "clips/c0.safetensors is packed" in refused(again(path, lambda tree: None, packed=True))
 
 
 def directory(path: Path, size: int, offset: int | None = None) -> Path:
@@ -173,7 +176,7 @@ def directory(path: Path, size: int, offset: int | None = None) -> Path:
 @pytest.mark.parametrize("offset", [None, 0, 2**40, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("size", [2**32, 2**40, 2**63, 2**64 - 1])
 def test_records_that_do_not_lie_in_the_file(path: Path, size: int, offset: int | None) -> None:
-    refused(directory(path, size, offset), "")
+    assert "clips/c0.safetensors does not lie within the file" in refused(directory(path, size, offset))
 
 
 def test_a_record_that_is_not_as_the_index_says_is_named(path: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from export_setup import CONTRACT
 from onnx.helper import make_function, make_graph, make_node
 
 from mmadfer.errors import WeightsError
@@ -161,9 +162,11 @@ def test_programs_for_a_gpu_are_refused(onnx_file: Path, tmp_path: Path) -> None
 def test_it_needs_no_other_package(onnx_file: Path) -> None:
     code = (
         "import sys; sys.modules['onnx'] = sys.modules['torch'] = None; from pathlib import Path\n"
-        f"from mmadfer.runtime.backends.ort import OrtBackend; OrtBackend(Path({str(onnx_file)!r}))"
+        f"from mmadfer.runtime.backends.ort import OrtBackend\n"
+        f"print(*OrtBackend(Path({str(onnx_file)!r})).contract.labels)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*CONTRACT.labels]
 
 
 def test_a_cut_file_is_refused(onnx_file: Path, tmp_path: Path) -> None:

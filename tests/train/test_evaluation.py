@@ -19,7 +19,7 @@ from mmadfer.data.media.image import decode_jpeg
 from mmadfer.data.store.store import Store, write_store
 from mmadfer.errors import ClipError, ConfigError, WeightsError
 from mmadfer.evaluation.evaluate import evaluate_path
-from mmadfer.evaluation.predictions import Predictions
+from mmadfer.evaluation.predictions import Predictions, write_csv
 from mmadfer.model.weights.build import save_weights
 from mmadfer.model.weights.load import load
 from mmadfer.runtime import Recogniser
@@ -77,7 +77,7 @@ def test_index_sets_and_mirror_images_are_averaged(straight: Path, store: Path) 
 
 def test_one_look_is_the_test_of_before_to_the_bit(straight: Path, store: Path) -> None:
     found = evaluate_path(straight, store, clips=1, flips=False)
-    found.write(straight.parent / "one.csv")
+    write_csv(found, straight.parent / "one.csv")
     assert (straight.parent / "one.csv").read_text() == (straight / "predictions.csv").read_text()
 
 

@@ -115,7 +115,6 @@ def test_a_state_that_lies_ends_in_no_other_error(half: Path) -> None:
         "encoder_hash",
         "world",
         "weights_hash",
-        "parts",
     }
     assert {place for place in taken if not free & {*place}} <= {("format", "true"), ("progress", "losses", "true")}
     for name in ("epoch", "step", "total", "files", "config"):

@@ -86,14 +86,16 @@ def test_status_is_shown_or_the_file_is_named_whatever_it_holds(run: Path, name:
     whole = run / "fold-2" / "result.json"
     result = whole.read_bytes()
     whole.unlink()
+    done = list[bool]()
     for text in _texts(tree):
         path.write_text(text + "\n")
-        for act in acts:
-            _plain(act, run, path)
+        done += [_plain(act, run, path) for act in acts]
     path.unlink()
     if before is not None:
         path.write_bytes(before)
     whole.write_bytes(result)
+    assert any(done), "some of it is shown"
+    assert len(done) > 10
 
 
 def _plain(act: Callable[[Path], object], run: Path, path: Path) -> bool:
@@ -148,15 +150,22 @@ def test_an_origin_is_told_or_its_file_is_named_whatever_it_holds(run: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["run.json", "jobs/launch.json", "fold-2/metrics.jsonl", "fold-2/result.json", "fold-2/.lease-7"]
+    ("name", "done"),
+    [
+        ("run.json", [False, True]),
+        ("jobs/launch.json", [True, False]),
+        ("fold-2/metrics.jsonl", [True, False]),
+        ("fold-2/result.json", [True, True]),
+        ("fold-2/.lease-7", [True, False]),
+    ],
 )
-def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str, done: list[bool]) -> None:
+    """The report is made, the status is shown; or else it is refused with the file's name."""
     run = make_run(tmp_path / "run", (1, 2), "data.folds=3")
     (run / name).parent.mkdir(exist_ok=True)
     (run / name).unlink(missing_ok=True)
     os.mkfifo(run / name)
-    for act in (_reported, _shown):
-        _plain(act, run, run / name)
+    assert [_plain(act, run, run / name) for act in (_reported, _shown)] == done
 
 
 @pytest.mark.parametrize("target", ["mine", "nowhere"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmadfer.evaluation.predictions import Predictions
+from mmadfer.evaluation.predictions import Predictions, write_csv
 from mmadfer.utils.csv_cells import cell, plain_cell, to_csv
 
 TEXTS = ["a", "", "=1+1", "+1", "-1", "@x", "'=1", "''=1", "'a", "'", "ü", "a=1"]
@@ -27,7 +27,7 @@ def test_what_is_no_formula_stays_as_it_is() -> None:
 def test_predictions_of_a_test_are_guarded(tmp_path: Path) -> None:
     names = ("-1", "=cmd")
     made = Predictions(["=HYPERLINK(1)", "b"], np.array([0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]]), names)
-    made.write(tmp_path / "x.csv")
+    write_csv(made, tmp_path / "x.csv")
     lines = (tmp_path / "x.csv").read_text().splitlines()
     assert lines[0] == "id,label,predicted,p_-1,p_=cmd"
     assert lines[1].startswith("'=HYPERLINK(1),'-1,'-1,0.7")

@@ -95,8 +95,13 @@ def to_text(path: Path, header: Header, clips: Mapping[str, Clip], heads: Mappin
         "left_out_files": dict(header.left_out_files),
         "stamps": dict(header.stamps),
     }
-    rows = ",\n".join(json.dumps(asdict(clips[name]) | {"head": heads[name]}) for name in sorted(clips))
+    rows = ",\n".join(json.dumps(_row(clips[name]) | {"head": heads[name]}) for name in sorted(clips))
     return f'{json.dumps(top, indent=1)[:-2]},\n "clips": [\n{rows}\n]}}\n'
+
+
+def _row(clip: Clip) -> dict[str, Any]:
+    """The fields of a clip; a store may have a million of them, so named things that it has none of are left out."""
+    return {name: value for name, value in asdict(clip).items() if value != {}}
 
 
 def check_index_version(index: Mapping[str, Any], path: Path) -> None:
