@@ -13,7 +13,6 @@ from mmadfer.config import identity
 from mmadfer.config import schema as configs
 from mmadfer.config.folds import parse_folds
 from mmadfer.config.schema import Config
-from mmadfer.data import training_files
 from mmadfer.errors import RunError
 from mmadfer.launch import chain, plan
 from mmadfer.launch.launching import Launch
@@ -44,6 +43,8 @@ def launch(
     `mmadfer launch status RUN`, `launch cancel RUN` and `launch resume RUN` take it from there, and `launch sweep FILE`
     trains many configurations at once; each has its --help.
     """
+    from mmadfer.data import training_files  # late, as all that brings NumPy: --help and status need none
+
     loaded = [configs.load(one, overrides or ()) for one in config]
     if resume and run is None:
         raise RunError("--resume needs --run: say which run to go on with")

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from mmadfer.data import training_files
 from mmadfer.errors import RunError
 from mmadfer.launch import launching
 from mmadfer.run.launch_record import LaunchOptions
@@ -86,6 +85,8 @@ def check_path(run: Path) -> None:
 
 def check(wanted: launching.Launch) -> None:
     """Refuse what cannot work; raises as `carry_out`."""
+    from mmadfer.data import training_files
+
     check_path(wanted.run)
     training_files.check_files(wanted.config, wanted.todo(), {one.run: one.config for one in wanted.after})
 

@@ -11,8 +11,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmadfer.config import identity
-from mmadfer.data import training_files
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.utils import cores, logs, terminal
 from mmadfer.utils.terminal import say
@@ -95,7 +93,9 @@ def train(
     ] = False,
 ) -> None:
     """Train one fold in this process; under torchrun or srun, as one of its ranks."""
+    from mmadfer.config import identity
     from mmadfer.config import schema as configs
+    from mmadfer.data import training_files
     from mmadfer.run import directory as runs
     from mmadfer.train.loop import train as start
 

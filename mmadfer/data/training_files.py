@@ -10,7 +10,7 @@ from mmadfer.config.schema import Config
 from mmadfer.data.compatibility import adopted
 from mmadfer.data.fold_clips import check_training
 from mmadfer.data.loading.samplers import sampler_of
-from mmadfer.data.stages import check_stages
+from mmadfer.data.parent_leakage import check_stages
 from mmadfer.data.store.store import Store
 from mmadfer.data.task_targets import check_targets
 from mmadfer.errors import ConfigError

@@ -13,11 +13,11 @@ from pydantic import Field
 
 from mmadfer.config.base import Section, validated
 from mmadfer.config.schema import Config
-from mmadfer.data import stages
 from mmadfer.errors import RunError
 from mmadfer.launch import in_use, launching
 from mmadfer.launch.launching import Launch
 from mmadfer.run import directory as runs
+from mmadfer.run.parents import lacking
 from mmadfer.utils.files import read_yaml, write_text
 from mmadfer.utils.terminal import say
 
@@ -111,7 +111,7 @@ def _hopeless(task: Launch) -> str:
     """Why no fold can be trained on this machine, where none can."""
     if task.resources.cluster == "slurm":
         return ""
-    lacks = [stages.lacking(task.config, fold) for fold in task.todo()]
+    lacks = [lacking(task.config, fold) for fold in task.todo()]
     return lacks[0] if lacks and all(lacks) else ""
 
 

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmadfer.config.schema import Config
-from mmadfer.data import stages
-from mmadfer.data.stages import ParentRun
 from mmadfer.errors import RunError
 from mmadfer.launch import in_use
 from mmadfer.launch.slurm import commands
 from mmadfer.launch.slurm.dependencies import Waits
 from mmadfer.run import launch_record
+from mmadfer.run.parents import ParentRun, parents, why_unfinished
 
 Planned = tuple[Config, list[int]]
 """A launch that is not submitted yet: its configuration, and the folds that it trains."""
@@ -25,13 +24,13 @@ def waits(config: Config, todo: Iterable[int], planned: Mapping[Path, Planned]) 
         RunError: a parent's fold is not finished, and no job of this cluster trains it; or SLURM does not answer.
     """
     found: Waits = {fold: [] for fold in todo}
-    for parent in stages.parents(config, {run: own for run, (own, _) in planned.items()}):
-        open_ = [fold for fold in found if stages.why_unfinished(parent, fold)]
+    for parent in parents(config, {run: own for run, (own, _) in planned.items()}):
+        open_ = [fold for fold in found if why_unfinished(parent, fold)]
         ids = _planned(*planned[parent.run]) if parent.run in planned else _trained(parent, open_)
         for fold in open_:
             if fold not in ids:
                 raise RunError(
-                    f"{stages.why_unfinished(parent, fold)}, and no job of this cluster trains it: `mmadfer launch "
+                    f"{why_unfinished(parent, fold)}, and no job of this cluster trains it: `mmadfer launch "
                     f"resume {parent.run}` first, then launch this"
                 )
             found[fold].append(ids[fold])

@@ -9,7 +9,6 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mmadfer.data import stages
 from mmadfer.errors import RunError
 from mmadfer.export import finished_folds
 from mmadfer.launch import follow, in_use
@@ -18,6 +17,7 @@ from mmadfer.launch.slurm.cached_query import JobQuery
 from mmadfer.run import directory as runs
 from mmadfer.run import launch_record
 from mmadfer.run.owner import Owner
+from mmadfer.run.parents import lacking
 from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils.console import Console
 from mmadfer.utils.durations import duration
@@ -121,7 +121,7 @@ def read_status(run: Path, told: JobQuery = commands) -> RunStatus:
             one = _in_slurm(one, job, ends) if job else _here(one, beating.get(fold), fold in launched)
         one = _with_words(run, logs, replace(one, job=own.get(fold)))
         wanted = left is None or fold in left.folds
-        folds.append(_with_parents(one, stages.lacking(config, fold)) if wanted else one)
+        folds.append(_with_parents(one, lacking(config, fold)) if wanted else one)
     page = run / "report" / "report.html"
     known = {} if note else ids
     report = follower(run, logs, known.get("report", ""), jobs, str(page) if page.is_file() else "")

@@ -11,10 +11,10 @@ import numpy as np
 from mmadfer import contract
 from mmadfer.config import identity
 from mmadfer.config.schema import Config
-from mmadfer.data import stages
 from mmadfer.errors import RunError, WeightsError
 from mmadfer.evaluation.fold_result import FoldResult, read
 from mmadfer.run import directory as runs
+from mmadfer.run.parents import lacking
 from mmadfer.tasks import metrics
 from mmadfer.tasks.spec import TaskSpec
 
@@ -189,7 +189,7 @@ def _folds(run: runs.Run) -> tuple[FoldResult, ...]:
 
 def _with_parents(config: Config, fold: FoldResult) -> FoldResult:
     """With what a fold without a result lacks of the runs that it begins and learns from."""
-    why = "" if fold.usable else stages.lacking(config, fold.fold)
+    why = "" if fold.usable else lacking(config, fold.fold)
     return replace(fold, note=f"{fold.note}; {why}") if why and why not in fold.note else fold
 
 

@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Kind = Literal["classes", "values"]
 
@@ -99,7 +100,7 @@ class TaskSpec(ABC):
         return " in percent" if all(score.percent for score in self.scores) else ""
 
     @abstractmethod
-    def statistics(self, truth: np.ndarray, output: np.ndarray, classes: int) -> np.ndarray:
+    def statistics(self, truth: "np.ndarray", output: "np.ndarray", classes: int) -> "np.ndarray":
         """float64 (N, K): numbers of each clip whose sums over clips give the scores.
 
         Args:
@@ -109,10 +110,10 @@ class TaskSpec(ABC):
         """
 
     @abstractmethod
-    def from_sums(self, sums: np.ndarray) -> np.ndarray:
+    def from_sums(self, sums: "np.ndarray") -> "np.ndarray":
         """The scores float64 (..., S), of sums (..., K) of `statistics` over clips."""
 
-    def score(self, truth: np.ndarray, output: np.ndarray, classes: int) -> dict[str, float]:
+    def score(self, truth: "np.ndarray", output: "np.ndarray", classes: int) -> dict[str, float]:
         """Each score of these clips, by its name; arguments as of `statistics`."""
         found = self.from_sums(self.statistics(truth, output, classes).sum(0))
         return dict(zip(self.names, found.tolist(), strict=True))

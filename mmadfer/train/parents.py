@@ -7,9 +7,8 @@ from pathlib import Path
 
 from mmadfer.config.schema import Config
 from mmadfer.contract import Contract
-from mmadfer.data import stages
 from mmadfer.data.compatibility import check_prepared
-from mmadfer.data.stages import ParentRun
+from mmadfer.data.parent_leakage import check_stages
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError, RunError
 from mmadfer.model.mma_dfer import MMADFER
@@ -17,6 +16,7 @@ from mmadfer.model.weights.load import WEIGHTS, load
 from mmadfer.model.weights.transfer import transfer
 from mmadfer.run import checkpoint_state, records
 from mmadfer.run import directory as runs
+from mmadfer.run.parents import ParentRun, parents, why_unfinished
 from mmadfer.utils.files import sha256
 
 PATIENCE_SECONDS = 30.0
@@ -51,10 +51,10 @@ class Parents:
 
     def __init__(self, config: Config, store: Store, fold: int) -> None:
         self.config, self.store, self.fold = config, store, fold
-        found = stages.parents(config)
+        found = parents(config)
         for parent in found:
             _await(parent, fold)
-        stages.check_stages(config, store, [fold])
+        check_stages(config, store, [fold])
         self._sources = {parent.key: _source(parent, fold) for parent in found}
 
     def begin(self, model: MMADFER) -> str:
@@ -134,7 +134,7 @@ class Parents:
 def _await(parent: ParentRun, fold: int) -> None:
     """Refuse a fold that is not finished; a job that a scheduler has just let go on looks for it a little longer."""
     end = time.monotonic() + (PATIENCE_SECONDS if "SLURM_JOB_ID" in os.environ else 0)
-    while why := stages.why_unfinished(parent, fold):
+    while why := why_unfinished(parent, fold):
         if time.monotonic() >= end or runs.failure(parent.fold(fold)):
             raise RunError(f"{why}. `mmadfer launch resume {parent.run}` goes on with it; then resume this run")
         time.sleep(0.5)

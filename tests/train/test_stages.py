@@ -14,7 +14,7 @@ from torch.nn.functional import kl_div
 
 from mmadfer.config.schema import Config, parse
 from mmadfer.data.loading.batch import Batch, preprocess
-from mmadfer.data.stages import check_stages
+from mmadfer.data.parent_leakage import check_stages
 from mmadfer.data.store.store import Store, write_store
 from mmadfer.distributed.ranks import connected
 from mmadfer.errors import ConfigError, DataError, RunError, WeightsError

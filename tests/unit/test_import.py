@@ -15,6 +15,13 @@ def test_import_pulls_in_nothing_heavy(module: str) -> None:
     assert found.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["mmadfer.cli.main", "mmadfer.config.schema"])
+def test_a_command_starts_without_numpy(module: str) -> None:
+    code = f"import sys, {module}; print('numpy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "False"
+
+
 def test_import_on_top_of_torch_takes_less_than_the_limit() -> None:
     # Counted as process time in the child, so that a busy machine does not decide.
     code = "import torch, time; s = time.process_time(); import mmadfer; print(time.process_time() - s)"

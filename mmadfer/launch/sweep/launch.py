@@ -19,7 +19,6 @@ import yaml
 from mmadfer.config.folds import parse_folds
 from mmadfer.config.schema import Config
 from mmadfer.config.sweep import FILE, SweepTable
-from mmadfer.data import training_files
 from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
 from mmadfer.launch import in_use, launching, plan
 from mmadfer.launch.resources import Resources
@@ -103,11 +102,15 @@ def check_code(sweep: Sweep) -> None:
 
 
 def _with_store(row: str, config: Config) -> Config:
+    from mmadfer.data.training_files import from_store
+
     with _named(row):
-        return training_files.from_store(config)
+        return from_store(config)
 
 
 def _of_row(row: str, config: Config, folds: str | None) -> list[int]:
+    from mmadfer.data import training_files
+
     with _named(row):
         chosen = parse_folds(folds, config)
         training_files.check_files(config, chosen)
