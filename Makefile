@@ -23,7 +23,8 @@ check: lint
 
 # Some tests start a SLURM cluster (slurm/cluster) or compare with ffmpeg; where these are not to be had, they are skipped at
 # the end, by name, as all that lack a package. CI sets MMADFER_NEED=1, which makes each of them an error (tests/needs.py).
-# MMADFER_MATRIX=all compares twice as many kinds of media files with ffmpeg, before a release.
+# MMADFER_MATRIX=all compares twice as many kinds of media files with ffmpeg, exports every row of the ablations and compiles
+# bfloat16, before a release.
 test: lint
 	@$(MAKE) -s test-packages || [ "$${MMADFER_NEED-}" != 1 ]
 	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
@@ -53,7 +54,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	@echo "Installing into $(VENV): about 6 GB, two minutes on a fast line."
-	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,export,quantize,tensorrt,triton,demo,dev]' \
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,export,quantize,tensorrt,triton,text,explain,cues,demo,dev]' \
 	  | grep --line-buffered -E '^(Collecting|Installing|Successfully)' | cut -c1-160 || [ "$${PIPESTATUS[0]}" = 0 ]
 	@$(PY) -m pip install --disable-pip-version-check -q --no-deps facenet-pytorch==2.6.0
 	@touch $@

@@ -25,8 +25,8 @@ from mmadfer.export.engine.to_trt import to_engine
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import Recogniser
+from mmadfer.runtime.arrays import Inputs
 from mmadfer.runtime.backends import cuda, engines
-from mmadfer.runtime.inputs import Inputs
 from mmadfer.utils.memory import first_line
 
 REFERENCE = "torch eager fp32"

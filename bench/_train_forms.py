@@ -19,7 +19,7 @@ from mmadfer.distributed.ranks import Ranks
 from mmadfer.errors import MmadferError
 from mmadfer.model.mma_dfer import MMADFER, empty_model
 from mmadfer.model.precision import PRODUCT_DTYPES
-from mmadfer.train.engine import Engine
+from mmadfer.train.deepspeed_engine import Engine
 from mmadfer.train.finite_checks import StepOutcome, StepReport
 from mmadfer.utils.memory import first_line
 
@@ -37,11 +37,18 @@ class Way:
 
     precision: Precision | None = None
     compiled: bool = False
+    joint: str | None = None
+    """In place of the model's own."""
 
     @property
     def name(self) -> str:
         """In the table."""
-        return f"{self.precision or 'plain'}{', compiled' if self.compiled else ''}"
+        parts = [
+            self.precision or "plain",
+            *["compiled"] * self.compiled,
+            *([f"joint {self.joint}"] if self.joint else []),
+        ]
+        return ", ".join(parts)
 
     @property
     def kind(self) -> str:
@@ -126,6 +133,8 @@ class Form:
     """Bytes: on a GPU the most that a step allocates, on a CPU the activations that it keeps for the way back."""
     seconds: list[float] = field(default_factory=list)
     """A step, in each round."""
+    processor: list[float] = field(default_factory=list)
+    """Seconds of all cores for a step, in each round: what else the machine does costs less of them."""
 
     def close(self) -> None:
         """Free the model."""
@@ -171,7 +180,13 @@ def _begin(form: Form, batch: Batch, device: torch.device) -> None:
         form.memory = _most(form, batch)
 
 
+def joined(model: ModelConfig, joint: str) -> ModelConfig:
+    """With this joint, of the same width."""
+    return ModelConfig.model_validate(model.model_dump() | {"joint": {"name": joint, "width": model.width}})
+
+
 def _made(way: Way, model: ModelConfig, config: TrainConfig, ranks: Ranks) -> Form:
+    model = joined(model, way.joint) if way.joint else model
     drawn, begun = awake(model, CLASSES), time.perf_counter()
     if way.precision is None:
         return Form(way, Plain(drawn, config, ranks.device), time.perf_counter() - begun)
@@ -218,12 +233,13 @@ def measure(made: Sequence[Form], batch: Batch, rounds: int, steps: int, device:
     for _, names in turns(list(by_name), rounds):
         _add(peaks, device, side)
         for name in names:
-            form, begun = by_name[name], now(device)
+            form, begun, used = by_name[name], now(device), time.process_time()
             for _ in range(steps):
                 form.trainer.step(batch)
             if isinstance(form.trainer, Ours):
                 form.trainer.finish()
             form.seconds.append((now(device) - begun) / steps)
+            form.processor.append((time.process_time() - used) / steps)
     _add(peaks, device, side)
     return peaks
 

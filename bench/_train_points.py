@@ -22,8 +22,8 @@ from mmadfer.data.loading.loader import Loader
 from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import connected
-from mmadfer.train import engine as engines
-from mmadfer.train.engine import Engine
+from mmadfer.train import deepspeed_engine as engines
+from mmadfer.train.deepspeed_engine import Engine
 from mmadfer.train.measure import peak
 
 PARTS = ("waiting for data", "forward", "backward", "all-reduce", "optimizer")

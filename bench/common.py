@@ -22,6 +22,19 @@ PACKAGES = (
 REST = "the rest"
 
 
+def uar_of_fold_1(run: Path, name: str, overrides: Sequence[str]) -> float:
+    """Train fold 1 of a configuration; its UAR. Ends the program where training was asked to stop."""
+    from mmadfer.config.schema import load
+    from mmadfer.run import directory as runs
+    from mmadfer.train.loop import train
+
+    config = load(name, overrides)
+    outcome = train(config, 1, runs.open_fold(run, config, 1))
+    if not outcome.finished:
+        raise SystemExit("stopped: what was measured stands above, and nothing else is kept")
+    return outcome.scores["uar"]
+
+
 def machine() -> str:
     """One line: date, CPU, cores that this process may use, how busy they are, GPUs, versions, commit."""
     import torch

@@ -36,8 +36,8 @@ from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError
 from mmadfer.export.parity.clip_inputs import choose_clips
 from mmadfer.export.parity.parity import own_store
-from mmadfer.runtime import Prediction, Recogniser, Video, inputs
-from mmadfer.runtime.inputs import Inputs
+from mmadfer.runtime import Prediction, Recogniser, Video, arrays
+from mmadfer.runtime.arrays import Inputs
 
 PAUSE = 0.05
 """Seconds before each answer, for the threads of the form before to fall asleep."""
@@ -131,7 +131,7 @@ def read(data: Path, contract: Contract, count: int) -> tuple[list[Inputs], list
         ids = choose_clips(store, contract.fold, count)
         clips = [(store.media(name), store.clips[name]) for name in ids]
         videos = [Video(media, store.root / clip.sound if clip.sound else None, clip.cropped) for media, clip in clips]
-        return [inputs.from_record(store.read(name), contract) for name in ids], videos
+        return [arrays.from_record(store.read(name), contract) for name in ids], videos
 
 
 def batch_of(clips: Sequence[Inputs], start: int, size: int) -> Inputs:

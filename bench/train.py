@@ -1,6 +1,7 @@
 """How fast training is in each arithmetic, against the published recipe run plainly; where a step's time goes; growth.
 
     python bench/train.py [--batch 2] [--rounds 3] [--batches 1 2 4] [--sizes 112 160 224] [--ranks 1 2] [--small]
+    python bench/train.py --joints
 
 `plain` is the published recipe: float32, PyTorch's own loop, timm's blocks with attention written out, AdamW, and the
 loss read in every step. The others are mmadfer's engine with that `train.precision`. All have the same weights, train
@@ -10,7 +11,8 @@ two square matrices of the same type reached in the same round; operations are t
 for `plain`, attention's own included. `loss` and `norm` are the differences to `plain` in the first step, relative for
 the norm of the gradient; `ready` is the time until then, with compiling, for which nothing was kept from before.
 `keeps` are the activations that the forward pass leaves for the way back; on a GPU, `added` is the most that a step
-allocates beyond what was there.
+allocates beyond what was there. With `--joints`, joints are compared in the same way
+in float32, with `sum`; `learns` are the parameters that do.
 
 The sizes that follow are measured in processes of their own, with the fastest way in bfloat16 and the real loader on
 JPEG files of 224 px. What was compiled for one is kept for the next. Their `peak` on a GPU is the most that torch ever
@@ -30,7 +32,7 @@ from statistics import median
 
 import torch
 from _model import SMALL
-from _train_forms import SIDE, Form, Missing, Peaks, flops, forms, measure, ways
+from _train_forms import CLASSES, SIDE, Form, Missing, Peaks, Way, flops, forms, joined, measure, ways
 from _train_goals import Key, Row, fastest, print_goals
 from _train_points import PARTS, WHOLE, Job, Point, apart, configured, feed, loader
 from common import REST, machine, short, table
@@ -39,6 +41,7 @@ from loader import make_files
 from mmadfer.config.schema import ModelConfig, TrainConfig
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import connected
+from mmadfer.model.mma_dfer import empty_model
 
 
 def main() -> None:
@@ -50,6 +53,8 @@ def main() -> None:
         if not given.small:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(work / "compiled")
         make_files(work, given.clips)
+        if given.joints:
+            return print_joints(given, *joints(given, work / "bench.store"))
         rows, peaks, missing = side_by_side(given, work / "bench.store")
         print_rows(rows, peaks, given)
         for way, why in missing.items():
@@ -69,6 +74,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32 if gpu else 2)
     parser.add_argument("--rounds", type=int, default=5 if gpu else 3)
     parser.add_argument("--steps", type=int, default=10 if gpu else 1, help="of each way in a round")
+    parser.add_argument("--joints", action="store_true", help="compare the joints instead")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16, 32, 64] if gpu else [1, 2, 4])
     parser.add_argument("--sizes", type=int, nargs="*", help="of a frame, in pixels (default: 112 160 224)")
     parser.add_argument("--ranks", type=int, nargs="*", default=[1, 2])
@@ -87,17 +93,23 @@ def options() -> argparse.Namespace:
 
 def side_by_side(given: argparse.Namespace, path: Path) -> tuple[list[Row], Peaks, Missing]:
     """Every way with the same clips; why others could not be had."""
+    made, peaks, missing = _measured(given, path, ways(given.device))
+    work = flops(given.model, given.batch).whole
+    return [_row(form, made[0], peaks, work) for form in made], peaks, missing
+
+
+def _measured(given: argparse.Namespace, path: Path, tried: Sequence[Way]) -> tuple[list[Form], Peaks, Missing]:
+    """These ways with the same clips, the engines closed again."""
     train = TrainConfig(batch_size=given.batch)
     with connected() as ranks, Store(path) as store:
         with closing(loader(store, configured(given.model, train), ranks.device)) as ours:
             batch = next(feed(ours, given.batch, 1))
-        made, missing = forms(given.model, train, ranks, batch, ways(given.device))
+        made, missing = forms(given.model, train, ranks, batch, tried)
         side = 256 if given.small else SIDE[given.device]
         peaks = measure(made, batch, given.rounds, given.steps, ranks.device, side)
-        work = flops(given.model, given.batch).whole
         for form in made:
             form.close()
-        return [_row(form, made[0], peaks, work) for form in made], peaks, missing
+        return made, peaks, missing
 
 
 def _row(form: Form, plain: Form, peaks: Peaks, work: int) -> Row:
@@ -142,6 +154,37 @@ def _cells(row: Row, plain: Form, batch: int) -> list[object]:
         short(form.memory / 1e9),
         *(f"{value:.0e}" if value else "0" for value in differences),
     ]
+
+
+# ---------------------------------------------------------------- joints
+
+JOINTS = ("sum", "concat", "jmt")
+
+
+def joints(given: argparse.Namespace, path: Path) -> tuple[list[Form], Missing]:
+    """A step with each joint, `sum` first; why others could not be had."""
+    made, _, missing = _measured(given, path, [Way("fp32", joint=name) for name in JOINTS])
+    return made, missing
+
+
+def print_joints(given: argparse.Namespace, made: Sequence[Form], missing: Missing) -> None:
+    """How long a step takes, how much longer than with `sum` in the same round, and what it computes."""
+    print(f"\n{given.batch} clips of {given.model.frames} frames of {given.model.image_size} px, {given.rounds} rounds")
+    heads = ["", "ms a step", "of sum", "processor, s", "of sum", "GFLOP", "learns, M"]
+    print(table(heads, [_joint_row(given, form, made[0]) for form in made]), flush=True)
+    for way, why in missing.items():
+        print(f"{way}: not run: {why}")
+
+
+def _joint_row(given: argparse.Namespace, form: Form, usual: Form) -> list[object]:
+    assert form.way.joint is not None
+    config = joined(given.model, form.way.joint)
+    learns = sum(p.numel() for p in empty_model(config, CLASSES).trainable().values())
+    cells: list[object] = [form.way.name]
+    for own, theirs, scale in ((form.seconds, usual.seconds, 1000), (form.processor, usual.processor, 1)):
+        ratios = [one / other for one, other in zip(own, theirs, strict=True)]
+        cells += [short(scale * median(own)), f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"]
+    return [*cells, f"{flops(config, given.batch).whole / 1e9:,.1f}", f"{learns / 1e6:.2f}"]
 
 
 # ---------------------------------------------------------------- sizes

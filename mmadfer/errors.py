@@ -25,7 +25,7 @@ class ClipError(DataError):
     def __init__(self, message: str, reason: str = "unreadable") -> None:
         super().__init__(message)
         self.reason = reason
-        """`unreadable`, `empty`, `no face`, `no sound`, `sound rate` or `too long`."""
+        """`unreadable`, `empty`, `no face`, `no sound`, `sound rate`, `too long` or `trace`."""
 
 
 class WeightsError(MmadferError):

@@ -6,6 +6,7 @@ unnoticed.
 
 import os
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 import pytest
@@ -31,3 +32,15 @@ def needed(module: str) -> Any:
         return import_module(module)
     except ImportError as error:  # also of a library behind it
         missing(f"no {module} ({error})")
+
+
+def installed(*packages: str) -> None:
+    """As `needed` for packages that only other processes import.
+
+    They are not even looked for as modules: with pip found before setuptools, setuptools cannot be imported any more.
+    """
+    for package in packages:
+        try:
+            version(package)
+        except PackageNotFoundError:
+            missing(f"no {package}")

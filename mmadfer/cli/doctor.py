@@ -83,18 +83,30 @@ def store(path: Path, media: bool = False) -> None:
     if wrong:
         raise DataError(f"{path}: {'; '.join(wrong)}")
     say(f"{path}: {len(opened)} clips, all checksums hold{', and their media files are unchanged' if media else ''}")
-    say(f"targets: {_targets(opened)}; splits: {_splits(opened)}")
+    say(f"targets: {_targets(opened)}; splits: {_splits(opened)}{_landmarks(opened)}")
 
 
 def _targets(opened: "Store") -> str:
     return ", ".join(f"{name} ({found.kind}: {_some(list(found.names))})" for name, found in opened.targets.items())
 
 
+def _landmarks(opened: "Store") -> str:
+    if not opened.header.landmarks:
+        return ""
+    found, frames = (sum(getattr(clip, name) for clip in opened.clips.values()) for name in ("landmarked", "frames"))
+    return f"; landmarks: in {found:,} of {frames:,} frames ({opened.header.landmarks})"
+
+
 def _splits(opened: "Store") -> str:
     from mmadfer.data.store import splits
 
-    found = [opened.split(name) for name in splits.names(opened.clips)]
-    return ", ".join(f"{one.name} ({len(one.folds)} fold{'s' * (len(one.folds) != 1)})" for one in found)
+    def folds(name: str) -> str:
+        if name == splits.BY_SUBJECT:
+            return f"data.folds folds of {len({clip.subject for clip in opened.clips.values()})} subjects"
+        count = len(opened.split(name).folds)
+        return f"{count} fold{'s' * (count != 1)}"
+
+    return ", ".join(f"{name} ({folds(name)})" for name in splits.names(opened.clips))
 
 
 def _changed(opened: "Store") -> dict[str, str]:

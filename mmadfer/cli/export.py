@@ -22,12 +22,15 @@ def export_onnx(
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8.")] = "fp32",
     batch: Annotated[tuple[int, int, int], typer.Option(help="Fewest, usual and most clips at once.")] = (1, 8, 32),
     calibration: Annotated[int, typer.Option(min=1, help="How many training clips are looked at (not fp32).")] = 64,
+    windows: Annotated[
+        int | None, typer.Option(min=1, help="Windows of a clip that enter together (data.window).")
+    ] = None,
 ) -> None:
     """One graph with its contract inside, delivered only when parity from file to label holds."""
     from mmadfer.export.parity.parity import export_onnx
 
     graph = {"input": input, "rate": rate, "precision": precision, "batch": batch, "calibration": calibration}
-    export_onnx(path, out, data, fold, clips, **graph)
+    export_onnx(path, out, data, fold, clips, **graph, windows=windows)
 
 
 @app.command("parity")

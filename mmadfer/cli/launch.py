@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmadfer.cli import launch_chain, launch_control, launch_options, launch_sweep
+from mmadfer.cli import launch_control, launch_options, launch_sweep
 from mmadfer.config import identity
 from mmadfer.config import schema as configs
 from mmadfer.config.folds import parse_folds
@@ -29,7 +29,7 @@ def launch(
     run: Annotated[
         Path | None, typer.Option(help="Run directory (default: runs/NAME-TIME); of a chain, the folder of its runs.")
     ] = None,
-    estimate: launch_options.Estimate = False,
+    estimate: launch_options.EstimateOption = False,
     dry_run: launch_options.DryRun = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished folds of --run.")] = False,
     trust_code: launch_options.Trust = False,
@@ -64,7 +64,7 @@ def launch(
     tasks: list[Launch] = []
     for own in chain.linked(loaded, place):
         tasks.append(planned(place / own.name, own, tuple(tasks)))
-    launch_chain.carry_out(place, tasks, dry_run)
+    launch_options.carry_out_chain(place, tasks, dry_run)
 
 
 class _Group(typer.core.TyperGroup):

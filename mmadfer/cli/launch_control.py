@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mmadfer.cli import launch_chain, launch_options, launch_sweep
+from mmadfer.cli import launch_options, launch_sweep
 from mmadfer.config import identity, sweep
 from mmadfer.config import schema as configs
 from mmadfer.config.folds import parse_folds
@@ -90,7 +90,7 @@ def resume(
         tasks: list[launching.Launch] = []
         for one in chain.to_go_on(run):
             tasks.append(_resumed(one, overrides, asked, trust_code, tuple(tasks)))
-        launch_chain.carry_out(run, tasks, dry_run)
+        launch_options.carry_out_chain(run, tasks, dry_run)
     else:
         launch_options.carry_out(_resumed(run, overrides, asked, trust_code), dry_run)
 

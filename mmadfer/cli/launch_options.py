@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from mmadfer.errors import RunError
-from mmadfer.launch import launching
+from mmadfer.launch import chain, launching
 from mmadfer.run.launch_record import LaunchOptions
 from mmadfer.utils.terminal import one_line, say
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
-Estimate = Annotated[
+EstimateOption = Annotated[
     bool, typer.Option("--estimate", help="Measure a few steps, tell what the folds would take, and start none.")
 ]
 Trust = Annotated[
@@ -83,7 +83,7 @@ def check_path(run: Path) -> None:
         raise RunError(f"{str(run)!r}: a run's path must be one line of plain text: choose another --run")
 
 
-def check(wanted: launching.Launch) -> None:
+def _check(wanted: launching.Launch) -> None:
     """Refuse what cannot work; raises as `carry_out`."""
     from mmadfer.data import training_files
 
@@ -102,7 +102,7 @@ def carry_out(wanted: launching.Launch, dry_run: bool, estimate: bool = False) -
         raise RunError(
             "--estimate measures a new run in a job of its own: leave out --resume, and --dry-run, which starts no job"
         )
-    check(wanted)
+    _check(wanted)
     if estimate:
         from mmadfer.launch.estimate import measure_and_estimate as measure
 
@@ -112,4 +112,16 @@ def carry_out(wanted: launching.Launch, dry_run: bool, estimate: bool = False) -
 
         say(describe_launch(wanted))
     elif code := launching.start_launch(wanted):
+        raise typer.Exit(code)
+
+
+def carry_out_chain(folder: Path, tasks: Sequence[launching.Launch], dry_run: bool) -> None:
+    """Start a chain, or show what it would do; raises as `carry_out`, before anything is made."""
+    for task in tasks:
+        _check(task)
+    if dry_run:
+        from mmadfer.launch.dry_run import describe_launch
+
+        say("\n\n".join(map(describe_launch, tasks)))
+    elif code := chain.start(folder, tasks):
         raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""The command line: `mmadfer prepare | train | evaluate | predict | report | compare | launch | export | doctor`.
+"""The command line: `mmadfer prepare | train | evaluate | predict | explain | report | compare | launch | …`.
 
 Only the wiring is here; each command calls the module that does the work, and imports it when it is used.
 """
@@ -11,8 +11,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmadfer.errors import ConfigError, MmadferError, RunError
+from mmadfer.cli.evaluate import Adjust, Clips, Flips, evaluate
+from mmadfer.cli.launch_options import Set
+from mmadfer.errors import MmadferError, RunError
 from mmadfer.utils import cores, logs, terminal
+from mmadfer.utils.optional import need
 from mmadfer.utils.terminal import say
 
 app = typer.Typer(
@@ -22,31 +25,35 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override a configuration key: train.lr=3e-4.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last complete checkpoint.")]
-
-Clips = Annotated[int, typer.Option(min=1, max=16, help="Index sets averaged per clip.")]
-Flips = Annotated[bool, typer.Option("--flips", help="Average each of them with its mirror image.")]
-Adjust = Annotated[
-    float,
-    typer.Option(min=0, help="Tau of logit adjustment: 0 as trained (accuracy), 1 for the mean recall of classes."),
-]
 
 CONFIG_OF = {
     "mafw": "mafw_224",
     "mafw_compound": "mafw_compound_224",
     "crema_d": "crema_d",
     "ravdess": "ravdess",
+    "biovid": "biovid",
     "dfew": "dfew_160",
+    "affwild2": "jmt_affwild2",
+    "toy_flip": "jmt_toy",
+    "toy_privileged": "pkdot_toy_teacher",
+    "toy_subjects": "msda_toy",
+    "toy_subjects_turned": "msda_toy",
+    "toy_units": "aus_toy",
+    "toy_words": "words_toy",
 }
 """Data set -> configuration that it is prepared with by default; one's own clips have own_160."""
-DEFAULTS = f"Default: the set's own, {', '.join(CONFIG_OF.values())}; own_160 for all others."
+DEFAULTS = f"Default: the set's own, {', '.join(dict.fromkeys(CONFIG_OF.values()))}; own_160 for all others."
 
 
 @app.command()
 def prepare(
     data_set: Annotated[
-        str, typer.Argument(help="Layout: dfew, mafw, mafw_compound, crema_d, ravdess, folder, csv or toy.")
+        str,
+        typer.Argument(
+            help="Layout: dfew, mafw, mafw_compound, crema_d, ravdess, biovid, affwild2, meld, folder, csv, toy, "
+            "toy_flip, toy_privileged, toy_subjects, toy_subjects_turned, toy_units, toy_words."
+        ),
     ],
     root: Annotated[Path, typer.Option(help="The data set's folder, or the CSV file (toy: where it is made).")],
     out: Annotated[Path, typer.Option(help="The store to write.")],
@@ -65,6 +72,8 @@ def prepare(
     from mmadfer.data import sets
     from mmadfer.data.preparation.prepare import prepare as run
     from mmadfer.data.preparation.prepare import print_summary
+    from mmadfer.data.preparation.summary import refuse_traces
+    from mmadfer.data.sets.trace_files import check_ranges, ranges_of
 
     if preview:
         from mmadfer.data.preparation.preview import check_page
@@ -74,11 +83,14 @@ def prepare(
     settings = configs.load(config, overrides or ())
     say(f"configuration {config}")
     table = sets.table(data_set, root, settings.data.folds, lists, prefix)
-    print_summary(run(table, out, settings.prepare, jobs, device))
+    check_ranges(ranges_of(table), table.targets, settings.task.values)
+    summary = run(table, out, settings.prepare, jobs, device)
+    print_summary(summary)
     if preview:
         from mmadfer.data.preparation.preview import write_preview
 
         write_preview(out, preview)
+    refuse_traces(summary)
 
 
 @app.command()
@@ -97,51 +109,25 @@ def train(
     from mmadfer.config import schema as configs
     from mmadfer.data import training_files
     from mmadfer.run import directory as runs
-    from mmadfer.train.loop import train as start
 
     settings = training_files.from_store(identity.absolute(configs.load(config, overrides or ())))
     training_files.check_files(settings, [fold])
+    from mmadfer.train.loop import train as start  # seconds, which a wrong word need not wait for
+
     folder = runs.open_fold(run or Path("runs") / settings.name, settings, fold, resume)
     result = start(settings, fold, folder, resume=resume, profile=profile)
     if not result.finished:
         raise RunError(f"fold {fold} was stopped at {folder}; the same command with --resume goes on from there")
 
 
-@app.command()
-def evaluate(
-    data: Annotated[Path, typer.Option(help="The prepared store.")],
-    path: Annotated[
-        Path | None, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth (or --published).")
-    ] = None,
-    fold: Annotated[
-        int | None, typer.Option(min=1, help="Fold of a run directory (default: the first), or of a published .pth.")
-    ] = None,
-    clips: Clips = 1,
-    flips: Flips = False,
-    adjust: Adjust = 0.0,
-    published: Annotated[
-        Path | None, typer.Option(help="In place of PATH: a published .pth, tested as published, beside the paper.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Predictions per clip as CSV.")] = None,
-) -> None:
-    """Test a model on one fold of a store."""
-    from mmadfer.utils.files import check_place
+app.command()(evaluate)
 
-    if out is not None:
-        check_place(out)
-    if published is not None:
-        from mmadfer.evaluation.published_folds import print_reproduced, reproduce
-
-        if path or flips or adjust:
-            raise ConfigError(
-                "--published takes no PATH, --flips or --adjust: the published evaluation has none of them"
-            )
-        return print_reproduced(reproduce(published, data, fold, clips, out))
-    if path is None:
-        raise ConfigError("no model: give a run, a .safetensors or a .pth, or --published FOLD.pth")
-    from mmadfer.evaluation.evaluate import evaluate_path, print_result
-
-    return print_result(evaluate_path(path, data, fold, clips, out, flips, adjust), adjust)
+_Window = Annotated[float | None, typer.Option(help="Cut videos into windows of so many seconds.")]
+_Hop = Annotated[float | None, typer.Option(help="Seconds between the starts of two windows (default: --window).")]
+_Sound = Annotated[
+    Path | None, typer.Option(help="The clip's sound, or a folder with a file of its name for each clip.")
+]
+_Cropped = Annotated[bool, typer.Option("--cropped", help="The frames show nothing but the face.")]
 
 
 @app.command()
@@ -152,14 +138,10 @@ def predict(
         list[Path] | None, typer.Option(help="Write predictions as .json or .csv (repeat for both).")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads reading videos.")] = min(256, cores.granted()),
-    window: Annotated[float | None, typer.Option(help="Cut videos into windows of so many seconds.")] = None,
-    hop: Annotated[
-        float | None, typer.Option(help="Seconds between the starts of two windows (default: --window).")
-    ] = None,
-    sound: Annotated[
-        Path | None, typer.Option(help="The clip's sound, or a folder with a file of its name for each clip.")
-    ] = None,
-    cropped: Annotated[bool, typer.Option("--cropped", help="The frames show nothing but the face.")] = False,
+    window: _Window = None,
+    hop: _Hop = None,
+    sound: _Sound = None,
+    cropped: _Cropped = False,
     fps: Annotated[
         float | None,
         typer.Option(max=1000, help="Images per second of folders of images (default: the model's prepare.fps, 25)."),
@@ -178,13 +160,114 @@ def predict(
     clips: Clips = 1,
     flips: Flips = False,
     adjust: Adjust = 0.0,
+    transcripts: Annotated[
+        Path | None, typer.Option(help="What is said, for models of sentences: as for `textualise`.")
+    ] = None,
+    sentences: Annotated[
+        Path | None, typer.Option(help="Sentences about the videos, .jsonl of `textualise`, in place of measured cues.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a picture of each video over time; of models that give values of each frame."),
+    ] = None,
 ) -> None:
     """Recognise the emotion in video files."""
     from mmadfer.cli.predict import predict_files
 
-    asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips, fps)
-    code = predict_files(videos, model, backend, fold, *asked)
+    asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips, fps, plot)
+    code = predict_files(videos, model, backend, fold, *asked, transcripts, sentences)
     raise typer.Exit(code)
+
+
+@app.command()
+def adapt(
+    model: Annotated[Path, typer.Argument(help="Run directory, fold directory or .safetensors.")],
+    videos: Annotated[list[Path], typer.Option(help="The person's videos, or a folder of them (repeat for more).")],
+    out: Annotated[Path, typer.Option(help="The model to write (.safetensors).")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the person (default: the name of the first folder or video).")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Store of labelled clips (default: the run's own).")] = None,
+    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
+    window: _Window = None,
+    hop: _Hop = None,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads reading videos.")] = min(256, cores.granted()),
+    overrides: Set = None,
+) -> None:
+    """Adapt a trained model to one person from their own videos, without labels."""
+    need("torch", extra="train")
+    from mmadfer.cli.adapt import Asked, adapt_files
+
+    first = videos[0].resolve()
+    who = name or (first.name if first.is_dir() else first.stem)
+    adapt_files(model, Asked(videos, out, who, data, fold, window, hop, jobs, overrides or ()))
+
+
+@app.command()
+def explain(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="With --model, videos as for `predict`; without, a run, whose test clips are explained."),
+    ],
+    method: Annotated[
+        Literal["attention", "gradcam", "rollout"], typer.Option(help="How importance is computed.")
+    ] = "attention",
+    model: Annotated[Path | None, typer.Option(help="Run directory, .safetensors or .pth.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write (default, of a run: RUN/explain/METHOD).")] = None,
+    layer: Annotated[int | None, typer.Option(help="Layer of the model, from 0 (default: the last).")] = None,
+    label: Annotated[str | None, typer.Option(help="Class to explain (default: the most probable).")] = None,
+    value: Annotated[str | None, typer.Option(help="Value to explain, of a model that gives values.")] = None,
+    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Of a run: so many of the hardest clips, and of the surest.")] = 3,
+    clip: Annotated[list[str] | None, typer.Option(help="Of a run: the id of a clip in their place (repeat).")] = None,
+    data: Annotated[Path | None, typer.Option(help="Of a run: the store (default: its own).")] = None,
+    window: _Window = None,
+    hop: _Hop = None,
+    sound: _Sound = None,
+    cropped: _Cropped = False,
+    fps: Annotated[float | None, typer.Option(max=1000, help="Images per second of folders of images.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: cpu).")] = None,
+    curves: Annotated[bool, typer.Option(help="Compute deletion and insertion, which takes longest.")] = True,
+) -> None:
+    """Show what a model looks at and listens to, and measure how far the pictures can be believed."""
+    need("torch", extra="explain")
+    from mmadfer.cli import explain as command
+    from mmadfer.explain.explainer import Asked
+
+    asked = Asked(method, layer, label, value, fold, device, curves)
+    of_videos = command.VideoOptions(window, hop, sound, cropped, fps)
+    of_run = command.RunOptions(data, clip or (), clips)
+    if model is not None:
+        command.refuse("clips of a run", of_run)
+        raise typer.Exit(command.explain_videos(paths, model, asked, out, of_videos))
+    command.refuse("videos, which need --model", of_videos)
+    raise typer.Exit(command.explain_run(command.only_run(paths), asked, out, of_run))
+
+
+@app.command()
+def textualise(
+    paths: Annotated[list[Path], typer.Argument(help="A store; or videos, and folders of videos.")],
+    out: Annotated[Path, typer.Option(help="The file to write, .jsonl: cues and a sentence for each clip.")],
+    transcripts: Annotated[
+        Path | None, typer.Option(help="What is said: .csv with clip,text, or subtitles of the film (.srt, .vtt).")
+    ] = None,
+    cues: Annotated[
+        Path | None, typer.Option(help="What other programs detect: a row of id and cues for each clip (.jsonl).")
+    ] = None,
+    use: Annotated[
+        list[str] | None,
+        typer.Option(help="Part of the sentence: text, face or voice (repeat; default: all that there can be)."),
+    ] = None,
+    calm_face: Annotated[
+        Literal["own", "program"],
+        typer.Option(help="A face at rest is told as such, or as none, as by the published program."),
+    ] = "own",
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Clips read at once.")] = min(256, cores.granted()),
+) -> None:
+    """Put face, voice and words of clips into sentences, for a model of text."""
+    from mmadfer.cli.textualise import textualise_files
+
+    raise typer.Exit(textualise_files(paths, out, transcripts, cues, use or (), calm_face, jobs))
 
 
 @app.command()

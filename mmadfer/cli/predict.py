@@ -1,19 +1,24 @@
 """`mmadfer predict`: videos on the command line, a table, and JSON or CSV on request."""
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 
-from mmadfer.errors import DataError
+import numpy as np
+
+from mmadfer.data.traces import Trace
+from mmadfer.errors import ConfigError, DataError
 from mmadfer.runtime.find_videos import videos
 from mmadfer.runtime.prediction import Failure, Prediction
 from mmadfer.runtime.recogniser import Recogniser, Results
-from mmadfer.runtime.writers import WRITERS, check_names, partial_path, print_predictions
+from mmadfer.runtime.sentences import GivenText
+from mmadfer.runtime.writers import WRITERS, check_names, partial_path, print_predictions, write_series_csv
+from mmadfer.utils.files import check_place
+from mmadfer.utils.optional import need
 from mmadfer.utils.progress import Meter
+from mmadfer.utils.terminable import terminable
 from mmadfer.utils.terminal import say
 
 _WRITE_EVERY_SECONDS = 60.0
@@ -39,6 +44,9 @@ def predict_files(
     clips: int = 1,
     flips: bool = False,
     fps: float | None = None,
+    plot: Path | None = None,
+    transcripts: Path | None = None,
+    sentences: Path | None = None,
 ) -> int:
     """Predict videos, print them, and write what is asked for.
 
@@ -53,6 +61,8 @@ def predict_files(
         sound: a file with the sound of the one clip, or a folder with one for each.
         cropped: the frames show nothing but the face.
         fps: images per second of folders of images.
+        plot: a folder for a picture of each video over time, of a model that gives values of each step.
+        transcripts, sentences: what is said in the videos, or sentences about them, for a model that reads sentences.
 
     Returns:
         The exit code: 0, or 2 when a video could not be read; the others are predicted all the same.
@@ -64,48 +74,70 @@ def predict_files(
     """
     check_names(out)
     named = videos(paths, sound, cropped, fps)
-    recogniser = Recogniser(model, backend, fold, device, adjust=adjust, clips=clips, flips=flips)
+    text = GivenText(transcripts, sentences, tuple(video.path for video in named))
+    recogniser = Recogniser(model, backend, fold, device, adjust=adjust, clips=clips, flips=flips, text=text)
+    if plot is not None:
+        check_plot(plot, recogniser)
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
-    with _terminable():
-        results = _collect(found, len(named), _Out(out, recogniser.labels, list(recogniser.values)))
+    with terminable():
+        results = _collect(found, len(named), _Out(out, recogniser))
+    if plot is not None:
+        draw_series(plot, results, recogniser.values)
     return DataError.exit_code if any(isinstance(result, Failure) for result in results) else 0
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, with which servers and queues end a command, leaves the block as ctrl-C does, and ends with 143."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one must not stop the writing
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():  # where Python cannot catch signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class _Out:
     """The files that were asked for."""
 
-    def __init__(self, paths: Sequence[Path], labels: Sequence[str], values: Sequence[str]) -> None:
-        self._paths, self._names = {path: partial_path(path) for path in paths}, (labels, values)
+    def __init__(self, paths: Sequence[Path], recogniser: Recogniser) -> None:
+        self._paths, self._per_step = {path: partial_path(path) for path in paths}, recogniser.contract.per_step
+        self._labels, self._values = recogniser.labels, list(recogniser.values)
 
     def write(self, results: Collected) -> None:
         """Everything, under the names that were asked for."""
         for path, other in self._paths.items():
-            WRITERS[path.suffix.lower()](path, results, *self._names)
+            self._write(path, results)
             other.unlink(missing_ok=True)
 
     def keep(self, results: Collected) -> str:
         """What is there up to now, under other names; returns these."""
         for other in self._paths.values():
-            WRITERS[other.suffix.lower()](other, results, *self._names)
+            self._write(other, results)
         return " and ".join(map(str, self._paths.values()))
+
+    def _write(self, path: Path, results: Collected) -> None:
+        if self._per_step and path.suffix.lower() == ".csv":
+            write_series_csv(path, results, self._values)
+        else:
+            WRITERS[path.suffix.lower()](path, results, self._labels, self._values)
+
+
+def check_plot(folder: Path, recogniser: Recogniser) -> None:
+    """Ask before hours of work, not after them.
+
+    Raises:
+        ConfigError: the model gives no values over time, or nothing can be written there.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if not recogniser.contract.per_step:
+        raise ConfigError(f"--plot {folder} draws values over time, and {recogniser.path} gives one answer a clip")
+    need("matplotlib", extra="train")
+    check_place(folder, folder=True)
+
+
+def draw_series(folder: Path, results: Collected, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """A picture of each video that was predicted, by its name; those of one name are numbered."""
+    from mmadfer.report.value_plots import write_trace_png
+
+    names = Counter[str]()
+    for result in results:
+        if isinstance(result, Prediction):
+            name = Path(result.video).stem
+            names[name] += 1
+            out = folder / f"{name}{f'-{names[name]}' if names[name] > 1 else ''}.png"
+            output = np.array(list(result.series["values"].values())).T
+            trace = Trace(np.array(result.series["seconds"]), np.full_like(output, np.nan), output)
+            write_trace_png(out, Path(result.video).name, trace, ranges)
 
 
 def _collect(found: Results, count: int, out: _Out) -> Collected:

@@ -9,14 +9,18 @@ from mmadfer.config.schema import Config
 FREE = (
     *("name", "prepare", "data.store", "data.threads", "data.read_ahead", "data.test_clips"),
     *("model.vision.weights", "model.audio.weights", "train.keep", "train.save_every", "train.log_every"),
+    *("data.text", "model.text.folder"),
     *("train.compile", "train.checkpoint_activations", "data.test_flips"),
+    *("data.window.hop", "data.window.pool", "data.window.gamma"),
 )
 """Keys that may change from one start to the next: none changes what is trained. (A compiled layer may add in another
-order, so `train.compile` moves last digits.) Encoder files are known by their hash, the store by its fingerprint."""
+order, so `train.compile` moves last digits.) Encoder files and sentences are known by their hash, the store by its
+fingerprint."""
 
 
 PATHS = (
-    *(("data", "store"), ("model", "vision", "weights"), ("model", "audio", "weights")),
+    *(("data", "store"), ("data", "text"), ("model", "text", "folder")),
+    *(("model", "vision", "weights"), ("model", "audio", "weights")),
     *(("stages", "init"), ("stages", "teacher")),
 )
 
@@ -27,7 +31,7 @@ def absolute(config: Config) -> Config:
     for *parents, key in PATHS:
         section = tree
         for name in parents:
-            section = section.get(name, {})
+            section = section.get(name) or {}
         if section.get(key) is not None:
             section[key] = Path(section[key]).absolute()
     return configs.parse(tree, where="the configuration")

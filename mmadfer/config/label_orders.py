@@ -7,3 +7,8 @@ MAFW = (
     *("fear", "contempt", "anxiety", "helplessness", "disappointment"),
 )
 """Of the published program's numbers 0 to 10; other projects have other orders."""
+C_EXPR = (
+    *("Fearfully Surprised", "Happily Surprised", "Sadly Surprised", "Disgustedly Surprised"),
+    *("Angrily Surprised", "Sadly Fearful", "Sadly Angry"),
+)
+"""Of C-EXPR-DB's seven compound expressions, 0 to 6; 7 is `Other`, which may be trained on and is never tested."""

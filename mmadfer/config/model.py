@@ -1,12 +1,21 @@
 """The sizes and variants of the model, as configurations and contracts name them; nothing here imports torch."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)  # fmt: skip
 
 from mmadfer.config.base import Line, Section, Seed
+from mmadfer.config.lora import LoraConfig
 from mmadfer.config.parts import HeadPart, JointPart, Part, Parts, TemporalPart
+from mmadfer.config.text import TextConfig
 
 Modality = Literal["vision", "audio"]
 PixelScaling = Literal["unit", "imagenet", "half", "clip"]
@@ -47,16 +56,6 @@ class EncoderConfig(Section):
         if self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of 4: positions are sines and cosines of two axes")
         return self
-
-
-class LoraConfig(Section):
-    """Low-rank updates of the frozen encoders' linear layers (Hu et al. 2022, "LoRA"); rank 8 and alpha 32 in
-    CLAIP-Emo. Exports hold them merged into the layers."""
-
-    rank: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Of the updates of q, k, v, out, fc1 and fc2 in every block of both encoders; 0: none."""
-    alpha: Annotated[float, Field(gt=0, le=1e6)] = 32.0
-    """Updates are scaled by alpha / rank."""
 
 
 class BottleneckConfig(Part):
@@ -138,6 +137,48 @@ class SumConfig(JointPart):
         return self.width
 
 
+class ConcatConfig(SumConfig):
+    """A linear layer of both encoders' summaries side by side, step by step: a frame's and its stretch of sound's."""
+
+    sound_patches = True
+    name: str = "concat"
+
+    def check(self, model: "ModelConfig") -> None:
+        """As in `Part`."""
+        if len(model.modalities) < 2:
+            raise ValueError(f"joint {self.name} joins two encoders, and branches is {model.branches}: take joint sum")
+        rows = model.fbank[0] // model.audio.patch
+        if rows % model.frames:
+            raise ValueError(
+                f"joint {self.name} gives each of {model.frames} frames an equal stretch of sound, which has {rows} "
+                f"rows of patches: set frames to a number that divides {rows}, or another fbank"
+            )
+
+
+JmtCombine = Literal["tokens", "concat", "pair"]
+"""How the cross-attentions of a joint transformer are put together (`mmadfer.model.joint_transformer`)."""
+
+
+class JmtConfig(ConcatConfig):
+    """The joint multimodal transformer with key-based cross-attention (arXiv 2403.10488)."""
+
+    name: str = "jmt"
+    combine: JmtCombine = "tokens"
+    """`tokens`, as published: self-attention over the six results; `concat`: a linear layer of the six, whose sequence
+    is twice as wide; `pair`: without the joint sequence, a linear layer of two."""
+    heads: Heads = 1
+
+    def width_of(self, model: "ModelConfig") -> int:
+        """As in `JointPart`."""
+        return 2 * self.width if self.combine == "concat" else self.width
+
+    def check(self, model: "ModelConfig") -> None:
+        """As in `Part`."""
+        super().check(model)
+        if self.width % self.heads:
+            raise ValueError(f"joint.width {self.width} is not a multiple of joint.heads {self.heads}")
+
+
 class NoJointConfig(JointPart):
     """The summaries of one encoder as they are."""
 
@@ -153,7 +194,12 @@ JOINTS = Parts(
     "joint",
     "mmadfer.joints",
     JointPart,
-    {"mmadfer.model.joint:Sum": SumConfig, "mmadfer.model.joint:Single": NoJointConfig},
+    {
+        "mmadfer.model.joint:Sum": SumConfig,
+        "mmadfer.model.joint:Single": NoJointConfig,
+        "mmadfer.model.joint:Concatenation": ConcatConfig,
+        "mmadfer.model.joint:Jmt": JmtConfig,
+    },
 )
 """What makes one sequence of the encoders' tokens and summaries."""
 
@@ -204,11 +250,23 @@ class ValuesConfig(HeadPart):
             raise ValueError(f"head.range is {list(self.range)}; it must be [low, high] with low < high")
 
 
+class PerceptronsConfig(ValuesConfig):
+    """The same of two layers with ReLU between, of its own for each value."""
+
+    name: str = "values_mlp"
+    hidden: Width = 128
+    """Width of the first layer; 128 in the published joint multimodal transformer, which has no sigmoid."""
+
+
 HEADS = Parts(
     "head",
     "mmadfer.heads",
     HeadPart,
-    {"mmadfer.model.heads:Classes": ClassesConfig, "mmadfer.model.heads:Values": ValuesConfig},
+    {
+        "mmadfer.model.heads:Classes": ClassesConfig,
+        "mmadfer.model.heads:Values": ValuesConfig,
+        "mmadfer.model.heads:Perceptrons": PerceptronsConfig,
+    },
 )
 """What makes the output of the sequence."""
 TABLES: dict[str, Parts] = {"fusion": FUSIONS, "joint": JOINTS, "temporal": TEMPORALS, "head": HEADS}
@@ -225,11 +283,13 @@ class ModelConfig(Section):
     frames: _Frames = 16
     fbank: tuple[Fbank, Mels] = (512, 128)
     """Filter-bank frames and mel bands that the audio encoder sees; the same as in `prepare.sound`."""
-    branches: Literal["both", "vision", "audio"] = "both"
+    branches: Literal["both", "vision", "audio", "text"] = "both"
     """`vision`, `audio`: that encoder alone, with prompts, low-rank updates and a temporal transformer or without. A
-    model of one never asks for the other's input."""
+    model of one never asks for the other's input. `text`: the encoder of `text` alone, with joint and fusion none."""
     vision: EncoderConfig = EncoderConfig()
     audio: EncoderConfig = EncoderConfig()
+    text: TextConfig | None = None
+    """An encoder of a sentence about each clip: alone, or added to every step of the joint sequence."""
     lora: LoraConfig = LoraConfig()
     positions: Literal["learned", "frozen"] = "learned"
     """Whether position embeddings learn. `frozen`, without prompts: the encoders are as their files have them."""
@@ -237,11 +297,12 @@ class ModelConfig(Section):
     """What joins the encoders after each layer (sections 3.3 and 4.5): `bottleneck`, `none`, `add`, `mult`,
     `mult_concat`; `mmadfer.model.fusion` says how each works."""
     joint: Annotated[SerializeAsAny[JointPart], BeforeValidator(JOINTS.read), JOINTS] = SumConfig()
-    """What makes one sequence of both encoders: `sum`; `none` for a branch alone (`mmadfer.model.joint`)."""
+    """What makes one sequence of both encoders: `sum`, `concat`, `jmt`; `none` for a branch alone
+    (`mmadfer.model.joint`)."""
     temporal: Annotated[SerializeAsAny[TemporalPart], BeforeValidator(TEMPORALS.read), TEMPORALS] = TransformerConfig()
     """What works on the sequence: `transformer` (section 3.4) or `none` (`mmadfer.model.temporal`)."""
     head: Annotated[SerializeAsAny[HeadPart], BeforeValidator(HEADS.read), HEADS] = ClassesConfig()
-    """What makes the output: `classes` or `values` (`mmadfer.model.heads`)."""
+    """What makes the output: `classes`, `values` or `values_mlp` (`mmadfer.model.heads`)."""
     prompts: Tokens = 6
     progressive: Tokens = 2
     """How often prompts are updated on the way (section 3.2)."""
@@ -251,18 +312,20 @@ class ModelConfig(Section):
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """The encoders that are there."""
+        """The encoders of frames and sound that are there."""
+        if self.branches == "text":
+            return ()
         return ("vision", "audio") if self.branches == "both" else (self.branches,)
 
     @property
     def layers(self) -> int:
         """How often the encoders are fused; the deeper one runs more than one block for each."""
-        return min(getattr(self, name).depth for name in self.modalities)
+        return min((getattr(self, name).depth for name in self.modalities), default=0)
 
     @property
     def depth(self) -> int:
         """Blocks of the deeper encoder."""
-        return max(getattr(self, name).depth for name in self.modalities)
+        return max((getattr(self, name).depth for name in self.modalities), default=0)
 
     @property
     def width(self) -> int:
@@ -277,7 +340,8 @@ class ModelConfig(Section):
     @property
     def layered(self) -> bool:
         """Whether anything learns inside of the encoders or between them."""
-        return self.branches == "both" or self.positions == "learned" or self.lora.rank > 0
+        learns = self.branches == "both" or self.positions == "learned" or self.lora.rank > 0
+        return self.layers > 0 and learns
 
     @property
     def share(self) -> int:
@@ -323,6 +387,14 @@ class ModelConfig(Section):
             raise ValueError(f"branches {self.branches} has nothing to fuse: it needs fusion none")
         if self.positions == "frozen" and self.prompts:
             raise ValueError(f"positions frozen leaves those of {self.prompts} prompts undrawn: set prompts 0")
+        if self.branches == "text" and (self.text is None or self.joint.name != "none"):
+            raise ValueError("branches text is the encoder of text alone: it needs a section text, and joint none")
         for key in TABLES:
             getattr(self, key).check(self)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_text(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A model without text is written as before there was any."""
+        values: dict[str, Any] = dump(self)
+        return {key: value for key, value in values.items() if key != "text" or value is not None}

@@ -38,9 +38,12 @@ class Part(Section):
 class JointPart(Part):
     """Of what makes one sequence of both encoders."""
 
+    sound_patches: ClassVar[bool] = False
+    """Whether it takes the sound's patches, each at its time, beside the summary of all (`Encoded.patches`)."""
+
     def width_of(self, model: Model) -> int:
         """W of the sequence; by default the encoder's, of vision where there are two."""
-        return int(getattr(model, model.modalities[0]).width)
+        return int(getattr(model, (*model.modalities, "text")[0]).width)
 
     def steps_of(self, model: Model) -> int:
         """T of the sequence; by default one step for each frame, and one for sound alone."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from mmadfer.config.distillation import DISTILLATIONS
 from mmadfer.config.model import TABLES, ModelConfig
 from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.schema import Config
@@ -25,6 +26,7 @@ def of_config(config: Config) -> dict[str, str]:
         ("task.name", TASKS, config.task.name),
         ("data.sampler", SAMPLERS, config.data.sampler),
         ("task.loss", LOSSES, config.task.loss),
+        ("task.distill", DISTILLATIONS, config.task.distill and config.task.distill.name),
         ("train.optimizer", OPTIMIZERS, config.train.optimizer),
         ("train.schedule", SCHEDULES, config.train.schedule),
     )

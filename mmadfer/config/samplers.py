@@ -5,5 +5,10 @@ from mmadfer.utils.registry import Registry
 SAMPLERS = Registry(
     "sampler",
     "mmadfer.samplers",
-    {"shuffle": "mmadfer.data.loading.samplers:Sampler", "balanced": "mmadfer.data.loading.samplers:Balanced"},
+    {
+        "shuffle": "mmadfer.data.loading.samplers:Sampler",
+        "balanced": "mmadfer.data.loading.samplers:Balanced",
+        "by_subject": "mmadfer.data.loading.samplers:BySubject",
+        "tss": "mmadfer.data.loading.stochastic_softmax:StochasticSoftmax",
+    },
 )

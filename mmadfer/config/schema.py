@@ -8,21 +8,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from mmadfer.config.base import Fraction, Positive, Section, validated
-from mmadfer.config.model import EncoderConfig, Fbank, LoraConfig, Mels, ModelConfig
+from mmadfer.config.adaptation import AdaptConfig
+from mmadfer.config.base import Fraction, Line, Positive, Section, validated
+from mmadfer.config.lora import LoraConfig
+from mmadfer.config.model import EncoderConfig, Fbank, Mels, ModelConfig, ValuesConfig
 from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.sources import CONFIGS, find_config, read, value
 from mmadfer.config.stages import StagesConfig
 from mmadfer.config.task import TaskConfig
 from mmadfer.config.training import Precision, TrainConfig
-from mmadfer.tasks.tables import TASKS
+from mmadfer.config.windows import WindowConfig
+from mmadfer.tasks.spec import TaskSpec
 from mmadfer.utils.names import one_form
 
 __all__ = [
-    "CONFIGS", "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig", "Precision",
-    "PrepareConfig", "SoundConfig", "TaskConfig", "TrainConfig", "find_config", "load", "parse", "value",
+    "CONFIGS", "AdaptConfig", "AugmentConfig", "Config", "DataConfig", "EncoderConfig", "LoraConfig", "ModelConfig",
+    "Precision", "PrepareConfig", "SoundConfig", "TaskConfig", "TrainConfig", "WindowConfig", "find_config", "load",
+    "parse", "value",
 ]  # fmt: skip
 
 
@@ -73,7 +77,18 @@ class PrepareConfig(Section):
     detect_every: Positive = 5
     """Faces are detected in every n-th frame; boxes in between are interpolated."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95
+    landmarks: Literal["none", "face_mesh_v2"] = "none"
+    """Find 68 landmarks in every stored frame and keep them in the store, with MediaPipe's Face Mesh V2. The frames are
+    the same either way."""
     sound: SoundConfig = SoundConfig()
+
+    @model_serializer(mode="wrap")
+    def _without_landmarks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A store without landmarks, and a model of it, say nothing of them, as before there were any."""
+        values: dict[str, Any] = dump(self)
+        if values.get("landmarks") == "none":
+            del values["landmarks"]
+        return values
 
 
 class AugmentConfig(Section):
@@ -117,22 +132,29 @@ class DataConfig(Section):
 
     store: Path | None = None
     """The prepared store (`mmadfer prepare`)."""
+    text: Path | None = None
+    """The sentences of the clips (`mmadfer textualise`), for `model.text`; by default the file beside the store,
+    `clips.cues.jsonl` of `clips.store`."""
     labels: tuple[Annotated[str, AfterValidator(one_form)], ...] | None = None
     """Class order by name; by default the store's own order. Clips with labels that are not named are not used."""
     folds: Annotated[int, Field(gt=0, le=1000)] = 5
     """By default as many as the store's split has; for preparation, how many are made."""
-    split: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")] = "folds"
-    """Which of the store's splits is trained and tested on: `folds`, `leave_one_subject_out`, or one of its own
-    (`mmadfer doctor STORE` names them)."""
+    split: Annotated[Line, Field(pattern=r"^([a-z][a-z0-9_]{0,63}|leave_one_subject_out\(.+\))$")] = "folds"
+    """Which of the store's splits is trained and tested on: `folds`, `by_subject` (`folds` of them),
+    `leave_one_subject_out`, `leave_one_subject_out(NAME, NAME)` for the folds of these subjects alone, or one of its
+    own (`mmadfer doctor STORE` names them)."""
     modalities: Literal["both", "vision", "audio"] = "both"
     """`vision` feeds silence, `audio` feeds black frames; the model stays the same."""
+    window: WindowConfig | None = None
+    """Look at windows of clips: at one of each in training, at all of them in tests. By default at whole clips."""
     augment: AugmentConfig = AugmentConfig()
     sampler: Annotated[str, AfterValidator(SAMPLERS.check)] = "shuffle"
     """`shuffle`: every clip once an epoch. `balanced`: as many clips in an epoch, as many of each class; clips of rare
     classes come several times, each time with other frames and augmentation (Kang et al. 2020, "Decoupling
-    Representation and Classifier for Long-Tailed Recognition"). Installed packages add others."""
+    Representation and Classifier for Long-Tailed Recognition"). `tss`: every clip once, in the window that says most of
+    its class (`mmadfer.data.loading.stochastic_softmax`). Installed packages add others."""
     sampler_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """Arguments of the sampler, by name; those of our own have none."""
+    """Arguments of the sampler, by name. `tss`: `uniform_epochs` (3), `exploration_epochs` (5), `gamma` (1)."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training clips that is not trained on but tested after every epoch, to choose by; the test fold is
     then looked at once, after the last epoch. 0: the test fold after every epoch, as published."""
@@ -157,6 +179,14 @@ class Config(Section):
     task: TaskConfig = TaskConfig()
     train: TrainConfig = TrainConfig()
     stages: StagesConfig = StagesConfig()
+    adapt: AdaptConfig | None = None
+    """Adapt to the people of the test fold, without their labels (`mmadfer.config.adaptation`)."""
+
+    @property
+    def taught(self) -> bool:
+        """Whether anything asks the model of `stages.teacher`: an additional loss, or a task with a step of its own."""
+        own_step = self.task.spec.module != TaskSpec.module
+        return bool(self.stages.teacher) and (own_step or any(one.uses_teacher for one in self.task.terms.values()))
 
     @model_validator(mode="after")
     def _sound_fits_model(self) -> "Config":
@@ -183,19 +213,81 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _text_fits(self) -> "Config":
+        if self.model.text is None and self.data.text is not None:
+            raise ValueError("data.text names sentences, but the model reads none: set model.text, or leave it out")
+        if self.model.text is not None and self.data.augment.mixup:
+            raise ValueError(
+                f"data.augment.mixup {self.data.augment.mixup} blends clips, and sentences cannot be: set 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _terms_have_a_teacher(self) -> "Config":
+        asking = [name for name, term in self.task.terms.items() if term.uses_teacher]
+        if asking and self.stages.teacher is None:
+            raise ValueError(
+                f"task.{asking[0]} compares the model with a teacher: set stages.teacher to the run that teaches"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _terms_fit(self) -> "Config":
+        for term in self.task.terms.values():
+            term.check_with(self)
+        return self
+
+    @model_validator(mode="after")
+    def _adaptation_fits(self) -> "Config":
+        if self.adapt is not None:
+            self.adapt.check_with(self)
+        return self
+
+    @model_validator(mode="after")
     def _head_fits_task(self) -> "Config":
         head, task = self.model.head, self.task
-        if head.per == "step" and task.name in TASKS.own:
+        if head.per == "step" and task.spec.output == "classes":
             raise ValueError(
                 f"model.head.per step gives an output for each step, but task {task.name} takes one a clip"
             )
-        if task.spec.output == "classes" and head.name == "values":
+        if task.spec.output == "classes" and isinstance(head, ValuesConfig):
             raise ValueError(f"task {task.name} needs logits of classes: set model.head: classes, or another task")
         if task.spec.output == "values" and head.name == "classes":
             raise ValueError(f"task {task.name} gives values: set model.head to {{name: values, range: [low, high]}}")
         given = tuple(getattr(head, "range", ()))
         if odd := [name for name, found in task.values.items() if given and found != given]:
             raise ValueError(f"task.values.{odd[0]} is {list(task.values[odd[0]])}, but model.head.range {list(given)}")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_frames(self) -> "Config":
+        if self.model.head.per == "clip":
+            return self
+        if self.model.steps != self.model.frames or "vision" not in self.model.modalities:
+            raise ValueError(
+                f"model.head.per step needs one step for each of {self.model.frames} frames, but joint "
+                f"{self.model.joint.name} of branches {self.model.branches} gives {self.model.steps}: set head.per clip"
+            )
+        if self.prepare.mafw_frame_order != "time":
+            raise ValueError("model.head.per step needs frames in time: set prepare.mafw_frame_order time")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "Config":
+        window, data = self.data.window, self.data
+        if window is None:
+            return self
+        if window.hop_of(self.model.frames) > (span := window.span(self.model.frames)):
+            raise ValueError(
+                f"data.window.hop is {window.hop}, but a window spans {span} frames ({self.model.frames} at a stride "
+                f"of {window.stride}): frames between two windows would never be tested, so set {span} or less"
+            )
+        if self.model.branches == "audio":
+            raise ValueError("data.window counts frames, which model.branches audio never sees: leave it out")
+        if data.test_clips > 1:
+            raise ValueError(f"data.test_clips is {data.test_clips}, but data.window says which frames are seen: set 1")
+        if window.pool == "softmax" and self.task.spec.output != "classes":
+            raise ValueError(f"data.window.pool softmax is of classes, but task {self.task.name} gives values: mean")
         return self
 
     def to_yaml(self) -> str:

@@ -114,7 +114,7 @@ def _override(sources: Sources, override: str) -> None:
         raise ConfigError(f"--set {override!r}: a base stands in a file, `base: NAME`; give that file")
     tree, (*parents, leaf) = sources.tree, key.strip().split(".", 10)
     for name in parents:
-        child = tree.get(name, {})
+        child = {} if tree.get(name) is None else tree[name]  # null is a section that is left out
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override!r}: {name} is a value, not a section")
         tree[name] = tree = dict(child)  # a copy, since an alias may stand for it elsewhere, too

@@ -2,9 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
+from mmadfer.config.alignment import AlignConfig
 from mmadfer.config.base import Line, Section
+from mmadfer.config.distillation import DISTILLATIONS, DistillConfig, TNetConfig
+from mmadfer.config.subjects import SubjectsConfig
+from mmadfer.config.terms import TermConfig
 from mmadfer.tasks.spec import TaskSpec
 from mmadfer.tasks.tables import LOSSES, LOSSES_TAKE, TASKS, spec_of
 
@@ -25,6 +29,16 @@ class TaskConfig(Section):
     """The values that a task with such an output gives, in order, each with its lowest and highest number."""
     target: Line | None = None
     """The store's target that values are compared with, by default `values`; classes are always the store's `label`."""
+    distill: Annotated[SerializeAsAny[DistillConfig] | None, BeforeValidator(DISTILLATIONS.read), DISTILLATIONS] = None
+    """What the model learns from that of `stages.teacher`: `pkdot`, `logits`, `features` or `similarity`
+    (`mmadfer.config.distillation`)."""
+    t_net: TNetConfig | None = None
+    """A network beside the model that imitates what the teacher's other encoder says of a clip."""
+
+    align: AlignConfig | None = None
+    """Draws the attention of layers to the action units of a clip's class (`mmadfer.config.alignment`)."""
+    subjects: SubjectsConfig | None = None
+    """Draws the features of the people who are trained on together (`mmadfer.config.subjects`)."""
 
     @property
     def compared(self) -> str:
@@ -35,6 +49,11 @@ class TaskConfig(Section):
     def spec(self) -> TaskSpec:
         """The task."""
         return spec_of(self.name)
+
+    @property
+    def terms(self) -> dict[str, TermConfig]:
+        """The additional losses that are set, by name."""
+        return {name: one for name in type(self).model_fields if isinstance(one := getattr(self, name), TermConfig)}
 
     @model_validator(mode="after")
     def _classes_are_labels(self) -> "TaskConfig":
@@ -52,6 +71,16 @@ class TaskConfig(Section):
             raise ValueError(
                 f"loss {self.loss} is of {LOSSES_TAKE[self.loss]}, but task {self.name} gives {given}: leave loss out, "
                 f"for the task's own ({usual})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _smoothing_fits(self) -> "TaskConfig":
+        loss = self.loss or self.spec.loss
+        if self.label_smoothing and (self.spec.output != "classes" or (loss in LOSSES.own and loss != "cross_entropy")):
+            raise ValueError(
+                f"label_smoothing {self.label_smoothing} is of labels of classes, in the loss cross_entropy; task "
+                f"{self.name} gives {self.spec.output}, and its loss is {loss}: leave label_smoothing out"
             )
         return self
 

@@ -12,7 +12,7 @@ import numpy as np
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import detection
 from mmadfer.data.faces.one_thread import one_thread
-from mmadfer.data.faces.search import NO_FACE, Face, look_closer, search_faces
+from mmadfer.data.faces.search import NO_FACE, Face, search_faces, search_larger
 from mmadfer.data.faces.track import interpolate
 from mmadfer.data.media import audio, container, frames, notes
 from mmadfer.data.media.frames import FrameSource, Seen
@@ -54,6 +54,11 @@ class ClipData:
     """Filter-bank frames of `fbank` and `later` together, without padding."""
     sound_start: float = 0.0
     """When the sound starts, in seconds on the clock of `times`."""
+    first: int = 0
+    """The number of its first frame in the video that it is a window of."""
+    boxes: np.ndarray | None = None
+    """Where the face that is followed is in each frame of `times`, float64 (n, 4) as in `faces.track`; None where no
+    face is followed."""
 
     @property
     def span(self) -> tuple[float, float]:
@@ -84,7 +89,7 @@ def read_clip(
     """Decode a clip, find the face in its frames, cut it out of them, and compute the filter bank of its sound.
 
     Pictures are gone through twice, first small to find the face, and encoded as they come: never are all of them held
-    in memory. Where no face is found in small pictures, they are gone through once more (`search.look_closer`).
+    in memory. Where no face is found in small pictures, they are gone through once more (`search.search_larger`).
 
     Args:
         path: a video file, a folder with one image for each frame, or pictures in memory.
@@ -125,6 +130,7 @@ def read_clip(
         found.later,
         found.frames,
         found.start,
+        boxes=made.boxes,
     )
 
 
@@ -152,18 +158,19 @@ class _Pictures(NamedTuple):
     times: np.ndarray
     notes: tuple[Note, ...]
     faceless: tuple[Note, ...]
+    boxes: np.ndarray | None
 
 
 def _read_pictures(
     path: FrameSource, settings: PrepareConfig, cropped: bool, keep: Keep | None, device: str, blind: bool
 ) -> _Pictures:
-    missed, face = set[int](), NO_FACE
+    missed, face, boxes = set[int](), NO_FACE, None
     if cropped:
         seen, cut = whole(path, settings)
     elif settings.face_box == "union":
         seen, cut = union_crops(path, settings, device, missed)
     else:
-        seen, face, cut = _tracked(path, settings, device, blind)
+        seen, face, boxes, cut = _tracked(path, settings, device, blind)
     order = _order(path, len(seen.times), settings)
     chosen = order if keep is None else [order[k] for k in keep(len(order))]
     wanted = set(chosen)
@@ -171,15 +178,16 @@ def _read_pictures(
     made = dict(zip(sorted(wanted), cut((k, one) for k, one in numbered if k in wanted), strict=True))
     faceless = face.faceless or notes.faceless(sum(k in missed for k in chosen), len(chosen))
     told = (*seen.notes, *notes.damaged(seen.damaged), *face.notes)
-    return _Pictures([made[k] for k in chosen], seen.times[order], told, faceless)
+    places = None if boxes is None else boxes[order]
+    return _Pictures([made[k] for k in chosen], seen.times[order], told, faceless, places)
 
 
 def _order(path: FrameSource, count: int, settings: PrepareConfig) -> list[int]:
     """The frames' numbers in the order in which the model sees them."""
     if settings.mafw_frame_order == "time":
         return list(range(count))
-    if frames.is_image_folder(path):
-        names = [image.path.name for image in frames.images(path, settings.max_seconds, settings.fps)]
+    if frames.has_images(path):
+        names = [image.path.name for image in frames.image_files(path, settings)]
     else:
         names = [f"{k}.jpg" for k in range(count)]  # as the published program calls a video's frames
     return text_order(names)
@@ -194,9 +202,7 @@ def whole(path: FrameSource, settings: PrepareConfig) -> tuple[Seen, Cut]:
     """Frames as they are; the bytes of a folder's JPEG files are kept if all have the right size and coding."""
     size, quality = settings.face_size, settings.jpeg_quality
     seen = Seen.of(frames.pictures(path, settings))
-    if frames.is_image_folder(path) and all(
-        image.is_jpeg(size) for image in frames.images(path, settings.max_seconds, settings.fps)
-    ):
+    if frames.has_images(path) and all(image.is_jpeg(size) for image in frames.image_files(path, settings)):
         return seen, lambda some: (image.data() for _, image in some)
     return seen, lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
 
@@ -220,23 +226,25 @@ def union_crops(path: FrameSource, settings: PrepareConfig, device: str, missed:
     return Seen.of(frames.pictures(path, settings)), cut
 
 
-def _tracked(path: FrameSource, settings: PrepareConfig, device: str, blind: bool) -> tuple[Seen, Face, Cut]:
+def _tracked(
+    path: FrameSource, settings: PrepareConfig, device: str, blind: bool
+) -> tuple[Seen, Face, np.ndarray | None, Cut]:
     """Each frame by the box of the one face that is followed through the clip."""
-    seen, looks = search_faces(path, settings, device)
-    look_closer(path, settings, device, looks, [(0, len(looks.indexes))])
-    face, count = looks.follow(), len(seen.times)
+    seen, detections = search_faces(path, settings, device)
+    search_larger(path, settings, device, detections, [(0, len(detections.indexes))])
+    face, count = detections.follow(), len(seen.times)
     boxes = interpolate(face.indexes, face.boxes, count)
     if boxes is None and blind:
-        return seen, NO_FACE._replace(faceless=(notes.BLACK,)), lambda some: (black(settings) for _ in some)
+        return seen, NO_FACE._replace(faceless=(notes.BLACK,)), None, lambda some: (black(settings) for _ in some)
     if boxes is None:
-        looked_at = len(face.indexes)
-        raise ClipError(f"{path} shows no face in any of the {looked_at} frames looked at (of {count})", "no face")
+        searched = len(face.indexes)
+        raise ClipError(f"{path} shows no face in any of the {searched} frames looked at (of {count})", "no face")
 
     def cut(some: Iterator[tuple[int, frames.Picture]]) -> Iterator[bytes]:
         for k, picture in some:
             yield face_jpeg(picture.rgb(), boxes[k], settings)
 
-    return seen, face, cut
+    return seen, face, boxes, cut
 
 
 def face_jpeg(image: np.ndarray, box: np.ndarray, settings: PrepareConfig) -> bytes:

@@ -17,8 +17,9 @@ from mmadfer.data.store.splits import FOLDS
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError
 
-OF_CLIPS = {"fps", "max_seconds", "no_sound", "sound.max_seconds"}
-"""Keys below `prepare` that say which clips are kept and told of, not how those that are kept are processed."""
+OF_CLIPS = {"fps", "max_seconds", "no_sound", "sound.max_seconds", "landmarks"}
+"""Keys below `prepare` that say which clips are kept and told of, and what is kept beside frames and sound; not how
+those that are kept are processed."""
 OF_TRACK = {"face_margin", "detect_every"}
 """Keys that have no effect where `face_box` is `union`."""
 
@@ -61,7 +62,7 @@ def _refuse_other(config: Config, store: Store, named: Container[str]) -> None:
 
 def _data(config: Config, store: Store) -> DataConfig:
     name = config.data.split
-    there = store.split(name).folds
+    there = store.split(name, config.data.folds).folds
     count = config.data.folds if "folds" in config.data.model_fields_set else max(there, default=0)
     if there != tuple(range(1, count + 1)):
         where = "" if name == FOLDS else f" of the split {name}"
@@ -203,7 +204,7 @@ def _all_differences(one: PrepareConfig, other: PrepareConfig) -> list[tuple[str
 
 
 def _flat(section: PrepareConfig) -> dict[str, Any]:
-    values = section.model_dump(exclude={"sound"})
+    values = section.model_dump(exclude={"sound"}) | {"landmarks": section.landmarks}
     return values | {f"sound.{key}": value for key, value in section.sound.model_dump().items()}
 
 

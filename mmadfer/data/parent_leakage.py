@@ -3,18 +3,21 @@
 Nothing here imports torch, so that a launcher can ask before it makes anything.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from mmadfer.config.schema import Config
-from mmadfer.data.fold_clips import test_clips, training_clips
+from mmadfer.data.fold_clips import adapting_clips, test_clips, training_clips
+from mmadfer.data.sets import DATA_SETS
 from mmadfer.data.store.store import Clip, Store
 from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
 from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
 from mmadfer.run.parents import ParentRun, parents
 
+_ANY_CLIPS = {"csv", "folder", "toy"}
+"""Sets whose ids are the names of somebody's own files; in all others, an id says which clip it is."""
 _MAX_NAMED = 5
 """Clips that a message names; of the others it gives the number."""
 
@@ -40,7 +43,11 @@ def check_stages(
 
 def _lineage(config: Config, planned: Mapping[Path, Config], younger: tuple[Path, ...] = ()) -> Iterator[ParentRun]:
     """Parents, their parents, and so on."""
-    for parent in parents(config, planned):
+    try:
+        found = parents(config, planned)
+    except RunError as error:
+        raise RunError(f"{error} ({younger[-1]} names it)" if younger else str(error)) from error
+    for parent in found:
         if parent.run in younger:
             raise ConfigError(f"{parent.key}: {parent.run} would begin from itself, through {younger[-1]}")
         yield parent
@@ -82,16 +89,27 @@ def _fingerprint(parent: ParentRun) -> str | None:
 
 
 def _check_fold(parent: ParentRun, theirs: Store, config: Config, store: Store, fold: int) -> None:
-    there = theirs.split(parent.config.data.split).folds
+    there = theirs.split(parent.config.data.split, parent.config.data.folds).folds
     if fold not in there:
         raise RunError(f"{parent.key}: {parent.run} has folds {', '.join(map(str, there))}, and no fold {fold}")
-    trained = training_clips(parent.config, theirs, fold)
+    own_ids = theirs.data_set == store.data_set and store.data_set in {*DATA_SETS.names()} - _ANY_CLIPS
+    seen, learnt = _trained(parent.config, theirs, fold)
+    kept = [store.clips[name] for name in adapting_clips(config, store, fold)]  # whose labels nobody may have learnt
     tested = [store.clips[name] for name in test_clips(config, store, fold)]
-    same_set = theirs.data_set == store.data_set
-    if leaked := _leaked(trained, tested, same_set):
+    leaked = _leaked(seen, tested, (theirs, store), own_ids) + _leaked(learnt, kept, (theirs, store), own_ids)
+    tested += kept
+    if leaked:
         raise DataError(_told(parent, fold, f"{len(leaked)} of the {len(tested)} clips", leaked))
-    if same_set and (people := _people(trained, tested, training_clips(config, store, fold))):
+    if _same_set(theirs, store, own_ids) and (people := _people(learnt, tested, training_clips(config, store, fold))):
         raise DataError(_told(parent, fold, f"clips of {len(people)} subject(s)", people))
+
+
+def _trained(config: Config, store: Store, fold: int) -> tuple[list[Clip], list[Clip]]:
+    """What a fold sees in training, with or without labels, and what it sees with labels."""
+    learnt = training_clips(config, store, fold)
+    adapting = [store.clips[name] for name in adapting_clips(config, store, fold)]
+    given = config.adapt is not None and config.adapt.labels == "given"
+    return [*learnt, *adapting], [*learnt, *adapting] if given else learnt
 
 
 def _told(parent: ParentRun, fold: int, what: str, names: list[str]) -> str:
@@ -103,11 +121,22 @@ def _told(parent: ParentRun, fold: int, what: str, names: list[str]) -> str:
     )
 
 
-def _leaked(trained: list[Clip], tested: list[Clip], same_set: bool) -> list[str]:
-    """Clips for the test that were trained on: by id in the same data set, and by what their files held in any."""
-    ids = {clip.id for clip in trained} if same_set else set[str]()
-    files = {clip.sha256 for clip in trained} - {""}
-    return [clip.id for clip in tested if clip.id in ids or clip.sha256 in files]
+def _leaked(trained: list[Clip], tested: list[Clip], stores: tuple[Store, Store], own_ids: bool) -> list[str]:
+    """Clips for the test that were trained on: by what their media hold, and by id where the set's owners gave it."""
+    ids = {clip.id for clip in trained} if own_ids else set[str]()
+    marks = {_mark(clip, stores[0]) for clip in trained}
+    return [clip.id for clip in tested if clip.id in ids or _mark(clip, stores[1]) in marks]
+
+
+def _mark(clip: Clip, store: Store) -> Hashable:
+    """What a clip is known by anywhere: what its media hold; without that, its id in sets of this name."""
+    return clip.media_digest or (store.data_set, clip.id)
+
+
+def _same_set(one: Store, other: Store, own_ids: bool) -> bool:
+    """Whether a subject of one is that of the other: two lists of one file name may be about different people."""
+    marks = [{_mark(clip, store) for clip in store.clips.values()} for store in (one, other)]
+    return one.data_set == other.data_set and (own_ids or not marks[0].isdisjoint(marks[1]))
 
 
 def _people(trained: list[Clip], tested: list[Clip], own: list[Clip]) -> list[str]:

@@ -119,6 +119,33 @@ def hold_out(labels: Mapping[str, str], share: float, subjects: Mapping[str, str
     return frozenset(held)
 
 
+def halves(files: Mapping[str, str], share: float) -> tuple[list[str], list[str]]:
+    """The clips of one person that adapt, and those that are tested, both sorted: the same for any order of clips.
+
+    Whole files are dealt out in the order of a hash, each where it brings the sum nearer to `share` of all clips, but
+    at least one to either side; labels are not looked at.
+
+    Args:
+        files: clip id -> the media file that it is from, or what copies of it have in common.
+        share: above 0 and below 1.
+
+    Raises:
+        DataError: all clips are of one file.
+    """
+    clips = Counter(files.values())
+    if len(clips) < 2:
+        raise DataError(
+            f"{len(files)} clip(s) of {len(clips)} file(s) make no two parts, one to adapt on and one to test"
+        )
+    ordered = sorted(clips, key=lambda name: _hash("adapt", name))
+    taken, room = {ordered[0]}, round(share * len(files)) - clips[ordered[0]]
+    for name in ordered[1:-1]:
+        if abs(room - clips[name]) < abs(room):
+            taken.add(name)
+            room -= clips[name]
+    return sorted(one for one in files if files[one] in taken), sorted(one for one in files if files[one] not in taken)
+
+
 def _by_label(labels: Mapping[str, str], share: float) -> list[str]:
     by_label = defaultdict[str, list[str]](list)
     for clip in sorted(labels, key=lambda clip: _hash("validation", clip)):

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmadfer.config.schema import Config
+from mmadfer.data.aligned_clips import check_alignment
 from mmadfer.data.compatibility import adopted
 from mmadfer.data.fold_clips import check_training
-from mmadfer.data.loading.samplers import sampler_of
+from mmadfer.data.frame_windows import check_windows
+from mmadfer.data.loading.adaptation import fold_sampler
 from mmadfer.data.parent_leakage import check_stages
+from mmadfer.data.sentences import check_sentences
+from mmadfer.data.source_subjects import check_subjects
 from mmadfer.data.store.store import Store
 from mmadfer.data.task_targets import check_targets
 from mmadfer.errors import ConfigError
@@ -24,7 +28,7 @@ def from_store(config: Config) -> Config:
         DataError: the store is damaged, or another file.
     """
     _check_paths(config)
-    with Store(_path(config)) as store:
+    with Store(store_path(config)) as store:
         return adopted(config, store)[0]
 
 
@@ -41,28 +45,45 @@ def check_files(config: Config, folds: Iterable[int] = (), planned: Mapping[Path
         RunError: a parent is no run.
     """
     _check_paths(config)
-    with Store(_path(config)) as store:
+    with Store(store_path(config)) as store:
         whole, _ = adopted(config, store)
-        there = [fold for fold in folds if fold in store.split(whole.data.split).folds]
-        check_targets(whole, store)
+        there = [fold for fold in folds if fold in store.split(whole.data.split, whole.data.folds).folds]
+        check_clips(whole, store, there)
         check_training(whole, store, there)
+        check_sentences(whole, store)
         for fold in there:
-            sampler_of(whole, store, fold)
+            fold_sampler(whole, store, fold)
         check_stages(whole, store, there, planned)
+
+
+def check_clips(config: Config, store: Store, folds: Iterable[int]) -> None:
+    """Whether clips hold what a training of these folds looks at.
+
+    Raises:
+        ConfigError, DataError: they do not; says what is lacking.
+    """
+    folds = [*folds]
+    check_targets(config, store, folds)
+    check_windows(config, store)
+    check_alignment(config, store, folds)
+    check_subjects(config, store, folds)
 
 
 def _check_paths(config: Config) -> None:
     named = {
-        "data.store": _path(config),
+        "data.store": store_path(config),
         "model.vision.weights": config.model.vision.weights,
         "model.audio.weights": config.model.audio.weights,
+        "data.text": config.data.text,
+        "model.text.folder": config.model.text.folder if config.model.text else None,
     }
     for key, path in named.items():
         if path is not None and not path.exists():
             raise ConfigError(f"{key}: {path} does not exist")
 
 
-def _path(config: Config) -> Path:
+def store_path(config: Config) -> Path:
+    """`data.store`, which must be set; else a ConfigError."""
     if config.data.store is None:
         raise ConfigError("data.store is not set: `mmadfer prepare` makes a store; give it with --set data.store=FILE")
     return config.data.store

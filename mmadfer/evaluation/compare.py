@@ -1,28 +1,28 @@
 """Two runs against each other, clip by clip on the same test folds: `mmadfer compare RUN_A RUN_B`."""
 
-import csv
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from mmadfer.config import identity
 from mmadfer.config.schema import Config
-from mmadfer.errors import FileError, RunError
-from mmadfer.evaluation.bootstrap import Estimate, Paired, estimate_difference, mcnemar, score_differences
-from mmadfer.evaluation.fold_result import FoldResult
-from mmadfer.evaluation.fold_result import read as read_fold
+from mmadfer.data.traces import Trace
+from mmadfer.errors import RunError
+from mmadfer.evaluation.bootstrap import Estimate, OverUnits, Paired, estimate_difference, mcnemar, score_differences
+from mmadfer.evaluation.compared_runs import ComparedRun, read_side, without_adapted
+from mmadfer.evaluation.subjects import OVER_SUBJECTS, SubjectTable, subject_table, subjects_of
 from mmadfer.run import directory as runs
-from mmadfer.tasks import metrics
 from mmadfer.tasks.spec import TaskSpec
-from mmadfer.utils.csv_cells import plain_cell
-from mmadfer.utils.files import read_text, write_json
+from mmadfer.utils.files import write_json
 
 IDLE = {*identity.FREE} - {
-    *("prepare", "data.test_clips", "data.test_flips", "model.vision.weights", "model.audio.weights")
+    *("prepare", "data.test_clips", "data.test_flips", "model.vision.weights", "model.audio.weights"),
+    *("data.window.hop", "data.window.pool", "data.window.gamma"),
 }
 """Keys that make no result another; the clips of the stores are compared by themselves."""
 P_VALUE = "2 min(share of resamples <= 0, share >= 0), each share as (count + 1) / (resamples + 1)"
@@ -35,34 +35,6 @@ SEVERAL = (
     "very seeds. Training's own chance is averaged over them, and not in the interval: compare it with the standard "
     "deviation over seeds."
 )
-
-
-@dataclass(frozen=True)
-class Member:
-    """One finished run of a side."""
-
-    path: Path
-    seed: int
-    results: dict[int, FoldResult]
-    predictions: dict[int, dict[str, tuple[str, str]]]
-    """fold -> clip -> label and predicted label."""
-
-    def mean(self, score: str, folds: Iterable[int]) -> float:
-        """Of a score over these folds."""
-        return fmean(self.results[fold].scores[score] for fold in folds)
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """A run, or all seeds of one row of a sweep."""
-
-    name: str
-    members: list[Member]
-
-    def seeds_std(self, score: str, folds: Iterable[int]) -> float | None:
-        """Sample standard deviation of the seeds' means over folds; None for one seed."""
-        means = [member.mean(score, folds) for member in self.members]
-        return stdev(means) if len(means) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -79,6 +51,20 @@ class RunComparison:
     """The same of every fold."""
     resamples: int
     seed: int
+    subjects: SubjectTable | None = None
+    """Both sides, A and B; None where the store knows no subjects."""
+    subjects_note: str = ""
+    """Why there is no such table, where a person would ask."""
+    clips_left_out: int = 0
+    """Of one run: those that another was adapted to."""
+
+    @cached_property
+    def over_subjects(self) -> dict[str, OverUnits]:
+        """Of each score: B minus A with subjects as the units; nothing of fewer than two."""
+        table = self.subjects
+        if table is None or len(table.names) < 2:
+            return {}
+        return {name: table.difference(name, "A", "B", self.resamples, self.seed) for name in self.spec.names}
 
     @property
     def spec(self) -> TaskSpec:
@@ -102,8 +88,8 @@ class RunComparison:
 
     @property
     def counts(self) -> dict[str, int] | None:
-        """Clips that both, one side alone, or none has right; None where there are several seeds."""
-        if not self.one_seed:
+        """Clips that both, one side alone, or none has right; None where there are several seeds, or values."""
+        if not self.one_seed or self.spec.output != "classes":
             return None
         a, b = (
             np.concatenate([side[0] == one.truth for one, side in zip(self.folds, sides, strict=True)])
@@ -132,6 +118,8 @@ class RunComparison:
                 {"fold": one.fold, "clips": len(one.truth), **{score: asdict(found) for score, found in each.items()}}
                 for one, each in zip(self.folds, self.each, strict=True)
             ],
+            **({"clips_left_out": self.clips_left_out} if self.clips_left_out else {}),
+            **self._told_subjects(),
             "right": counts,
             "mcnemar_p": mcnemar(counts["only_a"], counts["only_b"]) if counts else None,
             "resamples": self.resamples,
@@ -140,6 +128,12 @@ class RunComparison:
             "p_value": P_VALUE,
             "covers": ONE_SEED if self.one_seed else SEVERAL,
         }
+
+    def _told_subjects(self) -> dict[str, Any]:
+        if self.subjects is None:
+            return {}
+        over = {name: asdict(found) for name, found in self.over_subjects.items()}
+        return {"subjects": {"difference": over, "what": OVER_SUBJECTS, **self.subjects.to_dict()}}
 
     def _side(self, side: ComparedRun) -> dict[str, Any]:
         scores = {score: fmean(one.mean(score, self.numbers) for one in side.members) for score in self.spec.names}
@@ -172,21 +166,36 @@ def compare(a: Path, b: Path, resamples: int = 10_000, seed: int = 0, out: Path 
         RunError: no such run, an unfinished or damaged fold, one run on both sides, no fold in common, or other labels
             or clips in a fold.
     """
-    sides = ComparedRun(str(a), _members(a)), ComparedRun(str(b), _members(b))
-    labels = _agreed(*sides)
-    common = set.intersection(*({*one.results} for side in sides for one in side.members))
+    whole = read_side(a), read_side(b)
+    labels = _agreed(*whole)
+    (side_a, side_b), left_out = without_adapted(whole)
+    common = set.intersection(*({*one.results} for side in (side_a, side_b) for one in side.members))
     if not common:
         raise RunError(f"{a} and {b} have no fold in common: train the same folds of both")
-    folds = [_pair(fold, *sides, labels) for fold in sorted(common)]
-    spec = next(iter(sides[0].members[0].results.values())).spec
+    folds = [_pair(fold, side_a, side_b, labels) for fold in sorted(common)]
+    spec = next(iter(side_a.members[0].results.values())).spec
     drawn = score_differences(folds, len(labels), resamples, seed, spec)
     found = np.array([_difference(one, len(labels), spec) for one in folds])
     each = [_estimates(value, drawn[:, k], spec) for k, value in enumerate(found)]
     overall = _estimates(found.mean(0), drawn.mean(1), spec)
-    made = RunComparison(*sides, labels, folds, overall, each, resamples, seed)
+    subjects = _by_subject((side_a, side_b), labels, spec)
+    made = RunComparison(side_a, side_b, labels, folds, overall, each, resamples, seed, *subjects, left_out)
     if out is not None:
         write_json(out, made.to_dict())
     return made
+
+
+def _by_subject(
+    sides: Sequence[ComparedRun], labels: tuple[str, ...], spec: TaskSpec
+) -> tuple[SubjectTable | None, str]:
+    """The table of both sides, or why there is none."""
+    said = {letter: [one.predictions for one in side.members] for letter, side in zip("AB", sides, strict=True)}
+    store = runs.read(sides[0].members[0].path).config.data.store
+    try:
+        subjects = subjects_of(store, [one for each in said.values() for one in each])
+        return subject_table(subjects, said, labels, spec) if subjects else None, ""
+    except RunError as error:
+        return None, str(error)
 
 
 def differs(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
@@ -200,92 +209,34 @@ def _estimates(values: np.ndarray, drawn: np.ndarray, spec: TaskSpec) -> dict[st
 
 def _difference(one: Paired, classes: int, spec: TaskSpec) -> list[float]:
     """The scores of B minus A on the clips of a fold."""
-    a, b = ([spec.score(one.truth, run, classes) for run in side] for side in (one.a, one.b))
-    return [fmean(found[name] for found in b) - fmean(found[name] for found in a) for name in spec.names]
-
-
-def _members(path: Path) -> list[Member]:
-    """The run, or those of a row's seeds."""
-    from mmadfer.config import sweep
-
-    path = Path(path)
-    if (path / "config.yaml").is_file():
-        return [_member(path)]
-    if sweep.is_sweep(path):
-        names = ", ".join(sweep.table_of(path).groups)
-        raise RunError(f"{path} is a whole sweep: give one of its rows, {path}/ROW ({names})")
-    if sweep.is_sweep(path.parent) and (seeds := sweep.table_of(path.parent).groups.get(path.name)):
-        return [_member(path.parent / row) for row in seeds]
-    return [_member(path)]  # says that it is no run
-
-
-def _member(path: Path) -> Member:
-    run = runs.read(path)
-    results = {fold: read_fold(run.path, fold, run.config) for fold in runs.folds(run.path)}
-    odd = [f"fold {k} is {one.state}: {one.note}" for k, one in results.items() if one.state not in _CLEAR]
-    usable = {fold: one for fold, one in results.items() if one.usable}
-    if run.config.task.spec.output != "classes":
-        raise RunError(f"{path} cannot be compared: task {run.config.task.name} gives values, and here are classes")
-    if odd or not usable:
-        raise RunError(f"{path} cannot be compared: {'; '.join(odd) or 'it has no finished fold'}. Finish its folds")
-    said = {fold: _predictions(run.fold(fold) / "predictions.csv", one) for fold, one in usable.items()}
-    return Member(run.path, run.config.train.seed, usable, said)
-
-
-_CLEAR = ("finished", "missing")
-"""States of folds with which a run can be compared."""
-
-
-def _predictions(path: Path, result: FoldResult) -> dict[str, tuple[str, str]]:
-    """Label and predicted label of every clip; they must give the confusion matrix of the fold's result.
-
-    Raises:
-        RunError: the file is missing, damaged, or of another result.
-    """
-    try:
-        rows = list(csv.reader(read_text(path).splitlines(keepends=True), strict=True))
-    except (OSError, FileError, csv.Error) as error:
-        raise RunError(f"{path} cannot be read ({error}); {_AGAIN}") from error
-    if not rows or rows[0][:3] != ["id", "label", "predicted"] or any(len(row) != len(rows[0]) for row in rows):
-        raise RunError(f"{path} is not a table of id, label, predicted and so on; {_AGAIN}")
-    if odd := [row[0] for row in rows[1:] if not all(map(_is_share, row[3:]))]:
-        raise RunError(f"{path} has probabilities that are no numbers from 0 to 1, of {', '.join(odd[:3])}; {_AGAIN}")
-    found = {plain_cell(row[0]): (plain_cell(row[1]), plain_cell(row[2])) for row in rows[1:]}
-    if unknown := {name for pair in found.values() for name in pair} - {*result.labels}:
-        raise RunError(f"{path} has labels that its result does not know: {', '.join(sorted(unknown))}; {_AGAIN}")
-    truth, predicted = ([result.labels.index(pair[k]) for pair in found.values()] for k in (0, 1))
-    if (metrics.confusion(truth, predicted, len(result.labels)) != result.confusion).any():
-        raise RunError(f"{path} does not give the confusion matrix of the result beside it; {_AGAIN}")
-    return found
-
-
-_AGAIN = "train the fold again"
-
-
-def _is_share(text: str) -> bool:
-    try:
-        return 0 <= float(text) <= 1
-    except ValueError:
-        return False
+    a, b = (
+        np.array([spec.from_sums(one.statistics(run, classes, spec).sum(0)) for run in side]).T.tolist()
+        for side in (one.a, one.b)
+    )
+    return [fmean(after) - fmean(before) for before, after in zip(a, b, strict=True)]
 
 
 def _agreed(a: ComparedRun, b: ComparedRun) -> tuple[str, ...]:
-    """The labels of all runs."""
+    """The labels, or names of values, of all runs."""
     if both := {one.path.resolve() for one in a.members} & {one.path.resolve() for one in b.members}:
         raise RunError(f"{both.pop()} is on both sides: a run cannot be compared with itself; give two runs")
-    everywhere = [(one.path, fold.labels) for side in (a, b) for one in side.members for fold in one.results.values()]
-    first = everywhere[0][1]
-    for path, labels in everywhere:
-        if {*labels} != {*first}:
+    everywhere = [(one.path, fold) for side in (a, b) for one in side.members for fold in one.results.values()]
+    spec, names = everywhere[0][1].spec, everywhere[0][1].names
+    kind = spec.output
+    for path, fold in everywhere:
+        if (fold.spec.output, fold.spec.names) != (kind, spec.names):
+            raise RunError(f"{path} and {a.members[0].path} have learnt different tasks: compare runs of one task")
+        same = {*fold.names} == {*names} if kind == "classes" else fold.names == names
+        if not same:
             raise RunError(
-                f"{path} has the classes {', '.join(labels)}, and {a.members[0].path} has {', '.join(first)}: only "
-                "runs on the same classes can be compared"
+                f"{path} has the {kind} {', '.join(fold.names)}, and {a.members[0].path} has {', '.join(names)}: only "
+                f"runs on the same {kind} can be compared"
             )
-    return first
+    return names
 
 
 def _pair(fold: int, a: ComparedRun, b: ComparedRun, labels: tuple[str, ...]) -> Paired:
-    """The fold's clips in one order.
+    """The fold's clips in one order; those without any true value are left out.
 
     Raises:
         RunError: the runs were tested on other clips, or with other labels.
@@ -293,16 +244,31 @@ def _pair(fold: int, a: ComparedRun, b: ComparedRun, labels: tuple[str, ...]) ->
     said = {one.path: one.predictions[fold] for side in (a, b) for one in side.members}
     (first, whole), *others = said.items()
     for path, found in others:
-        if odd := sorted(
-            {clip for clip in found.keys() | whole if found.get(clip, ("",))[0] != whole.get(clip, ("",))[0]}
-        ):
+        odd = sorted({clip for clip in found.keys() | whole if not _same_truth(found.get(clip), whole.get(clip))})
+        if odd:
             raise RunError(
                 f"fold {fold}: {path} and {first} were tested on other clips, or labels, {len(odd)} of them "
                 f"({', '.join(odd[:3])}{', …' if odd[3:] else ''}): compare runs on one store"
             )
     clips, number = sorted(whole), {label: k for k, label in enumerate(labels)}
+    if isinstance(whole[clips[0]], Trace):
+        return _pair_of_traces(fold, [[one.predictions[fold] for one in side.members] for side in (a, b)])
     guesses = [
-        np.array([[number[one.predictions[fold][clip][1]] for clip in clips] for one in side.members])
+        [np.array([number[one.predictions[fold][clip][1]] for clip in clips]) for one in side.members]
         for side in (a, b)
     ]
     return Paired(fold, np.array([number[whole[clip][0]] for clip in clips]), *guesses)
+
+
+def _same_truth(one: Any, other: Any) -> bool:
+    if isinstance(one, Trace) and isinstance(other, Trace):
+        return np.array_equal(one.truth, other.truth, equal_nan=True)
+    return bool(one and other and one[0] == other[0])
+
+
+def _pair_of_traces(fold: int, sides: list[list[dict[str, Any]]]) -> Paired:
+    """Clips of several lengths, each by itself."""
+    whole = sides[0][0]
+    clips = sorted(clip for clip, trace in whole.items() if not np.isnan(trace.truth).all())
+    told = [[[said[clip].output for clip in clips] for said in side] for side in sides]
+    return Paired(fold, [whole[clip].truth for clip in clips], *told)

@@ -12,16 +12,21 @@ from mmadfer.config.schema import Config, DataConfig, Precision, TaskConfig, Tra
 from mmadfer.contract import Contract
 from mmadfer.data.compatibility import check_store, other_crops
 from mmadfer.data.fold_clips import test_clips
+from mmadfer.data.frame_windows import check_windows
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.data.loading.loader import Loader
+from mmadfer.data.sentences import check_same_sentences, check_sentences
 from mmadfer.data.store.store import Store
 from mmadfer.data.task_targets import check_targets
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.evaluation.predictions import Predictions, Scored, Values, combined, write_csv
+from mmadfer.evaluation.clip_windows import by_clip, looks, rows_of
+from mmadfer.evaluation.predictions import Predictions, Scored, Traces, Values, combined, write_csv
+from mmadfer.evaluation.traces import traces_of
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast
 from mmadfer.tasks import logit_adjustment as adjustment
+from mmadfer.tasks import metrics
 from mmadfer.utils.logs import logger
 
 LOGGER = logger(__name__)
@@ -52,18 +57,12 @@ def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str]
 
     def forward(batch: Batch) -> Tensor:
         with autocast(config.train.precision, device):
-            return model(preprocess(batch), batch.fbank)
+            return model(preprocess(batch), batch.fbank, tokens=batch.tokens)
 
     with closing(Loader(store, config, labels, "cpu" if device.type == "cpu" else device.index or 0)) as loader:
         predictions = run_test(forward, loader, ids, Ranks(device=device))
     assert predictions is not None
     return predictions
-
-
-def looks(data: DataConfig) -> list[tuple[int, bool]]:
-    """The ways in which each clip is looked at in a test: an index set, and whether its frames are mirrored."""
-    flips = (False, True) if data.test_flips else (False,)
-    return [(clip, flip) for flip in flips for clip in range(data.test_clips)]
 
 
 @torch.no_grad()
@@ -72,37 +71,54 @@ def run_test(
 ) -> Scored | None:
     """Outputs of all clips on every rank, each having run its share; None if any rank was asked to stop.
 
-    The shares are as long as each other (the last clip fills them up), because ranks must do as many batches; and so
+    Under `data.window`, the windows of all clips are shared out, and put together clip by clip when all are there. The
+    shares are as long as each other (the last clip fills them up), because ranks must do as many batches; and so
     are the batches of more than one, because a compiled model is compiled for each size.
     """
     size = loader.config.train.batch_size
-    rounds = -(-len(ids) // ranks.world)
-    share = [*ids, *[ids[-1]] * (rounds * ranks.world - len(ids))][ranks.rank :: ranks.world]
+    rows, window = rows_of(loader.config, loader.store, ids), loader.config.data.window
+    rounds = -(-len(rows) // ranks.world)
+    share = [*rows, *[rows[-1]] * (rounds * ranks.world - len(rows))][ranks.rank :: ranks.world]
     if rounds > size:
-        share += [ids[-1]] * (-rounds % size)
+        share += [rows[-1]] * (-rounds % size)
     sets, task = [], loader.config.task
     for clip, flip in looks(loader.config.data):
-        rows, targets = [], []
+        outputs, targets = [], []
         for batch in loader.test(share, size, clip, flip):
-            rows.append(forward(batch).float())
+            outputs.append(forward(batch).float())
             targets.append(batch.targets[task.compared])
             if stop is not None and ranks.any(stop()):
                 return None
-        sets.append(torch.cat(rows)[:rounds])
-    mine = combined(torch.stack(sets), task.spec), torch.cat(targets)[:rounds]
-    output, truth = (ranks.gather_tensor(part).transpose(0, 1).flatten(0, 1)[: len(ids)].cpu() for part in mine)
-    _refuse_no_numbers(ids, output)
+        sets.append(torch.cat(outputs)[:rounds])
+    if loader.config.model.head.per == "step":
+        said = _of_all(ranks, torch.stack(sets, 1), len(rows))
+        refuse_no_numbers([row.clip for row in rows], said)
+        return Traces(list(ids), traces_of(loader.config, loader.store, rows, said), tuple(task.values), task.spec)
+    found = combined(torch.stack(sets), task.spec) if window is None else torch.stack(sets, 1)
+    output, truth = (_of_all(ranks, mine, len(rows)) for mine in (found, torch.cat(targets)[:rounds]))
+    if window is not None:
+        output, truth = by_clip(rows, output, truth, window, task.spec)
+    refuse_no_numbers(ids, output)
     if task.spec.output == "values":
         return Values(list(ids), truth.numpy(), output.numpy(), tuple(task.values), task.spec)
     return Predictions(list(ids), truth.numpy(), output.numpy(), loader.labels, task.spec)
 
 
-def _refuse_no_numbers(ids: Sequence[str], logits: Tensor) -> None:
-    """Raise a WeightsError that names clips where rows of `logits` hold NaN: no class is the largest of these."""
-    if odd := [clip for clip, lost in zip(ids, logits.isnan().any(1).tolist(), strict=True) if lost]:
+def _of_all(ranks: Ranks, mine: Tensor, count: int) -> Tensor:
+    """The rows (count, ...) of all ranks in their order, of which each has every `world`-th; on the CPU."""
+    return ranks.gather_tensor(mine).transpose(0, 1).flatten(0, 1)[:count].cpu()
+
+
+def refuse_no_numbers(ids: Sequence[str], logits: Tensor) -> None:
+    """Raise a WeightsError that names clips where rows of `logits` (N, ...) hold no finite number.
+
+    `ids` has the clip of each row; one with windows comes several times.
+    """
+    whole = logits.isfinite().flatten(1).all(1).tolist()
+    if odd := [*dict.fromkeys(clip for clip, right in zip(ids, whole, strict=True) if not right)]:
         more = f" and {len(odd) - _MAX_SHOWN} more" if len(odd) > _MAX_SHOWN else ""
         raise WeightsError(
-            f"the model's answers to {len(odd)} of {len(ids)} clips are no finite numbers "
+            f"the model's answers to {len(odd)} of {len({*ids})} clips are no finite numbers "
             f"({', '.join(odd[:_MAX_SHOWN])}{more}), so nothing can be counted. "
             "Where it is all clips, look for such a number in the encoder files "
             "or the trained weights; where it is some, in the store (`mmadfer doctor STORE`)"
@@ -117,6 +133,7 @@ def evaluate_path(
     out: Path | None = None,
     flips: bool = False,
     adjust: float = 0.0,
+    sentences: Path | None = None,
 ) -> Scored:
     """Test a trained model on its own test fold of the store `data`; writes the predictions to `out` as CSV.
 
@@ -129,6 +146,7 @@ def evaluate_path(
         flips: average each of them with its mirror image.
         adjust: tau of `mmadfer.tasks.logit_adjustment`; a model that does not know the labels that it was
             trained on takes those of the other folds of its own store.
+        sentences: of the clips, for a model that reads any; by default the file beside the store.
 
     Raises:
         WeightsError: no such model, or one that was trained on the clips of `fold`, or does not say and `fold` is None;
@@ -147,7 +165,7 @@ def evaluate_path(
     _warn_of_other_folds(contract, store)
     if told := other_crops(contract, store):
         LOGGER.warning(f"WARNING: {told}")
-    predictions = score_model(model, store, fold, clips, flips)
+    predictions = score_model(model, store, fold, clips, flips, sentences=sentences)
     if isinstance(predictions, Predictions) and adjust:
         predictions = predictions.adjusted(priors, adjust)
     if out is not None:
@@ -155,33 +173,54 @@ def evaluate_path(
     return predictions
 
 
-def score_model(model: MMADFER, store: Store, fold: int, clips: int, flips: bool) -> Scored:
+def score_model(
+    model: MMADFER,
+    store: Store,
+    fold: int,
+    clips: int,
+    flips: bool,
+    ids: Sequence[str] | None = None,
+    sentences: Path | None = None,
+) -> Scored:
     """Test a loaded model on a fold of a store that fits it, on the GPU where there is one, as its contract says.
+
+    Tested are the clips of the fold, or `ids`; `sentences` is the file of what the model reads, if anything, by default
+    the one beside the store.
 
     Raises:
         DataError: no such fold, or a clip that cannot be read.
-        ConfigError: `clips` is not 1 to 16.
+        ConfigError: `clips` is not 1 to 16, or not 1 for a model that has learnt windows.
     """
     contract = model.contract
     assert contract is not None
+    if clips > 1 and contract.window is not None:
+        raise ConfigError(f"clips is {clips}, but the model has learnt windows (data.window), which have one set: 1")
     asked = {
         "test_clips": clips,
         "test_flips": flips,
         "modalities": contract.modalities,
         "labels": contract.labels or None,
+        "window": contract.window,
+        "text": sentences if contract.model.text else None,
+        **({"folds": contract.folds} if contract.folds else {}),
     }
-    config = Config(
-        name="evaluation",
-        prepare=contract.prepare,
-        model=contract.model,
-        data=validated(DataConfig, {"store": store.path, "split": contract.split, **asked}, "evaluation"),
-        train=TrainConfig(precision=contract.precision),
-        task=_task(contract),
-    )
-    check_targets(config, store)
+    sections = {
+        "prepare": contract.prepare,
+        "model": contract.model,
+        "data": validated(DataConfig, {"store": store.path, "split": contract.split, **asked}, "evaluation"),
+        "train": TrainConfig(precision=contract.precision),
+        "task": _task(contract),
+    }
+    config = validated(Config, {"name": "evaluation", **sections}, "evaluation")
+    check_targets(config, store, [fold], trained=False)
+    check_windows(config, store)
+    check_same_sentences(contract, store, check_sentences(config, store))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _compute_as(contract.precision, model.to(device), device)
-    return evaluate(model, store, config, contract.labels or store.labels, test_clips(config, store, fold))
+    same = contract.store == store.header.fingerprint
+    share = contract.adapted.share if contract.adapted and same else None
+    tested = test_clips(config, store, fold, share) if ids is None else ids
+    return evaluate(model, store, config, contract.labels or store.labels, tested)
 
 
 def _task(contract: Contract) -> TaskConfig:
@@ -207,6 +246,8 @@ def print_result(predictions: Scored, adjust: float = 0.0) -> None:
     found, console = predictions.scores(), Console()
     scores = "  ".join(f"{score.title} {score.shown(found[score.name])}" for score in predictions.spec.scores)
     console.print(predictions.table())
+    if isinstance(predictions, Predictions):
+        scores += f"  weighted F1 {metrics.weighted_f1(predictions.confusion):.2%}"
     console.print(f"{len(predictions.ids)} clips  {scores}", highlight=False)
     if adjust:
         console.print(f"logits adjusted by the training clips' shares of labels (tau {adjust:g})", highlight=False)
@@ -234,7 +275,7 @@ def _priors(contract: Contract, store: Store, fold: int) -> tuple[float, ...]:
             "the model does not know the labels that it was trained on, and the store is not the one that it was "
             "trained on: leave --adjust out, or train it anew"
         )
-    trained = store.split(contract.split).rest(fold)
+    trained = store.split(contract.split, contract.folds or 0).rest(fold)
     return adjustment.shares(contract.labels, (store.clips[name].label for name in trained))
 
 

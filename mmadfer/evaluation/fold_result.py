@@ -28,8 +28,11 @@ class FoldResult:
     note: str = ""
     labels: tuple[str, ...] = ()
     confusion: np.ndarray | None = None
-    """(C, C) int64, rows are the truth."""
-    """None of a task without classes."""
+    """(C, C) int64, rows are the truth; None of a task without classes."""
+    values: tuple[str, ...] = ()
+    """Names, of a task that gives values."""
+    by_value: dict[str, float] = field(default_factory=dict)
+    """Scores of each value by itself: `ccc_valence` and so on."""
     scores: dict[str, float] = field(default_factory=dict)
     """Of the last epoch, by name."""
     clips: int | None = None
@@ -47,6 +50,11 @@ class FoldResult:
     spec: TaskSpec = CLASSIFICATION
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the outputs, in order: labels of classes, or names of values."""
+        return self.labels or self.values
+
+    @property
     def usable(self) -> bool:
         """Whether the fold counts."""
         return self.state == USABLE
@@ -62,9 +70,10 @@ class FoldResult:
             "epochs": self.epochs,
             "seconds": self.seconds,
             "clips": self.clips,
+            **({"values": list(self.values), "by_value": self.by_value} if self.values else {}),
             **({"validation": self.validation} if self.validation else {}),
             f"best_on_{'validation' if self.validation else 'test'}": self.best or None,
-            "recall": None if self.confusion is None else _recalls(self.confusion),
+            "recall": None if self.confusion is None else class_recalls(self.confusion),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "curves": list(self.curves),
         }
@@ -73,7 +82,9 @@ class FoldResult:
 def read(run: Path, fold: int, config: Config) -> FoldResult:
     """Read fold `fold` of `run`, whose configuration is `config`."""
     folder, epochs = runs.fold_dir(run, fold), config.train.epochs
-    empty = FoldResult(fold, "missing", "it was never begun", epochs=epochs, spec=config.task.spec)
+    empty = FoldResult(
+        fold, "missing", "it was never begun", values=tuple(config.task.values), epochs=epochs, spec=config.task.spec
+    )
     if not folder.is_dir() or not any(path for path in folder.iterdir() if path.name[0] != "."):
         return empty
     curves = epoch_events(folder / "metrics.jsonl")
@@ -91,12 +102,9 @@ def read(run: Path, fold: int, config: Config) -> FoldResult:
 
 def epoch_events(path: Path) -> tuple[dict[str, Any], ...]:
     """The epoch events of a metrics file; a resumed run may have written one twice, and the later one counts."""
-    found = {event["epoch"]: event for event in records.read_events(path) if _is_epoch(event)}
+    events = records.read_events(path)
+    found = {event["epoch"]: event for event in events if event["event"] == "epoch" and event.get("epoch")}
     return tuple(found[epoch] for epoch in sorted(found))
-
-
-def _is_epoch(event: dict[str, Any]) -> bool:
-    return bool(event["event"] == "epoch" and event.get("epoch"))
 
 
 def _unfinished(folder: Path, begun: FoldResult) -> FoldResult:
@@ -114,6 +122,8 @@ def _finished(found: dict[str, Any], begun: FoldResult) -> FoldResult:
         note = f"{epoch} of {wanted} epochs are done"
         return replace(begun, state="unfinished", note=note, epoch=epoch, epochs=wanted)
     labels, confusion = _classes(found) if spec.output == "classes" else ((), None)
+    if spec.output == "values" and tuple(found["values"]) != begun.values:
+        raise ValueError(f"it is of {', '.join(found['values'])}, and the configuration asks for other values")
     scores = records.numbers(found, spec.scores)
     if confusion is not None:
         _check_scores(scores, of_confusion(confusion))
@@ -126,6 +136,7 @@ def _finished(found: dict[str, Any], begun: FoldResult) -> FoldResult:
         state=USABLE,
         labels=labels,
         confusion=confusion,
+        by_value=_by_value(found, spec),
         scores=scores,
         clips=int(found["clips"] if confusion is None else confusion.sum()),
         best=_beside(found.get("best"), "epoch", spec),
@@ -151,6 +162,13 @@ def _classes(found: dict[str, Any]) -> tuple[tuple[str, ...], np.ndarray]:
     return labels, _matrix(found["confusion"], len(labels))
 
 
+def _by_value(found: dict[str, Any], spec: TaskSpec) -> dict[str, float]:
+    """What is told of each value; nothing that is no number."""
+    keys = [f"{score}_{name}" for name in found.get("values", ()) for score in spec.names]
+    told = found.get("by_value", {})
+    return {key: float(told[key]) for key in keys if isinstance(told.get(key), int | float)}
+
+
 def _seconds(value: Any) -> float | None:
     return None if value is None else float(value)
 
@@ -162,5 +180,6 @@ def _matrix(rows: Any, classes: int) -> np.ndarray:
     return matrix.astype(np.int64)
 
 
-def _recalls(confusion: np.ndarray) -> list[float | None]:
+def class_recalls(confusion: np.ndarray) -> list[float | None]:
+    """Recall of each class in a confusion matrix (C, C), rows are the truth; None for a class without clips."""
     return [None if np.isnan(value) else float(value) for value in np.asarray(metrics.recalls(confusion))]

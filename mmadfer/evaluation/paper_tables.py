@@ -7,7 +7,7 @@ other authors' methods are left out.
 from dataclasses import dataclass
 from typing import Literal
 
-Score = tuple[float, float]
+PaperScore = tuple[float, float]
 """UAR and WAR in percent."""
 
 
@@ -19,7 +19,7 @@ class Row:
     """In the sweep; empty where the line needs no training of its own."""
     cells: tuple[str, ...]
     """What stands before the numbers."""
-    scores: tuple[Score, ...]
+    scores: tuple[PaperScore, ...]
     """One for each of the table's data sets."""
     parameters: str = ""
     """In millions, as printed."""

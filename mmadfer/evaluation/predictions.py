@@ -10,7 +10,9 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
+from torch.nn import functional
 
+from mmadfer.data.traces import Trace
 from mmadfer.tasks import logit_adjustment as adjustment
 from mmadfer.tasks import metrics
 from mmadfer.tasks.classification import CLASSIFICATION
@@ -50,9 +52,17 @@ class Predictions:
         """The task's, by name."""
         return self.spec.score(self.labels, self.predicted, len(self.names))
 
+    def cross_entropy(self) -> float:
+        """The mean of -log p of the true class, in float64; of a clip with windows, p is of their pooled logits."""
+        return functional.cross_entropy(torch.from_numpy(self.logits).double(), torch.from_numpy(self.labels)).item()
+
     def details(self) -> dict[str, Any]:
-        """What a result has beside the scores: which clips were taken for which."""
-        return {"confusion": self.confusion.tolist(), "labels": list(self.names)}
+        """What a result has beside the scores: its loss, and which clips were taken for which."""
+        return {
+            "cross_entropy": self.cross_entropy(),
+            "confusion": self.confusion.tolist(),
+            "labels": list(self.names),
+        }
 
     def table(self) -> Table:
         """The recall of every class, for a person."""
@@ -77,8 +87,49 @@ class Predictions:
         )
 
 
+class _OfValues:
+    """What scores of values need; `Values` and `Traces` say where the numbers are."""
+
+    names: tuple[str, ...]
+    spec: TaskSpec
+
+    @property
+    def compared(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Truth and output, both float (N, C) or (N, T, C)."""
+        raise NotImplementedError
+
+    def scores(self) -> dict[str, float]:
+        """The task's, by name."""
+        return self._scored([*range(len(self.names))])
+
+    def by_value(self) -> dict[str, dict[str, float]]:
+        """The scores of each value by itself."""
+        return {name: self._scored([k]) for k, name in enumerate(self.names)}
+
+    def _scored(self, columns: list[int]) -> dict[str, float]:
+        parts = [(truth[..., columns], output[..., columns]) for truth, output in self.compared]
+        sums = [self.spec.statistics(*part, len(columns)).sum(0) for part in parts]
+        return dict(zip(self.spec.names, self.spec.from_sums(np.sum(sums, axis=0)).tolist(), strict=True))
+
+    def _counts(self) -> list[int]:
+        """How many true values each has."""
+        rows = [np.isfinite(truth).reshape(-1, len(self.names)).sum(0) for truth, _ in self.compared]
+        return np.sum(rows, axis=0).tolist()
+
+    def _details(self) -> dict[str, Any]:
+        each = {f"{score}_{name}": value for name, row in self.by_value().items() for score, value in row.items()}
+        return {"values": list(self.names), "by_value": each}
+
+    def table(self) -> Table:
+        """The scores of every value, for a person."""
+        table = Table("value", "compared", *self.spec.titles)
+        for (name, row), count in zip(self.by_value().items(), self._counts(), strict=True):
+            table.add_row(escape(name), str(count), *(score.number(row[score.name]) for score in self.spec.scores))
+        return table
+
+
 @dataclass(frozen=True)
-class Values:
+class Values(_OfValues):
     """What a model says of N clips: numbers by name."""
 
     ids: list[str]
@@ -89,30 +140,61 @@ class Values:
     names: tuple[str, ...]
     spec: TaskSpec
 
-    def scores(self) -> dict[str, float]:
-        """The task's, by name."""
-        return self.spec.score(self.truth, self.output, len(self.names))
+    @property
+    def compared(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """As one pair (N, C)."""
+        return [(self.truth, self.output)]
 
     def details(self) -> dict[str, Any]:
         """What a result has beside the scores."""
-        return {"clips": len(self.ids), "values": list(self.names)}
+        return {"clips": len(self.ids), **self._details()}
 
     def csv(self) -> str:
         """One line a clip: id, true_<name> and <name> for each value."""
-        heads = [f"{kind}{name}" for kind in ("true_", "") for name in self.names]
         rows = zip(self.ids, self.truth, self.output, strict=True)
-        cells = ([cell(clip), *(f"{value:.6f}" for value in (*truth, *found))] for clip, truth, found in rows)
-        return to_csv([["id", *heads], *cells])
-
-    def table(self) -> Table:
-        """The root of the mean squared error of every value, for a person."""
-        table = Table("value", "clips", "RMSE")
-        for name, column in zip(self.names, (self.output - self.truth).T, strict=True):
-            table.add_row(escape(name), str(len(column)), f"{np.sqrt((column.astype(np.float64) ** 2).mean()):.4f}")
-        return table
+        cells = ([cell(clip), *map(_number, (*truth, *found))] for clip, truth, found in rows)
+        return to_csv([["id", *_heads(self.names)], *cells])
 
 
-Scored = Predictions | Values
+@dataclass(frozen=True)
+class Traces(_OfValues):
+    """What a model says of N clips over time: numbers by name, for every frame."""
+
+    ids: list[str]
+    traces: list[Trace]
+    names: tuple[str, ...]
+    spec: TaskSpec
+
+    @property
+    def compared(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """A pair (1, L, C) for each clip."""
+        return [(one.truth[None], one.output[None]) for one in self.traces]
+
+    def details(self) -> dict[str, Any]:
+        """What a result has beside the scores; `steps` counts the frames with a true value."""
+        steps = dict(zip(self.names, self._counts(), strict=True))
+        return {"clips": len(self.ids), "steps": steps, **self._details()}
+
+    def csv(self) -> str:
+        """One line a frame: id, frame, seconds, true_<name> (empty where there is none) and <name> for each value."""
+        rows = [["id", "frame", "seconds", *_heads(self.names)]]
+        for clip, one in zip(self.ids, self.traces, strict=True):
+            name = cell(clip)
+            for k, (seconds, truth, output) in enumerate(zip(*one, strict=True)):
+                rows.append([name, str(k), f"{seconds:.3f}", *map(_number, (*truth, *output))])
+        return to_csv(rows)
+
+
+def _heads(names: Sequence[str]) -> list[str]:
+    return [cell(f"{kind}{name}") for kind in ("true_", "") for name in names]
+
+
+def _number(value: float) -> str:
+    """With the digits that give the same float32 again."""
+    return "" if np.isnan(value) else f"{value:.9g}"
+
+
+Scored = Predictions | Values | Traces
 
 
 def write_csv(found: Scored, path: Path) -> None:

@@ -15,7 +15,7 @@ from mmadfer.data.sets import dfew, mafw
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError, WeightsError
 from mmadfer.evaluation.evaluate import print_result, score_model
-from mmadfer.evaluation.paper_tables import TABLES, Score
+from mmadfer.evaluation.paper_tables import TABLES, PaperScore
 from mmadfer.evaluation.predictions import Predictions, write_csv
 from mmadfer.model.weights.load import load
 from mmadfer.model.weights.torch_pickle import Lazy, PickledFile
@@ -150,7 +150,7 @@ def _incomplete(store: Store) -> tuple[str, ...]:
     return (f"the store holds {len(store.clips):,} of {wanted:,} listed clips: {store.path}.report.json names others",)
 
 
-def mean_of_five(data_set: str, size: int, clips: int) -> Score | None:
+def mean_of_five(data_set: str, size: int, clips: int) -> PaperScore | None:
     """UAR and WAR in percent that the paper's table 1 has for five folds; None for a size that is not in it."""
     table = TABLES[0]
     if data_set not in table.data_sets:
@@ -160,7 +160,7 @@ def mean_of_five(data_set: str, size: int, clips: int) -> Score | None:
     return next((row.scores[place] for row in rows), None)
 
 
-def first_fold(data_set: str, size: int, clips: int, fold: int) -> Score | None:
+def first_fold(data_set: str, size: int, clips: int, fold: int) -> PaperScore | None:
     """UAR and WAR in percent that the paper's table 3 has for the whole method on DFEW's first fold at 160 px."""
     if (data_set, size, clips, fold) != ("dfew", 160, 1, 1):
         return None
@@ -194,5 +194,5 @@ def _checkpoint(said: Said) -> list[str]:
     return [f"checkpoint: {', '.join(told)}"] if told else []
 
 
-def _percent(score: Score | None) -> str:
+def _percent(score: PaperScore | None) -> str:
     return "UAR {:.2f}%  WAR {:.2f}%".format(*score) if score else ""

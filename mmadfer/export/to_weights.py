@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mmadfer.contract import Contract
+from mmadfer.data.tokens import deliver_tokenizer
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph.to_onnx import carried, load_finished
 from mmadfer.model.weights.build import own_tensors, save_weights
@@ -43,8 +44,10 @@ def to_weights(path: Path | str, out: Path | str, fold: int | None = None) -> Pa
     model = load_finished(path, fold)
     check_place(out)
     with workplace(out) as folder:
-        contract = carried(model, promised(model.contract, path))
+        trained = promised(model.contract, path)
+        contract = carried(model, trained)
         save_weights(folder / out.name, model, contract, frozen=True, more=_own(path, fold, contract))
+        deliver_tokenizer(Path(path), trained, out)
         os.replace(folder / out.name, out)
         sync(out.parent)
     return out

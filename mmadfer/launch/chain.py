@@ -88,12 +88,12 @@ def start(folder: Path, tasks: Sequence[Launch]) -> int:
     if is_chain(folder) and not {*names} <= {*_names(folder)}:
         raise RunError(f"{folder} is a chain of {', '.join(_names(folder))}: choose another --run")
     for task in tasks:
-        launching.check(task)
+        launching.check_launch(task)
     if not is_chain(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / _FILE, yaml.safe_dump({"runs": names}))
     for task in tasks:
-        launching.make(task)
+        launching.make_run(task)
     codes = [0]
     for task in tasks:
         if why := _hopeless(task):

@@ -27,6 +27,16 @@ from mmadfer.utils import compat, cores
 from mmadfer.utils.slurm_env import port_of
 
 
+class Requeued:
+    """A job that submitit puts back into the queue as it is."""
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again: this same job."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
 @dataclass(frozen=True)
 class RankJob:
     """What all ranks of one fold do together; a callable that submitit pickles by name."""
@@ -73,14 +83,8 @@ class RankJob:
         raise NotImplementedError
 
 
-class FoldJob(RankJob):
+class FoldJob(Requeued, RankJob):
     """Trains the fold, from its last complete checkpoint if there is one."""
-
-    def checkpoint(self) -> Any:
-        """What submitit queues again: this same job."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
 
     def _train(self, folder: Path, log: Path, first: bool) -> None:
         stop = StopFlag()
@@ -127,7 +131,7 @@ class MeasureJob(RankJob):
 
 
 @dataclass(frozen=True)
-class ReportJob:
+class ReportJob(Requeued):
     """The report of a run, as a job of its own."""
 
     run: str
@@ -139,15 +143,9 @@ class ReportJob:
 
         report(Path(self.run), {})
 
-    def checkpoint(self) -> Any:
-        """What submitit queues again: this same job."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
-
 
 @dataclass(frozen=True)
-class ExportJob:
+class ExportJob(Requeued):
     """The finished folds of a run as ONNX, as a job of its own."""
 
     run: str
@@ -160,12 +158,6 @@ class ExportJob:
         from mmadfer.export.finished_folds import export_run
 
         export_run(Path(self.run))
-
-    def checkpoint(self) -> Any:
-        """What submitit queues again: this same job."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
 
 
 class StopFlag:

@@ -24,6 +24,7 @@ from mmadfer.run import directory as runs
 from mmadfer.run.lock import lock
 from mmadfer.run.owner import this_process
 from mmadfer.utils.files import own_folder
+from mmadfer.utils.optional import need
 from mmadfer.utils.terminal import say
 
 INTERRUPTED = 130
@@ -73,14 +74,16 @@ def start_launch(task: Launch) -> int:
 
     Raises:
         RunError: the run is live already, cannot be made, waits for what nobody trains, or SLURM does not take a job.
+        MissingDependencyError: submitit is not installed.
     """
-    check(task)
-    make(task)
+    check_launch(task)
+    make_run(task)
     return go(task)
 
 
-def check(task: Launch) -> None:
+def check_launch(task: Launch) -> None:
     """Refuse what cannot be launched before anything is made; raises as `start_launch`."""
+    need("submitit", "train")
     if task.resources.cluster == "slurm":
         from mmadfer.launch.slurm import submit
 
@@ -90,7 +93,7 @@ def check(task: Launch) -> None:
     told_of_code(task.run, task.trust)
 
 
-def make(task: Launch) -> None:
+def make_run(task: Launch) -> None:
     """Make the run, or open the one that is there; raises as `start_launch`."""
     runs.create(task.run, task.config, task.resume)
     code_snapshot.take_copy(task.run)
@@ -163,12 +166,15 @@ def _on_slurm(task: Launch) -> int:
             else:
                 _write_report(run)
                 made = submit.submit_export(run, name, task.resources, task.environment, made)
-    say(f"run {run}")
-    for job, number in made.jobs.items():
-        say(f"  {job}: SLURM job {number}")
-    say(f"Logs are in {run / 'jobs'}. To follow, end, and go on with it:")
-    say("".join(f"  {command(word, run)}\n" for word in ("status", "cancel", "resume")), end="")
+    say_submitted("run", run, made.jobs, "it")
     return 0
+
+
+def say_submitted(what: str, folder: Path, jobs: dict[str, str], which: str) -> None:
+    """Say which jobs of SLURM's were submitted, and how to go on with `which`."""
+    say("\n".join([f"{what} {folder}", *(f"  {job}: SLURM job {number}" for job, number in jobs.items())]))
+    say(f"Logs are in {folder / 'jobs'}. To follow, end, and go on with {which}:")
+    say("\n".join(f"  {command(word, folder)}" for word in ("status", "cancel", "resume")))
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from mmadfer.utils.terminal import one_line
 
 EARLY = 60
 """Seconds that SLURM may send it too early (sbatch --signal)."""
+FEW = 5
+"""Folds that this machine trains at a time without GPUs, if it has no more cores: as many as folds usually are. Sixty,
+one for each subject, would fill its memory."""
 RETRIES_HERE = 5
 """How often a fold may run into its time limit on this machine: submitit's controller starts a job 6 times at most."""
 
@@ -58,12 +61,17 @@ def resources(folds: list[int], asked: LaunchOptions) -> Resources:
         _fits_here(gpus, nodes, here)
     if gpus % nodes:
         raise RunError(f"--gpus-per-fold {gpus} cannot be shared evenly by --nodes-per-fold {nodes}")
-    fitting = max(1, len(here) // gpus) if cluster == "local" and gpus else len(folds)
+    fitting = _fitting(gpus, here) if cluster == "local" else len(folds)
     parallel = min(len(folds), asked.parallel or fitting)
     cpus = asked.cpus or (max(1, cores.granted() // parallel) if cluster == "local" else 4 * max(gpus, nodes))
     minutes = parse_time(asked.time) if asked.time else (30 * 24 * 60 if cluster == "local" else 24 * 60)
     where = {key: _word(key, getattr(asked, key)) for key in ("partition", "account", "qos", "constraint")}
     return Resources(cluster, gpus, nodes, cpus, parallel, minutes, **where)
+
+
+def _fitting(gpus: int, here: list[str]) -> int:
+    """Folds that this machine trains at a time: by its GPUs, else by its cores, of which five folds may share one."""
+    return max(1, len(here) // gpus) if gpus else max(FEW, cores.granted())
 
 
 def _word(key: str, value: str | None) -> str | None:

@@ -1,7 +1,6 @@
 """How the folds of a run stand: what lies on disk, and what SLURM says of their jobs, asked once for all."""
 
 import re
-import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from mmadfer.errors import RunError
 from mmadfer.export import finished_folds
-from mmadfer.launch import follow, in_use
+from mmadfer.launch import follow, in_use, launching
 from mmadfer.launch.slurm import commands
 from mmadfer.launch.slurm.cached_query import JobQuery
 from mmadfer.run import directory as runs
@@ -45,6 +44,8 @@ TELLING = re.compile(
     r"|slurmstepd: error: .*(DUE TO|oom)"
 )
 """Lines at the end of a log that say why; srun has more to say after them."""
+ENDS_STEP = "_step_signal: Terminating StepId="
+"""What srun says when one task has failed, before it kills the others."""
 _STATUS_STYLES = {"finished": "green", "running": "cyan", "queued": "dim", "not begun": "dim", "stopped": "yellow"}
 
 
@@ -133,26 +134,33 @@ def read_status(run: Path, told: JobQuery = commands) -> RunStatus:
 
 def show_status(found: RunStatus, console: Console | None = None) -> None:
     """Print the table, then the last words of what failed."""
+    lines = [
+        line
+        for one in found.folds
+        if one.words
+        for line in (f"fold {one.fold}: {one.words}", *([f"  {one.log}"] if one.log else []))
+    ]
+    last = {**found.parents, "report": found.report, "export": found.export, "note": found.note}
+    print_status(found.run, _table(found), lines, last, found.folds, console)
+
+
+def print_status(
+    place: Path, table: Table, lines: list[str], last: dict[str, str], folds: list[FoldStatus], console: Console | None
+) -> None:
+    """Print a table of the folds, `lines` below it, what of `last` is not empty, and how to go on where none is live.
+
+    Not on a terminal, a table has 160 columns.
+    """
     console = console or Console()
     if not console.is_terminal:
         console = Console(width=160, file=console.file)
-    console.print(_table(found))
-    for one in found.folds:
-        if one.words:
-            console.print(f"fold {one.fold}: {one.words}", soft_wrap=True, highlight=False, markup=False)
-            if one.log:
-                console.print(f"  {one.log}", style="dim", soft_wrap=True, highlight=False, markup=False)
-    for name, text in (
-        *found.parents.items(),
-        ("report", found.report),
-        ("export", found.export),
-        ("note", found.note),
-    ):
-        if text:
-            console.print(f"{name:<7} {text}", soft_wrap=True, highlight=False, markup=False)
-    left = [one for one in found.folds if one.state != "finished"]
-    if left and not found.note and not any(one.live for one in left):  # what SLURM does not tell of may be live
-        console.print(f"Go on with: {_again(found.run)}", soft_wrap=True, highlight=False, markup=False)
+    console.print(table)
+    lines = [*lines, *(f"{name:<7} {text}" for name, text in last.items() if text)]
+    left = [one for one in folds if one.state != "finished"]
+    if left and not last.get("note") and not any(one.live for one in left):  # what SLURM hides may be live
+        lines.append(f"Go on with: {launching.command('resume', place)}")
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _asked(
@@ -229,26 +237,30 @@ def _last_words(logs: Path, job: str) -> tuple[str, Path | None]:
     """The line of a SLURM job's log that tells most of its end, and where it is."""
     words, log = follow.last_lines(logs / f"{job}_0_log.{end}" for end in ("err", "out"))
     lines = [*reversed(words.splitlines())]
-    telling = [line for line in lines if TELLING.match(line)]
+    telling = [line for line in (*reversed(_causes(words.splitlines())), *lines) if TELLING.match(line)]
     own = [line for line in lines if not line.startswith(("srun:", "slurmstepd:"))]
     return next(iter([*telling, *own, *lines]), ""), log
+
+
+def _causes(lines: list[str]) -> list[str]:
+    """Without the tasks that srun says were killed after it had begun to end the step, which it does to all of them."""
+    ended = max((k for k, line in enumerate(lines) if ENDS_STEP in line), default=len(lines))
+    return [line for k, line in enumerate(lines) if k < ended or not line.startswith("srun: error:")]
 
 
 def follower(run: Path, logs: Path, name: str, jobs: dict[str, commands.SlurmJob], written: str) -> str:
     """The state of the report or the export, SLURM's job `name`."""
     job = jobs.get(name)
     if name and job is None and not written:  # slurmctld was killed before it had saved what it had taken
-        return f"gone (SLURM knows no job {name}): `{_again(run)}` makes it when the folds have ended"
+        return (
+            f"gone (SLURM knows no job {name}): `{launching.command('resume', run)}` makes it when the folds have ended"
+        )
     if job is None or job.state == "COMPLETED":
         return written
     state = "cannot run" if job.stuck else ENDED.get(job.state, job.state.lower())
     words, log = _last_words(logs, job.id) if job.state == "FAILED" else ("", None)
     told = f"{state} ({', '.join(filter(None, (f'SLURM job {job.id}', job.reason)))})"
     return "; ".join(filter(None, (told, words, str(log or ""), written)))
-
-
-def _again(run: Path) -> str:
-    return shlex.join(["mmadfer", "launch", "resume", str(run)])
 
 
 def _table(found: RunStatus) -> Table:

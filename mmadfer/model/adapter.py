@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from mmadfer.config.model import BottleneckConfig
-from mmadfer.model.draws import Stream
+from mmadfer.model.initializers import Gated
 from mmadfer.model.temporal import Attention
 
 _HEADS = 2
 """As the paper gives its attention fusion."""
 
 
-class Adapter(nn.Module):
+class Adapter(Gated, nn.Module):
     """`inside` works on the bottleneck's tokens, `outside` on the encoder's; of each adapter, one does nothing."""
 
     def __init__(self, vision: int, config: BottleneckConfig):
@@ -40,10 +40,6 @@ class Adapter(nn.Module):
     def outside(self, vision: Tensor, latent: Tensor) -> Tensor:
         """(B, T, N, D) and (B, T, N, d) -> (B, T, N, D), CLS updated where it is not."""
         return vision if self.same else self._updated(vision, latent if self.above else vision)
-
-    def draw(self, name: str, stream: Stream) -> Tensor | None:
-        """The gate is closed at first."""
-        return stream.full(0) if name == "gate" else None
 
     def _updated(self, tokens: Tensor, source: Tensor) -> Tensor:
         update = torch.tanh(self.gate) * self.up(self.attention(self.down(source[:, :, 0])))

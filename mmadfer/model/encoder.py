@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmadfer.config.model import EncoderConfig, Modality, ModelConfig
 from mmadfer.model import lora
-from mmadfer.model.draws import Stream
+from mmadfer.model.initializers import Stream
 from mmadfer.model.layer import kept
 from mmadfer.model.prompts import Prompts
 from mmadfer.model.vit import encoder_parts
@@ -109,6 +109,10 @@ class Encoder(nn.Module):
             return self.norm(tokens[..., 0, :])
         patches = tokens[..., self.prefix : self.end, :]
         return self.norm(patches.mean(dim=-2)) if self.pool == "mean_first" else self.norm(patches).mean(dim=-2)
+
+    def patches(self, tokens: Tensor) -> Tensor:
+        """(..., L, D) -> the normalised tokens of the patches (..., rows, columns, D)."""
+        return self.norm(tokens[..., self.prefix : self.end, :]).unflatten(-2, self.grid)
 
 
 def vision_encoder(model: ModelConfig) -> Encoder:

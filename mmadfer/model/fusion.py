@@ -8,17 +8,18 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.functional import gelu
 
 from mmadfer.config.model import BottleneckConfig, CrossConfig, ModelConfig
 from mmadfer.model.adapter import Adapter
-from mmadfer.model.draws import Stream
+from mmadfer.model.attention import attend
+from mmadfer.model.initializers import Gated
 
 _HEADS = 2
 """Of the attention in `Cross` and `Together` (section 4.5)."""
 
 
-class BottleneckSide(nn.Module):
+class BottleneckSide(Gated, nn.Module):
     """One modality's way into the bottleneck and back; the paper prints one gate, the published program has two."""
 
     def __init__(self, width: int, latent: int):
@@ -35,10 +36,6 @@ class BottleneckSide(nn.Module):
     def expand(self, latent: Tensor) -> Tensor:
         """(..., d) -> the gated update (..., D), equations 4 and 5."""
         return torch.tanh(self.gate) * gelu(self.up(latent))
-
-    def draw(self, name: str, stream: Stream) -> Tensor | None:
-        """The gate is closed at first."""
-        return stream.full(0) if name == "gate" else None
 
 
 class Bottleneck(nn.Module):
@@ -73,7 +70,7 @@ class Apart(nn.Module):
         return vision, audio
 
 
-class Addition(nn.Module):
+class Addition(Gated, nn.Module):
     """The bottleneck without compression and expansion: equations 3 to 5 in the original space, with their gates."""
 
     def __init__(self, config: ModelConfig):
@@ -86,10 +83,6 @@ class Addition(nn.Module):
         to_vision = vision + audio.mean(dim=1)[:, None, None]
         to_audio = audio + vision.mean(dim=(1, 2))[:, None]
         return vision + torch.tanh(self.vision_gate) * to_vision, audio + torch.tanh(self.audio_gate) * to_audio
-
-    def draw(self, name: str, stream: Stream) -> Tensor | None:
-        """The gates are closed at first."""
-        return stream.full(0)
 
 
 class CrossAttention(nn.Module):
@@ -108,13 +101,7 @@ class CrossAttention(nn.Module):
         """(B, L, D) and (B, K, D') -> (B, L, D); without a source, to the tokens themselves."""
         tokens = self.norm(tokens)
         heard = tokens if source is None or self.source_norm is None else self.source_norm(source)
-        q, k, v = (self._split(part) for part in (self.q(tokens), *self.kv(heard).chunk(2, dim=-1)))
-        return self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-    @staticmethod
-    def _split(x: Tensor) -> Tensor:
-        """(B, L, d) -> (B, 2, L, d / 2)."""
-        return x.unflatten(-1, (_HEADS, -1)).transpose(1, 2)
+        return self.out(attend(self.q(tokens), *self.kv(heard).chunk(2, dim=-1), heads=_HEADS))
 
 
 class Cross(nn.Module):

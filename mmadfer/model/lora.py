@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmadfer.config.model import LoraConfig
-from mmadfer.model.draws import Stream
+from mmadfer.config.lora import LoraConfig
+from mmadfer.model.initializers import Stream
 
 FUSED = "qkv"
 """timm's name of the layer that computes q, k and v."""
@@ -28,7 +28,7 @@ class LoraLinear(nn.Linear):
     def __init__(self, linear: nn.Linear, config: LoraConfig, parts: int) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
-        self.scale = config.alpha / config.rank
+        self.scale = config.scale
         self.lora_a = nn.Parameter(linear.weight.new_empty(parts * config.rank, linear.in_features))
         self.lora_b = nn.Parameter(linear.weight.new_empty(linear.out_features, config.rank))
 

@@ -4,40 +4,22 @@ Shapes: B clips, T frames, S image side, D encoder width, W temporal width, F x 
 (512 x 128 as published). Use `mmadfer.model.weights.build.build_model` for a model with initial weights.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmadfer.config.model import FUSIONS, HEADS, JOINTS, TEMPORALS, ModelConfig
 from mmadfer.contract import Contract
-from mmadfer.model.draws import learned
 from mmadfer.model.encoder import Encoder, audio_encoder, vision_encoder
-from mmadfer.model.joint import Encoded
+from mmadfer.model.heads import pooled
+from mmadfer.model.initializers import learned
+from mmadfer.model.joint import Encoded, Words
 from mmadfer.model.layer import layer
 from mmadfer.model.pixels import scaled
-
-
-class Features(NamedTuple):
-    """Tokens after a layer of the model, and the fusion in it."""
-
-    vision: Tensor | None
-    """(B, T, N, D)."""
-    audio: Tensor | None
-    """(B, M, D)."""
-
-
-class Output(NamedTuple):
-    """What a model gives on request: for distillation, alignment and the like."""
-
-    logits: Tensor
-    """(B, C), or (B, T, C) with `head.per: step`; as `forward` gives them, bit for bit."""
-    sequence: Tensor
-    """(B, T, W): what the temporal part makes of the joint sequence, without the CLS token."""
-    features: tuple[Features, ...]
-    """Of each layer."""
+from mmadfer.model.text import TextEncoder, check_tokens
+from mmadfer.tasks.output import Features, Output
 
 
 class MMADFER(nn.Module):
@@ -53,6 +35,10 @@ class MMADFER(nn.Module):
             self.vision = vision_encoder(config)
         if "audio" in config.modalities:
             self.audio = audio_encoder(config)
+        if config.text is not None:
+            self.text = TextEncoder(config.text)
+        if config.text is not None and config.modalities:
+            self.words = Words(config)
         fusion = FUSIONS.made(config.fusion)
         self.fusion = nn.ModuleList(fusion(config) for _ in range(config.layers))
         self.joint = JOINTS.made(config.joint)(config)
@@ -63,11 +49,15 @@ class MMADFER(nn.Module):
 
     @property
     def encoders(self) -> dict[str, Encoder]:
-        """The encoders that are there, by the name of their modality."""
+        """The encoders of frames and sound that are there, by the name of their modality."""
         return {name: getattr(self, name) for name in self.config.modalities}
 
     def forward(
-        self, frames: Tensor | None = None, fbank: Tensor | None = None, drop_path: Tensor | None = None
+        self,
+        frames: Tensor | None = None,
+        fbank: Tensor | None = None,
+        drop_path: Tensor | None = None,
+        tokens: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, C) of clips; what the head gives.
 
@@ -76,44 +66,68 @@ class MMADFER(nn.Module):
         drop_path (B, T + 1, depth, 2): uniform draws in [0, 1) for stochastic depth; rows 0..T-1 are the frames, row T
         the sound; last axis attention, MLP. A branch is kept where its draw reaches the block's rate. None runs every
         block. The model itself draws nothing, and `train()` and `eval()` compute the same.
+        tokens (B, L) int64: of a sentence, where `config.text` is set; else they are not looked at.
 
         Raises:
             ValueError: an input that is not there, or a shape that the model was not built for.
         """
-        logits: Tensor = self.classifier(*self.temporal(self.encode(frames, fbank, drop_path)))
+        logits: Tensor = self.classifier(*self.temporal(self.encode(frames, fbank, drop_path, tokens=tokens)))
         return logits
 
     def detailed(
-        self, frames: Tensor | None = None, fbank: Tensor | None = None, drop_path: Tensor | None = None
+        self,
+        frames: Tensor | None = None,
+        fbank: Tensor | None = None,
+        drop_path: Tensor | None = None,
+        layers: Container[int] | None = None,
+        tokens: Tensor | None = None,
     ) -> Output:
-        """Logits with the sequence and the features of every layer, all kept in memory; arguments as in `forward`."""
-        features = list[Features]()
-        cls, sequence = self.temporal(self.encode(frames, fbank, drop_path, features))
-        return Output(self.classifier(cls, sequence), sequence, tuple(features))
+        """Logits with the sequence and the features of `layers` (from 0; None: of every layer), all kept in memory.
+
+        The other arguments are as in `forward`.
+        """
+        features = dict[int, Features]()
+        wanted = range(self.config.layers) if layers is None else layers
+        return self.of_joint(self.encode(frames, fbank, drop_path, features, wanted, tokens), features)
+
+    def of_joint(self, joint: Tensor, features: dict[int, Features] | None = None) -> Output:
+        """What the temporal part and the head make of what `encode` gives, (B, T, W); beside `features`, if any."""
+        cls, sequence = self.temporal(joint)
+        of = pooled(self.config.head, cls, sequence)
+        return Output(self.classifier(cls, sequence), sequence, of, features or {})
 
     def encode(
         self,
         frames: Tensor | None = None,
         fbank: Tensor | None = None,
         drop_path: Tensor | None = None,
-        features: list[Features] | None = None,
+        features: dict[int, Features] | None = None,
+        layers: Container[int] = (),
+        tokens: Tensor | None = None,
     ) -> Tensor:
         """The joint sequence (B, T, W) that enters the temporal part; arguments as in `forward`.
 
-        What each layer gives is added to `features`, if it is given.
+        What each of `layers` gives is added to `features`, if it is given.
         """
         self._check(frames, fbank)
         vision, audio = self._embedded(frames, fbank)
         for index, (fusion, *keep) in enumerate(zip(self.fusion, *self._kept(drop_path), strict=True)):
             blocks = [one.layer(index) if (one := self._encoder(name)) else [] for name in ("vision", "audio")]
             vision, audio = self.layer(*blocks, fusion, vision, audio, *keep)
-            if features is not None:
-                features.append(Features(vision, audio))
+            if features is not None and index in layers:
+                features[index] = Features(vision, audio)
             vision = None if vision is None else self.vision.prompts.progress(vision, index)
             audio = None if audio is None else self.audio.prompts.progress(audio, index)
         heard = None if audio is None else audio[:, None]
-        joint: Tensor = self.joint(self._encoded("vision", vision), self._encoded("audio", heard))
-        return joint
+        return self._joined(self._encoded("vision", vision), self._encoded("audio", heard), tokens)
+
+    def _joined(self, vision: Encoded | None, audio: Encoded | None, tokens: Tensor | None) -> Tensor:
+        """The sequence, to every step of which the sentence is added; of text alone it is the only step."""
+        if self.config.text is None:
+            joint: Tensor = self.joint(vision, audio)
+            return joint
+        read = self.text(check_tokens(tokens, self.config.text))[:, None]
+        return self.words(self.joint(vision, audio), read) if self.config.modalities else read
 
     def _encoder(self, name: str) -> Encoder | None:
         return self.encoders.get(name)
@@ -129,7 +143,10 @@ class MMADFER(nn.Module):
 
     def _encoded(self, name: str, tokens: Tensor | None) -> Encoded | None:
         encoder = self._encoder(name)
-        return None if encoder is None or tokens is None else Encoded(tokens, encoder.summary(tokens))
+        if encoder is None or tokens is None:
+            return None
+        patches = encoder.patches(tokens) if name == "audio" and self.config.joint.sound_patches else None
+        return Encoded(tokens, encoder.summary(tokens), patches)
 
     def _kept(self, drop_path: Tensor | None) -> list[Sequence[Tensor | None]]:
         """What `layer` takes, layer by layer, for vision and for audio."""
@@ -158,6 +175,11 @@ class MMADFER(nn.Module):
     def trainable(self) -> dict[str, nn.Parameter]:
         """Parameters that learn, by their state-dict name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def before_temporal(self, names: Iterable[str]) -> list[str]:
+        """Those of these tensors, by their state-dict names, that `encode` computes with."""
+        first = {name.partition(".")[0] for name, _ in self.named_children()} - {"temporal", "classifier"}
+        return [name for name in names if name.partition(".")[0] in first]
 
     def learned(self) -> dict[str, Tensor]:
         """What training changes and checkpoints hold: `trainable`, and buffers that are saved."""

@@ -58,11 +58,7 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 
 def apply(
-    model: MMADFER,
-    precision: Precision,
-    device: torch.device,
-    compiled: bool = False,
-    recomputed: bool = False,
+    model: MMADFER, precision: Precision, device: torch.device, compiled: bool = False, recomputed: bool = False
 ) -> None:
     """Turn a model into this arithmetic, in place; its forward passes belong into `autocast`.
 

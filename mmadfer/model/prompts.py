@@ -6,7 +6,7 @@ Shapes: n sequences, L tokens, D encoder width, P prompts, S updates.
 import torch
 from torch import Tensor, nn
 
-from mmadfer.model.draws import Stream
+from mmadfer.model.initializers import Stream
 
 
 class Prompts(nn.Module):

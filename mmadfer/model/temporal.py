@@ -2,17 +2,18 @@
 
 The transformer is pre-norm, without dropout and final norm.
 
-Shapes: B clips, T steps (frames), W width, H heads of h.
+Shapes: B clips, T steps (frames), W width.
 """
 
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.functional import gelu
 
 from mmadfer.config.model import ModelConfig, TransformerConfig
-from mmadfer.model.draws import Stream
+from mmadfer.model.attention import attend
+from mmadfer.model.initializers import Stream
 
 
 class Attention(nn.Module):
@@ -30,12 +31,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, W) -> (B, L, W)."""
         x = self.norm(x)
-        q, k, v = (self._split(part) for part in (self.q(x), *self.kv(x).chunk(2, dim=-1)))
-        return self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(B, L, H*h) -> (B, H, L, h)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return self.out(attend(self.q(x), *self.kv(x).chunk(2, dim=-1), heads=self.heads))
 
 
 class MLP(nn.Module):

@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mmadfer.config.schema import TrainConfig
+from mmadfer.config.schema import DataConfig, TrainConfig
+from mmadfer.data.store.splits import FOLDS
+from mmadfer.evaluation.subjects import OVER_SUBJECTS, SubjectTable
+from mmadfer.report import subjects as words
 from mmadfer.report import terminal
+from mmadfer.report.explanations import explanations
 from mmadfer.report.plots import curve
+from mmadfer.report.subject_plot import subject_plot
 from mmadfer.report.summary import RESULT, STD_OVER_FOLDS, RunReport
+from mmadfer.report.value_plots import value_plots
 from mmadfer.run.records import Event
 from mmadfer.tasks.tables import VALIDATION, of_events
 from mmadfer.utils.html_page import render_page as rendered
@@ -21,11 +27,16 @@ def render_report(report: RunReport) -> str:
         report=report,
         counted=counted,
         terminal=terminal,
+        gain_headings=words.GAIN_HEADINGS,
+        over_subjects=OVER_SUBJECTS,
         headings=[score.heading for score in report.spec.scores],
         result=RESULT,
         deviation=STD_OVER_FOLDS,
         matrix=_matrix(report),
         curves=_curves(report),
+        values=_values(report),
+        subjects=_subjects(report.subjects),
+        explanations=explanations(report.run),
         facts=_facts(report),
     )
 
@@ -37,6 +48,28 @@ def _matrix(report: RunReport) -> Iterator[tuple[str, float | None, list[tuple[i
     for label, row, recall in zip(report.labels, report.confusion, report.recall, strict=True):
         total = max(1, int(row.sum()))
         yield label, recall, [(count, count / total) for count in row.tolist()]
+
+
+def _values(report: RunReport) -> dict[str, Any]:
+    """Drawings of a task that gives values; nothing of others."""
+    if not report.values:
+        return {}
+    points, traces, problem = value_plots(report)
+    return {"points": points, "traces": traces, "problem": problem}
+
+
+def _subjects(table: SubjectTable | None) -> dict[str, Any]:
+    """The table of subjects, what this run gains over the others, and a picture; nothing where there is no table."""
+    if table is None:
+        return {}
+    return {
+        "headings": words.subject_headings(table, table.spec.scores),
+        "rows": [words.subject_cells(table, k, table.spec.scores) for k in range(len(table.names))],
+        "means": words.mean_cells(table, table.spec.scores),
+        "clips": words.left_out_words(table),
+        "gains": words.gains(table),
+        "plot": subject_plot(table) if len(table.names) > 1 else "",
+    }
 
 
 def _curves(report: RunReport) -> list[str]:
@@ -56,11 +89,15 @@ def _parts(report: RunReport) -> list[str]:
     return sorted({name for fold in report.folds for event in fold.curves for name in event} - known)
 
 
+def _split(data: DataConfig) -> str:
+    return "" if data.split == FOLDS else f", split {data.split}"
+
+
 def _facts(report: RunReport) -> dict[str, Any]:
     about, config, git = report.about, report.config, report.about.get("git")
     model, train, vision = config.model, config.train, config.model.vision
     return {
-        "Data set": report.origin["data_set"] or "not recorded",
+        "Data set": (report.origin["data_set"] or "not recorded") + _split(config.data),
         "Store": config.data.store,
         "Model": f"{model.image_size} px, {model.frames} frames, encoders {vision.width} wide, {vision.depth} deep",
         "Modalities": config.data.modalities,

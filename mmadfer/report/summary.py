@@ -12,16 +12,19 @@ from mmadfer import contract
 from mmadfer.config import identity
 from mmadfer.config.schema import Config
 from mmadfer.errors import RunError, WeightsError
-from mmadfer.evaluation.fold_result import FoldResult, read
+from mmadfer.evaluation.fold_result import FoldResult, class_recalls, read
+from mmadfer.evaluation.subjects import SubjectTable
+from mmadfer.report.subjects import side_by_side
 from mmadfer.run import directory as runs
 from mmadfer.run.parents import lacking
-from mmadfer.tasks import metrics
 from mmadfer.tasks.spec import TaskSpec
 
 RESULT = "last epoch, on the test fold"
 PICKED = "best epoch, picked on test data: not a result"
 PICKED_VALIDATION = "best epoch, picked on validation data, and its scores there: not a result"
 VALIDATION_NOTE = "last epoch, on the training clips that were kept for validation: to choose by, not a result"
+BEGUN_FROM = "begun from"
+"""The column of the run of `stages.init`, beside this one."""
 STD_OVER_FOLDS = "sample standard deviation over folds (n - 1)"
 
 
@@ -49,6 +52,12 @@ class RunReport:
     origin: dict[str, Any]
     """`data_set`, `licences` and `encoder_hash`, as the trained model carries them."""
     made: str
+    teacher: tuple[FoldResult, ...] = ()
+    """The usable folds of the run that this one learns from (`stages.teacher`), which fold k learns from fold k of."""
+    subjects: SubjectTable | None = None
+    """Of this run, the run that it began from, and those beside it; None where the store knows no subjects."""
+    subjects_note: str = ""
+    """Why there is no such table, where a person would ask."""
 
     @property
     def spec(self) -> TaskSpec:
@@ -82,6 +91,15 @@ class RunReport:
         return self.usable[0].labels if self.usable else ()
 
     @property
+    def values(self) -> tuple[str, ...]:
+        """Names of values, in order; none of a task with classes."""
+        return self.usable[0].values if self.usable else ()
+
+    def by_value(self, key: str) -> list[float]:
+        """A score of one value in each usable fold that tells it: `ccc_valence` and so on."""
+        return [fold.by_value[key] for fold in self.usable if key in fold.by_value]
+
+    @property
     def confusion(self) -> np.ndarray | None:
         """(C, C) int64: the sum over the usable folds, rows are the truth; None of a task without classes."""
         counts = [fold.confusion for fold in self.usable if fold.confusion is not None]
@@ -90,9 +108,7 @@ class RunReport:
     @property
     def recall(self) -> list[float | None]:
         """Recall of each class in the summed confusion matrix; None for a class without clips."""
-        if self.confusion is None:
-            return []
-        return [None if np.isnan(value) else float(value) for value in np.asarray(metrics.recalls(self.confusion))]
+        return [] if self.confusion is None else class_recalls(self.confusion)
 
     def mean(self, value: str) -> float | None:
         """Mean of a score over the usable folds."""
@@ -102,6 +118,15 @@ class RunReport:
         """Sample standard deviation of a score over the usable folds; None for fewer than two."""
         values = [fold.scores[value] for fold in self.usable]
         return statistics.stdev(values) if len(values) > 1 else None
+
+    def taught(self, fold: int) -> dict[str, float]:
+        """The teacher's scores on this test fold; nothing where it has none."""
+        return next((theirs.scores for theirs in self.teacher if theirs.fold == fold), {})
+
+    def mean_taught(self, value: str) -> float | None:
+        """Mean of the teacher's score over the usable folds; None unless it has all of them."""
+        found = [self.taught(fold.fold).get(value) for fold in self.usable]
+        return None if None in found else _mean(value for value in found if value is not None)
 
     @property
     def validated(self) -> bool:
@@ -146,14 +171,40 @@ class RunReport:
                 "kind": self.picked,
             },
             "labels": list(self.labels),
+            **self._told_values(),
+            **self._told_teacher(),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "recall": self.recall,
             "folds": [fold.to_dict() for fold in self.folds],
             "beside": [_told(row) for row in self.beside],
+            **self._told_subjects(),
             "origin": self.origin,
             "about": self.about,
             "config": self.config.model_dump(mode="json"),
         }
+
+    def _told_teacher(self) -> dict[str, Any]:
+        """The teacher's run and scores, for a run that has one."""
+        run = self.config.stages.teacher
+        if run is None or not self.config.taught:
+            return {}
+        folds = [{"fold": fold.fold, **fold.scores} for fold in self.teacher]
+        return {"teacher": {"run": str(run), "mean": {s: self.mean_taught(s) for s in self.spec.names}, "folds": folds}}
+
+    def _told_subjects(self) -> dict[str, Any]:
+        """Every subject, and what this run gains over each other run."""
+        table = self.subjects
+        if table is None:
+            return {}
+        first, *others = table.columns
+        return {"subjects": {**table.to_dict(), "gain_over": {one: table.gain(one, first) for one in others}}}
+
+    def _told_values(self) -> dict[str, Any]:
+        """Names of values, with the mean over folds of each score of each."""
+        if not self.values:
+            return {}
+        keys = [f"{score}_{name}" for name in self.values for score in self.spec.names]
+        return {"values": list(self.values), "by_value": {key: _mean(self.by_value(key)) for key in keys}}
 
 
 def summarise_run(run: Path, beside: Mapping[str, Path]) -> RunReport:
@@ -166,7 +217,9 @@ def summarise_run(run: Path, beside: Mapping[str, Path]) -> RunReport:
     if not report.usable:
         lines = "".join(f"\n  {problem}" for problem in report.problems)
         raise RunError(f"{run} has no finished fold to report on:{lines}\nFinish them: the same launch with --resume")
-    return RunReport(**{**vars(report), "beside": _compare(report, beside)})
+    subjects, note = _subjects(report, beside)
+    more = {"beside": _compare(report, beside), "subjects": subjects, "subjects_note": note}
+    return RunReport(**{**vars(report), **more})
 
 
 def gather(run: Path) -> RunReport:
@@ -177,13 +230,34 @@ def gather(run: Path) -> RunReport:
     """
     opened = runs.read(run)
     folds = _folds(opened)
-    return RunReport(opened.path, runs.about(run), opened.config, folds, (), _origin(opened.path, folds), runs.now())
+    origin, teacher = _origin(opened.path, folds), _teacher(opened, folds)
+    return RunReport(opened.path, runs.about(run), opened.config, folds, (), origin, runs.now(), teacher)
+
+
+def _teacher(run: runs.Run, folds: Iterable[FoldResult]) -> tuple[FoldResult, ...]:
+    """Nothing where nobody asks it, its run is gone, its task has other scores, or its folds test other clips."""
+    config = run.config
+    if config.stages.teacher is None or not config.taught:
+        return ()
+    try:
+        theirs = runs.read(config.stages.teacher)
+    except RunError:
+        return ()
+    found = tuple(fold for fold in _folds(theirs) if fold.usable)
+    same = theirs.config.task.spec.names == config.task.spec.names
+    return found if same and _tested(run.path, folds) == _tested(theirs.path, found) else ()
+
+
+def _tested(run: Path, folds: Iterable[FoldResult]) -> tuple[str, str, int | None] | None:
+    """Store, split and number of folds, which say what fold k is tested on; None where no checkpoint can be read."""
+    found = _first_contract(run, folds)
+    return None if found is None else (found.store, found.split, found.folds)
 
 
 def _folds(run: runs.Run) -> tuple[FoldResult, ...]:
     config = run.config
     found = [_with_parents(config, read(run.path, fold, config)) for fold in range(1, config.data.folds + 1)]
-    labels = next((fold.labels for fold in found if fold.usable), ())
+    labels = next((fold.names for fold in found if fold.usable), ())
     return tuple(_of_classes(fold, labels) for fold in found)
 
 
@@ -194,9 +268,9 @@ def _with_parents(config: Config, fold: FoldResult) -> FoldResult:
 
 
 def _of_classes(fold: FoldResult, labels: tuple[str, ...]) -> FoldResult:
-    if not fold.usable or fold.labels == labels:
+    if not fold.usable or fold.names == labels:
         return fold
-    note = f"its classes are {', '.join(fold.labels)}, but the first fold has {', '.join(labels)}"
+    note = f"its {fold.spec.output} are {', '.join(fold.names)}, but the first fold has {', '.join(labels)}"
     return replace(
         FoldResult(fold.fold, "damaged", note, spec=fold.spec), epoch=fold.epoch, epochs=fold.epochs, curves=fold.curves
     )
@@ -218,12 +292,28 @@ def _compare(report: RunReport, beside: Mapping[str, Path]) -> tuple[Beside, ...
     return tuple(rows)
 
 
+def _subjects(report: RunReport, beside: Mapping[str, Path]) -> tuple[SubjectTable | None, str]:
+    """Of the runs that can be compared, as `side_by_side`."""
+    known = {BEGUN_FROM: report.config.stages.init, **beside}
+    found = {"this run": (runs.Run(report.run, report.config), report.usable)}
+    for name, path in known.items():
+        if path is None or not (path / "config.yaml").is_file():
+            continue
+        run = runs.read(path)
+        usable = [fold for fold in _folds(run) if fold.usable]
+        if not _doubt({fold.fold: fold for fold in usable}, report):
+            found[name] = run, usable
+    return side_by_side(found)
+
+
 def _doubt(found: dict[int, FoldResult], report: RunReport) -> str:
     if not found:
         return "no finished fold"
     if any(fold.spec is not report.spec for fold in found.values()):
         return "another task: not compared"
-    return "" if all(fold.labels == report.labels for fold in found.values()) else "other classes: not compared"
+    wanted = report.usable[0].names
+    same = all(fold.names == wanted for fold in found.values())
+    return "" if same else f"other {report.spec.output}: not compared"
 
 
 def _told(row: Beside) -> dict[str, Any]:
@@ -241,11 +331,9 @@ def _row(
 ) -> Beside:
     used = [found[fold] for fold in common if fold in found]
     scores = {score: _mean(fold.scores[score] for fold in used) for score in scores_of}
-    return Beside(name, tuple(fold.fold for fold in used), scores, differs, note or _lack(used))
-
-
-def _lack(used: list[FoldResult]) -> str:
-    return "" if used else "no fold in common"
+    return Beside(
+        name, tuple(fold.fold for fold in used), scores, differs, note or ("" if used else "no fold in common")
+    )
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -255,11 +343,15 @@ def _mean(values: Iterable[float]) -> float | None:
 
 def _origin(run: Path, folds: Iterable[FoldResult]) -> dict[str, Any]:
     """Data set, licences and encoders, from the contract that the first readable checkpoint carries."""
-    for fold in folds:
-        found = _contract(runs.latest_checkpoint(runs.fold_dir(run, fold.fold))) if fold.usable else None
-        if found is not None:
-            return {"data_set": found.data_set, "licences": found.licences, "encoder_hash": found.encoder_hash}
-    return {"data_set": None, "licences": contract.LICENCES, "encoder_hash": None}
+    found = _first_contract(run, folds)
+    if found is None:
+        return {"data_set": None, "licences": contract.LICENCES, "encoder_hash": None}
+    return {"data_set": found.data_set, "licences": found.licences, "encoder_hash": found.encoder_hash}
+
+
+def _first_contract(run: Path, folds: Iterable[FoldResult]) -> contract.Contract | None:
+    there = (_contract(runs.latest_checkpoint(runs.fold_dir(run, fold.fold))) for fold in folds if fold.usable)
+    return next((found for found in there if found is not None), None)
 
 
 def _contract(checkpoint: Path | None) -> contract.Contract | None:

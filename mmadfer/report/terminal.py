@@ -1,6 +1,7 @@
 """The report for a terminal."""
 
 from collections.abc import Mapping
+from statistics import fmean, stdev
 
 import numpy as np
 from rich.box import SIMPLE
@@ -9,8 +10,10 @@ from rich.panel import Panel
 from rich.table import Table
 
 from mmadfer.evaluation.fold_result import FoldResult
+from mmadfer.evaluation.subjects import OVER_SUBJECTS
+from mmadfer.report.subjects import GAIN_HEADINGS, gains, left_out_words, subject_list
 from mmadfer.report.summary import RESULT, STD_OVER_FOLDS, RunReport
-from mmadfer.tasks.spec import TaskSpec
+from mmadfer.tasks.spec import Score, TaskSpec
 from mmadfer.utils.console import Console
 
 
@@ -22,8 +25,28 @@ def show_report(report: RunReport, console: Console) -> None:
     console.print(f"Result: {RESULT}. ± is the {STD_OVER_FOLDS}.", style="dim", highlight=False)
     if report.confusion is not None:
         console.print(_classes(report, report.confusion))
+    if report.values:
+        console.print(_values(report))
     if report.beside:
         console.print(_beside(report))
+    _show_subjects(report, console)
+
+
+def _show_subjects(report: RunReport, console: Console) -> None:
+    if report.subjects_note:
+        console.print(f"No table of subjects: {report.subjects_note}", style="dim", highlight=False, markup=False)
+    if report.subjects is None:
+        return
+    console.print(subject_list(report.subjects))
+    console.print(left_out_words(report.subjects), style="dim", highlight=False, markup=False)
+    if rows := gains(report.subjects):
+        table = Table(title="What this run gains, mean over subjects", title_justify="left")
+        for heading in GAIN_HEADINGS:
+            table.add_column(heading, justify="left" if heading in GAIN_HEADINGS[:2] else "right")
+        for name, *cells in rows:
+            table.add_row(escape(name), *cells)
+        console.print(table)
+        console.print(OVER_SUBJECTS, style="dim", highlight=False, markup=False)
 
 
 def percent(value: float | None) -> str:
@@ -37,22 +60,25 @@ def deviation(std: float | None) -> str:
 
 
 def extra_headings(report: RunReport) -> list[str]:
-    """Headings of what stands beside the result, and is none: scores on validation clips, and the best epoch."""
+    """Headings of what stands beside the result, and is none: the teacher's, of validation clips, of the best epoch."""
     titles = " / ".join(report.spec.titles)
-    return [*([f"validation: {titles}"] if report.validated else []), f"best epoch: {titles} *"]
+    there = {"teacher": bool(report.teacher), "validation": report.validated}
+    return [*(f"{what}: {titles}" for what, told in there.items() if told), f"best epoch: {titles} *"]
 
 
 def beside_of(report: RunReport, fold: FoldResult) -> list[str]:
     """The cells of a fold under `extra_headings`."""
+    taught = [together(report.spec, report.taught(fold.fold))] if report.teacher else []
     kept = [together(report.spec, fold.validation)] if report.validated else []
-    return [*kept, f"{fold.best['epoch']}: {together(report.spec, fold.best)}" if fold.best else ""]
+    return [*taught, *kept, f"{fold.best['epoch']}: {together(report.spec, fold.best)}" if fold.best else ""]
 
 
 def beside_mean(report: RunReport) -> list[str]:
     """The cells of the mean under `extra_headings`."""
     names = report.spec.names
+    taught = [together(report.spec, {name: report.mean_taught(name) for name in names})] if report.teacher else []
     kept = [together(report.spec, {name: report.validation(name) for name in names})] if report.validated else []
-    return [*kept, together(report.spec, {name: report.best(name) for name in names})]
+    return [*taught, *kept, together(report.spec, {name: report.best(name) for name in names})]
 
 
 def together(spec: TaskSpec, scores: Mapping[str, float | None]) -> str:
@@ -108,6 +134,29 @@ def _classes(report: RunReport, confusion: np.ndarray) -> Table:
     lines = zip(report.labels, confusion, report.recall, strict=True)
     for number, (label, row, recall) in enumerate(lines, 1):
         table.add_row(f"{number} {escape(label)}", *map(str, row), percent(recall))
+    return table
+
+
+def value_rows(report: RunReport) -> list[list[str]]:
+    """A row for each value: its name, and the mean over folds of each score, with its deviation."""
+    return [
+        [name, *(_over_folds(score, report.by_value(f"{score.name}_{name}")) for score in report.spec.scores)]
+        for name in report.values
+    ]
+
+
+def _over_folds(score: Score, found: list[float]) -> str:
+    if not found:
+        return score.number(None)
+    return score.number(fmean(found)) + score.spread(stdev(found) if len(found) > 1 else None)
+
+
+def _values(report: RunReport) -> Table:
+    table = Table(title="Each value, mean over folds", title_justify="left", min_width=48)
+    for heading in ("value", *report.spec.titles):
+        table.add_column(heading, justify="right" if heading in report.spec.titles else "left")
+    for name, *cells in value_rows(report):
+        table.add_row(escape(name), *cells)
     return table
 
 

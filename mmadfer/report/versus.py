@@ -5,7 +5,10 @@ from statistics import fmean
 from rich.table import Table
 
 from mmadfer.evaluation.bootstrap import Estimate, mcnemar
-from mmadfer.evaluation.compare import ONE_SEED, P_VALUE, SEVERAL, ComparedRun, RunComparison
+from mmadfer.evaluation.compare import ONE_SEED, P_VALUE, SEVERAL, RunComparison
+from mmadfer.evaluation.compared_runs import ComparedRun
+from mmadfer.evaluation.subjects import OVER_SUBJECTS
+from mmadfer.report.subjects import gain_cells, likely, subject_list
 from mmadfer.tasks.spec import Score
 from mmadfer.utils.console import Console
 
@@ -18,13 +21,10 @@ def show_comparison(found: RunComparison, console: Console | None = None) -> Non
         console.print(f"{letter}  {side.name}  (train.seed {seeds})", markup=False, highlight=False, soft_wrap=True)
     console.print(_overall(found))
     console.print(_each(found))
+    for table in _subjects(found):
+        console.print(table)
     for line in _words(found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def likely(p: float) -> str:
-    """A p-value with four digits."""
-    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def _overall(found: RunComparison) -> Table:
@@ -61,6 +61,21 @@ def _each(found: RunComparison) -> Table:
     return table
 
 
+def _subjects(found: RunComparison) -> list[Table]:
+    """The mean over subjects with its test, and the subjects; nothing where the store knows fewer than two."""
+    told = found.subjects
+    if told is None or len(told.names) < 2:
+        return []
+    title = f"Means over {len(told.names)} subjects,{found.spec.unit}".removesuffix(",")
+    over = Table(title=title, title_justify="left")
+    for heading in ("", "A", "B", "B - A", "95 % interval", "p", "better / equal / worse"):
+        over.add_column(heading, justify="right")
+    for score in found.spec.scores:
+        means = [score.number(told.mean(side, score.name)) for side in told.columns]
+        over.add_row(score.title, *means, *gain_cells(score, found.over_subjects[score.name]), style="bold")
+    return [over, subject_list(told)]
+
+
 def _words(found: RunComparison) -> list[str]:
     """What the numbers are."""
     lines = []
@@ -70,10 +85,18 @@ def _words(found: RunComparison) -> list[str]:
             f"Clips that both have right: {counts['both']}, only A: {counts['only_a']}, only B: {counts['only_b']}, "
             f"none: {counts['none']}; exact McNemar test of the two in the middle: p {likely(p)}"
         )
-    else:
+    elif not found.one_seed:
         lines.append("± is the sample standard deviation of the seeds' means over folds (n - 1).")
     lines.append(f"{found.resamples:,} paired resamples from seed {found.seed}. p: {P_VALUE}.")
     lines.append(ONE_SEED if found.one_seed else SEVERAL)
+    lines += [OVER_SUBJECTS] if found.over_subjects else []
+    if found.subjects_note:
+        lines.append(f"No table of subjects: {found.subjects_note}")
+    if found.clips_left_out:
+        clips = sum(len(one.truth) for one in found.folds)
+        lines.append(
+            f"On the {clips} clips that all have tested; {found.clips_left_out} that one was adapted to are left out."
+        )
     if found.left_out:
         lines.append(f"Left out, as not all runs have them: fold {', '.join(map(str, found.left_out))}.")
     differs = ", ".join(f"{key} ({a!r}, {b!r})" for key, (a, b) in found.differs.items())

@@ -18,7 +18,6 @@ from mmadfer.tasks.tables import VALIDATION, of_events, spec_of
 from mmadfer.utils.files import read_object, sha256, write_json
 
 _FORMAT = 2
-"""With 2 came `sha256`, of all the rest of state.json; one of 1 has none."""
 STATE = "state.json"
 OLD = "old"
 """In a checkpoint: the one that it replaces, until that is deleted; no part of it."""
@@ -188,9 +187,9 @@ def read(path: Path) -> State:
     """
     tree = read_object(path / STATE)
     digest = tree.pop("sha256", None)
-    if tree.get("format") not in (1, _FORMAT):
+    if tree.get("format") != _FORMAT:
         raise FileError(f"{path / STATE} is of format {tree.get('format')!r:.20}, not {_FORMAT}")
-    if digest != (_digest(tree) if tree["format"] == _FORMAT else None):
+    if digest != _digest(tree):
         raise FileError(f"{path / STATE} has changed since it was written")
     del tree["format"]
     try:

@@ -5,6 +5,7 @@ RUN/code/                              the code itself (the launcher puts it the
 RUN/fold-1/ ... fold-5/                one fold each; written by training
 RUN/jobs/                              the launcher's job files and logs
 RUN/report/                            report.html, report.json
+RUN/explain/METHOD/                    explain.json and pictures, where `mmadfer explain RUN` was asked for
 """
 
 import os
@@ -28,6 +29,8 @@ from mmadfer.utils import slurm_env
 from mmadfer.utils.files import own_folder, write_json, write_text
 from mmadfer.version import VERSION
 
+EXPLANATIONS = "explain"
+"""Folder of a run with a folder for each method of `mmadfer explain`."""
 RANK_0_SECONDS = 60.0
 """Seconds that a rank waits for rank 0 to make the run directory."""
 

@@ -105,6 +105,12 @@ class LaunchRecord:
         """Leave it in the run directory."""
         write_json(run / PLACE, asdict(self))
 
+    def noted(self, run: Path, jobs: dict[str, str]) -> "LaunchRecord":
+        """With more `jobs`, and left in the run directory."""
+        record = replace(self, jobs={**self.jobs, **jobs})
+        record.write(run)
+        return record
+
 
 def read(run: Path) -> LaunchRecord | None:
     """What the last launch left, or None where the run was made without one.

@@ -88,6 +88,8 @@ class Ended(_Known):
     validation: Validation | None = None
     labels: list[str] = Field(default_factory=list)
     confusion: list[list[Annotated[int, Field(gt=-(10**9), lt=10**9)]]] = Field(default_factory=list)
+    values: list[str] = Field(default_factory=list)
+    by_value: dict[str, float] = Field(default_factory=dict)
     seconds: Seconds | None = None
 
 

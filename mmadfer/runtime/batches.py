@@ -12,8 +12,8 @@ import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.errors import MmadferError
+from mmadfer.runtime.arrays import Inputs
 from mmadfer.runtime.backends.choice import Backend
-from mmadfer.runtime.inputs import Inputs
 from mmadfer.utils.memory import first_line, lacks_memory
 
 ON_GPU = 8

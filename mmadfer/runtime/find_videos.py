@@ -61,17 +61,13 @@ def _passed(tree: Tree, folder: Path, films: list[Path], pictures: list[Path]) -
     """What a folder has that is no clip of it."""
     loose = [place / name for place, names in tree.files.items() for name in names if films or place not in pictures]
     others = [path for path in loose if path.suffix.lower() not in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, *SOUND_SUFFIXES)]
-    broken = [path for path in others if _is_broken(path)]
+    broken = [path for path in others if path.is_symlink() and not os.path.exists(path)]
     if found := [*tree.passed, *(f"{path} (a link that leads nowhere)" for path in broken)]:
         yield f"passed over under {folder}: {some(found, 10)}"
     if films and pictures:
         yield f"{folder} holds videos, so {len(pictures)} folders with images are passed over: {some(pictures)}"
     if kept := [path.name for path in others if path not in broken]:
         yield f"passed over under {folder}, being neither videos nor images by their names: {kinds(kept)}"
-
-
-def _is_broken(path: Path) -> bool:
-    return os.path.islink(path) and not os.path.exists(path)
 
 
 def _sound_of(clip: Path, folder: Path, named: Mapping[str, str]) -> Path:

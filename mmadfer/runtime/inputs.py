@@ -1,6 +1,9 @@
-"""From a file to the arrays that every backend is fed with.
+"""From a file to the parts of a video that a model is shown, with the arrays of each (`arrays`).
 
-Shapes: B clips, T frames, S image side.
+A model that was trained on windows (`data.window`) sees a clip in windows, cut out of it as out of a store's record:
+the clip is read once, as preparation reads it.
+
+Shapes: T frames, S image side.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,20 +16,31 @@ import numpy as np
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.contract import Contract, hertz
-from mmadfer.data.clip import ClipData, Keep, read_clip
+from mmadfer.data.clip import ClipData, read_clip, shown_span_seconds
 from mmadfer.data.compatibility import check_rate
 from mmadfer.data.draws import test_indexes
 from mmadfer.data.faces import detection
+from mmadfer.data.frame_windows import covering_windows, window_indexes
 from mmadfer.data.media.audio import hear
-from mmadfer.data.media.fbank import SILENCE
-from mmadfer.data.media.frames import DecodedClip
-from mmadfer.data.media.image import decode_jpeg, encode_jpeg, resize
+from mmadfer.data.media.fbank import SHIFT
+from mmadfer.data.media.frames import DecodedClip, NumberedCrops
+from mmadfer.data.media.image import decode_jpeg, encode_jpeg
 from mmadfer.data.media.notes import Note
-from mmadfer.data.store.record import ClipRecord
-from mmadfer.data.windows import Windows, read_windows
-from mmadfer.errors import ClipError, ConfigError, DataError
+from mmadfer.data.store.store import Store
+from mmadfer.data.video_windows import Windows, read_windows
+from mmadfer.data.window_sound import read_window, window_sound, window_span_seconds
+from mmadfer.errors import ClipError, ConfigError
 from mmadfer.runtime import listening
-from mmadfer.runtime.backends import ports
+from mmadfer.runtime.arrays import (
+    Inputs,
+    WindowsOf,
+    as_entry,
+    as_record,
+    from_clip,
+    from_parts,
+    seen_frames,
+    window_frames,
+)
 
 USUAL_RATES = (44_100, 48_000)
 """Of the sound of videos, in Hz."""
@@ -36,11 +50,6 @@ _MAX_FPS = 1000
 """Images per second of a folder, as in `prepare.fps`."""
 _LONG_CLIP_FACTOR = 2
 """A clip so many times as long as the sound that the model hears gets a note: most of it is not heard."""
-FRAME = 0.01
-"""Seconds from one filter-bank frame to the next."""
-Inputs = tuple[np.ndarray, ...]
-"""Of one clip, as `ports.inputs` has them: frames uint8 (1, T, 3, S, S), and fbank float32 (1, 1, frames, mels) or, for
-a model that hears samples, waveform float32 (1, samples) and lengths int64 (1,). One modality has its own alone."""
 
 
 class Video(NamedTuple):
@@ -52,7 +61,7 @@ class Video(NamedTuple):
     """The file with its sound, if that is not `path`."""
     cropped: bool = False
     """The frames show nothing but the face."""
-    pictures: DecodedClip | None = None
+    pictures: DecodedClip | NumberedCrops | None = None
     """In the place of `path`, which then is no file; not in windows."""
     fps: float | None = None
     """Images per second of a folder or of `pictures`; None: as the model's training clips had."""
@@ -81,12 +90,26 @@ class VideoPart(NamedTuple):
     """Why it cannot be predicted, as a `ClipError` has it."""
     others: tuple[Inputs, ...] = ()
     """What else the model is shown of it; see `ClipViews`."""
+    times: np.ndarray = np.zeros(0)
+    """When each of its frames is shown, float64 (n,) in seconds; of a model that sees."""
+    shown: tuple[np.ndarray, ...] = ()
+    """The frames that the model is shown, int64 (T,) places in `times`: by `inputs`, and by each of `others`."""
+    first: int = 0
+    """The number of its first frame in the video, where there are `times`."""
+    sound_start: float = 0.0
+    """When the sound of `inputs` starts, in seconds on the clock of `times`."""
+    boxes: np.ndarray | None = None
+    """Where the face is in each frame of `times`, as `ClipData.boxes`."""
+    sentence: str = ""
+    """That the model reads, whose tokens are the last of `inputs`; empty where it reads none."""
+    clip: ClipData | None = None
+    """What `inputs` were made of; None of the windows that a model was trained on."""
 
 
 def read_parts(
-    video: Video, contract: Contract, windows: Windows | None = None, looks: ClipViews | None = None
+    video: Video, contract: Contract, windows: Windows | None = None, views: ClipViews | None = None
 ) -> Iterator[VideoPart]:
-    """Read a video as the model's contract says: as one part, or window by window.
+    """Read a video as the model's contract says: as one part, or window by window, `windows` or the model's own.
 
     What the model has learnt to do without is not looked for: sound by a model of pictures alone, faces by one of sound
     alone. One that was trained on sound with black pictures (`data.modalities`) still needs a video: its pictures say
@@ -99,12 +122,16 @@ def read_parts(
     if video.sound and contract.modalities != "vision" and not video.sound.exists():
         raise ClipError(f"{video.sound} does not exist: give the file with the sound of {video.path}", "no sound")
     sees = "vision" in contract.model.modalities
-    looks = looks if looks and sees else ClipViews()
-    if windows is None:
-        clip = read_whole(video, contract, clips=looks.clips)
-        yield _part(video, contract, clip, *clip.span, looks)
+    views = views if views and sees else ClipViews()
+    if windows is None and contract.window and not contract.pooled_windows:
+        yield from _own_windows(video, contract, views)
         return
-    settings, given = _asked(video, contract, looks.clips)
+    if windows is None:
+        clip = read_whole(video, contract, clips=views.clips)
+        yield _part(video, contract, clip, *clip.span, views)
+        return
+    contract = contract.model_copy(update={"window": None})  # frames are spread over each window, as over a clip
+    settings, given = _asked(video, contract, views.clips)
     read = partial(read_windows, **given) if sees else partial(listening.read_windows, **_heard(given))
     for one in read(video.path, settings, windows):
         if one.clip is None:
@@ -112,28 +139,60 @@ def read_parts(
                 one.start, one.end, None, (str(one.problem), *one.notes), getattr(one.problem, "reason", "")
             )
         else:
-            part = _part(video, contract, one.clip, one.start, one.end, looks)
-            yield part._replace(notes=(*part.notes, *one.notes))
+            part = _part(video, contract, one.clip, one.start, one.end, views)
+            yield part._replace(notes=(*part.notes, *one.notes), sound_start=one.start)
 
 
-def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: float, looks: ClipViews) -> VideoPart:
-    first, *others = _views(clip, contract, looks)
-    return VideoPart(start, end, first, tuple(_notes(video, contract, clip, end - start)), others=tuple(others))
+def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: float, views: ClipViews) -> VideoPart:
+    first, *others = _views(clip, contract, views)
+    told = tuple(_notes(video, contract, clip, end - start))
+    part = VideoPart(start, end, first, told, others=tuple(others), sound_start=clip.sound_start, clip=clip)
+    if "vision" not in contract.model.modalities or contract.window is not None:
+        return part
+    shown = [*test_indexes(len(clip.times), contract.model.frames, views.clips)] * (1 + views.flips)
+    return part._replace(times=clip.times, shown=tuple(shown), first=clip.first, boxes=clip.boxes)
 
 
-def _views(clip: ClipData, contract: Contract, looks: ClipViews) -> list[Inputs]:
-    """Each way in which a clip is looked at, of one read with `keep=seen_frames(contract, looks.clips)`."""
-    sets = np.array_split(np.array(clip.jpegs, object), looks.clips)
+def _own_windows(video: Video, contract: Contract, views: ClipViews) -> Iterator[VideoPart]:
+    """The windows of `data.window`, as a test has them; a note of the clip is one of each."""
+    assert contract.window is not None
+    frames = contract.model.frames
+    span, hop = contract.window.span(frames), contract.window.hop_of(frames)
+    clip = read_whole(video, contract, windows=lambda n: covering_windows(n, span, hop))
+    for k, window in enumerate(covering_windows(len(clip.times), span, hop)):
+        jpegs = clip.jpegs[k * frames : (k + 1) * frames]
+        sound = window_sound(as_record(clip), as_entry(clip), window)
+        one = from_parts(jpegs, sound, contract)
+        start, end = window_span_seconds(clip.times, window)
+        told = tuple(_notes(video, contract, clip, end - start))
+        its = slice(window[0], window[0] + window[1])
+        boxes = None if clip.boxes is None else clip.boxes[its]
+        shown = window_indexes(window, frames, contract.window.stride) - window[0]
+        mirrored, looks = (_mirrored(one),) * views.flips, (shown,) * (1 + views.flips)
+        yield VideoPart(start, end, one, told, "", mirrored, clip.times[its], looks, window[0], start, boxes)
+
+
+def _mirrored(inputs: Inputs) -> Inputs:
+    frames, *sound = inputs
+    return np.ascontiguousarray(frames[..., ::-1]), *sound
+
+
+def _views(clip: ClipData, contract: Contract, views: ClipViews) -> list[Inputs]:
+    """Each way in which a clip is looked at, of one read with `keep=seen_frames(contract, views.clips)`."""
+    sets = np.array_split(np.array(clip.jpegs, object), views.clips)
     made = [from_clip(replace(clip, jpegs=one.tolist()), contract) for one in sets]
-    if looks.flips:
-        made += [(np.ascontiguousarray(frames[..., ::-1]), *sound) for frames, *sound in made]
+    if views.flips:
+        made += list(map(_mirrored, made))
     return made
 
 
-def read_whole(video: Video, contract: Contract, device: str = "cpu", clips: int = 1) -> ClipData:
+def read_whole(
+    video: Video, contract: Contract, device: str = "cpu", clips: int = 1, windows: WindowsOf | None = None
+) -> ClipData:
     """Read a video as one clip, as `read_parts` does; `device` is where faces are looked for, as in `read_clip`.
 
-    `clips` index sets of frames are kept, one after the other.
+    `clips` index sets of frames are kept, one after the other; of a model that has learnt windows, the frames of
+    `windows` (by default of those that enter it together).
 
     Sound that does not exist is missing sound, as for a clip of a store.
 
@@ -141,6 +200,8 @@ def read_whole(video: Video, contract: Contract, device: str = "cpu", clips: int
         DataError: it cannot be read, or lacks what the model needs.
     """
     settings, given = _asked(video, contract, clips)
+    if contract.window is not None:
+        given |= {"keep": window_frames(contract, windows), "whole_sound": True}
     try:
         if "vision" not in contract.model.modalities:
             return listening.read_clip(video.path, settings, **_heard(given))
@@ -197,7 +258,7 @@ def _notes(video: Video, contract: Contract, clip: ClipData, seconds: float) -> 
         yield from clip.faceless
         if contract.cropped and not video.cropped and contract.prepare.face_box != "union":
             yield OTHER_CROPS
-    hears = contract.model.fbank[0] * FRAME
+    hears = contract.model.fbank[0] * SHIFT / 1000
     if clip.rate and seconds > _LONG_CLIP_FACTOR * hears:
         yield (
             f"the model hears only the first {hears:.1f} s of {seconds:.1f}; windows hear all of them "
@@ -205,41 +266,29 @@ def _notes(video: Video, contract: Contract, clip: ClipData, seconds: float) -> 
         )
 
 
-def seen_frames(contract: Contract, clips: int = 1) -> Keep:
-    """The frames of a clip that the model sees, for `read_clip`'s `keep`: no other is cut out and encoded."""
-    return lambda count: test_indexes(count, contract.model.frames, clips).ravel().tolist()
-
-
-def from_clip(clip: ClipData, contract: Contract) -> Inputs:
-    """What a backend with this contract is fed with for a clip that was read with `keep=seen_frames(contract)`.
-
-    The crops pass through JPEG as in preparation, so that a file gives the very arrays that its record in a
-    store gives, and parity can tell that both ways are one.
-    """
-    # Without it, bytes differ by 0.7 on average (10 at most) and logits by up to 1e-4 where clips differ by 1e-2
-    # (ViT-B, 160 px, 8 clips): no label changes, but no equality is left to check. It takes 10 to 25 ms beside 300 to
-    # 800 ms for decoding and faces. What remains is DALI's resizing in training against Pillow's here, as small.
-    frames = _seen(clip.jpegs, contract)
-    if contract.input == "waveform":
-        return *frames, *_samples(clip.waveform, contract)
-    return *frames, *_bands(clip.fbank, contract)
-
-
-def from_record(record: ClipRecord, contract: Contract) -> Inputs:
-    """The same for a clip in a store.
+def record_parts(store: Store, name: str, contract: Contract) -> Iterator[VideoPart]:
+    """A clip of a store as one part, or in the model's own windows, as a test has them; no more is read of it.
 
     Raises:
-        DataError: the model hears samples, which a store does not keep.
+        DataError: no such clip, or it is damaged.
     """
-    if contract.input == "waveform":
-        raise DataError("a store keeps filter banks, but this model hears samples: predict the media files instead")
-    chosen = seen_frames(contract)(len(record.jpegs))
-    return *_seen([record.jpegs[i] for i in chosen], contract), *_bands(record.fbank, contract)
-
-
-def empty_clip(contract: Contract) -> Inputs:
-    """A clip of black frames and silence."""
-    return tuple(np.zeros((1, *shape), kind) for kind, shape in ports.inputs(contract).values())
+    clip, frames, window = store.clips[name], contract.model.frames, contract.window
+    if window is None:
+        (shown,) = test_indexes(clip.frames, frames)
+        record = store.read(name, shown.tolist())
+        assert record.times is not None
+        inputs = from_parts(record.jpegs, record.fbank, contract)
+        span = shown_span_seconds(record.times)
+        yield VideoPart(*span, inputs, times=record.times, shown=(shown,), sound_start=clip.sound_start)
+        return
+    for one in covering_windows(clip.frames, window.span(frames), window.hop_of(frames)):
+        shown = window_indexes(one, frames, window.stride)
+        record = read_window(store, name, one, shown.tolist())
+        assert record.times is not None
+        inputs = from_parts(record.jpegs, record.fbank, contract)
+        start, end = window_span_seconds(record.times, one)
+        times = record.times[one[0] : one[0] + one[1]]
+        yield VideoPart(start, end, inputs, (), "", (), times, (shown - one[0],), one[0], start)
 
 
 def load_readers(contract: Contract) -> None:
@@ -260,23 +309,3 @@ def _rates(contract: Contract) -> Sequence[int]:
     """Rates at which sound will be heard, so far as they can be known."""
     rate = contract.waveform_rate or contract.prepare.sound.rate
     return [rate] if rate != "native" else contract.sound_rates or USUAL_RATES
-
-
-def _seen(jpegs: Sequence[bytes], contract: Contract) -> Inputs:
-    if "vision" not in contract.model.modalities:
-        return ()
-    frames = resize([decode_jpeg(data) for data in jpegs], contract.model.image_size)
-    return ((np.zeros_like(frames) if contract.modalities == "audio" else frames)[None],)
-
-
-def _bands(fbank: np.ndarray, contract: Contract) -> Inputs:
-    if "audio" not in contract.model.modalities:
-        return ()
-    return ((np.full_like(fbank, SILENCE) if contract.modalities == "vision" else fbank)[None, None],)
-
-
-def _samples(waveform: np.ndarray, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
-    heard = waveform[: 0 if contract.modalities == "vision" else contract.samples]
-    padded = np.zeros((1, contract.samples), np.float32)
-    padded[0, : len(heard)] = heard
-    return padded, np.array([len(heard)], np.int64)

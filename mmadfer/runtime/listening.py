@@ -10,7 +10,7 @@ from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.clip import ClipData, readable_clip
 from mmadfer.data.media import audio, container
 from mmadfer.data.media.audio import Heard, Sounds
-from mmadfer.data.windows import OF_ONE, Window, Windows
+from mmadfer.data.video_windows import OF_ONE, VideoWindow, Windows
 from mmadfer.errors import ClipError
 
 _STEP = 0.01
@@ -35,7 +35,7 @@ def read_windows(
     *,
     sound: Path | None = None,
     heard: Callable[[int], None] | None = None,
-) -> Iterator[Window]:
+) -> Iterator[VideoWindow]:
     """The sound of a file of any length, window by window, from its first second to its last.
 
     The file is gone through twice: for its length, and for its sound; held in memory is that of one window.
@@ -50,13 +50,13 @@ def read_windows(
             yield _window(sounds, start, end)
 
 
-def _window(sounds: Sounds, start: float, end: float) -> Window:
+def _window(sounds: Sounds, start: float, end: float) -> VideoWindow:
     try:
-        return Window(start, end, _clip(sounds.within(start, end), start, end))
+        return VideoWindow(start, end, _clip(sounds.within(start, end), start, end))
     except ClipError as error:
         if error.reason not in OF_ONE:
             raise
-        return Window(start, end, None, error)
+        return VideoWindow(start, end, None, error)
 
 
 def _clip(found: Heard, start: float, end: float, remarks: tuple[str, ...] = ()) -> ClipData:

@@ -1,17 +1,20 @@
 """What a model says about a video, and how it comes about part by part."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmadfer.config.windows import WindowConfig
 from mmadfer.contract import Contract
 from mmadfer.data.media.notes import Whole, kind
 from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.runtime.inputs import Video, VideoPart
+from mmadfer.runtime.series import PartSeries, joined
+from mmadfer.tasks.pooling import clip_logits
 from mmadfer.utils.memory import lacks_memory
 
 
@@ -23,7 +26,8 @@ class Prediction:
     label: str | None
     """The most probable class; None of a model that gives values."""
     probabilities: dict[str, float]
-    """Softmax of the logits, in the model's label order; with windows, their mean over all that have one."""
+    """Softmax of the logits, in the model's label order; the logits of several windows and looks are pooled as the
+    model's `data.window.pool` says, by default by the mean of their probabilities, and adjusted after that."""
     segments: list[dict[str, Any]]
     """Parts of the video, in time: {start, end (seconds), label, probabilities, notes}, or `values` in place of label
     and probabilities; one over the whole clip, or the windows. One that lacks a face or sound has the label None, no
@@ -33,15 +37,24 @@ class Prediction:
     notes: list[str] = field(default_factory=list)
     """What a person should know of this one, such as a sound that is missing and was taken for silence."""
     values: dict[str, float] = field(default_factory=dict)
-    """Of a model that gives values, by name; with windows, their mean over all that have one."""
+    """Of a model that gives values, by name; with windows, their mean over all that have one; of one that gives values
+    of each step, their mean over time."""
+    series: dict[str, Any] = field(default_factory=dict)
+    """Of a model that gives values of each step: `seconds`, a list with the time of each frame, and `values`, by name a
+    list with the value at each; windows that overlap are averaged. Frames in no window that has a face and sound are
+    left out."""
+    sentence: str = ""
+    """That a model of sentences has read about the video; others read none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON: label and probabilities, or values."""
         whole = asdict(self)
-        values = whole.pop("values")
+        if not whole["sentence"]:
+            del whole["sentence"]
+        values, series = whole.pop("values"), whole.pop("series")
         if not values:
             return whole
-        head = {"video": whole.pop("video"), "values": values}
+        head = {"video": whole.pop("video"), "values": values, **({"series": series} if series else {})}
         return head | {key: value for key, value in whole.items() if key not in ("label", "probabilities")}
 
 
@@ -59,10 +72,12 @@ class Answer:
         self, video: Video, contract: Contract, model: dict[str, Any], shift: np.ndarray | None = None
     ) -> None:
         self._video, self._contract, self._model, self._shift = video, contract, model, shift
-        self._segments = list[dict[str, Any]]()
+        self._segments, self._rows = list[dict[str, Any]](), list[list[np.ndarray]]()
+        self._series = list[PartSeries]()
         self._told, self._reasons = Counter[str](), Counter[str]()
         self._awaited, self._all_there = 0, False
         self._error: DataError | None = None
+        self._sentence = ""
 
     @property
     def complete(self) -> bool:
@@ -89,25 +104,33 @@ class Answer:
         self._all_there = True
 
     def add(self, part: VideoPart) -> Callable[[np.ndarray], None]:
-        """The next part. What is returned takes the model's logits (C,) for each look at it, if it can be predicted."""
-        notes = list(map(str, part.notes))
+        """The next part. What is returned takes the model's logits for each look at it, if it can be predicted."""
+        notes, self._sentence = list(map(str, part.notes)), part.sentence or self._sentence
         said: dict[str, Any] = {"values": {}} if self._gives_values else {"label": None, "probabilities": {}}
         segment: dict[str, Any] = {"start": part.start, "end": part.end, **said, "notes": notes}
         self._segments.append(segment)
         self._told.update({kind(note): 1 for note in part.notes})
         self._reasons.update([part.reason] * (part.inputs is None))
         self._awaited += part.inputs is not None
-        return partial(self._look, segment, 1 + len(part.others), [])
+        self._rows.append([])
+        if self._contract.per_step and part.inputs is not None:
+            self._series.append(PartSeries(part.first, part.times, part.shown, self._rows[-1]))
+        return partial(self._look, segment, 1 + len(part.others), self._rows[-1])
 
     def _look(self, segment: dict[str, Any], looks: int, rows: list[np.ndarray], logits: np.ndarray) -> None:
         rows.append(logits)
         if len(rows) == looks:
-            logits = np.mean(rows, axis=0) if self._gives_values else averaged(rows)
-            self._tell(segment, logits if self._shift is None else logits - self._shift)
+            logits = np.mean(rows, axis=0) if self._gives_values else self._pooled(rows)
+            self._tell(segment, logits.mean(axis=0) if self._contract.per_step else logits)
 
     @property
     def _gives_values(self) -> bool:
         return self._contract.output == "values"
+
+    def _pooled(self, rows: list[np.ndarray]) -> np.ndarray:
+        """Logits float64 (C,) of those of several windows and looks, as a test has them, adjusted."""
+        logits = clip_logits(np.stack(rows), self._contract.window or WindowConfig())
+        return logits if self._shift is None else logits - self._shift
 
     def _tell(self, segment: dict[str, Any], logits: np.ndarray) -> None:
         names = self._contract.names
@@ -141,15 +164,27 @@ class Answer:
                 f"{self._video.path}: none of {len(self._segments)} windows can be predicted: {listed}",
                 self._reasons.most_common(1)[0][0],
             )
-        whole = told[0][kind]
-        if len(told) > 1:
-            mean = np.mean([list(one[kind].values()) for one in told], axis=0)
-            whole = dict(zip(self._contract.names, mean.tolist(), strict=True))
         video, notes = str(self._video.path), self._notes()
+        if self._contract.per_step:
+            return self._over_time(video, notes)
+        whole = dict(zip(self._contract.names, self._put_together(told).tolist(), strict=True))
         if self._gives_values:
-            return Prediction(video, None, {}, self._segments, self._model, notes, whole)
-        label = max(whole, key=whole.__getitem__) if len(told) > 1 else told[0]["label"]
-        return Prediction(video, label, whole, self._segments, self._model, notes)
+            return Prediction(video, None, {}, self._segments, self._model, notes, whole, sentence=self._sentence)
+        label = max(whole, key=whole.__getitem__)
+        return Prediction(video, label, whole, self._segments, self._model, notes, sentence=self._sentence)
+
+    def _over_time(self, video: str, notes: list[str]) -> Prediction:
+        seconds, found = joined(self._series)
+        values = dict(zip(self._contract.names, found.T.tolist(), strict=True))
+        means = {name: float(np.mean(column)) for name, column in values.items()}
+        series = {"seconds": seconds.tolist(), "values": values}
+        return Prediction(video, None, {}, self._segments, self._model, notes, means, series, self._sentence)
+
+    def _put_together(self, told: list[dict[str, Any]]) -> np.ndarray:
+        """Probabilities or values of the whole, float64 (C,), of the windows that have some."""
+        if self._gives_values:
+            return np.asarray(np.mean([list(one["values"].values()) for one in told], axis=0), np.float64)
+        return softmax(self._pooled([row for looks in self._rows for row in looks]))
 
     def _notes(self) -> list[str]:
         """Those of the one part; or those of all, each once, and how many it holds for where that is not all."""
@@ -160,14 +195,6 @@ class Answer:
             note if times == count or isinstance(note, Whole) else f"{note} (in {times} of {count} windows)"
             for note, times in self._told.items()
         ]
-
-
-def averaged(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Logits (C,) of several looks at one clip: the logarithm of their mean probabilities; those of a single one."""
-    if len(rows) == 1:
-        return rows[0]
-    shares: np.ndarray = softmax(np.stack(rows)).mean(axis=0)
-    return np.log(np.maximum(shares, np.finfo(shares.dtype).tiny))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

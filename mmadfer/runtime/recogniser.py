@@ -9,23 +9,14 @@ from typing import Any
 import numpy as np
 
 from mmadfer.contract import Contract
-from mmadfer.data.windows import Windows
+from mmadfer.data.video_windows import Windows, windows_of
 from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.runtime.arrays import Inputs, empty_clip, from_clip, from_record, seen_frames
 from mmadfer.runtime.backends.choice import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches
-from mmadfer.runtime.inputs import (
-    ClipViews,
-    Inputs,
-    Video,
-    VideoPart,
-    empty_clip,
-    from_clip,
-    from_record,
-    load_readers,
-    read_parts,
-    seen_frames,
-)
+from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, load_readers, read_parts
 from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
+from mmadfer.runtime.sentences import GivenText, VideoSentences
 from mmadfer.tasks.logit_adjustment import check_tau, shift
 from mmadfer.utils.logs import logger
 from mmadfer.utils.prefetch import ahead
@@ -60,6 +51,7 @@ class Recogniser:
             recall of classes.
         clips: index sets of each clip or window whose probabilities are averaged, 1 to 16.
         flips: average each of them with its mirror image.
+        text: what is said in videos, or sentences about them, for a model that reads sentences.
 
     Raises:
         WeightsError: the path holds no usable model, or not for this backend, or none whose logits can be adjusted.
@@ -77,6 +69,7 @@ class Recogniser:
         adjust: float = 0.0,
         clips: int = 1,
         flips: bool = False,
+        text: GivenText | None = None,
     ) -> None:
         check_tau(adjust)
         if not 1 <= clips <= MOST_CLIPS:
@@ -88,9 +81,19 @@ class Recogniser:
         self._batches = Batches(self.backend)
         if fold is not None and self.contract.fold not in (None, fold):
             raise WeightsError(f"{path} holds fold {self.contract.fold}, not {fold}: leave the fold out, or give a run")
-        self._looks, self._shift = ClipViews(clips, flips), _shift(self.contract, adjust, path) if adjust else None
+        if clips > 1 and self.contract.window is not None:
+            raise ConfigError(f"clips is {clips}, but {path} has learnt windows (data.window), which have one set: 1")
+        self.sentences = self._reading(text)
+        self._clip_views, self._shift = ClipViews(clips, flips), _shift(self.contract, adjust, path) if adjust else None
         asked = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips}
         self._asked = {name: value for name, value in asked.items() if value}
+
+    def _reading(self, text: GivenText | None) -> VideoSentences | None:
+        if self.contract.model.text is not None:
+            return VideoSentences(self.path, self.contract, text)
+        if text is not None and (text.transcripts or text.sentences):
+            raise ConfigError(f"{self.path} reads no sentences: leave --transcripts and --sentences out")
+        return None
 
     @property
     def contract(self) -> Contract:
@@ -124,7 +127,8 @@ class Recogniser:
             sound: the file with its sound, where that is another one; a folder of images has none of its own.
             cropped: the frames show nothing but the face, and are taken whole.
             fps: images per second of a folder; by default as the model's training clips had, 25 where nobody said.
-            window: seconds; cut the video into windows as long, and predict each. For videos of any length.
+            window: seconds; cut the video into windows as long, and predict each. For videos of any length. By
+                default, a model that was trained on windows (`data.window`) looks at its own, and others at the whole.
             hop: seconds from the start of a window to that of the next; by default as long as the window.
 
         Raises:
@@ -139,7 +143,7 @@ class Recogniser:
         if not isinstance(video, Video):
             video = Video(Path(video), Path(sound) if sound else None, cropped, fps=fps)
         answer, waiting = self._answer(video), list[_Waiting]()
-        for part in read_parts(video, self.contract, _windows(window, hop), self._looks):
+        for part in self._read_parts(video, self._windows(window, hop)):
             self._add(answer, part, waiting)
             while len(waiting) >= self._batches.usual:
                 self._compute(waiting, self._batches.usual)
@@ -177,11 +181,11 @@ class Recogniser:
                 f"jobs is {jobs} and batch {batch}: both must be at least 1, and jobs at most {MOST_JOBS}"
             )
         tasks = (video if isinstance(video, Video) else Video(Path(video)) for video in videos)
-        return self._predict(tasks, jobs, batch or self._batches.usual, _windows(window, hop))
+        return self._predict(tasks, jobs, batch or self._batches.usual, self._windows(window, hop))
 
     def _predict(self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None) -> Results:
         waiting, open_ = list[_Waiting](), deque[Answer]()
-        read = partial(read_parts, contract=self.contract, windows=windows, looks=self._looks)
+        read = partial(self._read_parts, windows=windows)
         for task, parts in ahead(tasks, read, jobs, max(batch, READY)):
             answer = self._answer(task)
             open_.append(answer)
@@ -193,6 +197,19 @@ class Recogniser:
             yield from _finished(open_)
         self._compute(waiting)
         yield from _finished(open_)
+
+    def _read_parts(self, video: Video, windows: Windows | None) -> Iterator[VideoPart]:
+        if self.sentences is not None:
+            return self.sentences.read_parts(video, windows, self._clip_views)
+        return read_parts(video, self.contract, windows, self._clip_views)
+
+    def _windows(self, window: float | None, hop: float | None) -> Windows | None:
+        if window is not None and self.contract.pooled_windows:
+            raise ConfigError(
+                f"{self.path} takes {self.contract.pooled_windows} windows of a clip together and tells the clip's "
+                "label: leave --window out, or take the model exported without --windows"
+            )
+        return windows_of(window, hop)
 
     def _answer(self, task: Video) -> Answer:
         return Answer(task, self.contract, self.facts(), self._shift)
@@ -238,6 +255,8 @@ class Recogniser:
             "fold": contract.fold,
             "weights_hash": contract.weights_hash,
             "version": contract.version,
+            **({"teacher": contract.teacher.model_dump(mode="json")} if contract.teacher else {}),
+            **({"adapted_to": list(contract.adapted.people)} if contract.adapted else {}),
             **self._asked,
         }
 
@@ -250,14 +269,6 @@ def _shift(contract: Contract, tau: float, path: Path | str) -> np.ndarray:
             "the store"
         )
     return shift(contract.labels, contract.priors, tau)
-
-
-def _windows(window: float | None, hop: float | None) -> Windows | None:
-    if window is None:
-        if hop is not None:
-            raise ConfigError(f"a hop of {hop:g} s without windows: give their length too, for example --window 5")
-        return None
-    return Windows(window, window if hop is None else hop)
 
 
 def _finished(answers: deque[Answer]) -> Iterator[Prediction | Failure]:

@@ -1,7 +1,7 @@
 """mmadfer in Triton's Python backend: the `model.py` files of `mmadfer.export.server.to_triton` name these classes.
 
 Triton makes them, in a process for each instance, and gives them requests; each request holds a batch of its own.
-Shapes: B clips, N pictures, C classes.
+Shapes: B clips, N pictures, T steps, C classes.
 """
 
 import io
@@ -12,8 +12,9 @@ import time
 import traceback
 import zipfile
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,10 +22,11 @@ from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.data.media.frames import DecodedClip
 from mmadfer.errors import DataError, MmadferError
+from mmadfer.runtime.arrays import Inputs, empty_clip
 from mmadfer.runtime.backends import ports
 from mmadfer.runtime.backends.choice import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches, finite
-from mmadfer.runtime.inputs import Inputs, Video, empty_clip, load_readers, read_parts
+from mmadfer.runtime.inputs import Video, load_readers, read_parts
 from mmadfer.runtime.prediction import softmax
 from mmadfer.runtime.subprocess_call import in_subprocess
 from mmadfer.utils.files import read_bytes
@@ -38,8 +40,8 @@ _MODEL_FILES = ("model.onnx", "model.engine")
 """Files, of which one lies in the version folder of a model that mmadfer computes itself."""
 VIDEO, IMAGES_INPUT, SAMPLES, RATE_INPUT, CROPPED = "video", "images", "samples", "rate", "cropped"
 """Inputs: a file's bytes; or RGB pictures, the sound's samples, their rate, and whether the pictures are faces."""
-NOTES, PROBABILITIES, LABEL, VALUES = "notes", "probabilities", "label", "values"
-"""Outputs, beside those of `ports`."""
+NOTES, PROBABILITIES, LABEL, VALUES, SECONDS = "notes", "probabilities", "label", "values", "seconds"
+"""Outputs, beside those of `ports`; `seconds` says when the steps are of a model that gives values of each."""
 LIMIT_PARAMETER = "seconds"
 """Parameter of `Reader`'s model: the most that a request is read."""
 ERROR = "error"
@@ -126,17 +128,19 @@ class Reader(_Step):
         files = given[VIDEO][:, 0] if VIDEO in given else ()
         read = [self._read_file(data) for data in files] or self._read_pictures(given)
         names = ports.inputs(self._contract)
-        columns = map(np.concatenate, zip(*(inputs for inputs, _ in read), strict=True))
+        columns = map(np.concatenate, zip(*(one.inputs for one in read), strict=True))
         arrays = {name: _shaped(array) for name, array in zip(names, columns, strict=True)}
-        return arrays | {NOTES: _texts("; ".join(notes) for _, notes in read)}
+        if self._contract.per_step:
+            arrays[SECONDS] = np.stack([one.seconds for one in read])
+        return arrays | {NOTES: _texts("; ".join(one.notes) for one in read)}
 
-    def _read_file(self, data: bytes) -> tuple[Inputs, list[str]]:
+    def _read_file(self, data: bytes) -> "_ReadClip":
         with tempfile.NamedTemporaryFile(prefix="mmadfer-") as file:
             file.write(data)
             file.flush()
             return self._read(Video(Path(file.name)))
 
-    def _read_pictures(self, given: _Arrays) -> list[tuple[Inputs, list[str]]]:
+    def _read_pictures(self, given: _Arrays) -> list["_ReadClip"]:
         if self._decoded == SAMPLES:
             rates = given.get(RATE_INPUT, [[0]] * len(given[SAMPLES]))
             return [self._read_sound(Video(Path(WORD)), *clip) for clip in zip(given[SAMPLES], rates, strict=True)]
@@ -161,17 +165,17 @@ class Reader(_Step):
 
     def _read_one(
         self, images: np.ndarray, samples: np.ndarray, rate: Sequence[int], cropped: Sequence[bool]
-    ) -> tuple[Inputs, list[str]]:
+    ) -> "_ReadClip":
         video = Video(Path(WORD), None, bool(cropped[0]), DecodedClip(images, WORD))
         return self._read_sound(video, samples, rate) if len(samples) else self._read(video)
 
-    def _read_sound(self, video: Video, samples: np.ndarray, rate: Sequence[int]) -> tuple[Inputs, list[str]]:
+    def _read_sound(self, video: Video, samples: np.ndarray, rate: Sequence[int]) -> "_ReadClip":
         with tempfile.NamedTemporaryFile(prefix="mmadfer-", suffix=".wav") as file:
             file.write(wav(samples, int(rate[0])))
             file.flush()
             return self._read(video._replace(sound=Path(file.name)))
 
-    def _read(self, video: Video) -> tuple[Inputs, list[str]]:
+    def _read(self, video: Video) -> "_ReadClip":
         """One clip, and the notes that `mmadfer predict` would print about it.
 
         It is read in a copy of this process, because Triton 24.06 and later never start a process again that has ended.
@@ -190,17 +194,35 @@ class Reader(_Step):
         found = _unpacked(data)
         if ERROR in found:
             raise DataError(str(found[ERROR]))
-        return tuple(found[name] for name in ports.inputs(self._contract)), found[NOTES].tolist()
+        inputs = tuple(found[name] for name in ports.inputs(self._contract))
+        return _ReadClip(inputs, found[NOTES].tolist(), found[SECONDS])
 
     def _found(self, video: Video) -> _Arrays:
         """What is to be handed on of a clip."""
         try:
-            (part,) = read_parts(video, self._contract)
+            part, *more = islice(read_parts(video, self._contract), 2)
+            if more:
+                raise DataError(f"{video.path} is longer than one window of the model: {self._longest()}")
         except DataError as error:
             return {ERROR: np.array(_told(str(error), video))}
         inputs = part.inputs or empty_clip(self._contract)
         notes = np.array([_told(str(note), video) for note in part.notes], str)
-        return dict(zip(ports.inputs(self._contract), inputs, strict=True)) | {NOTES: notes}
+        seconds = part.times[part.shown[0]] if part.shown else np.zeros(0)
+        return dict(zip(ports.inputs(self._contract), inputs, strict=True)) | {NOTES: notes, SECONDS: seconds}
+
+    def _longest(self) -> str:
+        window = self._contract.window
+        span = window.span(self._contract.model.frames) if window else 0
+        return f"send {span} frames or fewer at once, or predict the whole file with `mmadfer predict`"
+
+
+class _ReadClip(NamedTuple):
+    """A clip for the model."""
+
+    inputs: Inputs
+    notes: list[str]
+    seconds: np.ndarray
+    """float64 (T,): when the frames are shown that the model is shown; (0,) of a model that gives one answer a clip."""
 
 
 def _packed(arrays: _Arrays) -> bytes:
@@ -260,7 +282,7 @@ class Namer(_Step):
         self._contract = _contract(folder)
 
     def work(self, given: _Arrays) -> _Arrays:
-        """`logits` -> `probabilities` float32 (B, C) and `label` (B, 1); or `values` float32 (B, C)."""
+        """`logits` -> `probabilities` float32 (B, C) and `label` (B, 1); or `values` float32 (B, C) or (B, T, C)."""
         logits = finite(given[ports.OUTPUT], self._contract)
         if self._contract.output == "values":
             return {VALUES: logits}

@@ -29,11 +29,15 @@ def print_predictions(results: Sequence[Prediction | Failure], console: Console 
     console = console or Console()
     predictions = [result for result in results if isinstance(result, Prediction)]
     if predictions:
-        console.print(_table_of_values(predictions) if predictions[0].values else _table(predictions))
+        show = _table_of_series if predictions[0].series else _table_of_values if predictions[0].values else _table
+        console.print(show(predictions))
     for result in results:
         if isinstance(result, Failure):
             console.print(f"[red]{escape(shown(str(result.error)))}", soft_wrap=True, highlight=False)
         else:
+            if result.sentence:
+                told = f"{shown(result.video)} was read as: {shown(result.sentence)}"
+                console.print(escape(told), soft_wrap=True, highlight=False)
             for note in result.notes:
                 told = f"{shown(result.video)}: {shown(note)}"
                 console.print(f"[yellow]{escape(told)}", soft_wrap=True, highlight=False)
@@ -58,6 +62,16 @@ def _table_of_values(predictions: Sequence[Prediction]) -> Table:
         for number, (time, values) in enumerate(lines):
             video = "" if number else escape(shown(prediction.video))
             table.add_row(video, time, *(f"{values[name]:.3f}" if values else "-" for name in prediction.values))
+    return table
+
+
+def _table_of_series(predictions: Sequence[Prediction]) -> Table:
+    """A line for each video: over what time, and the mean of each value with its lowest and highest."""
+    table = Table("video", "time", *map(escape, predictions[0].values), title="Mean over time (lowest to highest)")
+    for prediction in predictions:
+        seconds, values = prediction.series["seconds"], prediction.series["values"]
+        cells = [f"{prediction.values[name]:.3f} ({min(row):.3f} to {max(row):.3f})" for name, row in values.items()]
+        table.add_row(escape(shown(prediction.video)), f"{seconds[0]:.1f} - {seconds[-1]:.1f} s", *cells)
     return table
 
 
@@ -87,16 +101,42 @@ def _object(result: Prediction | Failure) -> dict[str, object]:
 def write_csv(
     path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str], values: Sequence[str] = ()
 ) -> None:
-    """Write `video,start,end,label,p_<label>…,error,notes,model,fold,weights_hash`, atomically.
+    """Write `video,start,end,label,video_label,p_<label>…,error,notes,model,fold,weights_hash`, atomically.
 
-    Of a model that gives values, these stand by their names in the place of label and probabilities.
+    `video_label` is that of the whole video, beside those of its windows. Of a model that gives values, these stand by
+    their names in the place of labels and probabilities.
 
     There is one row per video, or per window; one that lacks a face or sound says so as its error. The last three say
     which model it was, so that rows of several can be put together.
     """
-    own = list(values) or ["label", *(f"p_{label}" for label in labels)]
+    own = list(map(cell, values)) or ["label", "video_label", *(f"p_{label}" for label in labels)]
     header = ["video", "start", "end", *own, "error", "notes", *_MODEL_COLUMNS.values()]
     write_text(path, to_csv([header, *(row for result in results for row in _rows(result, labels, values))]))
+
+
+def write_series_csv(path: Path | str, results: Sequence[Prediction | Failure], values: Sequence[str]) -> None:
+    """Write `video,seconds,<value>…,error,notes,model,fold,weights_hash`, atomically: one row per frame of each video.
+
+    The notes of a video stand in its first row. A window that lacks a face or sound has a row of its own, with its
+    start and the reason as its error.
+    """
+    header = ["video", "seconds", *map(cell, values), "error", "notes", *_MODEL_COLUMNS.values()]
+    write_text(path, to_csv([header, *(row for result in results for row in _series_rows(result, values))]))
+
+
+def _series_rows(result: Prediction | Failure, values: Sequence[str]) -> Iterator[list[str]]:
+    video, none = cell(result.video, "./"), [""] * len(values)
+    if isinstance(result, Failure):
+        yield [video, "", *none, cell(str(result.error)), "", *("" for _ in _MODEL_COLUMNS)]
+        return
+    model = [cell(str(result.model.get(key) or "")) for key in _MODEL_COLUMNS]
+    for one in result.segments:
+        if not one["values"]:
+            yield [video, f"{one['start']:.3f}", *none, cell("; ".join(one["notes"])), "", *model]
+    columns = [result.series["values"][name] for name in values]
+    for k, (seconds, *row) in enumerate(zip(result.series["seconds"], *columns, strict=True)):
+        notes = "" if k else cell("; ".join(result.notes))
+        yield [video, f"{seconds:.3f}", *(f"{value:.6f}" for value in row), "", notes, *model]
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str], Sequence[str]], None]] = {
@@ -128,25 +168,20 @@ def partial_path(path: Path) -> Path:
 
 def _rows(result: Prediction | Failure, labels: Sequence[str], values: Sequence[str]) -> Iterator[list[str]]:
     if isinstance(result, Failure):
-        none = [""] * (len(values) or 1 + len(labels))
+        none = [""] * (len(values) or 2 + len(labels))
         yield [cell(result.video, "./"), "", "", *none, cell(str(result.error)), "", *("" for _ in _MODEL_COLUMNS)]
         return
     model = [cell(str(result.model.get(key) or "")) for key in _MODEL_COLUMNS]
     for one in result.segments:
-        told, own = _said(one, labels, values)
+        told, own = _said(one, result.label or "", labels, values)
         notes = cell("; ".join(one["notes"]))
         place = [cell(result.video, "./"), f"{one['start']:.3f}", f"{one['end']:.3f}"]
         yield [*place, *own, *(("", notes) if told else (notes, "")), *model]
 
 
-def _said(one: dict[str, Any], labels: Sequence[str], values: Sequence[str]) -> tuple[bool, list[str]]:
+def _said(one: dict[str, Any], whole: str, labels: Sequence[str], values: Sequence[str]) -> tuple[bool, list[str]]:
     """Whether a segment could be predicted, and the cells of what was said."""
     if values:
         return bool(one["values"]), [f"{one['values'][name]:.6f}" if one["values"] else "" for name in values]
     shares = [f"{one['probabilities'][label]:.6f}" if one["label"] else "" for label in labels]
-    return bool(one["label"]), [cell(one["label"] or ""), *shares]
-
-
-def _shown(text: str) -> str:
-    """Text in UTF-8, whatever bytes a file name has."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return bool(one["label"]), [cell(one["label"] or ""), cell(whole), *shares]

@@ -1,4 +1,4 @@
-"""UAR and WAR, the two numbers of the field, from a confusion matrix (paper section 4.2). Fractions, not per cent."""
+"""UAR and WAR, the two numbers of the field, and F1, from a confusion matrix (paper section 4.2); fractions."""
 
 from collections.abc import Sequence
 
@@ -39,3 +39,10 @@ def war(table: np.ndarray) -> float:
     """Weighted average recall, which is accuracy; NaN without any clip."""
     total = table.sum()
     return float(table.trace() / total) if total else float("nan")
+
+
+def weighted_f1(table: np.ndarray) -> float:
+    """The F1 of each class, weighted by its clips; of a class that is never told it is 0; NaN without any clip."""
+    clips, told = table.sum(axis=1), table.sum(axis=0)
+    each = np.divide(2 * table.diagonal(), clips + told, out=np.zeros(len(table)), where=clips + told > 0)
+    return float((each * clips).sum() / clips.sum()) if clips.sum() else float("nan")

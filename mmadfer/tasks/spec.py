@@ -1,6 +1,7 @@
 """What a task promises beside its step: its scores, and how they are called and shown. This imports no torch."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -104,10 +105,19 @@ class TaskSpec(ABC):
         """float64 (N, K): numbers of each clip whose sums over clips give the scores.
 
         Args:
-            truth: int64 (N,) labels, or float (N, C) values.
-            output: int64 (N,) the most probable labels, or float (N, C) values.
+            truth: int64 (N,) labels, or float (N, C) values; of steps (N, T, C), NaN where there is no true value.
+            output: int64 (N,) the most probable labels, or float values of the shape of `truth`.
             classes: C.
         """
+
+    def statistics_over_time(
+        self, truth: "Sequence[np.ndarray]", output: "Sequence[np.ndarray]", classes: int
+    ) -> "np.ndarray":
+        """The same of values over time, for clips of several lengths: float (L, C) each."""
+        import numpy as np
+
+        pairs = zip(truth, output, strict=True)
+        return np.concatenate([self.statistics(true[None], said[None], classes) for true, said in pairs])
 
     @abstractmethod
     def from_sums(self, sums: "np.ndarray") -> "np.ndarray":

@@ -15,9 +15,14 @@ TASKS = Registry(
 LOSSES = Registry(
     "loss",
     "mmadfer.losses",
-    {"cross_entropy": "mmadfer.tasks.losses:CrossEntropy", "mse": "mmadfer.tasks.losses:MeanSquaredError"},
+    {
+        "cross_entropy": "mmadfer.tasks.losses:CrossEntropy",
+        "mse": "mmadfer.tasks.losses:MeanSquaredError",
+        "ccc": "mmadfer.tasks.losses:Concordance",
+        "ccc_unbiased": "mmadfer.tasks.losses:UnbiasedConcordance",
+    },
 )
-LOSSES_TAKE: dict[str, Kind] = {"cross_entropy": "classes", "mse": "values"}
+LOSSES_TAKE: dict[str, Kind] = {"cross_entropy": "classes", "mse": "values", "ccc": "values", "ccc_unbiased": "values"}
 """The output that each of our own losses is of."""
 VALIDATION = "validation_"
 """Before the name of a score: it is of the clips that `data.validation` keeps from training."""

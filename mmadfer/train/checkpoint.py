@@ -4,7 +4,8 @@
       weights.safetensors    trainable weights with their contract; what other commands read; with train.ema, their
                              average, which training goes on with, too
       deepspeed/             weights and optimizer state of every rank
-      sampler.json           of a sampler that observes: its state, and the losses of this epoch's clips
+      sampler.json           of a sampler that observes: its state, and what it will be told of this epoch's clips
+      adaptation.json        under `adapt`: whose clips are sources, and pseudo-labels
       state.json             how far the run is, what it belongs to, size and SHA-256 of every other file
 
 The frozen encoders are not in it, but their hash is. state.json is written last. Reading a checkpoint executes nothing.
@@ -13,8 +14,9 @@ What is being written or deleted lies in step-N.TOKEN.tmp, named after the lease
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,7 @@ from mmadfer.run.lease import Held
 from mmadfer.utils.files import own_folder, read_object, sync, write_json
 
 if TYPE_CHECKING:
-    from mmadfer.train.engine import Engine
+    from mmadfer.train.deepspeed_engine import Engine
 
 
 SAMPLER = "sampler.json"
@@ -60,9 +62,11 @@ class Checkpoints:
         self._together(self.folder, self._clean)
 
     def save(
-        self, engine: "Engine", progress: Progress, contract: Contract, sampler: dict[str, Any] | None = None
+        self, engine: "Engine", progress: Progress, contract: Contract, notes: Mapping[str, dict[str, Any] | None]
     ) -> Path:
-        """Publish a checkpoint of this step, with what `sampler` must remember, and delete all but the newest ones.
+        """Publish a checkpoint of this step, and delete all but the newest ones.
+
+        `notes` are what else must be remembered, by the name of a file; of None, there is none.
 
         Raises:
             TrainingError: it cannot be written; the ones before are as they were.
@@ -79,8 +83,9 @@ class Checkpoints:
                 self._together(
                     final, lambda: save_weights(weights, model, contract, frozen=False, more=engine.task.own())
                 )
-            if sampler is not None:
-                self._together(final, lambda: write_json(temporary / SAMPLER, sampler))
+            for name, note in notes.items():
+                if note is not None:
+                    self._together(final, partial(write_json, temporary / name, note))
             self._together(final, lambda: self._publish(temporary, final, progress, digest))
         except MmadferError:  # also a fold that was lost: writing may have made the folder anew
             if self.ranks.main:
@@ -114,16 +119,17 @@ class Checkpoints:
         self._loaded = path
         return state.progress
 
-    def sampler(self) -> dict[str, Any]:
-        """What the sampler of the checkpoint that was loaded last must remember.
+    def note(self, name: str) -> dict[str, Any]:
+        """A file of `notes` of the checkpoint that was loaded last.
 
         Raises:
-            RunError: there is nothing.
+            RunError: there is none.
         """
         try:
-            return read_object(self._loaded / SAMPLER)
+            return read_object(self._loaded / name)
         except (OSError, FileError) as error:
-            raise RunError(f"{self._loaded} does not hold the sampler's state ({error}): begin another run") from error
+            what = name.removesuffix(".json")
+            raise RunError(f"{self._loaded} does not hold the {what}'s state ({error}): begin another run") from error
 
     def _choose(self) -> int:
         """Step of the newest whole checkpoint, -1 without any checkpoint."""

@@ -1,7 +1,7 @@
-"""What a sampler that observes is told: the loss of each clip of an epoch while it was trained on.
+"""What a sampler that observes is told: the loss, or the score, of each clip of an epoch while it was trained on.
 
 It is told after the epoch, so that the picks of an epoch never change while it lasts. A checkpoint within an epoch
-holds the sampler as it was at the epoch's start, and the losses up to now.
+holds the sampler as it was at the epoch's start, and what it will be told up to now.
 """
 
 import math
@@ -18,7 +18,7 @@ from mmadfer.errors import RunError
 
 
 class Feedback:
-    """The losses of an epoch's clips, the same on every rank; nothing is gathered for a sampler that does not observe.
+    """A number of each of an epoch's clips, the same on all ranks; nothing is gathered where the sampler observes none.
 
     Args:
         sampler: of the fold.
@@ -27,41 +27,42 @@ class Feedback:
 
     def __init__(self, sampler: Sampler, ranks: Ranks) -> None:
         self.sampler, self._ranks = sampler, ranks
-        self._losses = list[Tensor]()
+        self._numbers = list[Tensor]()
 
-    def note(self, losses: Sequence[Tensor]) -> None:
-        """Take the losses (clips,) of this rank's micro-batches of one step; all ranks must call."""
+    def note(self, numbers: Sequence[Tensor]) -> None:
+        """Take the numbers (clips,) of this rank's micro-batches of one step; all ranks must call."""
         if self.sampler.observes:
-            rows = self._ranks.gather_tensor(torch.stack(list(losses)))  # (ranks, micro-batches, clips)
-            self._losses.append(rows.transpose(0, 1).flatten())  # in the order of the epoch's picks
+            rows = self._ranks.gather_tensor(torch.stack(list(numbers)))  # (ranks, micro-batches, clips)
+            self._numbers.append(rows.transpose(0, 1).flatten())  # in the order of the epoch's picks
 
     def end_epoch(self, picks: Sequence[Pick]) -> None:
         """Tell the sampler."""
         if self.sampler.observes:
             self.sampler.observe(picks, np.array(self._found(), np.float32))
-            self._losses.clear()
+            self._numbers.clear()
 
     def state(self) -> dict[str, Any] | None:
         """What a checkpoint keeps, as JSON types; None for a sampler that does not observe."""
         if not self.sampler.observes:
             return None
-        losses = [loss if math.isfinite(loss) else None for loss in self._found()]
-        return {"sampler": self.sampler.state_dict(), "losses": losses}
+        numbers = [one if math.isfinite(one) else None for one in self._found()]
+        return {"sampler": self.sampler.state_dict(), "told": numbers}
 
     def load(self, state: dict[str, Any], count: int) -> None:
-        """Go on from `state`, with the losses of `count` clips.
+        """Go on from `state`, with the numbers of `count` clips.
 
         Raises:
             RunError: it is not of such a sampler.
+            DataError: it is of a sampler of other clips.
         """
         try:
-            losses = [math.nan if loss is None else float(loss) for loss in state["losses"]]
-            if len(losses) != count:
-                raise ValueError(f"it has {len(losses)} losses, and {count} clips were trained on")
+            numbers = [math.nan if one is None else float(one) for one in state["told"]]
+            if len(numbers) != count:
+                raise ValueError(f"it has numbers of {len(numbers)} clips, and {count} were trained on")
             self.sampler.load_state_dict(state["sampler"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"the sampler cannot go on from its checkpoint: {error!r:.200}") from error
-        self._losses = [torch.tensor(losses, device=self._ranks.device)] if losses else []
+        self._numbers = [torch.tensor(numbers, device=self._ranks.device)] if numbers else []
 
     def _found(self) -> list[float]:
-        return torch.cat(self._losses).tolist() if self._losses else []
+        return torch.cat(self._numbers).tolist() if self._numbers else []

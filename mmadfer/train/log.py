@@ -6,6 +6,8 @@ metrics.jsonl has one event a line. `step` counts optimizer steps of the whole r
     epoch   epoch, step, loss, lr, SCORES, seconds, clips_per_second
             with data.validation: validation_SCORES, and SCORES in the last epoch only
     resume  epoch, step;  stop  epoch, step;  end  epoch, step, SCORES, seconds
+    unadapted  epoch, step, SCORES               under adapt, before the first step: of the model that is begun with
+    labels  epoch, step, threshold, chosen, clips   under adapt, before this step: how many have a pseudo-label
 SCORES are the task's own, by their names; parts of the loss that a task names stand behind `loss`, null where they are
 not finite.
 """

@@ -14,26 +14,32 @@ from typing import cast
 
 from mmadfer.config.schema import Config
 from mmadfer.contract import Contract, left_out, licences, used
+from mmadfer.data.aligned_clips import aligned
 from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
 from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, training_clips, validation_clips
+from mmadfer.data.loading.adaptation import AdaptationSampler, fold_sampler
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches, epoch_picks
-from mmadfer.data.loading.samplers import Pick, sampler_of
+from mmadfer.data.loading.samplers import Pick
+from mmadfer.data.sentences import check_sentences
 from mmadfer.data.store.store import Store
-from mmadfer.data.task_targets import check_targets
+from mmadfer.data.training_files import check_clips, store_path
 from mmadfer.distributed.fold_lease import alone
 from mmadfer.distributed.ranks import Ranks, connected, on_all_ranks
 from mmadfer.distributed.signals import stop_on_signals
-from mmadfer.errors import ConfigError, TrainingError
+from mmadfer.errors import TrainingError
 from mmadfer.evaluation.evaluate import run_test
 from mmadfer.evaluation.predictions import Scored
+from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.build import build_model, encoder_hash
 from mmadfer.run.checkpoint_state import Belonging, Progress
 from mmadfer.run.lease import Held
 from mmadfer.tasks.logit_adjustment import shares
 from mmadfer.tasks.tables import VALIDATION, of_events
-from mmadfer.train.checkpoint import Checkpoints
-from mmadfer.train.engine import Engine
+from mmadfer.train.adaptation import ADAPTATION, UNADAPTED, Adaptation
+from mmadfer.train.checkpoint import SAMPLER, Checkpoints
+from mmadfer.train.deepspeed_engine import Engine
+from mmadfer.train.features import FeatureFile, FeatureLoader
 from mmadfer.train.feedback import Feedback
 from mmadfer.train.finite_checks import StepOutcome, StepReport, Strikes
 from mmadfer.train.log import Log, Pace
@@ -91,44 +97,49 @@ def train(
 class Trainer:
     """One fold in the making, on one of its ranks."""
 
+    echo: Callable[[str], None] | None = None
+    """Where its lines go beside log.txt; None: to the terminal."""
+
     def __init__(self, config: Config, fold: int, folder: Path, ranks: Ranks, held: Held, stop: _Stop) -> None:
         self.fold, self.folder, self.ranks, self.held = fold, folder, ranks, held
         self.stop = lambda: stop() or held.lost  # then the save that follows fails, on all ranks
-        self.store = _store(config)
+        self.store = Store(store_path(config))
         config, self.prepared = adopted(config, self.store)
         self.config = config
-        check_targets(config, self.store)
+        check_clips(config, self.store, [fold])
+        self.text = check_sentences(config, self.store)
         self.labels = labels_of(config, self.store)
         self.steps = steps_per_epoch(config, self.store, fold)
         self.validation = validation_clips(config, self.store, fold)
-        self.sampler = sampler_of(config, self.store, fold)
+        self.sampler = fold_sampler(config, self.store, fold)
         batches(config, self.store, fold, 0, rank=ranks.rank, world=ranks.world)  # refuses what the ranks do not divide
-        self.log = Log(folder, held, ranks.main, f"fold {fold}  ")
+        self.log = Log(folder, held, ranks.main, f"fold {fold}  ", self.echo)
         self.trace = Trace(folder, held, self.log.say, on=False)
-        self.loader = Loader(
-            self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index
-        )
-        self.parents = Parents(config, self.store, fold)
-        model = build_model(config.model, len(config.task.values or self.labels), config.train.seed)
+        made = FeatureLoader if config.adapt and config.adapt.trains == "temporal" else Loader
+        self.loader = made(self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index)
+        self.parents, model = self._beginning()
         self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
-        self.engine = Engine(model, config.train, ranks, config.task)
+        self.engine = Engine(model, config.train, ranks, config.task, self.parents.teacher(self.labels), config.adapt)
         self.feedback = Feedback(self.sampler, ranks)
-        self.engine.each = [] if self.sampler.observes else None
-        if teacher := self.parents.teacher(self.labels):
-            self.engine.teach(teacher)
+        self.engine.each, self.engine.observed = [] if self.sampler.observes else None, self.sampler.observed
+        self.parents.check_text(self.text)
         origin, labels = self.store.header.fingerprint, list(self.labels)
+        if self.text is not None:
+            origin += f", sentences {self.text.sentences}, tokenizer {self.text.tokenizer}"
         belonging = Belonging(config.model_dump(mode="json"), fold, origin, labels, self.encoder_hash, ranks.world)
         self.checkpoints = Checkpoints(folder, held, belonging, config.train.keep, ranks, self.log.say)
         self.at, self.strikes, self.pace = Progress(), Strikes(), Pace()
+        self.adaptation = self._adaptation()
         self.predictions: Scored | None = None
         self._clock = time.monotonic()
 
     def run(self, resume: bool) -> Result:
         """All epochs that are left, then the result."""
-        self._begin(resume)
+        if not self._begin(resume):
+            return self._stopped()
         while self.at.epoch < self.config.train.epochs:
-            if not (self._steps() and self._test()):
+            if not (self._label() and self._steps() and self._test()):
                 return self._stopped()
         return self._end()
 
@@ -140,11 +151,24 @@ class Trainer:
         self.engine.close()
         self.store.close()
 
-    def _begin(self, resume: bool) -> None:
+    def _beginning(self) -> tuple[Parents, MMADFER]:
+        """The fold's parents, and its model, which `parents.begin` has not been given yet."""
+        outputs = len(self.config.task.values or self.labels)
+        model = build_model(self.config.model, outputs, self.config.train.seed)
+        return Parents(self.config, self.store, self.fold), model
+
+    def _adaptation(self) -> Adaptation | None:
+        if not isinstance(self.sampler, AdaptationSampler):
+            return None
+        at = (self.config, self.store, self.fold, self.validation)
+        return Adaptation(*at, self.sampler, self.engine, self.loader, self.log, self.stop)
+
+    def _begin(self, resume: bool) -> bool:
+        """Go on from a checkpoint, or from the beginning; False where the ranks were asked to stop."""
         found = self.checkpoints.load(self.engine) if resume else None
         self.at = found or Progress()
         if found and self.sampler.observes:
-            self.feedback.load(self.checkpoints.sampler(), self.at.step * self.config.train.batch_size)
+            self.feedback.load(self.checkpoints.note(SAMPLER), self.at.step * self.config.train.batch_size)
         on_all_ranks(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
         self.log.open(self.at.total)
         how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
@@ -154,6 +178,10 @@ class Trainer:
             self.log.say("compiling the encoders' layers: the first steps wait for it, for up to a minute or two")
         if self.prepared:
             self.log.say(f"WARNING: {self.prepared}")
+        if self.config.task.align:
+            self.log.say(str(aligned(self.config, self.store, self.fold)))
+        if self.config.stages.teacher and not self.config.taught:
+            self.log.say("WARNING: nothing is learnt from stages.teacher: set task.distill, or leave the teacher out")
         if found:
             self.log.event("resume", epoch=self.at.epoch + 1, step=self.at.total)
             self.log.say(f"going on after step {self.at.total}, in epoch {self.at.epoch + 1}")
@@ -162,6 +190,28 @@ class Trainer:
         if self.begins and not found:
             self.log.say(self.begins)
         self._clock = time.monotonic()
+        return self.adaptation is None or self._begin_adaptation(self.adaptation, found is not None)
+
+    def _begin_adaptation(self, adaptation: Adaptation, found: bool) -> bool:
+        """False where the ranks were asked to stop; nothing is saved, for nothing is to be gone on from."""
+        state = self.checkpoints.note(ADAPTATION) if found else None
+        origin = self.checkpoints.belonging.data
+        if not adaptation.begin(state, FeatureFile(self.folder, self.held, self.ranks, origin)):
+            return False
+        self.steps = steps_per_epoch(self.config, self.store, self.fold, len(adaptation.sampler.clips))
+        if adaptation.first is not None:
+            write = partial(self.held.write_text, self.folder / UNADAPTED, adaptation.first.csv())
+            on_all_ranks(self.ranks, self.held, self.folder / UNADAPTED, write)
+        if not self.at.total:
+            self.log.event("unadapted", epoch=1, step=1, **adaptation.scores)
+        return True
+
+    def _label(self) -> bool:
+        """Pseudo-labels, where an epoch begins with them; False where the ranks were asked to stop, and have saved."""
+        if self.adaptation is None or self.at.step or self.adaptation.label(self.at.epoch, self.at.total):
+            return True
+        self.save()
+        return False
 
     def _steps(self) -> bool:
         """The rest of the epoch's steps; False where the ranks were asked to stop, and have saved."""
@@ -281,10 +331,12 @@ class Trainer:
         """Publish a checkpoint of where training is now."""
         now = time.monotonic()
         self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
-        self.checkpoints.save(self.engine, self.at, self._contract(), self.feedback.state())
+        adapted = None if self.adaptation is None else self.adaptation.state()
+        notes = {SAMPLER: self.feedback.state(), ADAPTATION: adapted}
+        self.checkpoints.save(self.engine, self.at, self._contract(), notes)
 
     def _contract(self) -> Contract:
-        return Contract(
+        found = Contract(
             labels=() if self.config.task.values else tuple(self.labels),
             output=self.config.task.spec.output,
             values=self.config.task.values,
@@ -294,10 +346,12 @@ class Trainer:
             task=self.config.task.name,
             target=self.config.task.compared,
             modalities=used(self.config),
+            window=self.config.data.window,
             sound_rates=tuple(sound_rates(self.store.clips.values())),
             cropped=mostly_cropped(self.store),
             store=self.store.header.fingerprint,
             split=self.config.data.split,
+            folds=self.config.data.folds,
             fold=self.fold,
             epoch=self.at.epoch,
             epochs=self.config.train.epochs,
@@ -307,14 +361,17 @@ class Trainer:
             metrics={} if self.at.step else self.at.metrics,  # in an epoch, they are of earlier weights
             encoder_hash=self.encoder_hash,
             licences=licences(self.config.model),
+            text=self.text,
             version=VERSION,
         )
+        return self.parents.inherit(found)
 
     def _priors(self) -> tuple[float, ...]:
         """The share of each label in training; equal ones where clips are drawn so."""
         if self.config.task.values:
             return ()
-        trained = [clip.label for clip in training_clips(self.config, self.store, self.fold)]
+        clips = self.sampler.clips if self.adaptation else training_clips(self.config, self.store, self.fold)
+        trained = [clip.label for clip in clips]
         return shares(self.labels, set(trained) if self.sampler.even else trained)
 
     def _stopped(self) -> Result:
@@ -331,7 +388,8 @@ class Trainer:
         assert self.predictions is not None
         scores, at, epochs = self.predictions.scores(), self.at, self.config.train.epochs
         self.log.event("end", epoch=at.epoch, step=at.total, **scores, seconds=at.seconds)
-        write = partial(publish, self.held, self.folder, self.fold, epochs, at, self.predictions, len(self.validation))
+        told = (len(self.validation), None if self.adaptation is None else self.adaptation.unadapted)
+        write = partial(publish, self.held, self.folder, self.fold, epochs, at, self.predictions, *told)
         on_all_ranks(self.ranks, self.held, self.folder / "result.json", write)
         return Result(self.fold, self.folder, True, at.epoch, epochs, scores)
 
@@ -340,9 +398,3 @@ class Trainer:
 
     def _speed(self) -> str:
         return f"{self.pace.speed * self.config.train.batch_size:.1f} clips/s"
-
-
-def _store(config: Config) -> Store:
-    if config.data.store is None:
-        raise ConfigError("data.store is not set: name a store made by `mmadfer prepare` (--set data.store=PATH)")
-    return Store(config.data.store)

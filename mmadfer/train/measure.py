@@ -20,7 +20,8 @@ from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import batches
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import Ranks, connected
-from mmadfer.evaluation.evaluate import looks, run_test
+from mmadfer.evaluation.clip_windows import looks, rows_of
+from mmadfer.evaluation.evaluate import run_test
 from mmadfer.model.mma_dfer import empty_model
 from mmadfer.run import directory as runs
 from mmadfer.run.lease import Held
@@ -96,7 +97,8 @@ def _measure(trainer: Trainer, folds: Sequence[int]) -> Measured:
 
 def _sizes(config: Config, store: Store, fold: int) -> EpochSize:
     steps, validation = steps_per_epoch(config, store, fold), validation_clips(config, store, fold)
-    return EpochSize(fold, steps, len(test_clips(config, store, fold)), len(validation))
+    tested, validated = (rows_of(config, store, ids) for ids in (test_clips(config, store, fold), validation))
+    return EpochSize(fold, steps, len(tested), len(validated))
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def _test(trainer: Trainer) -> tuple[float, float]:
     def timed(ids: Sequence[str]) -> tuple[float, int]:
         begun = _now(ranks)
         run_test(trainer.engine.logits, trainer.loader, ids, ranks)
-        return _now(ranks) - begun, -(-len(ids) // ranks.world) * len(looks(config.data))
+        rows = len(rows_of(config, trainer.store, ids))
+        return _now(ranks) - begun, -(-rows // ranks.world) * len(looks(config.data))
 
     whole = max(1, min(TESTS, len(clips) // batch))  # batches, as `run_test` fills up others
     (first, of_first), (usual, of_usual) = timed(clips[:batch]), timed(clips[: whole * batch])

@@ -37,7 +37,8 @@ def grouped(weights: Mapping[str, nn.Parameter], config: TrainConfig) -> Groups:
     Raises:
         ConfigError: no weight is left for a group.
     """
-    chosen = {name: _group_of(name, config.groups) for name in weights}
+    matches = [group.match for group in config.groups]
+    chosen = {name: next((k for k, match in enumerate(matches) if fnmatchcase(name, match)), -1) for name in weights}
     found = [_settings(None, config)] + [_settings(group, config) for group in config.groups]
     for index, group in enumerate(found, start=-1):
         group["params"] = [weights[name] for name, place in chosen.items() if place == index]
@@ -47,10 +48,6 @@ def grouped(weights: Mapping[str, nn.Parameter], config: TrainConfig) -> Groups:
                 f"that learns: give a pattern of names such as {', '.join(list(weights)[:3])}"
             )
     return [group for group in found if group["params"]]
-
-
-def _group_of(name: str, groups: tuple[GroupConfig, ...]) -> int:
-    return next((index for index, group in enumerate(groups) if fnmatchcase(name, group.match)), -1)
 
 
 def _settings(group: GroupConfig | None, config: TrainConfig) -> dict[str, Any]:

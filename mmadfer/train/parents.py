@@ -5,13 +5,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmadfer.config.schema import Config
-from mmadfer.contract import Contract
+from mmadfer.config.schema import Config, WindowConfig
+from mmadfer.contract import Contract, inherited, teacher_facts
+from mmadfer.contract.facts import AdaptedFacts, TeacherFacts, TextFacts
 from mmadfer.data.compatibility import check_prepared
+from mmadfer.data.fold_clips import adapting_clips
 from mmadfer.data.parent_leakage import check_stages
+from mmadfer.data.sentences import check_facts
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError, RunError
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.weights.build import read_contract
 from mmadfer.model.weights.load import WEIGHTS, load
 from mmadfer.model.weights.transfer import transfer
 from mmadfer.run import checkpoint_state, records
@@ -56,6 +60,7 @@ class Parents:
             _await(parent, fold)
         check_stages(config, store, [fold])
         self._sources = {parent.key: _source(parent, fold) for parent in found}
+        self._contracts = {key: read_contract(one.checkpoint / WEIGHTS) for key, one in self._sources.items()}
 
     def begin(self, model: MMADFER) -> str:
         """Give the model the weights of `stages.init`; in words, what was done ("" without a parent)."""
@@ -67,12 +72,22 @@ class Parents:
         kept = f"; drawn: {', '.join(drawn)}" if drawn else ""
         return f"begins from fold {self.fold} of {source.parent.run}, step {source.state.progress.total}{kept}"
 
+    def check_text(self, now: TextFacts | None) -> None:
+        """Whether a model that begins with the weights of `stages.init` reads sentences as that one did.
+
+        Raises:
+            DataError, WeightsError: as `mmadfer.data.sentences.check_facts`.
+        """
+        begun = self._contracts.get("stages.init")
+        check_facts(begun.text if begun else None, now)
+
     def teacher(self, labels: tuple[str, ...]) -> MMADFER | None:
         """The model of `stages.teacher` in eval mode, without gradients, in float32 on the CPU; None without one.
 
         Raises:
             WeightsError: it has other labels.
-            ConfigError: it gives other values, takes other frames or sound, or was trained on other modalities.
+            ConfigError: it gives other values, takes other frames or sound, or was trained on other modalities or
+                windows.
             DataError: the store was not prepared as the teacher's.
         """
         source = self._sources.get("stages.teacher")
@@ -86,9 +101,47 @@ class Parents:
                 f"stages.teacher: {source.parent.run} takes clips of image_size, frames and fbank {takes[0]}, here "
                 f"they are {takes[1]}: both see the same clips, so set model's to the teacher's"
             )
+        if model.config.text is not None:
+            raise ConfigError(
+                f"stages.teacher: {source.parent.run} reads sentences, which no student is given: take another"
+            )
         if model.contract:
             self._check_teacher(source.parent.run, model.contract)
         return model
+
+    def adapted(self) -> AdaptedFacts | None:
+        """Whom this fold adapts to; None without `adapt`."""
+        settings = self.config.adapt
+        if settings is None:
+            return None
+        source, begun = self._sources["stages.init"], self._contracts["stages.init"]
+        clips = adapting_clips(self.config, self.store, self.fold)
+        return AdaptedFacts(
+            people=tuple(sorted({str(self.store.clips[clip].subject) for clip in clips})),
+            clips=len(clips),
+            share=settings.share,
+            labels=settings.labels,
+            name=source.parent.config.name,
+            weights_hash=begun.weights_hash,
+        )
+
+    def inherit(self, contract: Contract) -> Contract:
+        """The contract of this fold, with whose student the model is, and with the licences of its teacher; and with
+        whom it is adapted to.
+
+        A model that begins with the weights of a student is one, too; so is one that begins with an adapted one, whose
+        share of clips is of that one's test fold.
+        """
+        teacher, begun = (self._contracts.get(f"stages.{key}") for key in ("teacher", "init"))
+        if teacher is not None and self.config.taught:
+            name = self._sources["stages.teacher"].parent.config.name
+            contract = _student(contract, teacher_facts(name, teacher), teacher)
+        if begun is not None and begun.teacher is not None:
+            contract = _student(contract, contract.teacher or begun.teacher, begun)
+        adapted = self.adapted()
+        if adapted is None and begun is not None and begun.adapted is not None:
+            adapted = begun.adapted.model_copy(update={"share": None})
+        return contract.model_copy(update={"adapted": adapted}) if adapted else contract
 
     def _check_teacher(self, run: Path, contract: Contract) -> None:
         theirs, own = (list(values.items()) for values in (contract.values, self.config.task.values))
@@ -102,6 +155,11 @@ class Parents:
             raise ConfigError(
                 f"stages.teacher: {run} was trained on {contract.modalities}, but data.modalities is {fed}: both see "
                 "the same clips, so set it to the teacher's, or give another teacher"
+            )
+        if _stride(contract.window) != _stride(self.config.data.window):
+            raise ConfigError(
+                f"stages.teacher: {run} was trained on {_seen(contract.window)}, and here data.window gives "
+                f"{_seen(self.config.data.window)}: both see the same, so set data.window to the teacher's"
             )
         try:
             check_prepared(contract, self.store)
@@ -129,6 +187,20 @@ class Parents:
                 f"stages.{key}: fold {self.fold} has begun with other weights of {now.run} (hash {str(before)[:12]}, "
                 f"now {now.weights_hash[:12]}): put that run back, or begin a new run"
             )
+
+
+def _seen(window: WindowConfig | None) -> str:
+    return "whole clips" if window is None else f"windows of stride {window.stride}"
+
+
+def _stride(window: WindowConfig | None) -> int | None:
+    """Of the frames of a window; all have as many."""
+    return None if window is None else window.stride
+
+
+def _student(contract: Contract, teacher: TeacherFacts, source: Contract) -> Contract:
+    """With a teacher, and the licences of what it has learnt from."""
+    return contract.model_copy(update={"teacher": teacher, "licences": inherited(contract.licences, source.licences)})
 
 
 def _await(parent: ParentRun, fold: int) -> None:

@@ -1,6 +1,6 @@
 """A trace of a few training steps, to be looked at in Perfetto: `mmadfer train --profile`.
 
-Its ranges are `data` (here), and `forward`, `backward` and `optimizer` (`mmadfer.train.engine`).
+Its ranges are `data` (here), and `forward`, `backward` and `optimizer` (`mmadfer.train.deepspeed_engine`).
 """
 
 import gzip

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.evaluation.predictions import Scored
@@ -37,12 +38,19 @@ def read_finished(fold: int, folder: Path, spec: TaskSpec, ranks: Ranks) -> Resu
 
 
 def publish(
-    held: Held, folder: Path, fold: int, epochs: int, at: Progress, predictions: Scored, validation: int = 0
+    held: Held,
+    folder: Path,
+    fold: int,
+    epochs: int,
+    at: Progress,
+    predictions: Scored,
+    validation: int = 0,
+    unadapted: dict[str, Any] | None = None,
 ) -> None:
     """Write both files; atomic, the result last. `predictions` are of the test fold.
 
     With so many clips for `validation`, the result has their scores of the last epoch under that name, and `best` is
-    the best epoch on them.
+    the best epoch on them. Of an adaptation, `unadapted` are the scores and details of the model before it.
 
     Raises:
         LostError: another start has taken the fold over.
@@ -55,6 +63,7 @@ def publish(
         **predictions.scores(),
         **({"validation": _validation(at, validation, predictions.spec)} if validation else {}),
         "best": at.best,
+        **({"unadapted": unadapted} if unadapted else {}),
         **predictions.details(),
         "finished": True,
         "seconds": round(at.seconds, 1),

@@ -4,6 +4,8 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from mmadfer.utils.names import in_utf8
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would compute."""
 GUARD = "'"
@@ -18,7 +20,7 @@ def to_csv(rows: Iterable[Sequence[str]]) -> str:
 
 def cell(text: str, guard: str = GUARD) -> str:
     """Text that a spreadsheet does not take for a formula, in UTF-8 whatever bytes a name has; see `plain_cell`."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = in_utf8(text)
     return guard + text if text.lstrip(GUARD).startswith(FORMULA) else text
 
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from pydantic_core import from_json
 
@@ -25,6 +25,7 @@ from mmadfer.utils.safe_yaml import parse_yaml
 
 MAX_SMALL_FILE_BYTES = 64 << 20
 """Of a small file (JSON, YAML, a list): the largest that is read unless a caller says otherwise."""
+_BLOCK_BYTES = 1 << 20
 MOST_YAML = 1 << 20
 """Of a YAML file, which persons write."""
 _HUGE = re.compile(rb"[0-9][eE]\+?0*[1-9][0-9]{2}|[0-9]{300}")
@@ -173,6 +174,17 @@ def _not_regular(path: Path | str) -> str:
     return f"{path} is {what}, but must be a regular file: remove it"
 
 
+def open_regular(path: Path | str) -> BinaryIO:
+    """Open a regular file for reading, or one that a link leads to; it never waits for a named pipe.
+
+    Raises:
+        FileError: it is no regular file.
+        OSError: it is not there, or cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.fdopen(_only_regular(handle, path), "rb")
+
+
 def read_bytes(path: Path | str, most: int = MAX_SMALL_FILE_BYTES) -> bytes:
     """The bytes of a regular file, or of one that a link leads to.
 
@@ -180,14 +192,22 @@ def read_bytes(path: Path | str, most: int = MAX_SMALL_FILE_BYTES) -> bytes:
         FileError: it is no regular file, or larger than `most` bytes.
         OSError: it is not there, or cannot be read.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(_only_regular(handle, path), "rb") as file:
-        data = file.read(most + 1)
+    with open_regular(path) as file:
+        data = _up_to(most + 1, file)
     if len(data) > most:
         raise FileError(
             f"{path} is larger than the {most} bytes that such a file may have: it is not what its name says"
         )
     return data
+
+
+def _up_to(most: int, file: BinaryIO) -> bytes:
+    """What a file holds, `most` bytes at most: that much is not reserved for one that is smaller."""
+    blocks, left, size = list[bytes](), most, os.fstat(file.fileno()).st_size + 1
+    while left and (block := file.read(min(size, left))):
+        blocks.append(block)
+        left, size = left - len(block), _BLOCK_BYTES  # it grows, or has not told its size
+    return b"".join(blocks)
 
 
 def read_text(path: Path | str, most: int = MAX_SMALL_FILE_BYTES) -> str:

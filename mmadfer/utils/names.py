@@ -33,6 +33,11 @@ def is_empty(text: str) -> bool:
     return text.casefold() in EMPTY
 
 
+def in_utf8(text: str) -> str:
+    """The text with what is no UTF-8 escaped, as `\\udce9`: a file's name may have any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def one_form(text: str) -> str:
     """The text with each accented letter as one sign (Unicode's NFC).
 

@@ -162,11 +162,14 @@ def test_damage_is_named_by_the_doctor(own: SimpleNamespace) -> None:
 
 def test_a_digest_is_what_sha256sum_prints(own: SimpleNamespace) -> None:
     single, several = Files(own.root / "glad/0.mp4"), Files(own.root / "frames/00001", own.root / "1.wav")
-    assert files_digest(single) == Digest((own.root / "glad/0.mp4").stat().st_size, sha256(own.root / "glad/0.mp4"))
+    digest = sha256(own.root / "glad/0.mp4")
+    assert files_digest(single) == Digest((own.root / "glad/0.mp4").stat().st_size, digest, digest)
     lines = "".join(f"{sha256(path)}  {path.name}\n" for path in several.listed())
     (own.root / "lines").write_text(lines)
     assert [path.name for path in several.listed()] == ["0.jpg", "1.jpg", "2.jpg", "1.wav"]
     assert files_digest(several).sha256 == sha256(own.root / "lines")
+    frames = files_digest(Files(own.root / "frames/00001"))
+    assert files_digest(several).media == frames.media == frames.sha256, "of the frames alone"
 
 
 def test_rights_and_odd_files_are_seen(own: SimpleNamespace) -> None:

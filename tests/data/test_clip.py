@@ -10,8 +10,9 @@ from make_media import FPS, damage, forbidden, grey, moving_face, portrait, tone
 from PIL import Image
 
 from mmadfer.config.schema import PrepareConfig
-from mmadfer.data.clip import ClipData, read_clip
+from mmadfer.data.clip import ClipData, face_jpeg, read_clip
 from mmadfer.data.draws import test_indexes as evenly
+from mmadfer.data.media import frames
 from mmadfer.data.media.container import explained
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.media.image import decode_jpeg, encode_jpeg, square
@@ -107,6 +108,13 @@ def test_only_the_frames_to_keep_are_encoded_and_are_the_same(tmp_path: Path, fa
     assert some.jpegs == [every.jpegs[k] for k in evenly(25, 16)[0]]
     assert np.array_equal(some.times, every.times)
     assert some.span == every.span == pytest.approx((0, 1), abs=0.05)
+    if face_box == "union":
+        assert every.boxes is None
+        return
+    assert every.boxes is not None
+    assert np.array_equal(some.boxes, every.boxes)
+    pictures = zip(frames.pictures(path, settings), every.boxes, strict=True)
+    assert every.jpegs == [face_jpeg(picture.rgb(), box, settings) for picture, box in pictures]
 
 
 def test_the_published_order_is_that_of_numbers_as_text_without_the_last(tmp_path: Path) -> None:

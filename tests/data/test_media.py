@@ -5,9 +5,10 @@ import av
 import numpy as np
 import pytest
 from make_media import FPS, RATE, grey, moving_face, portrait, rotate, tone, video, write_video
+from whole_media import read_frames, read_sound
 
 from mmadfer.data.media.container import explained, remarked
-from mmadfer.data.media.decode import read_frames, read_sound, video_frames
+from mmadfer.data.media.decode import video_frames
 from mmadfer.errors import ClipError
 from mmadfer.utils.memory import lacks_memory
 

@@ -10,11 +10,12 @@ import av
 import numpy as np
 import pytest
 from make_media import FPS, RATE, moving_face, sound_frames, tone, write_video
+from whole_media import read_frames, read_sound
 
 from mmadfer.config.schema import PrepareConfig, load
 from mmadfer.data.clip import ClipData, read_clip
-from mmadfer.data.media.decode import SoundTrack, read_frames, read_sound, video_frames
-from mmadfer.data.windows import Windows, read_windows
+from mmadfer.data.media.decode import SoundTrack, video_frames
+from mmadfer.data.video_windows import Windows, read_windows
 from mmadfer.errors import ClipError
 
 pytestmark = pytest.mark.slow

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
         ("mafw_compound", [], "mafw_compound_224"),
         ("crema_d", [], "crema_d"),
         ("ravdess", [], "ravdess"),
+        ("biovid", [], "biovid"),
+        ("affwild2", [], "jmt_affwild2"),
         ("dfew", [], "dfew_160"),
         ("csv", [], "own_160"),
         ("folder", [], "own_160"),

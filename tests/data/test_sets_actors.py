@@ -7,7 +7,7 @@ from pathlib import Path
 import layouts
 import pytest
 
-from mmadfer.data.sets import ClipTable, crema_d, ravdess, table
+from mmadfer.data.sets import ClipTable, biovid, crema_d, ravdess, table
 from mmadfer.errors import DataError
 
 ACTORS = [str(1000 + k) for k in range(1, 92)]
@@ -116,3 +116,43 @@ def test_ravdess_without_a_clip_or_with_one_twice(tmp_path: Path) -> None:
     layouts.touch(tmp_path, *(f"{copy}/Actor_{k:02d}/{speech(k, 1)}" for copy in "ab" for k in range(1, 6)))
     with pytest.raises(DataError, match=r"/a/Actor_01/.* and .*/b/Actor_01/.* are one clip"):
         table("ravdess", tmp_path)
+
+
+def pain(person: str, level: str, number: int = 1) -> str:
+    return f"{person}/{person}-{level}-{number:03d}.mp4"
+
+
+PEOPLE = ["071309_w_21", "071313_m_41", "100909_w_65", "112209_m_51", "072514_m_27"]
+
+
+@pytest.mark.parametrize("deeper", ["", "video/", "PartA/video/"])
+def test_biovid(tmp_path: Path, deeper: str) -> None:
+    for person, level in product(PEOPLE, biovid.LABELS):
+        layouts.touch(
+            tmp_path, deeper + pain(person, level), f"biosignals_filtered/{person}/{person}-{level}-001_bio.csv"
+        )
+    layouts.touch(tmp_path, f"{deeper}{PEOPLE[0]}/notes.txt", f"{deeper}{PEOPLE[0]}/.DS_Store")
+    found = table("biovid", tmp_path)
+    clip, folds = found.clips[-1], actors_and_folds(found)
+    assert (clip.id, clip.label, clip.subject) == ("112209_m_51-PA4-001", "PA4", "112209_m_51")
+    assert clip.media == tmp_path / f"{deeper}112209_m_51/112209_m_51-PA4-001.mp4"
+    assert found.labels == ("BL1", "PA1", "PA2", "PA3", "PA4")
+    assert sorted(folds, key=str) == sorted(PEOPLE)
+    assert all(len(where) == 1 for where in folds.values())
+    assert found.notes == (
+        "25 clips are listed or found; BioVid, part A, has 8,700",
+        f"1 other files were passed over: {tmp_path / deeper / PEOPLE[0] / 'notes.txt'}",
+    )
+
+
+def test_biovid_with_a_clip_in_another_place(tmp_path: Path) -> None:
+    layouts.touch(tmp_path, "biosignals/071309_w_21/071309_w_21-BL1-001_bio.csv")
+    with pytest.raises(DataError, match="no clip of BioVid in 1 folders of people; expected folders of people"):
+        table("biovid", tmp_path)
+    layouts.touch(tmp_path, *(pain(person, "BL1") for person in PEOPLE), f"{PEOPLE[0]}/{PEOPLE[1]}-PA1-002.mp4")
+    with pytest.raises(DataError, match="is of 071313_m_41, but lies in the folder of 071309_w_21"):
+        table("biovid", tmp_path)
+    (tmp_path / f"{PEOPLE[0]}/{PEOPLE[1]}-PA1-002.mp4").unlink()
+    layouts.touch(tmp_path, f"mirrored/{pain(PEOPLE[0], 'BL1')}")
+    with pytest.raises(DataError, match="are one clip: remove one"):
+        table("biovid", tmp_path)

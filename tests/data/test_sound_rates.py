@@ -99,13 +99,14 @@ def test_evaluation_refuses_a_store_of_another_rate(model: Path, stores: dict[in
         evaluate_path(model, stores[16000])
 
 
+@pytest.mark.slow
 def test_export_proves_itself_on_the_right_store_only(model: Path, stores: dict[int, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"has sound at 16000 Hz.*{CURE}"):
         export_onnx(model, tmp_path / "wrong.onnx", stores[16000], clips=1)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("form", ["safetensors", "onnx"])
+@pytest.mark.parametrize("form", ["safetensors", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_prediction_refuses_a_file_of_another_rate(
     model: Path, stores: dict[int, Path], roots: dict[int, Path], tmp_path: Path, form: str
 ) -> None:
@@ -119,6 +120,7 @@ def test_prediction_refuses_a_file_of_another_rate(
     assert caught.value.reason == "sound rate"
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_2(model: Path, roots: dict[int, Path]) -> None:
     files = [str(roots[rate] / "high" / "1.mp4") for rate in (44100, 16000)]
     command = [sys.executable, "-m", "mmadfer", "predict", *files, "--model", str(model)]

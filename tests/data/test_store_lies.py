@@ -17,6 +17,7 @@ import pytest
 import tiny
 
 from mmadfer.config.schema import PrepareConfig, SoundConfig
+from mmadfer.data.store.source_files import Digest
 from mmadfer.data.store.store import Clip, ClipRecord, Header, Store, write_store
 from mmadfer.errors import DataError
 
@@ -34,7 +35,9 @@ def path(tmp_path: Path) -> Path:
     clips = [
         Clip(f"c{k}", "ab"[k % 2], 1 + k % 2, f"c{k}.mp4", 4, f"s{k}", sound=f"c{k}.wav", rate=16000) for k in (0, 1)
     ]
-    header = Header("made", ("a", "b"), SETTINGS, tmp_path, "f" * 64, {"lost": "empty: no"}, {"lost": (5, "")})
+    header = Header(
+        "made", ("a", "b"), SETTINGS, tmp_path, "f" * 64, {"lost": "empty: no"}, {"lost": Digest(5, "", "")}
+    )
     write_store(tmp_path / "a.store", header, ((clip, record(k)) for k, clip in enumerate(clips)))
     return tmp_path / "a.store"
 
@@ -95,7 +98,9 @@ def is_right(store: Store) -> bool:
     return fine and all(type(clip.note) is str and clip.label in store.labels and clip.fold > 0 for clip in clips)
 
 
-@pytest.mark.parametrize("name", [*TOP, "left_out_files", "stamps", *(f"clips.{name}" for name in ROW), "clips.more"])
+@pytest.mark.parametrize(
+    "name", [*TOP, "left_out_files", "stamps", "landmarks", *(f"clips.{name}" for name in ROW), "clips.more"]
+)
 def test_every_value_of_another_kind(path: Path, name: str) -> None:
     """Refused when it is opened, or harmless; no other error."""
     top, _, inner = name.partition(".")
@@ -132,7 +137,9 @@ def answer(made: Path) -> str:
         (lambda tree: tree.update(labels=[["a"], ["b"]]), "labels holds something that is no str"),
         (lambda tree: tree.update(labels=["a", "b", "\x1b[2J"]), "no line of text"),
         (lambda tree: tree.update(left_out_files=[]), "left_out_files is a list, not a dict"),
-        (lambda tree: tree.update(left_out_files={"x": [1, 2]}), "no size and checksum"),
+        (lambda tree: tree.update(left_out_files={"x": [1, 2, ""]}), "no size and checksum"),
+        (lambda tree: tree.update(landmarks="x\x1b[2J"), "landmarks is no line of text"),
+        (lambda tree: tree["clips"][0].update(landmarked=5), "landmarks in more frames than it has"),
         (lambda tree: tree.update(fingerprint=5), "fingerprint is a int, not a str"),
         (lambda tree: tree.update(clips=["c0"]), "clips holds something that is no dict"),
     ],
@@ -192,6 +199,7 @@ def test_a_record_that_is_not_as_the_index_says_is_named(path: Path, tmp_path: P
 
 OPEN = """
 import sys
+from mmadfer.data.store.source_files import Digest
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
 try:
@@ -201,6 +209,7 @@ except DataError as error:
 """
 
 
+@pytest.mark.slow
 def test_an_index_that_swells_is_refused_without_memory_for_it(path: Path) -> None:
     made = path.with_name("swollen.store")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(made, "w") as new:

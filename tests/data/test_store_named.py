@@ -52,7 +52,8 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, rows = tmp_path_factory.mktemp("named"), [HEADER]
     for k, part in enumerate(PARTS):
         film(root / f"{k}.mp4", 2 if k else SECONDS)
-        np.savetxt(root / f"{k}.csv", [[k, -1], [k, 1]], delimiter=",")
+        halves = np.repeat([[k, -1], [k, 1]], FPS * (2 if k else SECONDS) // 2, axis=0)
+        np.savetxt(root / f"{k}.csv", halves, delimiter=",", header="v,a" if k % 2 else "", comments="")
         np.save(root / f"{k}.npy", np.full((20, 68, 2), k, np.float32))
         (root / f"{k}.txt").write_text(f"clip {k}: é", "utf-8")
         tags = "loud|near" if k % 2 else ""
@@ -180,7 +181,16 @@ def test_splits_are_views_by_name(store: Store, path: Path) -> None:
     assert fold_clips.test_clips(halves, store, 2) == ["1", "3", "5"]
     people = config(path, split="leave_one_subject_out")
     assert [fold_clips.test_clips(people, store, k) for k in (1, 2, 3)] == [["0", "1"], ["2", "3"], ["4", "5"]]
-    with pytest.raises(DataError, match="no split 'other': the store has folds, leave_one_subject_out, halves, offic"):
+    chosen = config(path, split="leave_one_subject_out(s2, s0)")
+    assert [fold_clips.test_clips(chosen, store, k) for k in (1, 2)] == [["4", "5"], ["0", "1"]]
+    assert [clip.id for clip in fold_clips.training_clips(chosen, store, 2)] == ["2", "3", "4", "5"]
+    with pytest.raises(DataError, match=r"no fold 3 of the split leave_one_subject_out\(s2, s0\); it has 1, 2"):
+        fold_clips.test_clips(chosen, store, 3)
+    with pytest.raises(DataError, match="'s7', whom no clip shows; the nearest of its 3 are s2, s1, s0"):
+        fold_clips.test_clips(config(path, split="leave_one_subject_out(s1,s7)"), store, 1)
+    with pytest.raises(DataError, match="names a subject twice: s1, s1"):
+        fold_clips.test_clips(config(path, split="leave_one_subject_out(s1, s1)"), store, 1)
+    with pytest.raises(DataError, match="no split 'other': the store has folds, leave_one_subject_out, by_subject, h"):
         fold_clips.test_clips(config(path, split="other"), store, 1)
 
 

@@ -9,11 +9,11 @@ import av
 import numpy as np
 import pytest
 from av import AudioStream, VideoStream
+from whole_media import read_frames, read_sound
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.clip import read_clip
 from mmadfer.data.faces import detection
-from mmadfer.data.media import decode
 from mmadfer.data.media.image import decode_jpeg
 from mmadfer.data.sets import table, toy, toy_face, toy_voice
 from mmadfer.errors import DataError
@@ -86,16 +86,16 @@ def test_streams_are_h264_and_aac_of_one_length(root: Path) -> None:
 def test_files_decode_to_what_was_drawn(root: Path) -> None:
     frames, sound = toy.content("angry", 1, seed=3)
     path = root / "angry" / "angry-001.mp4"
-    decoded = np.stack([image for _, image in decode.read_frames(path)])
+    decoded = np.stack([image for _, image in read_frames(path)])
     assert np.abs(decoded.astype(int) - frames).mean() < 4
-    heard, rate = decode.read_sound(path)
+    heard, rate = read_sound(path)
     assert rate == toy_voice.VOICE_RATE_HZ
     assert np.corrcoef(heard[0, : len(sound)], sound[: heard.shape[1]])[0, 1] > 0.95
 
 
 def test_a_face_is_found_in_every_state_of_it(root: Path) -> None:
     for label in ("happy", "surprise"):
-        images = [image for _, image in decode.read_frames(root / label / f"{label}-000.mp4")][::4]
+        images = [image for _, image in read_frames(root / label / f"{label}-000.mp4")][::4]
         found = list(detection.detect(images))
         assert all(len(boxes) == 1 for boxes in found)
         assert all(boxes[0, 3] - boxes[0, 1] > 0.5 for boxes in found)

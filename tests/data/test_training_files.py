@@ -61,8 +61,8 @@ def test_classes_need_labels(tmp_path: Path) -> None:
 
 def test_values_that_the_store_lacks_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     path = store(tmp_path / "felt.store", felt)
-    other = {**REGRESSION["task"], "values": {"arousal": [-1, 1], "valence": [-1, 1]}}
-    with pytest.raises(DataError, match=r"learns arousal, valence of .* has feeling \(valence, arousal\)"):
+    other = {**REGRESSION["task"], "values": {"arousal": [-1, 1], "joy": [-1, 1]}}
+    with pytest.raises(DataError, match=r"learns arousal, joy of .* has 'feeling' with valence, arousal"):
         check_files(config(path, **{**REGRESSION, "task": other}), [1])
     with pytest.raises(DataError, match="learns valence, arousal of the target 'mood'"):
         check_files(config(path, **{**REGRESSION, "task": {**REGRESSION["task"], "target": "mood"}}), [1])

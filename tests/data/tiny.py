@@ -26,7 +26,7 @@ def config(**sections: dict[str, object]) -> Config:
         "train": {"batch_size": 4},
     }
     for name, section in sections.items():
-        tree[name] = {**tree[name], **section}
+        tree[name] = {**tree.get(name, {}), **section}
     return parse(tree, where="test")
 
 

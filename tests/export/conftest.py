@@ -1,15 +1,18 @@
 """A tiny model as checkpoint and ONNX file, four real videos, and the store prepared from them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from export_setup import CONTRACT, SETTINGS, awake
+from traced_once import patched, traced_once
 
 from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import toy
 from mmadfer.data.store.store import Store, write_store
+from mmadfer.export.graph import tracing
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.weights.build import save_weights
 
@@ -17,6 +20,19 @@ from mmadfer.model.weights.build import save_weights
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once() -> Iterator[None]:
+    with traced_once():
+        yield
+
+
+@pytest.fixture
+def traced_anew() -> Iterator[None]:
+    """For tests of tracing itself."""
+    with patched(tracing.trace):
+        yield
 
 
 @pytest.fixture(scope="session")

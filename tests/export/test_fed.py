@@ -77,7 +77,7 @@ def test_frames_without_a_face_are_told(onnx_file: Path, tmp_path: Path) -> None
 
 def test_a_model_that_hears_samples_is_fed_them(onnx_file: Path, video: Path) -> None:
     from mmadfer.config.schema import SoundConfig
-    from mmadfer.runtime.inputs import from_clip, seen_frames
+    from mmadfer.runtime.arrays import from_clip, seen_frames
 
     prepare = CONTRACT.prepare.model_copy(update={"sound": SoundConfig(rate=16000)})
     contract = CONTRACT.model_copy(update={"input": "waveform", "waveform_rate": 16000, "prepare": prepare})
@@ -114,7 +114,7 @@ def test_sound_goes_into_the_model_as_samples_with_the_same_answer(
 
 
 def heard_nothing(recogniser: Recogniser) -> tuple[np.ndarray, ...]:
-    from mmadfer.runtime.inputs import empty_clip
+    from mmadfer.runtime.arrays import empty_clip
 
     return empty_clip(recogniser.contract)
 

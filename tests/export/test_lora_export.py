@@ -11,7 +11,7 @@ from export_setup import CONTRACT, MODEL, clips
 from torch import Tensor
 
 import mmadfer
-from mmadfer.config.model import LoraConfig
+from mmadfer.config.lora import LoraConfig
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph.merging import merged
 from mmadfer.export.parity.logits import _delivered

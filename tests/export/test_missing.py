@@ -16,13 +16,13 @@ from mmadfer.data.clip import black
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.media.image import decode_jpeg
 from mmadfer.data.media.notes import BLACK
-from mmadfer.data.windows import Windows
+from mmadfer.data.video_windows import Windows
 from mmadfer.errors import ClipError, ConfigError, WeightsError
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import Failure, Recogniser, Video
 from mmadfer.runtime.inputs import ClipViews, read_parts
-from mmadfer.runtime.prediction import averaged, softmax
+from mmadfer.runtime.prediction import softmax
 
 PRIORS = (0.1, 0.2, 0.3, 0.4)
 PLAIN = CONTRACT.model_copy(update={"prepare": CONTRACT.prepare.model_copy(update={"detect_every": 5})})
@@ -169,7 +169,7 @@ def test_logits_are_adjusted_by_the_contracts_shares(model: Path, films: dict[st
 
 
 def test_several_looks_are_averaged(model: Path, films: dict[str, Path]) -> None:
-    (part,) = read_parts(Video(films["good"]), BOTH, looks=ClipViews(3, True))
+    (part,) = read_parts(Video(films["good"]), BOTH, views=ClipViews(3, True))
     looks = [part.inputs, *part.others]
     assert len(looks) == 6
     for one, mirrored in zip(looks[:3], looks[3:], strict=True):
@@ -187,14 +187,8 @@ def test_several_looks_are_averaged(model: Path, films: dict[str, Path]) -> None
 
 
 def test_the_middle_of_three_index_sets_is_the_one_of_one(films: dict[str, Path]) -> None:
-    (part,) = read_parts(Video(films["good"]), BOTH, looks=ClipViews(3))
+    (part,) = read_parts(Video(films["good"]), BOTH, views=ClipViews(3))
     assert np.array_equal(part.others[0][0], only(films["good"], BOTH)[0])
-
-
-def test_one_look_is_its_own_average() -> None:
-    row = np.array([1.0, 2.5], np.float32)
-    assert averaged([row]) is row
-    assert np.isfinite(averaged([np.array([0.0, 2000.0])] * 2)).all()
 
 
 @pytest.mark.parametrize("update", [{"priors": ()}, {"priors": (0.5, 0.5, 0.0, 0.0)}])

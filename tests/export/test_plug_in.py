@@ -1,5 +1,6 @@
 """Parts of an outside package, which pip installs: they train, are saved, loaded, exported and served."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import needs
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from export_setup import MODEL
 from safetensors.torch import load_file
 
 from mmadfer.config import plug_ins
+from mmadfer.config.distillation import DISTILLATIONS
 from mmadfer.config.model import TABLES
 from mmadfer.config.schema import Config, parse
 from mmadfer.errors import ConfigError, MissingDependencyError
@@ -35,7 +38,7 @@ PARTS = {
 
 def forget() -> None:
     """What the tables have seen of the installed packages."""
-    for table in TABLES.values():
+    for table in (*TABLES.values(), DISTILLATIONS):
         table.__dict__.pop("plug_ins", None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "gates"]:
         del sys.modules[name]
@@ -44,7 +47,7 @@ def forget() -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where pip has installed the package."""
-    pytest.importorskip("pip"), pytest.importorskip("setuptools")
+    needs.installed("pip", "setuptools")
     work = tmp_path_factory.mktemp("plug-in")
     shutil.copytree(PACKAGE, work / "source")
     how = ("--no-index", "--no-deps", "--no-build-isolation", "--quiet", "--target", str(work / "site"))
@@ -63,7 +66,7 @@ def installed(place: Path) -> Iterator[Path]:
 
 
 def config(store: Path, **model: Any) -> Config:
-    """A configuration with all parts of the package; an epoch of three steps."""
+    """A configuration with all parts of its model; an epoch of three steps."""
     parts = {"fusion": {"name": "gated", "start": 0.25}, "joint": "concatenated", "head": {"name": "scaled"}}
     data = {"store": str(store), "folds": 4, "threads": 1}
     tree = {"name": "outside", "prepare": {"face_size": 64, "detect_every": 20}, "data": data}
@@ -153,3 +156,35 @@ def test_without_its_package_weights_are_refused_and_graphs_are_served(
 def test_another_version_is_told(installed: Path) -> None:
     with pytest.warns(UserWarning, match=r"made with model\.fusion: gated of gates 1\.4, and here is gates 1\.5"):
         plug_ins.check({"model.fusion: gated": "gates 1.4"}, "it")
+
+
+def student(store: Path, teacher: Path, **distill: Any) -> Config:
+    """A model of frames and of our own parts, which learns from one of both by the package's loss."""
+    model = {"branches": "vision", "fusion": "none", "joint": {"name": "sum", "width": 24}, "head": "classes"}
+    tree = config(store, **model).model_dump(mode="json")
+    changes = {"stages": {"teacher": str(teacher)}, "task": {"distill": {"name": "turned", **distill}}}
+    return parse({**tree, **changes}, "the test")
+
+
+def test_a_student_learns_from_its_teacher_by_the_packages_loss(
+    fold: Path, calibration_store: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"task\.distill: margn: unknown key: did you mean margin\?"):
+        student(calibration_store, fold.parent, margn=0.1)
+    given = student(calibration_store, fold.parent, margin=0.125, weight=3.0)
+    assert plug_ins.of_config(given) == {"task.distill: turned": "gates 1.5"}
+    assert given.task.distill is not None
+    assert given.task.distill.model_dump() == {"name": "turned", "margin": 0.125, "weight": 3.0, "shuffle": False}
+    folder = directory.open_fold(tmp_path / "run", given, 1)
+    assert train(given, 1, folder).finished
+    steps = [line for line in map(json.loads, (folder / "metrics.jsonl").open()) if line["event"] == "step"]
+    for step in steps:
+        assert step["loss"] == pytest.approx(step["task_loss"] + 3 * step["distill"], rel=1e-4)
+        assert 0 < step["distill"] <= 2 - 0.125
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    saved = load_file(checkpoint / "weights.safetensors")
+    assert saved["task.terms.distill.turn.weight"].shape == (32, 24)
+    assert read_object(tmp_path / "run" / "run.json")["plug_ins"] == {"task.distill: turned": "gates 1.5"}
+    model = load(folder)
+    assert model.contract is not None
+    assert not model.contract.plug_ins, "the model itself needs no package"

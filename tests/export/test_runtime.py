@@ -195,6 +195,7 @@ def test_the_command_writes_json_csv_and_a_table(
         "start",
         "end",
         "label",
+        "video_label",
         *(f"p_{label}" for label in CONTRACT.labels),
         "error",
         "notes",
@@ -203,6 +204,7 @@ def test_the_command_writes_json_csv_and_a_table(
         "weights_hash",
     ]
     assert (rows[0]["label"], rows[1]["label"]) == (one["label"], "")
+    assert rows[0]["video_label"] == one["label"]
     assert float(rows[0]["p_sad"]) == pytest.approx(one["probabilities"]["sad"], abs=1e-6)
     printed = capsys.readouterr().out
     assert "zero bytes" in printed

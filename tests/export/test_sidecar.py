@@ -15,7 +15,7 @@ from mmadfer.export.engine.builder import EngineOptions
 from mmadfer.export.engine.to_trt import Graph, _chosen, _words
 from mmadfer.runtime.backends import cuda, engines
 from mmadfer.runtime.backends.device import Device
-from mmadfer.runtime.backends.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.runtime.backends.engines import Gpu, Sidecar, read_sidecar, sidecar_path
 from mmadfer.utils.files import sha256
 
 H200, A100 = Gpu("NVIDIA H200", (9, 0)), Gpu("NVIDIA A100-SXM4-80GB", (8, 0))
@@ -32,13 +32,13 @@ def engine(tmp_path: Path) -> Path:
         contract=CONTRACT, engine_sha256=sha256(path),
     )  # fmt: skip
     path.with_name("tiny.onnx").write_bytes(b"graph")
-    write_sidecar(path, sidecar)
+    sidecar_path(path).write_text(sidecar.dumps())
     return path
 
 
 def change(engine: Path, **facts: Any) -> Sidecar:
     sidecar = read_sidecar(engine).model_copy(update=facts)
-    write_sidecar(engine, sidecar)
+    sidecar_path(engine).write_text(sidecar.dumps())
     return sidecar
 
 

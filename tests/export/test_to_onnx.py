@@ -17,6 +17,8 @@ from mmadfer.model.weights.build import encoder_hash, weights_hash
 from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.runtime.backends.torch_backend import TorchBackend
 
+pytestmark = pytest.mark.usefixtures("traced_anew")
+
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_onnx_runtime_gives_torchs_logits(checkpoint: Path, onnx_file: Path, batch: int) -> None:

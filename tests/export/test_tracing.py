@@ -12,6 +12,8 @@ import pytest
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.graph.tracing import half_last
 
+pytestmark = pytest.mark.usefixtures("traced_anew")
+
 FUSED = {"Gelu", "BiasGelu", "FastGelu", "QuickGelu"}
 
 

@@ -20,7 +20,7 @@ from mmadfer.export.server import to_triton
 from mmadfer.export.server.configs import Serving, config_text, configs
 from mmadfer.export.server.to_triton import LOOPBACK
 from mmadfer.runtime import triton
-from mmadfer.runtime.backends.engines import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.runtime.backends.engines import Sidecar, read_sidecar, sidecar_path
 from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.utils.files import sha256
 
@@ -52,7 +52,7 @@ def engine_in(folder: Path, flavour: str, batch: tuple[int, int, int] = (1, 2, 4
         hardware_compatible=False, onnx_sha256="", seconds=1.0, contract=CONTRACT.model_copy(update={"batch": batch}),
         engine_sha256=sha256(path),
     )  # fmt: skip
-    write_sidecar(path, sidecar)
+    sidecar_path(path).write_text(sidecar.dumps())
     return path
 
 

@@ -75,7 +75,7 @@ def test_engines_compute_as_the_graph_says(graphs: dict[str, Path]) -> None:
 
 def types(path: Path) -> set[str]:
     """Of what the layers of the parsed network give."""
-    log = engines.logger(trt)
+    log = engines.tensorrt_logger(trt)
     network = trt.Builder(log).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     assert parser.parse_from_file(str(path)), log.told()

@@ -18,7 +18,7 @@ from mmadfer.errors import DataError, MissingDependencyError, MmadferError, Weig
 from mmadfer.export.engine.to_trt import to_engine
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.backends import cuda, engines
-from mmadfer.runtime.backends.engines import Gpu, Sidecar, read_sidecar, sidecar_path, write_sidecar
+from mmadfer.runtime.backends.engines import Gpu, Sidecar, read_sidecar, sidecar_path
 from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.runtime.backends.tensorrt_backend import TensorRTBackend, engine_batches
 from mmadfer.utils.files import sha256
@@ -42,7 +42,7 @@ def engine(built: Path, onnx_file: Path, tmp_path: Path) -> Path:
 
 def change(engine: Path, **facts: Any) -> Sidecar:
     sidecar = read_sidecar(engine).model_copy(update=facts)
-    write_sidecar(engine, sidecar)
+    sidecar_path(engine).write_text(sidecar.dumps())
     return sidecar
 
 

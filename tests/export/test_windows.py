@@ -22,7 +22,7 @@ from mmadfer.cli.predict import predict_files
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.clip import read_clip
 from mmadfer.data.media import decode
-from mmadfer.data.windows import Windows, read_windows
+from mmadfer.data.video_windows import Windows, read_windows
 from mmadfer.errors import ClipError, ConfigError
 from mmadfer.runtime import Failure, Prediction, Recogniser, Video
 from mmadfer.runtime.writers import print_predictions
@@ -99,6 +99,8 @@ def test_a_window_is_what_would_be_cut_out(long: Path, tmp_path: Path, face_box:
     alone = read_clip(part, settings, keep=few)
     assert first.clip is not None
     assert first.clip.jpegs == alone.jpegs
+    assert (first.clip.boxes is None) == (face_box == "union")
+    np.testing.assert_array_equal(first.clip.boxes, alone.boxes)
     assert first.clip.fbank.tobytes() == alone.fbank.tobytes()
     assert first.clip.waveform.tobytes() == alone.waveform.tobytes()
     assert (first.start, first.end) == alone.span == (0, 2)
@@ -126,6 +128,9 @@ def test_a_video_no_longer_than_a_window_is_predicted_as_a_whole(video: Path, or
     whole = read_clip(video, settings, keep=few)
     assert window.clip is not None
     assert (window.clip.jpegs, window.clip.notes) == (whole.jpegs, whole.notes)
+    assert whole.boxes is not None
+    assert len(whole.boxes) == len(whole.times)
+    np.testing.assert_array_equal(window.clip.boxes, whole.boxes)
     assert window.clip.fbank.tobytes() == whole.fbank.tobytes()
     assert window.clip.waveform.tobytes() == whole.waveform.tobytes()
     np.testing.assert_array_equal(window.clip.times, whole.times)

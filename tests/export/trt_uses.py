@@ -89,7 +89,7 @@ def running(real: object, onnx: Path) -> set[str]:
     device = Cuda(cuda.bindings())
     with mock.patch.object(cuda, "bindings", return_value=device):
         trt, backend = api(real, onnx, device), OrtBackend(onnx)
-        log = engines.logger(trt)
+        log = engines.tensorrt_logger(trt)
         engine = deserialised(trt, log, b"plan", trusted=True)
         execution = Execution(*context_of(trt, engine, log), backend.contract, 4, log)
         arrays = made_up(backend.contract, 9)

@@ -10,11 +10,12 @@ import media_reference as reference
 import numpy as np
 from media_kinds import Kind
 from media_places import ALIKE, lag_of, places
+from whole_media import read_frames, read_sound
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.contract import samples_of_frames
-from mmadfer.data import windows
-from mmadfer.data.media import decode, frames
+from mmadfer.data import video_windows as windows
+from mmadfer.data.media import frames
 from mmadfer.data.media.audio import Sounds
 from mmadfer.data.media.image import decode_jpeg, square
 from mmadfer.errors import ClipError
@@ -55,8 +56,8 @@ def differences(kind: Kind, path: Path) -> list[str]:
     pictures = _seen(kind, path, start) if "v" in kind.holds else None
     sound = _heard(kind, path, start) if "a" in kind.holds else None
     try:
-        read = decode.read_sound(path) if sound else (np.zeros((0, 0), np.float32), 0)
-        both = Both(kind, path, pictures, sound, list(decode.read_frames(path)) if pictures else [], *read)
+        read = read_sound(path) if sound else (np.zeros((0, 0), np.float32), 0)
+        both = Both(kind, path, pictures, sound, list(read_frames(path)) if pictures else [], *read)
         return [*_pictures(both), *_sound(both)] or [*_windows(both)]
     except ClipError as error:
         return [f"error: {error}"]
@@ -90,7 +91,7 @@ def _heard(kind: Kind, path: Path, start: float) -> reference.Sound:
 
 
 def _refused(kind: Kind, path: Path) -> Iterator[str]:
-    for holds, read in (("v", decode.read_frames), ("a", decode.read_sound)):
+    for holds, read in (("v", read_frames), ("a", read_sound)):
         if holds in kind.holds:
             try:
                 list(read(path))
@@ -111,7 +112,7 @@ def _nothing(reason: str, what: str, read: Callable[[], object]) -> Iterator[str
 
 def _pictures(both: Both) -> Iterator[str]:
     if both.pictures is None:
-        yield from _nothing("empty", "pictures", lambda: next(decode.read_frames(both.path)))
+        yield from _nothing("empty", "pictures", lambda: next(read_frames(both.path)))
         return
     times, images = both.pictures.times, both.pictures.images
     got = both.frames
@@ -142,7 +143,7 @@ def colours(one: np.ndarray, other: np.ndarray) -> float:
 
 def _sound(both: Both) -> Iterator[str]:
     if both.sound is None:
-        yield from _nothing("no sound", "sound", lambda: decode.read_sound(both.path))
+        yield from _nothing("no sound", "sound", lambda: read_sound(both.path))
         return
     got = both.heard
     if (both.rate, len(got)) != (both.sound.rate, len(both.sound.waveform)):

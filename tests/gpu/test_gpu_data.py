@@ -1,6 +1,5 @@
 """Faces, the loader's decoding and training on a GPU, against the same on the CPU."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -81,10 +80,7 @@ def test_two_gpus_train_as_a_cpu(tmp_path: Path) -> None:
     """Over NCCL."""
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    port = str(20000 + os.getpid() % 10000)
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    assert all(far <= 1e-2 for far in apart(tmp_path, ranks))
+    assert all(far <= 1e-2 for far in apart(tmp_path, setting.rank_variables(2)))
 
 
 def apart(folder: Path, ranks: list[dict[str, str]]) -> list[float]:

@@ -13,9 +13,9 @@ from mmadfer.errors import DataError
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.parity.tolerance import TOLERANCES
 from mmadfer.runtime import Recogniser
+from mmadfer.runtime.arrays import empty_clip
 from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.runtime.batches import Batches
-from mmadfer.runtime.inputs import empty_clip
 from mmadfer.runtime.prediction import Prediction
 
 NEAR = TOLERANCES["fp32"].difference

@@ -17,7 +17,7 @@ from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import connected
 from mmadfer.model.precision import apply, autocast, compiles
 from mmadfer.model.weights.build import build_model
-from mmadfer.train.engine import Engine
+from mmadfer.train.deepspeed_engine import Engine
 from mmadfer.train.loop import train
 
 BANDS = {"fp32": 1e-2, "bf16": 0.02, "fp16": 0.02, "fp8": 0.2}

@@ -246,7 +246,7 @@ def test_a_chain_that_was_interrupted_while_it_was_made_goes_on(
 ) -> None:
     folder = tmp_path / "chain"
     command = (config, stage(config, "second", init="tiny"), "--run", folder, *SLURM)
-    make = launching.make
+    make = launching.make_run
 
     def interrupted(task: launching.Launch) -> None:
         if task.run.name == "second":
@@ -254,7 +254,7 @@ def test_a_chain_that_was_interrupted_while_it_was_made_goes_on(
         make(task)
 
     with monkeypatch.context() as patch:
-        patch.setattr(launching, "make", interrupted)
+        patch.setattr(launching, "make_run", interrupted)
         assert said(*command).exit_code != 0
     assert [path.name for path in sorted(folder.iterdir())] == ["chain.yaml", "tiny"]
     for words in ("status", "resume"):

@@ -117,6 +117,11 @@ def test_status_shows_what_slurm_and_the_disk_know(run: Path, commands: Commands
     [
         ("Traceback\nmmadfer.errors.RunError: no store\nsrun: error: n1: task 0: Exited with exit code 1", "no store"),
         ("loading\nsrun: error: n1: task 0: Killed\nsrun: launch/slurm: _step_signal: Terminating", "task 0: Killed"),
+        (
+            "srun: error: n1: task 0: Killed\nsrun: launch/slurm: _step_signal: Terminating StepId=8.0\n"
+            "srun: error: n2: task 1: Killed\nsrun: Force Terminated StepId=8.0",
+            "task 0: Killed",  # and not the task that srun has killed then
+        ),
         ("ready\nsrun: launch/slurm: _step_signal: Terminating StepId=8.0", "ready"),
         ("srun: Force Terminated StepId=8.0", "Force Terminated"),
         ("", ""),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from launch_setup import FIVE_FOLD, said
 
-from mmadfer.errors import ConfigError, RunError
+from mmadfer.errors import ConfigError, MissingDependencyError, RunError
 from mmadfer.launch import plan
 
 LOCAL = """\
@@ -230,3 +230,11 @@ def test_a_run_whose_path_would_part_the_jobs_search_path_is_refused(config: Pat
     with pytest.raises(RunError, match="must not have ':'"):
         raise said(config, "--run", tmp_path / "at 12:30", "--cluster", "local").exception
     assert not (tmp_path / "at 12:30").exists()
+
+
+def test_without_submitit_no_run_is_made(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    shown = said(config, "--run", tmp_path / "run", "--cluster", "local")
+    assert isinstance(shown.exception, MissingDependencyError)
+    assert "needs submitit" in str(shown.exception)
+    assert not (tmp_path / "run").exists()

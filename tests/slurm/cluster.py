@@ -124,7 +124,7 @@ class Cluster:
         """One field of a job's runs in sacct, the earliest first (--duplicates)."""
         return self.run("sacct", "-n", "-X", "-P", "--duplicates", "-j", job, "-o", field).splitlines()
 
-    def wait_for(self, job: str, *states: str, seconds: float = 60) -> str:
+    def wait_for(self, job: str, *states: str, seconds: float = 180) -> str:
         """The first of these states that the job is in; any end of it where none is given.
 
         An AssertionError tells what it is in instead, as soon as it has ended otherwise.
@@ -155,7 +155,7 @@ class Cluster:
         self.until(lambda: saved.exists() and saved.stat().st_mtime > now, "slurmctld's state on disk", 30)
 
     @staticmethod
-    def until(true: Callable[[], object], what: str | Callable[[], str], seconds: float = 60) -> float:
+    def until(true: Callable[[], object], what: str | Callable[[], str], seconds: float = 180) -> float:
         """Wait for it; returns the seconds waited, or raises an AssertionError that names `what`."""
         begun = time.monotonic()
         while not true():
@@ -207,6 +207,10 @@ class Cluster:
     def requeue(self, job: str) -> None:
         """`scontrol requeue`, as an administrator does it."""
         self.run("scontrol", "requeue", job)
+
+    def limit(self, job: str, minutes: int) -> bool:
+        """Set the time limit of a job; False where SLURM does not take it, as of one that is just ending."""
+        return self.attempt("scontrol", "update", f"jobid={job}", f"timelimit={minutes}").returncode == 0
 
     def preempt(self, job: str, grace: int = 20, seconds: float = 5) -> str:
         """A job of `seconds` that takes the nodes of a running job of the partition `preempt`; returns its id."""

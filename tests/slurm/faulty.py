@@ -12,7 +12,6 @@ run.check("scontrol requeue", "what happened", lost=4)   # asserts, and a row of
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -76,15 +75,12 @@ class Bench:
                 process.wait()
 
     def _start(self, run: Path, ranks: int) -> list["subprocess.Popen[bytes]"]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        shared = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": 0}
+        from setting import rank_variables
+
         words = [sys.executable, "-m", "mmadfer", "train", str(self.config), "--run", str(run), "--fold", "1"]
         started = []
-        for rank in range(ranks):
-            env = {key: str(value) for key, value in {**shared, "RANK": rank}.items()}
-            env = {**os.environ, **env, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+        for variables in rank_variables(ranks):
+            env = {**os.environ, **variables, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
             started.append(subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL))
         return started
 

@@ -11,8 +11,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-STEP = "mmadfer.train.engine:Engine.step"
-SAVE = "mmadfer.train.engine:Engine.save"  # while the checkpoint has its temporary name
+STEP = "mmadfer.train.deepspeed_engine:Engine.step"
+SAVE = "mmadfer.train.deepspeed_engine:Engine.save"  # while the checkpoint has its temporary name
 
 HOOK = """
 import json, sys, time

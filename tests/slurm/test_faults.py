@@ -3,7 +3,7 @@
 import json
 
 from cluster import Cluster
-from faulty import SAVE_EVERY, Faults
+from faulty import SAVE_EVERY, Faults, Run
 from setting import events
 
 
@@ -22,12 +22,22 @@ def test_requeued_by_an_administrator(cluster: Cluster, faults: Faults) -> None:
 
 def test_time_limit(cluster: Cluster, faults: Faults) -> None:
     run, plain = faults.launch("--time", "10", ranks=2, step=1), faults.sbatch("--time=10", step=1)
-    for one in (run, plain):  # together, for SLURM looks at time limits every 30 s
-        one.past(4)
-        cluster.run("scontrol", "update", f"jobid={one.job}", "timelimit=2")  # USR2 comes 120 s before the end
     for one in (run, plain):
-        one.until(lambda one=one: events(one.fold, "stop"), "the end of training", 60)
-        one.hurt()
+        one.past(4)
+    for one in (run, plain):  # together, for SLURM looks at time limits every 30 s
+        assert cluster.limit(one.job, minutes=2), "USR2 comes 120 s before the end"
+    hurt, spared = set[Run](), set[Run]()
+
+    def restarts_are_spared() -> bool:
+        """Each has its old limit before it starts again, or SLURM's next look would stop that start, too."""
+        for one in {run, plain} - hurt:
+            if events(one.fold, "stop"):
+                one.hurt()
+                hurt.add(one)
+        spared.update(one for one in hurt - spared if cluster.limit(one.job, minutes=10))
+        return spared == {run, plain}
+
+    run.until(restarts_are_spared, "the end of training", 120)
     for one in (run, plain):
         one.again()
         one.finish()

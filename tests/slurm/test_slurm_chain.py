@@ -116,7 +116,7 @@ def test_a_time_limit_of_the_parent_lets_the_child_wait_on(
     first, second = (chain.jobs(run)["fold 1"] for run in ("first", "second"))
     metrics = chain.folder / "first" / "fold-1" / "metrics.jsonl"
     cluster.until(lambda: metrics.exists() and '"step": 2,' in metrics.read_text(), "the second step")
-    cluster.run("scontrol", "update", f"jobid={first}", "timelimit=2")  # USR2 comes 120 s before the end
+    assert cluster.limit(first, minutes=2), "USR2 comes 120 s before the end"
     cluster.until(lambda: '"event": "stop"' in metrics.read_text(), "the end of training", 90)
     slow.set()
     assert cluster.state(second) == "PENDING"

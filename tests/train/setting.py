@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -36,24 +37,42 @@ def make_store(
     cropped: int = 0,
     folds: int = 2,
     values: bool = False,
+    steps: bool = False,
     **prepare: Any,
 ) -> Path:
     """24 clips of 3 classes in `folds` folds; the sound of the `spoilt` ones is NaN; clip k is told to be of rates[k].
 
     The first `cropped` clips are told to have been cropped by the set's owners. With `values`, clips also have a target
-    `feeling`, of valence and arousal, that depends on their class.
+    `feeling`, of valence and arousal, that depends on their class. With `steps`, that is a number for each frame, which
+    is missing in the first frame, and in all of clip 6.
     """
     settings = PrepareConfig.model_validate({"face_size": SIDE, **prepare})
-    targets = {"feeling": Target("values", ("valence", "arousal"))} if values else {}
+    kind = "values" if values else "steps"
+    targets = {"feeling": Target(kind, ("valence", "arousal"))} if values or steps else {}
     header = Header("tiny", LABELS, settings, Path("/media"), fingerprint, targets=targets)
     clips = (_clip(k, folds, f"c{k:02d}" in set(spoilt)) for k in range(CLIPS))
     told = (
         (replace(clip, rate=rates[k % len(rates)], cropped=k < cropped), data) for k, (clip, data) in enumerate(clips)
     )
-    felt = {"glad": [0.6, 0.3], "sad": [-0.5, -0.2], "calm": [0.1, -0.6]}
-    with_values = ((replace(clip, targets={"feeling": felt[clip.label]}), data) for clip, data in told)
-    write_store(path, header, with_values if values else told)
+    with_values = ((replace(clip, targets={"feeling": FELT[clip.label]}), data) for clip, data in told)
+    write_store(path, header, with_values if values else map(_with_steps, told) if steps else told)
     return path
+
+
+FELT = {"glad": [0.6, 0.3], "sad": [-0.5, -0.2], "calm": [0.1, -0.6]}
+"""Valence and arousal of a class."""
+VALUES = {"valence": [-1, 1], "arousal": [-1, 1]}
+"""The range of each."""
+
+
+def _with_steps(made: tuple[Clip, ClipRecord]) -> tuple[Clip, ClipRecord]:
+    clip, data = made
+    if clip.id == "c06":
+        return made
+    over_time = 0.2 * np.sin(np.arange(clip.frames))[:, None]
+    trace = (np.array(FELT[clip.label]) + over_time).astype(np.float32)
+    trace[0] = np.nan
+    return replace(clip, tensors={"feeling": ""}), replace(data, tensors={"feeling": trace})
 
 
 def _clip(number: int, folds: int, spoilt: bool) -> tuple[Clip, ClipRecord]:
@@ -70,6 +89,13 @@ def _jpeg(frame: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(frame).save(out, "JPEG", quality=90)
     return out.getvalue()
+
+
+def without(config: Config) -> Config:
+    """The same without a section `task`."""
+    tree = config.model_dump(exclude_unset=True)
+    del tree["task"]
+    return parse(tree, "the test")
 
 
 def make_config(store: Path, folds: int = 2, task: dict[str, Any] | None = None, **train: Any) -> Config:
@@ -90,6 +116,14 @@ def make_config(store: Path, folds: int = 2, task: dict[str, Any] | None = None,
     sections = {"prepare": {"face_size": SIDE}, "data": data, "model": model, "task": task or {}}
     tree = {"name": "tiny", **sections, "train": {**defaults, **train}}
     return parse(tree, "the test")
+
+
+def regression(store: Path, per: str = "clip", **way: Any) -> Config:
+    """As `make_config`, with valence and arousal of each clip or step in place of classes."""
+    tree = make_config(store, **way).model_dump()
+    task = {"name": "regression", "values": VALUES, "target": "feeling"}
+    model = {**tree["model"], "head": {"name": "values", "range": [-1, 1], "per": per}}
+    return parse({**tree, "model": model, "task": task}, "the test")
 
 
 class StopAt:
@@ -144,6 +178,33 @@ def start(config: Config, run: Path, *options: str, env: dict[str, str] | None =
     command = [sys.executable, "-m", "mmadfer", "train", str(file), "--run", str(run), "--fold", "1", *options]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
+
+
+def start_ranks(config: Config, run: Path, *options: str, ranks: int = 2) -> list[subprocess.Popen]:
+    """As `start`, on so many ranks of this machine."""
+    return [start(config, run, *options, env=env) for env in rank_variables(ranks)]
+
+
+def train_on_two_ranks(config: Config, run: Path, *options: str) -> list[str]:
+    """`mmadfer train` on fold 1 until it is done; what each rank prints."""
+    ranks = start_ranks(config, run, *options)
+    ends = [rank.communicate(timeout=240) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], ends
+    return [out for out, _ in ends]
+
+
+def rank_variables(ranks: int) -> list[dict[str, str]]:
+    """The variables by which ranks on this machine find each other."""
+    shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:

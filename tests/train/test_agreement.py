@@ -7,7 +7,8 @@ import pytest
 from setting import LABELS, checkpoints, make_config, make_store, promises
 
 from mmadfer.config.schema import Config, ModelConfig, PrepareConfig, parse
-from mmadfer.contract import Contract, describe_contract
+from mmadfer.contract import Contract
+from mmadfer.contract.description import describe_contract
 from mmadfer.data.compatibility import adopted, check_rate, check_store, other_crops, sound_rates
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ClipError, ConfigError, DataError, WeightsError

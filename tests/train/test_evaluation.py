@@ -18,7 +18,7 @@ from mmadfer.data.draws import test_indexes as indexes_of
 from mmadfer.data.media.image import decode_jpeg
 from mmadfer.data.store.store import Store, write_store
 from mmadfer.errors import ClipError, ConfigError, WeightsError
-from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.evaluation.evaluate import evaluate_path, refuse_no_numbers
 from mmadfer.evaluation.predictions import Predictions, write_csv
 from mmadfer.model.weights.build import save_weights
 from mmadfer.model.weights.load import load
@@ -182,6 +182,13 @@ def test_where_predictions_go_is_looked_at_before_the_test(
 ) -> None:
     assert run(app, ["evaluate", *words, "--data", "nosuch.store", "--out", str(tmp_path)]) == 2
     assert f"{tmp_path} cannot be written (Is a directory)" in capsys.readouterr().err
+
+
+def test_a_clip_with_several_windows_is_named_once() -> None:
+    logits = torch.zeros(6, 4)
+    logits[1:3] = torch.nan
+    with pytest.raises(WeightsError, match=r"answers to 1 of 3 clips are no finite numbers \(b\)"):
+        refuse_no_numbers(["a", "b", "b", "c", "c", "c"], logits)
 
 
 @pytest.mark.parametrize("more", [{}, {"test_clips": 2, "test_flips": True}], ids=["one look", "four looks"])

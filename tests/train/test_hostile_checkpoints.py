@@ -64,13 +64,16 @@ def test_after_a_bit_the_checkpoint_before_is_used(
     assert weights(half) == weights(straight)
 
 
-def test_a_checkpoint_of_before_the_hash_is_gone_on_from(config: Config, straight: Path, half: Path) -> None:
+def test_a_checkpoint_of_another_format_is_no_whole_one(
+    config: Config, half: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in checkpoints(half):
         tree = json.loads((path / "state.json").read_text())
         del tree["sha256"]
         (path / "state.json").write_text(json.dumps({**tree, "format": 1}))
-    assert train(config, 1, half, resume=True).finished
-    assert weights(half) == weights(straight)
+    with pytest.raises(RunError, match=r"no checkpoint in .* is whole"):
+        train(config, 1, half, resume=True)
+    assert "state.json is of format 1, not 2): moved aside" in capsys.readouterr().out
 
 
 VALUES = (None, "x", "", [], {}, [1], {"a": 1}, -1, -3, 10**9, 10**30, 0.5, True, "\u001b[31m", [[[]]])

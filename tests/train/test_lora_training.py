@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from setting import StopAt, checkpoints, events, make_config, weights
 from torch import Tensor
 
-from mmadfer.config.model import LoraConfig
+from mmadfer.config.lora import LoraConfig
 from mmadfer.config.schema import Config
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.model.weights.build import build_model, encoder_hash

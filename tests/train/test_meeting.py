@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from setting import start
+from setting import free_port, start
 
 from mmadfer.config.schema import Config
 from mmadfer.distributed import rendezvous
@@ -24,9 +24,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "lo")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = int(probe.getsockname()[1])
+    free = free_port()
     monkeypatch.setenv("MASTER_PORT", str(free))
     return free
 

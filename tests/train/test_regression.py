@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console as RichConsole
-from setting import StopAt, events, make_config, make_store, weights
+from setting import VALUES, StopAt, events, make_config, make_store, regression, weights
 
-from mmadfer.config.schema import Config, parse
-from mmadfer.contract import describe_contract
+from mmadfer.config.schema import parse
+from mmadfer.contract.description import describe_contract
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.evaluation.evaluate import evaluate_path
@@ -32,20 +32,11 @@ from mmadfer.train.loop import train
 from mmadfer.train.parents import Parents
 from mmadfer.utils.console import Console
 
-VALUES = {"valence": [-1, 1], "arousal": [-1, 1]}
-
 
 @pytest.fixture(scope="module")
 def felt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny store, whose clips also have a valence and an arousal that depend on their class."""
     return make_store(tmp_path_factory.mktemp("felt") / "felt.store", values=True)
-
-
-def regression(store: Path, **way: object) -> Config:
-    tree = make_config(store, **way).model_dump()
-    task = {"name": "regression", "values": VALUES, "target": "feeling"}
-    model = {**tree["model"], "head": {"name": "values", "range": [-1, 1]}}
-    return parse({**tree, "model": model, "task": task}, "the test")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +134,9 @@ def test_parity_holds_values_by_their_difference() -> None:
         told = made.to_dict()
         assert told["forms"][0]["label_flips"] == []
         assert told["forms"][0]["logit_difference"]["label_agreement"] is None
-        show_parity(made, RichConsole(file=io.StringIO()))
+        show_parity(made, RichConsole(file=(shown := io.StringIO())))
+        assert "Differences" in shown.getvalue()
+        assert "from file to label" not in shown.getvalue()
     eight = Form("m.onnx", own, arithmetic="int8", span=4.0).tolerance
     assert eight.difference == pytest.approx(0.1), "a twentieth of half the range"
 

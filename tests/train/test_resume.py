@@ -11,7 +11,18 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from setting import StopAt, checkpoints, events, make_config, promises, seal, start, wait_for_step, weights
+from setting import (
+    StopAt,
+    checkpoints,
+    events,
+    make_config,
+    promises,
+    seal,
+    start,
+    train_on_two_ranks,
+    wait_for_step,
+    weights,
+)
 
 from mmadfer import contract
 from mmadfer.config.schema import Config
@@ -76,14 +87,11 @@ def test_zero_stages_resume_exactly(store: Path, tmp_path: Path, stage: int) -> 
 
 
 def test_two_ranks_train_as_one_does(config: Config, straight: Path, tmp_path: Path) -> None:
-    env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 10000)}
     auto = config.model_copy(update={"data": config.data.model_copy(update={"threads": "auto"})})
-    ranks = [start(auto, tmp_path / "run", env={**env, "RANK": k, "LOCAL_RANK": k}) for k in "01"]
-    outputs = [rank.communicate(timeout=120) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    first, second = train_on_two_ranks(auto, tmp_path / "run")
     assert [begin["threads"] for begin in events(tmp_path / "run" / "fold-1", "begin")] == [max(1, granted() // 2)]
-    assert "epoch 2/2" in outputs[0][0]
-    assert outputs[1][0] == "", "rank 0 alone talks"
+    assert "epoch 2/2" in first
+    assert second == "", "rank 0 alone talks"
     fold = tmp_path / "run" / "fold-1"
     for one, two in zip(events(straight, "step"), events(fold, "step"), strict=True):
         assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)

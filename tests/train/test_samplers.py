@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from setting import StopAt, checkpoints, events, make_config, start, wait_for_step, weights
+from setting import StopAt, checkpoints, events, make_config, start_ranks, train_on_two_ranks, wait_for_step, weights
 
 from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.schema import Config, parse
@@ -58,19 +59,36 @@ class Hard(Sampler):
 '''.replace("\\\\n", "\\n")
 
 
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A package with a sampler, as other processes find it, too."""
-    place = tmp_path / "site"
+    place = tmp_path_factory.mktemp("packages") / "site"
     info = place / "hardest-0.1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hardest\nVersion: 0.1\n")
     (info / "entry_points.txt").write_text("[mmadfer.samplers]\nhard = hardest_parts:Hard\n")
     (place / "hardest_parts.py").write_text(CODE)
-    monkeypatch.syspath_prepend(place)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.delitem(SAMPLERS.__dict__, "plug_ins", raising=False)
-    return place
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(place)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
+        patch.delitem(SAMPLERS.__dict__, "plug_ins", raising=False)
+        yield place
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(installed: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of eight epochs on two ranks, in one go, and beside it, in `noted`, what its sampler has seen."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    train_on_two_ranks(sampled(store, folder / "noted", epochs=8), folder / "run")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def three_epochs(installed: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Weights after three epochs on one rank, in one go."""
+    folder = tmp_path_factory.mktemp("three_epochs")
+    train(sampled(store, folder / "noted", epochs=3), 1, folder / "fold")
+    return weights(folder / "fold")
 
 
 def sampled(store: Path, noted: Path, **train_: Any) -> Config:
@@ -98,51 +116,34 @@ def test_what_is_observed_decides_the_next_epoch(installed: Path, store: Path, t
 
 
 @pytest.mark.parametrize("asked", [0, 2, 4, 8])
-def test_stopped_anywhere_the_sampler_goes_on(installed: Path, store: Path, tmp_path: Path, asked: int) -> None:
+def test_stopped_anywhere_the_sampler_goes_on(three_epochs: bytes, store: Path, tmp_path: Path, asked: int) -> None:
     config = sampled(store, tmp_path / "noted", epochs=3)
-    train(config, 1, tmp_path / "straight")
-    (tmp_path / "noted").unlink()
     assert not train(config, 1, tmp_path / "fold", stop=StopAt(asked)).finished
     assert train(config, 1, tmp_path / "fold", resume=True).finished
-    assert weights(tmp_path / "fold") == weights(tmp_path / "straight")
+    assert weights(tmp_path / "fold") == three_epochs
 
 
-def test_killed_on_two_ranks_it_goes_on_to_the_same_weights(installed: Path, store: Path, tmp_path: Path) -> None:
+def test_killed_on_two_ranks_it_goes_on_to_the_same_weights(on_two_ranks: Path, store: Path, tmp_path: Path) -> None:
     config = sampled(store, tmp_path / "noted", epochs=8)
-    _ranks(config, tmp_path / "straight")
-    straight = told(tmp_path / "noted")
-    (tmp_path / "noted").unlink()
-
-    killed = _start(config, tmp_path / "run", 1)
+    killed = start_ranks(config, tmp_path / "run")
     wait_for_step(tmp_path / "run" / "fold-1", 11, killed[0])  # in the fourth epoch
     for rank in killed:
         rank.send_signal(signal.SIGKILL)
     for rank in killed:
         rank.communicate()
     assert (checkpoints(tmp_path / "run" / "fold-1")[-1] / "sampler.json").is_file()
-    _ranks(config, tmp_path / "run", "--resume")
-    assert weights(tmp_path / "run" / "fold-1") == weights(tmp_path / "straight" / "fold-1")
-    assert told(tmp_path / "noted")[-1] == straight[-1]
+    train_on_two_ranks(config, tmp_path / "run", "--resume")
+    assert weights(tmp_path / "run" / "fold-1") == weights(on_two_ranks / "run" / "fold-1")
+    assert told(tmp_path / "noted")[-1] == told(on_two_ranks / "noted")[-1]
 
 
-def test_one_rank_and_two_pick_the_same(installed: Path, store: Path, tmp_path: Path) -> None:
-    config = sampled(store, tmp_path / "two", epochs=3)
-    _ranks(config, tmp_path / "run")
-    train(sampled(store, tmp_path / "one", epochs=3), 1, tmp_path / "fold")
-    for one, two in zip(told(tmp_path / "one"), told(tmp_path / "two"), strict=True):
+def test_one_rank_and_two_pick_the_same(on_two_ranks: Path, store: Path, tmp_path: Path) -> None:
+    train(sampled(store, tmp_path / "one", epochs=8), 1, tmp_path / "fold")
+    alone, together = told(tmp_path / "one"), told(on_two_ranks / "noted")
+    assert len(alone) == len(together) == 8
+    for one, two in zip(alone[:3], together[:3], strict=True):
         assert [*one[1]] == [*two[1]], "the same clips in the same order"
         assert one[1] == pytest.approx(two[1], abs=1e-3)
-
-
-def _start(config: Config, run: Path, port: int, *options: str) -> list[Any]:
-    env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(21000 + (os.getpid() + port) % 10000)}
-    return [start(config, run, *options, env={**env, "RANK": k, "LOCAL_RANK": k}) for k in "01"]
-
-
-def _ranks(config: Config, run: Path, *options: str) -> None:
-    ranks = _start(config, run, 2, *options)
-    outputs = [rank.communicate(timeout=240) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
 
 
 def test_a_state_that_is_not_the_samplers_is_refused(installed: Path, store: Path, tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_state_that_is_not_the_samplers_is_refused(installed: Path, store: Pat
     from mmadfer.train.feedback import Feedback
 
     feedback = Feedback(import_module("hardest_parts").Hard(1, []), Ranks())
-    for state in ({}, {"losses": [1.0], "sampler": {}}, {"losses": [None, "x"], "sampler": {}}):
+    for state in ({}, {"told": [1.0], "sampler": {}}, {"told": [None, "x"], "sampler": {}}):
         with pytest.raises(RunError, match="the sampler cannot go on"):
             feedback.load(state, 2)
 

@@ -65,7 +65,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 clips of 8 people in two folds; clip k is made of the file that k is the digest of."""
     folder = tmp_path_factory.mktemp("stages")
     plain = make_store(folder / "plain.store")
-    return changed(plain, folder / "tiny.store", sha256=lambda clip: f"digest of {clip.id}")
+    return changed(plain, folder / "tiny.store", media_sha256=lambda clip: f"digest of {clip.id}")
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_files_are_known_by_what_they_held(store: Path, parent: Path, tmp_path: 
     other = changed(store, tmp_path / "a.store", id=lambda c: f"x{c.id}", fold=lambda c: swapped[c.fold])
     with Store(other) as opened, pytest.raises(DataError, match=r"trained on 12 of the 12 clips .*\(xc\d"):
         check_stages(child(make_config(other), init=parent), opened, [2])
-    strange = changed(other, tmp_path / "b.store", sha256=lambda c: f"another {c.id}")
+    strange = changed(other, tmp_path / "b.store", media_sha256=lambda c: f"another {c.id}")
     with Store(strange) as opened:
         check_stages(child(make_config(strange), init=parent), opened, [1, 2])
 
@@ -165,7 +165,7 @@ def test_people_that_are_kept_apart_are_not_seen_before(store: Path, tmp_path: P
         store,
         tmp_path / "theirs.store",
         id=lambda c: f"take 2 of {c.id}",
-        sha256=lambda c: f"take 2 of {c.id}",
+        media_sha256=lambda c: c.media_sha256 if c.id == "c00" else f"take 2 of {c.id}",
         subject=lambda clip: f"p{3 - clip.fold}",
     )
     run = runs.create(tmp_path / "parent", make_config(theirs)).path
@@ -222,7 +222,7 @@ class Distilling(Task):
 
     def parts(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         assert self.teacher is not None
-        theirs = self.teacher(batch)
+        theirs = self.teacher(batch).logits
         assert not theirs.requires_grad
         return {"loss": kl_div(output.log_softmax(1), theirs.softmax(1), reduction="batchmean")}
 
@@ -249,7 +249,7 @@ def test_a_task_learns_from_a_teacher(
         with torch.no_grad():
             wanted = teacher(preprocess(batch), batch.fbank)
         task = trainer.engine._engine.module
-        torch.testing.assert_close(task.teacher(batch), wanted, rtol=0, atol=1e-6)
+        torch.testing.assert_close(task.teacher(batch).logits, wanted, rtol=0, atol=1e-6)
         assert not any("teacher" in name for name in task.state_dict())
         loss = kl_div(task(batch)["output"].log_softmax(1), wanted.softmax(1), reduction="batchmean")
         torch.testing.assert_close(task(batch)["loss"].detach(), loss, rtol=1e-4, atol=1e-6)

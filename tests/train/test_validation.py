@@ -1,7 +1,6 @@
 """Clips kept for validation: which they are, that nothing trains on them, and that the test fold is looked at once."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from setting import StopAt, checkpoints, events, make_config, promises, start, weights
+from setting import StopAt, checkpoints, events, make_config, promises, train_on_two_ranks, weights
 
 from mmadfer.config.schema import Config
-from mmadfer.contract import describe_contract
+from mmadfer.contract.description import describe_contract
 from mmadfer.data.fold_clips import steps_per_epoch, training_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches
@@ -45,16 +44,16 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     found: Seen = {"train": [], "test": []}
     trains, tests = Loader.train, Loader.test
 
-    def training(self: Loader, epoch: int, picked: Sequence[Sequence[Pick]]) -> Iterator[Batch]:
+    def noted_training(self: Loader, epoch: int, picked: Sequence[Sequence[Pick]]) -> Iterator[Batch]:
         found["train"].append([pick.clip for picks in picked for pick in picks])
         return trains(self, epoch, picked)
 
-    def testing(self: Loader, ids: Sequence[str], *how: Any, **more: Any) -> Iterator[Batch]:
-        found["test"].append(list(ids))
-        return tests(self, ids, *how, **more)
+    def noted_tests(self: Loader, rows: Sequence[Pick], *how: Any, **more: Any) -> Iterator[Batch]:
+        found["test"].append([row.clip for row in rows])
+        return tests(self, rows, *how, **more)
 
-    monkeypatch.setattr(Loader, "train", training)
-    monkeypatch.setattr(Loader, "test", testing)
+    monkeypatch.setattr(Loader, "train", noted_training)
+    monkeypatch.setattr(Loader, "test", noted_tests)
     return found
 
 
@@ -175,7 +174,8 @@ def test_a_checkpoint_says_what_its_scores_are_of(whole: Path) -> None:
 
 def test_without_it_nothing_is_other_than_before(straight: Path, config: Config, store: Path) -> None:
     assert list(told(straight)) == [
-        *("fold", "epoch", "epochs", "uar", "war", "best", "confusion", "labels", "finished", "seconds")
+        *("fold", "epoch", "epochs", "uar", "war", "best", "cross_entropy", "confusion", "labels", "finished"),
+        "seconds",
     ]
     assert [list(event) for event in events(straight, "epoch")] == [
         ["event", "epoch", "step", "loss", "lr", "uar", "war", "seconds", "clips_per_second"]
@@ -207,15 +207,7 @@ def test_a_crash_between_the_last_checkpoint_and_the_result_costs_nothing(store:
 
 
 def test_two_ranks_validate_and_test_the_same_clips(store: Path, whole: Path, tmp_path: Path) -> None:
-    env = {
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(20000 + os.getpid() % 20000),
-    }
-    ranks = [start(validated(store), tmp_path / "run", env={**env, "RANK": k, "LOCAL_RANK": k}) for k in "01"]
-    ends = [rank.communicate() for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], ends
+    train_on_two_ranks(validated(store), tmp_path / "run")
     found, one = told(tmp_path / "run" / "fold-1"), told(whole)
     assert {key: found["validation"][key] for key in ("epoch", "clips")} == {"epoch": 2, "clips": 3}
     assert sum(map(sum, found["confusion"])) == sum(map(sum, one["confusion"])) == 12

@@ -117,6 +117,41 @@ def test_every_way_to_train_is_measured_beside_the_plain_one() -> None:
     assert re.search(r"^CPU: times as fast as plain, \S+ +[0-9.]+ +3\.5 +(not )?met$", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
+def test_joints_are_measured_beside_the_sum() -> None:
+    command = [
+        sys.executable,
+        str(PROGRAM.with_name("train.py")),
+        "--small",
+        "--joints",
+        "--clips",
+        "2",
+        "--rounds",
+        "1",
+    ]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert not done.returncode, done.stderr
+    found = re.findall(
+        r"^fp32, joint (\w+) +\S+ +(\S+) \(.*\) +\S+ +\S+ \(.*\) +([0-9.]+) +[0-9.]+$", done.stdout, re.M
+    )
+    assert [name for name, *_ in found] == ["sum", "concat", "jmt"]
+    assert found[0][1] == "1.000"
+
+
+@pytest.mark.slow
+def test_terms_are_measured_beside_the_same_model_without() -> None:
+    command = [sys.executable, str(PROGRAM.with_name("terms.py")), "--small", "--rounds", "1"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert not done.returncode, done.stderr
+    found = re.findall(r"^(face and sound|frames alone) +(\S.*?) +\S+ +(\S+) \(", done.stdout, re.MULTILINE)
+    rows = {"face and sound": ["none", "align"], "frames alone": ["none", "logits", "pkdot", "pkdot, t_net"]}
+    assert [row[:2] for row in found] == [(model, term) for model, terms in rows.items() for term in terms]
+    assert {ratio for _, term, ratio in found if term == "none"} == {"1.000"}
+    assert re.search(r"^128 +30 +\S+$", done.stdout, re.MULTILINE), done.stdout
+
+
 def test_the_operations_of_a_step_are_counted_without_doing_them() -> None:
     from _model import SMALL
     from _train_forms import flops

@@ -5,7 +5,7 @@ import json
 import pytest
 from model_setup import contract
 
-from mmadfer.contract import check_batch, loads
+from mmadfer.contract import check_batch, inherited, loads
 from mmadfer.errors import ConfigError, WeightsError
 
 
@@ -27,6 +27,14 @@ def test_labels_are_lines_of_their_own(labels: tuple[str, ...], words: str) -> N
 def test_labels_of_every_language_are_taken() -> None:
     labels = ("wütend", "怒り", "غاضب", "two words", "fear/surprise", "می\u200cترسد")
     assert loads(contract(labels=labels).dumps()).labels == labels
+
+
+def test_a_student_is_bound_by_its_teachers_licences() -> None:
+    own = {"mmadfer": "Apache-2.0", "MAE-Face": "MIT"}
+    theirs = {"mmadfer": "Apache-2.0", "MAE-Face": "MIT", "AudioMAE": "CC BY-NC 4.0", "timm vit (teacher)": "MIT"}
+    wanted = {**own, "AudioMAE (teacher)": "CC BY-NC 4.0", "timm vit (teacher)": "MIT"}
+    assert inherited(own, theirs) == wanted
+    assert inherited(own, wanted) == wanted, "the teacher of a teacher"
 
 
 def test_batches_rise_from_one() -> None:

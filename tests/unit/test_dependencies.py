@@ -17,8 +17,13 @@ from mmadfer.run import code_snapshot
 ROOT = Path(mmadfer.__file__).parent
 NO_PACKAGE = {"triton_python_backend_utils"}
 """Modules that a program brings along: Triton's, in its Python backend."""
-OF = {"nvidia": {"nvidia-dali-cuda130"}, "tensorrt_rtx": {"tensorrt-rtx-cu13"}, "onnxruntime": {"onnxruntime"}}
-"""Packages of names that several packages share, or that need not be installed here."""
+OF = {
+    "nvidia": {"nvidia-dali-cuda130"},
+    "onnxruntime": {"onnxruntime"},
+    "parselmouth": {"praat-parselmouth"},
+    "tensorrt_rtx": {"tensorrt-rtx-cu13"},
+}
+"""Packages of names that several packages share, that need not be installed here, or that do not say their names."""
 
 
 def _imported(path: Path) -> Iterator[str]:

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from mmadfer.utils.files import atomic, sha256, write_json, write_text
+from mmadfer.errors import FileError
+from mmadfer.utils.files import atomic, read_bytes, sha256, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -34,6 +36,34 @@ def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
         temporary.write_text("half of the new \udc00", encoding="utf-8")
     assert target.read_text() == "old"
     assert names(tmp_path) == ["out.txt"]
+
+
+def test_a_small_file_under_a_large_limit_takes_its_own_memory(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"x" * 3000)
+    tracemalloc.start()
+    try:
+        assert read_bytes(tmp_path / "small", 1 << 30) == b"x" * 3000
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_file_that_does_not_tell_its_size_is_read_whole() -> None:
+    path = Path("/proc/self/environ")
+    assert path.stat().st_size == 0
+    assert read_bytes(path) == path.read_bytes() != b""
+    with pytest.raises(FileError, match="larger than the 5 bytes"):
+        read_bytes(path, 5)
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100])
+def test_the_limit_is_the_largest_that_is_read(tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(bytes(size))
+    assert len(read_bytes(tmp_path / "file", 100)) == size
+    (tmp_path / "file").write_bytes(bytes(101 + size))
+    with pytest.raises(FileError, match="larger than the 100 bytes"):
+        read_bytes(tmp_path / "file", 100)
 
 
 def test_a_new_file_is_not_kept_when_writing_it_fails(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmadfer.config.model import LoraConfig
+from mmadfer.config.lora import LoraConfig
 from mmadfer.config.schema import ModelConfig, Precision
 from mmadfer.errors import WeightsError
 from mmadfer.model import precision as arithmetic

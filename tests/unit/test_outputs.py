@@ -35,14 +35,14 @@ def test_details_beside_the_same_logits(change: dict[str, Any]) -> None:
         assert found.sequence.shape == (2, steps, 64)
         assert len(found.features) == 4
         shapes = {"vision": (2, 4, 1 + 4 + 6, 64), "audio": (2, 1 + 256 + 6, 64)}
-        for features in found.features:
+        for features in found.features.values():
             for name, value in features._asdict().items():
                 assert (value.shape if value is not None else None) == (
                     shapes[name] if name in model.encoders else None
                 )
         joint = model.encode(*given, drops)
         assert torch.equal(model.temporal(joint)[1], found.sequence)
-        last = found.features[-1][1 if change is LISTENER else 0]
+        last = found.features[3][1 if change is LISTENER else 0]
         assert last is not None
         encoder = model.encoders["audio" if change is LISTENER else "vision"]
         assert torch.isfinite(encoder.summary(last)).all()
@@ -67,6 +67,12 @@ def test_nothing_is_kept_that_nobody_asks_for() -> None:
         gc.collect()
         assert all(one() is not None for one in made_in_layers)
         assert details.features[0].vision is made_in_layers[0]()
+        made_in_layers.clear()
+        details = model.detailed(*given, layers={2})
+        gc.collect()
+        assert [one() is not None for one in made_in_layers] == [False] * 4 + [True] * 2 + [False] * 2
+        assert list(details.features) == [2]
+        assert not model.detailed(*given, layers=()).features
 
 
 def test_details_have_gradients_and_go_through_what_runs_layers() -> None:
@@ -76,7 +82,7 @@ def test_details_have_gradients_and_go_through_what_runs_layers() -> None:
     found = []
     for model in (plain, again):
         details = model.detailed(*clips())
-        loss = details.sequence.square().mean() + sum(one.vision.square().mean() for one in details.features)
+        loss = details.sequence.square().mean() + sum(one.vision.square().mean() for one in details.features.values())
         loss.backward()
         found.append({name: p.grad for name, p in model.trainable().items() if p.grad is not None})
     assert set(found[0]) == set(found[1]) >= {"vision.prompts.initial", "fusion.0.vision.down.weight", "joint.weight"}
@@ -116,7 +122,8 @@ def test_a_head_gives_one_output_for_each_step() -> None:
     with torch.no_grad():
         found = model.detailed(*clips())
         assert found.logits.shape == (2, 4, 7)
-        each = nn.functional.linear(found.sequence, *model.classifier.parameters())
+        each = nn.functional.linear(found.pooled, *model.classifier.parameters())
+        assert torch.equal(found.pooled, found.sequence)
         torch.testing.assert_close(found.logits, each, rtol=0, atol=0)
         assert torch.equal(clip.detailed(*clips()).sequence, found.sequence), "the same weights for either"
 
@@ -143,3 +150,17 @@ def test_values_stay_in_their_range() -> None:
         model.classifier.weight.zero_()
         model.classifier.bias.zero_()
         assert torch.equal(model(*clips()), torch.ones(2, 7)), "the middle"
+
+
+@pytest.mark.parametrize("per", ["clip", "step"])
+def test_each_value_has_layers_of_its_own(per: str) -> None:
+    model = made(head={"name": "values_mlp", "range": [-2, 1], "hidden": 8, "per": per})
+    with torch.no_grad():
+        found = model.detailed(*clips())
+        sequence = found.sequence if per == "step" else model.temporal(model.encode(*clips()))[0]
+        assert found.logits.shape == ((2, 4, 7) if per == "step" else (2, 7))
+        assert found.logits.dtype == torch.float32
+        for k, value in enumerate(model.classifier.values):
+            inner = torch.relu(nn.functional.linear(sequence, value.fc1.weight, value.fc1.bias))
+            wanted = 3 * torch.sigmoid(nn.functional.linear(inner, value.fc2.weight, value.fc2.bias)) - 2
+            torch.testing.assert_close(found.logits[..., k], wanted[..., 0])

@@ -1,6 +1,8 @@
 """What goes beyond the published recipe, as draws: class-balanced epochs, mixup's pairs and shares, masks, dropout."""
 
 from collections import Counter
+from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.schema import AugmentConfig
 from mmadfer.data import draws as sampling
 from mmadfer.data.loading.mixup import paired, seconds
-from mmadfer.data.loading.samplers import Balanced, Pick, Sampler
+from mmadfer.data.loading.samplers import Balanced, BySubject, Pick, Sampler
 from mmadfer.data.loading.specaugment import masked, unpadded_frames
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.store.store import Clip
@@ -75,6 +77,17 @@ def test_every_clip_comes_over_some_epochs_and_another_part_in_each() -> None:
     assert parts[0] != parts[1]
     assert {pick.clip for pick in balanced(2, 0, CLIPS)} != parts[0]
     assert balanced(1, 0, CLIPS[::-1]) == balanced(1, 0, CLIPS)
+
+
+def test_by_subject_has_every_clip_once_in_runs_of_one_person() -> None:
+    of = {clip.id: f"s{k % 5}" for k, clip in enumerate(CLIPS[:62])}
+    clips = [replace(clip, subject=of[clip.id]) for clip in CLIPS[:62]]
+    picks = BySubject(1, clips, run=3).epoch(2)
+    assert sorted(picks) == sorted(Pick(clip) for clip in of)
+    lengths = [len([*run]) for _, run in groupby(of[pick.clip] for pick in picks)]
+    assert sum(length % 3 == 0 for length in lengths) >= len(lengths) - 5, "a person's last run may be shorter"
+    assert picks == BySubject(1, clips[::-1], run=3).epoch(2)
+    assert picks != BySubject(1, clips, run=3).epoch(3)
 
 
 def test_each_turn_is_seen_in_another_form_and_the_first_as_ever() -> None:

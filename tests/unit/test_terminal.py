@@ -174,7 +174,7 @@ def test_predictions_on_any_terminal(way: dict[str, str]) -> None:
         ["doctor", f"{TITLE}.store"],
         ["report", f"{TITLE}/run"],
         ["launch", "status", f"{TITLE}/run"],
-        ["export", "onnx", f"{TITLE}/run", "--out", "x.onnx"],
+        pytest.param(["export", "onnx", f"{TITLE}/run", "--out", "x.onnx"], marks=pytest.mark.slow),
     ],
 )
 def test_what_the_command_line_says_of_odd_words(words: list[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmadfer.utils.temporary_folders import LOCK, workplace
+from mmadfer.utils.temporary_folders import BEFORE, LOCK, take_place, workplace
 
 
 def hidden(folder: Path) -> list[str]:
@@ -71,6 +72,55 @@ def test_what_is_of_others_stays(tmp_path: Path) -> None:
         pass
     assert hidden(tmp_path) == [name for name in before if name != ".m.onnx.a_left_2"]
     assert (tmp_path / "elsewhere" / "file").read_text() == "mine"
+
+
+SWAPS = """
+import os, signal, sys; from pathlib import Path
+from mmadfer.utils.temporary_folders import take_place, workplace
+steps = iter(range(4))
+def killed(event, _):
+    if event == "os.rename" and next(steps) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)
+with workplace(Path(sys.argv[1])) as folder:
+    (folder / "new").mkdir(); (folder / "new" / "new.txt").touch()
+    sys.addaudithook(killed)
+    take_place(folder / "new", Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("step", "left"), [*enumerate(["old.txt", "old.txt", "new.txt", "new.txt", "new.txt"])])
+def test_one_that_is_killed_while_it_takes_a_place_leaves_old_or_new(tmp_path: Path, step: int, left: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old.txt").touch()
+    done = subprocess.run([sys.executable, "-c", SWAPS, str(out), str(step)], check=False)
+    assert done.returncode == (0 if step == 4 else -signal.SIGKILL)
+    assert out.exists() == (step != 1), "the kill was between both renames"
+    with workplace(out):
+        assert [path.name for path in out.iterdir()] == [left]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_where_a_place_cannot_be_taken_what_was_there_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old.txt").touch()
+    with pytest.raises(FileNotFoundError), workplace(out) as folder:
+        take_place(folder / "none", out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old.txt"]
+
+
+def test_what_has_come_meanwhile_is_not_replaced_by_what_was_there(tmp_path: Path) -> None:
+    out, left = tmp_path / "out", tmp_path / ".out.a_left_1"
+    for folder in (out, left / BEFORE, tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    (tmp_path / ".out.a_left_2").mkdir()
+    (tmp_path / ".out.a_left_2" / BEFORE).symlink_to(tmp_path / "elsewhere")
+    (out / "mine").touch()
+    with workplace(out):
+        pass
+    assert sorted(path.name for path in out.iterdir()) == ["file", "mine"]
+    assert (tmp_path / "elsewhere" / "file").exists()
 
 
 def test_many_at_once_lose_nothing(tmp_path: Path) -> None:

@@ -103,15 +103,26 @@ def crop(image: np.ndarray, box: np.ndarray, size: int, margin: float) -> np.nda
         uint8 RGB (size, size, 3).
     """
     height, width = image.shape[:2]
-    x0, y0, x1, y1 = box * (width, height, width, height)
-    half = max(x1 - x0, y1 - y0, 2.0) * (1 + margin) / 2
-    x, y = np.clip((x0 + x1) / 2, 0, width), np.clip((y0 + y1) / 2, 0, height)
+    x, y, half = _around(box, height, width, margin)
     reach = int(np.ceil(max(1.0, 2 * half / size))) + 1  # the filter also reads pixels next to the square
     left, top = int(np.floor(x - half)) - reach, int(np.floor(y - half)) - reach
     right, bottom = int(np.ceil(x + half)) + reach, int(np.ceil(y + half)) + reach
     area = Image.fromarray(_area_of(image, left, top, right, bottom))
     exact = (x - half - left, y - half - top, x + half - left, y + half - top)
     return np.asarray(area.resize((size, size), Image.Resampling.BILINEAR, box=exact))
+
+
+def square_around(box: np.ndarray, height: int, width: int, margin: float) -> tuple[float, float, float, float]:
+    """The square that `crop` cuts out of a picture of so many pixels: x0, y0, x1, y1 in pixels, also outside of it."""
+    x, y, half = _around(box, height, width, margin)
+    return x - half, y - half, x + half, y + half
+
+
+def _around(box: np.ndarray, height: int, width: int, margin: float) -> tuple[float, float, float]:
+    """The middle of the square around a box, and half of its side."""
+    x0, y0, x1, y1 = box * (width, height, width, height)
+    half = max(x1 - x0, y1 - y0, 2.0) * (1 + margin) / 2
+    return np.clip((x0 + x1) / 2, 0, width), np.clip((y0 + y1) / 2, 0, height), half
 
 
 def _area_of(image: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:

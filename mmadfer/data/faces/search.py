@@ -19,7 +19,7 @@ from mmadfer.data.media.frames import FrameSource, Seen
 from mmadfer.data.media.notes import Note
 
 SELDOM = 0.25
-"""Larger pictures are looked at where less than this share of the small ones shows a face."""
+"""Larger pictures are searched where less than this share of the small ones shows a face."""
 SURE = 0.95
 """Least probability of a face in a larger picture, in which far more places are tried."""
 _LOST_FRAMES = 3
@@ -31,22 +31,22 @@ NONE = np.empty((0, 5))
 
 @dataclass
 class FaceSearch:
-    """What was seen in the frames that were looked at."""
+    """What was found in the frames that were searched."""
 
     indexes: list[int] = field(default_factory=list)
     """Their numbers, rising."""
     faces: list[np.ndarray] = field(default_factory=list)
     """The faces in each, as `detection.detect` gives them."""
     reduced: list[bool] = field(default_factory=list)
-    """Whether the frame may have more pixels than were looked at."""
-    closer: set[int] = field(default_factory=set)
-    """The looks, counted from 0, whose faces were found in larger pictures."""
+    """Whether the frame may have more pixels than were searched."""
+    enlarged: set[int] = field(default_factory=set)
+    """Which of the frames, counted from 0, showed their faces in larger pictures only."""
 
     def follow(self, first: int = 0, end: int | None = None) -> "Face":
-        """The face that is followed through a part of the looks, by default all."""
+        """The face that is followed through a part of the frames searched, by default all."""
         part = range(len(self.indexes))[first:end]
         followed = track.follow(self.faces[part.start : part.stop])
-        small = any(box is not None and k in self.closer for k, box in zip(part, followed.boxes, strict=True))
+        small = any(box is not None and k in self.enlarged for k, box in zip(part, followed.boxes, strict=True))
         told = (*notes.second_face(followed.others, len(part)), *(notes.SMALL_FACE,) * small)
         return Face(self.indexes[part.start : part.stop], followed.boxes, told, notes.followed(followed.boxes))
 
@@ -55,7 +55,7 @@ class Face(NamedTuple):
     """The face that is followed."""
 
     indexes: list[int]
-    """The frames looked at."""
+    """The frames searched."""
     boxes: list[np.ndarray | None]
     """Where it was found in them."""
     notes: tuple[Note, ...]
@@ -72,55 +72,55 @@ def search_faces(path: FrameSource, settings: PrepareConfig, device: str) -> tup
     Returns:
         what is known of all frames, and what was seen.
     """
-    seen, looks = Seen(), FaceSearch()
+    seen, detections = Seen(), FaceSearch()
     pictures = seen.passing(frames.pictures(path, settings))
     with one_thread():
-        looks.faces.extend(detection.detect(_looked_at(pictures, settings.detect_every, looks), device))
-    return seen, looks
+        detections.faces.extend(detection.detect(_searched(pictures, settings.detect_every, detections), device))
+    return seen, detections
 
 
-def look_closer(
-    path: FrameSource, settings: PrepareConfig, device: str, looks: FaceSearch, parts: Iterable[tuple[int, int]]
+def search_larger(
+    path: FrameSource, settings: PrepareConfig, device: str, detections: FaceSearch, parts: Iterable[tuple[int, int]]
 ) -> None:
-    """Look again in larger pictures, in those parts of the looks (first, end) that need it; adds what is found."""
-    todo = {looks.indexes[k]: k for part in parts for k in _in_vain(looks, *part)}
+    """Search larger pictures, in those parts of the frames searched (first, end) that need it; adds what is found."""
+    todo = {detections.indexes[k]: k for part in parts for k in _without_faces(detections, *part)}
     if not todo:
         return
-    closer, last = _Closer(device), max(todo)
+    larger, last = _LargerPictures(device), max(todo)
     with one_thread():
         for index, picture in enumerate(frames.pictures(path, settings)):
-            if index in todo and len(found := closer.look(picture)):
-                looks.faces[todo[index]] = found
-                looks.closer.add(todo[index])
+            if index in todo and len(found := larger.detect(picture)):
+                detections.faces[todo[index]] = found
+                detections.enlarged.add(todo[index])
             if index == last:
                 break
 
 
-def _looked_at(pictures: Iterable[frames.Picture], every: int, looks: FaceSearch) -> Iterator[np.ndarray]:
+def _searched(pictures: Iterable[frames.Picture], every: int, detections: FaceSearch) -> Iterator[np.ndarray]:
     """Every n-th picture and the last one, small; which these are is noted."""
 
     def small(index: int, picture: frames.Picture) -> np.ndarray:
         image = picture.rgb(detection.DETECTION_SIDE_PX)
-        looks.indexes.append(index)
-        looks.reduced.append(max(image.shape) >= detection.DETECTION_SIDE_PX)
+        detections.indexes.append(index)
+        detections.reduced.append(max(image.shape) >= detection.DETECTION_SIDE_PX)
         return image
 
     index, picture = 0, None
     for index, picture in enumerate(pictures):
         if index % every == 0:
             yield small(index, picture)
-    if picture is not None and looks.indexes[-1] != index:
+    if picture is not None and detections.indexes[-1] != index:
         yield small(index, picture)
 
 
-def _in_vain(looks: FaceSearch, first: int, end: int) -> Sequence[int]:
-    """The looks of this part that are to be looked at closer."""
-    without = [k for k in range(first, end) if not len(looks.faces[k])]
+def _without_faces(detections: FaceSearch, first: int, end: int) -> Sequence[int]:
+    """The frames of this part that are to be searched in larger pictures."""
+    without = [k for k in range(first, end) if not len(detections.faces[k])]
     some = end - first - len(without)
-    return [k for k in without if looks.reduced[k]] if some < SELDOM * (end - first) else []
+    return [k for k in without if detections.reduced[k]] if some < SELDOM * (end - first) else []
 
 
-class _Closer:
+class _LargerPictures:
     """Finds the size at which faces are seen, and stays with it.
 
     All sizes are tried in the first picture, then in ever fewer of those that follow, as long as none shows a face: a
@@ -131,7 +131,7 @@ class _Closer:
         self._device = device
         self._size, self._vain, self._skip = 0, 0, 0
 
-    def look(self, picture: frames.Picture) -> np.ndarray:
+    def detect(self, picture: frames.Picture) -> np.ndarray:
         """The faces (K, 5), as `detection.detect` gives them."""
         if self._skip:
             self._skip -= 1

@@ -23,7 +23,7 @@ class Followed(NamedTuple):
     """One face through a clip."""
 
     boxes: list[np.ndarray | None]
-    """For each picture looked at a box, or None where the face was not found."""
+    """For each picture searched a box, or None where the face was not found."""
     others: int = 0
     """Pictures with another face that is about as large, or larger."""
 
@@ -54,15 +54,15 @@ def follow(found: Sequence[np.ndarray]) -> Followed:
     away for a while.
 
     Args:
-        found: for each picture looked at (faces, 5), as `faces.detect` gives.
+        found: for each picture searched (faces, 5), as `faces.detect` gives.
     """
     tracks = _tracks(found)
     if not tracks:
         return Followed([None] * len(found))
     main = max(tracks, key=lambda track: track.rank)
-    faces = [main.faces.get(look) for look in range(len(found))]
+    faces = [main.faces.get(number) for number in range(len(found))]
     apart = [track for track in tracks if not track.faces.keys() & main.faces.keys()]
-    spare = [_stacked(track.faces[look] for track in apart if look in track.faces) for look in range(len(found))]
+    spare = [_stacked(track.faces[number] for track in apart if number in track.faces) for number in range(len(found))]
     first = min(main.faces)
     for order in (range(first, len(found)), range(first, -1, -1)):
         _fill(faces, spare, order)
@@ -73,7 +73,7 @@ def interpolate(indexes: Sequence[int], boxes: Sequence[np.ndarray | None], coun
     """Boxes of all frames from those found in some: linear between two, the nearest one at the ends.
 
     Args:
-        indexes: the frames looked at, rising.
+        indexes: the frames searched, rising.
         boxes: what was found there.
         count: number of all frames.
 
@@ -90,22 +90,22 @@ def interpolate(indexes: Sequence[int], boxes: Sequence[np.ndarray | None], coun
 def _tracks(found: Sequence[np.ndarray]) -> list[_Track]:
     """All faces, each in one track."""
     tracks = list[_Track]()
-    for look, faces in enumerate(found):
-        owners = _owners(tracks, faces, look)
+    for number, faces in enumerate(found):
+        owners = _owners(tracks, faces, number)
         for owner, face in zip(owners, faces, strict=True):
             if owner is None:
                 tracks.append(owner := _Track())
-            owner.faces[look] = face
+            owner.faces[number] = face
     return tracks
 
 
-def _owners(tracks: Sequence[_Track], faces: np.ndarray, look: int) -> list[_Track | None]:
+def _owners(tracks: Sequence[_Track], faces: np.ndarray, number: int) -> list[_Track | None]:
     """The track that each face goes on with, the best fit first; None: one that begins."""
     owners: list[_Track | None] = [None] * len(faces)
     if tracks and len(faces):
         seen = np.array([track.last for track in tracks])
         lasts = np.stack([track.faces[track.last] for track in tracks])
-        scores = _scores(faces, lasts, look - seen - 1)
+        scores = _scores(faces, lasts, number - seen - 1)
         while scores.max() > -np.inf:
             row, column = divmod(int(scores.argmax()), len(faces))
             owners[column] = tracks[row]
@@ -116,12 +116,12 @@ def _owners(tracks: Sequence[_Track], faces: np.ndarray, look: int) -> list[_Tra
 def _fill(faces: list[np.ndarray | None], spare: Sequence[np.ndarray], order: Iterable[int]) -> None:
     """Go on, in this order, with spare faces where there is none; the first one must be there."""
     last, missed = np.empty(0), 0
-    for look in order:
-        if faces[look] is None and len(spare[look]):
-            scores = _scores(spare[look], last[None], np.array([missed]))[0]
+    for number in order:
+        if faces[number] is None and len(spare[number]):
+            scores = _scores(spare[number], last[None], np.array([missed]))[0]
             best = np.argmax(scores)
-            faces[look] = spare[look][best] if np.isfinite(scores[best]) else None
-        face = faces[look]
+            faces[number] = spare[number][best] if np.isfinite(scores[best]) else None
+        face = faces[number]
         last, missed = (last, missed + 1) if face is None else (face, 0)
 
 

@@ -33,7 +33,8 @@ class Batch:
     """B clips on the loader's device."""
 
     frames: Tensor
-    """uint8 (B, T, 3, S, S), RGB, without brightness; see `preprocess`."""
+    """uint8 (B, T, 3, S, S), RGB, without brightness; see `preprocess`. T is 0 where nobody has a use for them
+    (`model.branches: audio`, without a teacher): then none is read."""
     fbank: Tensor
     """float32 (B, 1, 512, 128), time first, normalised; already blended, where there is a `mix`."""
     targets: dict[str, Tensor]
@@ -46,6 +47,22 @@ class Batch:
     """float32 (B, T + 1, depth, 2) uniform draws in [0, 1); None in evaluation."""
     mix: Mix | None = None
     """Of `data.augment.mixup`; None without it, and in evaluation."""
+    landmarks: Tensor | None = None
+    """float32 (B, T, 68, 2): x and y in pixels of `frames`, cropped, resized and mirrored as these are; NaN where a
+    frame has none, or is not shown. None without `task.align`."""
+    tokens: Tensor | None = None
+    """int64 (B, L): of the clips' sentences. None without `model.text`."""
+    expressions: Tensor | None = None
+    """int64 (B,): what each label is in the codebook of action units (`mmadfer.tasks.codebook`). None, too."""
+    adapted: Tensor | None = None
+    """bool (B,): which clips are of those that are adapted to. Their `label` is a pseudo-label, or
+    `mmadfer.data.loading.samplers.WITHHELD`, and they have no other target. None where none of the batch is."""
+    joint: Tensor | None = None
+    """(B, T, W): what the model makes of the clips before its temporal part, where that is known
+    (`mmadfer.train.features`); then there are no frames and no sound. None: it is computed of them."""
+    subjects: Tensor | None = None
+    """int64 (B,): the place of each clip's subject among all of the store, sorted; -1 for none. None
+    without `task.subjects`."""
 
     def moved(self, move: Move) -> "Batch":
         """With all tensors moved."""
@@ -57,6 +74,12 @@ class Batch:
             brightness=move(self.brightness),
             drop_path=None if self.drop_path is None else move(self.drop_path),
             mix=None if self.mix is None else self.mix.moved(move),
+            tokens=None if self.tokens is None else move(self.tokens),
+            landmarks=None if self.landmarks is None else move(self.landmarks),
+            expressions=None if self.expressions is None else move(self.expressions),
+            adapted=None if self.adapted is None else move(self.adapted),
+            joint=None if self.joint is None else move(self.joint),
+            subjects=None if self.subjects is None else move(self.subjects),
         )
 
 

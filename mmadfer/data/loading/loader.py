@@ -21,31 +21,56 @@ With mixup, B is twice the clips of a batch in all of this.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmadfer.config.schema import Config
+from mmadfer.contract import used
 from mmadfer.data.draws import Draw, draw_view, test_draw
+from mmadfer.data.faces.landmarks68 import TENSOR as LANDMARKS
 from mmadfer.data.fold_clips import check_labels, steps_per_epoch
+from mmadfer.data.frame_windows import drawn_window, window_indexes
+from mmadfer.data.loading.adaptation import fold_sampler
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.dali import Decoder, Frames
+from mmadfer.data.loading.landmarks import in_view
 from mmadfer.data.loading.mixup import mixed, paired, seconds
-from mmadfer.data.loading.samplers import Pick, Sampler, sampler_of
+from mmadfer.data.loading.samplers import Pick, Sampler
 from mmadfer.data.loading.specaugment import masked
-from mmadfer.data.loading.windows import window_sound
 from mmadfer.data.media.fbank import SILENCE
-from mmadfer.data.store.record import LATER
-from mmadfer.data.store.store import ClipRecord, Store
-from mmadfer.data.store.targets import LABEL, at_frames, encoded
+from mmadfer.data.sentences import ClipTokens
+from mmadfer.data.source_subjects import subjects_of
+from mmadfer.data.store.landmark_tensors import landmark_rows
+from mmadfer.data.store.store import ClipRecord, Rows, Store
+from mmadfer.data.store.targets import LABEL, encoded, step_rows
+from mmadfer.data.window_sound import read_window
 from mmadfer.errors import ConfigError, DataError
+from mmadfer.tasks.codebook import expression_of
 from mmadfer.utils import cores
 from mmadfer.utils.prefetch import lookahead
 
 How = Callable[[Pick], Draw]
 Read = tuple[Draw, ClipRecord]
+
+
+class Inputs(NamedTuple):
+    """What somebody looks at of the frames: the model that is trained, or the teacher of `stages.teacher`."""
+
+    decoded: bool
+    """Whether they are read; else they are black."""
+    frames: int
+    """Of each clip; 0 where nobody looks at any."""
+
+    @classmethod
+    def of(cls, config: Config, taught: bool) -> "Inputs":
+        """Of the batches of a configuration; where they are `taught` from, a teacher sees them, too."""
+        seen = taught or "vision" in config.model.modalities
+        fed = config.data.modalities if taught else used(config)
+        return cls(seen and fed != "audio", config.model.frames if seen else 0)
 
 
 def epoch_picks(config: Config, store: Store, fold: int, epoch: int, sampler: Sampler) -> list[Pick]:
@@ -54,7 +79,8 @@ def epoch_picks(config: Config, store: Store, fold: int, epoch: int, sampler: Sa
     Raises:
         ConfigError: the sampler does not give as many as there are clips; or the clips do not fill a batch.
     """
-    end = steps_per_epoch(config, store, fold) * config.train.batch_size
+    clips = len(sampler.clips) if config.adapt else None
+    end = steps_per_epoch(config, store, fold, clips) * config.train.batch_size
     picks = sampler.epoch(epoch)
     if len(picks) < end:
         raise ConfigError(f"data.sampler {config.data.sampler} gives {len(picks)} clips for an epoch of {end}")
@@ -98,7 +124,12 @@ def batches(
             f"train.batch_size {train.batch_size} is not a multiple of {world} ranks x {train.accumulate} "
             "micro-batches (train.accumulate): change one of them, so that every rank gets as many clips"
         )
-    sampler = sampler or sampler_of(config, store, fold)
+    if config.adapt and part % 2:
+        raise ConfigError(
+            f"train.batch_size {train.batch_size} gives each of {world} ranks {part} clips of a micro-batch, and under "
+            "adapt half of them are of who is adapted to: change it, so that they are even"
+        )
+    sampler = sampler or fold_sampler(config, store, fold)
     picks = epoch_picks(config, store, fold, epoch, sampler)
     if config.data.augment.mixup:
         picks = paired(train.seed, epoch, picks)
@@ -128,6 +159,8 @@ class Loader:
         self.store, self.config, self.labels = store, config, tuple(labels)
         self.device = torch.device(device if isinstance(device, str) else f"cuda:{device}")
         check_labels(store, self.labels)
+        self._tokens = ClipTokens(config, store) if config.model.text else None
+        self._subjects = {subject: k for k, subject in enumerate(subjects_of(store.clips.values()))}
         asked = config.data.threads
         self.threads = cores.of_a_rank() if asked == "auto" else asked
         self._decoder = Decoder(config.model.image_size, self.threads, self.device)
@@ -143,7 +176,7 @@ class Loader:
         data, model, size = self.config.data, self.config.model, self.store.size
 
         def how(pick: Pick) -> Draw:
-            first, count = self._span(pick)
+            _, count = self._span(pick)
             drawn = draw_view(
                 self.config.train.seed,
                 epoch,
@@ -156,15 +189,17 @@ class Loader:
                 key=pick.key,
                 loses_with=pick.loses_with,
             )
-            return replace(drawn, indexes=first + drawn.indexes)
+            return replace(drawn, indexes=self._within(pick, drawn.indexes))
 
-        return self._run([[*picks, *seconds(picks)] for picks in picked], how)
+        appearing = ([*picks, *seconds(picks)] for picks in picked)
+        windowed = ([self._windowed(epoch, pick) for pick in picks] for picks in appearing)
+        return self._run(windowed, how, taught=self.config.taught)
 
-    def test(self, ids: Sequence[str], batch_size: int, clip: int = 0, flip: bool = False) -> Iterator[Batch]:
-        """All clips in this order, with test preprocessing; the last batch may be smaller.
+    def test(self, rows: Sequence[str | Pick], batch_size: int, clip: int = 0, flip: bool = False) -> Iterator[Batch]:
+        """All clips, or windows of them, in this order, with test preprocessing; the last batch may be smaller.
 
         Args:
-            ids: clips.
+            rows: whole clips by their ids, or picks with windows.
             batch_size: the most clips in a batch.
             clip: which of the `data.test_clips` index sets to take frames from.
             flip: mirror every frame.
@@ -174,11 +209,12 @@ class Loader:
         """
 
         def how(pick: Pick) -> Draw:
-            n, clips = self.store.clips[pick.clip].frames, self.config.data.test_clips
-            return test_draw(n, self.store.size, self.config.model.frames, clip, clips, flip)
+            _, count = self._span(pick)
+            drawn = test_draw(count, self.store.size, self.config.model.frames, clip, self.config.data.test_clips, flip)
+            return replace(drawn, indexes=self._within(pick, drawn.indexes))
 
-        picks = [Pick(name) for name in ids]
-        return self._run([picks[start : start + batch_size] for start in range(0, len(ids), batch_size)], how)
+        picks = [row if isinstance(row, Pick) else Pick(row) for row in rows]
+        return self._run((picks[start : start + batch_size] for start in range(0, len(picks), batch_size)), how)
 
     def close(self) -> None:
         """Stop the threads and free the decoder's memory."""
@@ -186,12 +222,31 @@ class Loader:
             pool.shutdown(wait=True, cancel_futures=True)
         self._decoder.close()
 
-    def _run(self, requests: list[list[Pick]], how: How) -> Iterator[Batch]:
+    def _run(self, requests: Iterable[list[Pick]], how: How, taught: bool = False) -> Iterator[Batch]:
+        """`taught`: a teacher looks at the batches, too."""
         # What an abandoned loop has begun ends by itself; the one decoding thread keeps loops apart.
-        reading = ((picks, [self._readers.submit(self._read, pick, how) for pick in picks]) for picks in requests)
+        inputs = Inputs.of(self.config, taught)
+        reading = (
+            (picks, [self._readers.submit(self._read, pick, how, inputs) for pick in picks]) for picks in requests
+        )
         ready = lookahead(reading, self.config.data.read_ahead)
-        for decoded in lookahead((self._decoding.submit(self._decode, *clips) for clips in ready), 1):
+        for decoded in lookahead((self._decoding.submit(self._decode, *clips, inputs) for clips in ready), 1):
             yield self._finish(decoded.result())
+
+    def _windowed(self, epoch: int, pick: Pick) -> Pick:
+        """With a window, where training looks at windows and the sampler has not chosen this one."""
+        window, n = self.config.data.window, self.store.clips[pick.clip].frames
+        if window is None or pick.window is not None:
+            return pick
+        span = window.span(self.config.model.frames)
+        return pick._replace(window=drawn_window(self.config.train.seed, epoch, pick.clip, n, span, pick.key))
+
+    def _within(self, pick: Pick, drawn: np.ndarray) -> np.ndarray:
+        """The frames of a pick in its clip: those drawn within it, or under `data.window` every `stride`-th."""
+        window = self.config.data.window
+        if window is None or pick.window is None:
+            return self._span(pick)[0] + drawn
+        return window_indexes(pick.window, self.config.model.frames, window.stride)
 
     def _span(self, pick: Pick) -> tuple[int, int]:
         """The first frame that a pick looks at, and how many."""
@@ -201,46 +256,74 @@ class Loader:
             raise DataError(f"clip {pick.clip!r} has {there} frames, so no window of {count} from {first} on")
         return first, count
 
-    def _read(self, pick: Pick, how: How) -> Read:
+    def _read(self, pick: Pick, how: How, inputs: Inputs) -> Read:
         drawn = how(pick)
-        wanted = [] if self.config.data.modalities == "audio" else drawn.indexes.tolist()
-        steps = [name for name, target in self.store.header.targets.items() if target.kind == "steps"]
-        record = self.store.read(pick.clip, wanted, [*steps, *([LATER] if pick.window else [])])
-        if pick.window:
-            record = replace(record, fbank=window_sound(record, self.store.clips[pick.clip], pick.window))
-        return drawn, record
+        wanted = drawn.indexes.tolist() if inputs.decoded else []
+        names = [name for name, target in self.store.header.targets.items() if target.kind == "steps"]
+        steps: dict[str, Rows] = dict.fromkeys(names, lambda times, count: step_rows(drawn.indexes, len(times), count))
+        if self.config.task.align:
+            steps[LANDMARKS] = partial(landmark_rows, pick.clip, drawn.indexes)
+        if pick.window is None:
+            return drawn, self.store.read(pick.clip, wanted, rows=steps)
+        return drawn, read_window(self.store, pick.clip, pick.window, wanted, steps)
 
-    def _decode(self, picks: list[Pick], reading: list[Future[Read]]) -> Batch:
+    def _decode(self, picks: list[Pick], reading: list[Future[Read]], inputs: Inputs) -> Batch:
         """The batch, with its frames on the device and all else on the CPU."""
         ids = [pick.clip for pick in picks]
         draws, records = zip(*(clip.result() for clip in reading), strict=True)
         fbank = np.stack([self._sound(*clip) for clip in zip(draws, records, strict=True)])[:, None]
         drop_path = [drawn.drop_path for drawn in draws if drawn.drop_path is not None]
+        given = any(pick.given is not None for pick in picks)
         both = Batch(
-            frames=self._frames(ids, draws, records),
+            frames=self._frames(ids, draws, records, inputs),
             fbank=torch.from_numpy(fbank),
-            targets=self._targets(picks, draws, records),
+            targets=self._labels(picks) if given else self._targets(picks, draws, records),
             ids=ids,
             brightness=torch.tensor([drawn.brightness for drawn in draws], dtype=torch.float32),
             drop_path=torch.from_numpy(np.stack(drop_path)) if drop_path else None,
+            adapted=torch.tensor([pick.given is not None for pick in picks]) if given else None,
         )
+        if self.config.task.align:
+            both = self._with_landmarks(both, draws, records)
+        if self._tokens is not None:
+            both = replace(both, tokens=torch.from_numpy(self._tokens.of(ids)))
+        if self.config.task.subjects:
+            both = replace(both, subjects=torch.tensor([self._subject(name) for name in ids]))
         shares = [drawn.share for pick, drawn in zip(picks, draws, strict=True) if pick.beside is None]
         return both if len(shares) == len(picks) else mixed(both, shares, self._classes())
 
     def _targets(self, picks: list[Pick], draws: Sequence[Draw], records: Sequence[ClipRecord]) -> dict[str, Tensor]:
-        """All targets of the store by name."""
-        clips = [self.store.clips[pick.clip] for pick in picks]
-        made = {LABEL: torch.tensor([self.labels.index(clip.label) for clip in clips])} if self.labels else {}
+        """All targets of the store by name; the task's own has the values that it learns, in their order."""
+        task = self.config.task
+        clips, made = [self.store.clips[pick.clip] for pick in picks], self._labels(picks)
         for name, target in self.store.header.targets.items():
             if target.kind == "steps":
-                rows = [
-                    at_frames(record.tensors.get(name), len(target.names), drawn.indexes, clip.frames)
-                    for clip, drawn, record in zip(clips, draws, records, strict=True)
-                ]
+                none = np.full((len(draws[0].indexes), len(target.names)), np.nan, np.float32)
+                rows = [np.asarray(record.tensors.get(name, none)) for record in records]
             else:
                 rows = [encoded(target, clip.targets.get(name)) for clip in clips]
             made[name] = torch.from_numpy(np.stack(rows))
+            if name == task.compared and task.values:
+                made[name] = made[name][..., target.places(task.values)]
         return made
+
+    def _labels(self, picks: list[Pick]) -> dict[str, Tensor]:
+        """The target `label`, where the store has one: a clip's own, or what is given in its place."""
+        if not self.labels:
+            return {}
+        own = (self.labels.index(self.store.clips[one.clip].label) if one.given is None else one.given for one in picks)
+        return {LABEL: torch.tensor([*own])}
+
+    def _with_landmarks(self, batch: Batch, draws: Sequence[Draw], records: Sequence[ClipRecord]) -> Batch:
+        """With what `task.align` looks at."""
+        rows = zip((record.tensors.get(LANDMARKS) for record in records), batch.ids, draws, strict=True)
+        points = [in_view(*row, self.config.model.image_size) for row in rows]
+        expressions = torch.tensor([expression_of(self.store.clips[name].label) for name in batch.ids])
+        return replace(batch, landmarks=torch.from_numpy(np.stack(points)), expressions=expressions)
+
+    def _subject(self, clip: str) -> int:
+        """Its place; -1 for none, which only clips of a test may have."""
+        return self._subjects.get(self.store.clips[clip].subject or "", -1)
 
     def _classes(self) -> dict[str, int]:
         """Classes of each target that is one label."""
@@ -255,10 +338,10 @@ class Loader:
             return record.fbank
         return masked(record.fbank, augment.spec_time, augment.spec_mels, drawn.spec)
 
-    def _frames(self, ids: list[str], draws: Sequence[Draw], records: Sequence[ClipRecord]) -> Tensor:
-        if self.config.data.modalities == "audio":
+    def _frames(self, ids: list[str], draws: Sequence[Draw], records: Sequence[ClipRecord], inputs: Inputs) -> Tensor:
+        if not inputs.decoded:
             side = self.config.model.image_size
-            return torch.zeros((len(ids), self.config.model.frames, 3, side, side), dtype=torch.uint8)
+            return torch.zeros((len(ids), inputs.frames, 3, side, side), dtype=torch.uint8)
         frames = Frames(
             jpegs=[np.frombuffer(jpeg, np.uint8) for record in records for jpeg in record.jpegs],
             crops=np.array([drawn.crop for drawn in draws], np.int32),

@@ -7,7 +7,7 @@ Nothing here imports torch.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,9 +15,12 @@ from mmadfer.config.samplers import SAMPLERS
 from mmadfer.config.schema import Config
 from mmadfer.data.draws import DrawKey, digest, shuffled
 from mmadfer.data.fold_clips import training_clips
-from mmadfer.data.loading.windows import Window
+from mmadfer.data.frame_windows import Window
 from mmadfer.data.store.store import Clip, Store
-from mmadfer.errors import ConfigError
+from mmadfer.errors import ConfigError, DataError
+
+WITHHELD = -1
+"""In the place of a label: there is none."""
 
 
 class Pick(NamedTuple):
@@ -32,6 +35,9 @@ class Pick(NamedTuple):
     """The clip that this one is blended into, where it comes as a partner."""
     window: Window | None = None
     """The frames that are looked at, whose sound alone is heard; None: the whole clip."""
+    given: int | None = None
+    """Of a clip that is adapted to: the label that it is given, as a place among them, or `WITHHELD`. Its own is then
+    not looked at."""
 
     @property
     def key(self) -> DrawKey:
@@ -61,7 +67,11 @@ class Sampler:
     """
 
     observes = False
-    """Whether it is told the loss of each clip; that costs one small exchange between the ranks in each step."""
+    """Whether it is told of each clip; that costs one small exchange between the ranks in each step."""
+    observed: Literal["loss", "score"] = "loss"
+    """What it is told: a clip's loss, or the logit of its own class."""
+    windowed = False
+    """Whether it chooses windows: it needs `data.window`, and is made with `span`, the frames that a window spans."""
     even = False
     """Whether all labels come equally often."""
 
@@ -75,12 +85,12 @@ class Sampler:
         """
         return [Pick(clip) for clip in shuffled(self.seed, k, (clip.id for clip in self.clips))]
 
-    def observe(self, picks: Sequence[Pick], losses: np.ndarray) -> None:
+    def observe(self, picks: Sequence[Pick], told: np.ndarray) -> None:
         """Called after each epoch where `observes` is set.
 
         Args:
             picks: of the epoch, those that filled its batches, in their order.
-            losses: float32 (len(picks),): of each while it was trained on; NaN where it was not finite.
+            told: float32 (len(picks),): `observed` of each while it was trained on; NaN where it was not finite.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,17 +125,71 @@ class Balanced(Sampler):
         return sorted(picks, key=lambda pick: (digest(self.seed, k, pick.clip, "order", *pick.key), pick.clip))
 
 
+class BySubject(Sampler):
+    """Every clip once in each epoch, in runs of one person's clips: a batch has few people, and several clips of each.
+
+    Args:
+        seed: of the run.
+        clips: what is trained on.
+        run: the most clips of a run. What cannot be divided makes a shorter one.
+
+    Raises:
+        DataError: a clip has no subject.
+        ValueError: `run` is no whole number from 1 on.
+    """
+
+    def __init__(self, seed: int, clips: Sequence[Clip], run: int = 4) -> None:
+        super().__init__(seed, clips)
+        if type(run) is not int or run < 1:
+            raise ValueError(f"run is {run!r}, and it is a whole number from 1 on")
+        if nameless := next((clip.id for clip in clips if not clip.subject), None):
+            raise DataError(
+                f"clip {nameless!r} has no subject, and data.sampler by_subject needs one of each: take shuffle"
+            )
+        self.run = run
+
+    def epoch(self, k: int) -> list[Pick]:
+        """As `Sampler.epoch`."""
+        people: dict[str | None, list[str]] = {}
+        for clip in self.clips:
+            people.setdefault(clip.subject, []).append(clip.id)
+        own = [shuffled(self.seed, k, ids) for ids in people.values()]
+        runs = [ids[n : n + self.run] for ids in own for n in range(0, len(ids), self.run)]
+        ordered = sorted(runs, key=lambda run: (digest(self.seed, k, run[0], "run"), run[0]))
+        return [Pick(clip) for run in ordered for clip in run]
+
+
 def sampler_of(config: Config, store: Store, fold: int) -> Sampler:
     """The sampler of `data.sampler` for the training clips of a fold, which has observed nothing yet.
 
     Raises:
-        ConfigError: it does not take `data.sampler_options`.
+        ConfigError: it does not take `data.sampler_options`, or needs something else than this configuration.
         DataError: the store has no such split or fold.
     """
     made, options = SAMPLERS.load(config.data.sampler), config.data.sampler_options
     clips = training_clips(config, store, fold)
+    _check_needs(made, config)
+    spans = {"span": config.data.window.span(config.model.frames)} if config.data.window and made.windowed else {}
     try:
-        found: Sampler = made(config.train.seed, clips, **options)
+        found: Sampler = made(config.train.seed, clips, **options, **spans)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"data.sampler {config.data.sampler} does not take {options}: {error}") from error
     return found
+
+
+def _check_needs(made: type[Sampler], config: Config) -> None:
+    name = config.data.sampler
+    if made.windowed and config.data.window is None:
+        raise ConfigError(f"data.sampler {name} draws windows, and data.window is not set: say what a window is there")
+    if not made.observes or made.observed != "score":
+        return
+    if config.data.augment.mixup:
+        raise ConfigError(
+            f"data.sampler {name} goes by the score of each clip's own class, and with mixup (data.augment.mixup "
+            f"{config.data.augment.mixup:g}) a clip has two: set 0"
+        )
+    if config.task.spec.output != "classes":
+        raise ConfigError(
+            f"data.sampler {name} goes by the score of each clip's class, and task {config.task.name} gives values: "
+            "take shuffle"
+        )

@@ -14,7 +14,7 @@ from mmadfer.contract import samples_of_frames
 from mmadfer.data.media import frames
 from mmadfer.data.media.decode import SoundTrack
 from mmadfer.data.media.fbank import SILENCE, count, fbank, frame_samples, later
-from mmadfer.data.media.frames import DecodedClip, FrameSource
+from mmadfer.data.media.frames import DecodedClip, FrameSource, NumberedCrops
 from mmadfer.errors import ClipError
 
 _Notes = tuple[str, ...]
@@ -132,7 +132,7 @@ def beginning(track: SoundTrack, wanted: Callable[[int], int]) -> tuple[np.ndarr
         wanted: how many samples, by their rate; what it raises is raised before they are decoded.
 
     Raises:
-        ClipError: as `read_sound`.
+        ClipError: as `SoundTrack`.
     """
     kept, there, rate, most, start = list[np.ndarray](), 0, 0, 0, 0.0
     for chunk in track:
@@ -174,6 +174,8 @@ def source_of(path: FrameSource, sound: Path | None) -> Path:
         ClipError: `no sound`: there is none.
     """
     if sound is None:
+        if isinstance(path, NumberedCrops):
+            return path.video
         if isinstance(path, DecodedClip):
             raise ClipError(f"{path} came without sound", "no sound")
         if path.is_dir():

@@ -83,21 +83,8 @@ def _turned(image: np.ndarray, matrix: bytes | None) -> np.ndarray:
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def read_frames(path: Path | str, pixels: PixelAspect = "square") -> Iterator[tuple[float, np.ndarray]]:
-    """Decode all frames of the first video stream.
-
-    Yields:
-        time in seconds, and the picture as it is to be seen, uint8 RGB (H, W, 3).
-
-    Raises:
-        ClipError: `unreadable` (no such file, not a video, damaged, cut off) or `empty` (no picture in it).
-    """
-    for frame in video_frames(path, pixels=pixels):
-        yield frame.time, frame.rgb()
-
-
 def video_frames(path: Path | str, limit: float | None = None, pixels: PixelAspect = "square") -> Iterator[Frame]:
-    """Like `read_frames`, with pictures that are converted when they are wanted.
+    """Decode all frames of the first video stream; pictures are converted when they are wanted.
 
     Args:
         path: of the file.
@@ -105,7 +92,8 @@ def video_frames(path: Path | str, limit: float | None = None, pixels: PixelAspe
         pixels: `square` stretches pixels that are not; `stored` takes them as they are.
 
     Raises:
-        ClipError: as `read_frames`; `too long` as soon as pictures lie more than `limit` seconds apart.
+        ClipError: `unreadable` (no such file, not a video, damaged, cut off), `empty` (no picture in it), or `too long`
+            as soon as pictures lie more than `limit` seconds apart.
     """
     first, told, pixel, known, unknown, number = 0.0, list[str](), Fraction(1), 0.0, -1, -1
     angle, matrix = 0, None
@@ -173,27 +161,6 @@ class Sound(NamedTuple):
     """When the sound that it is a piece of starts, in seconds from the start of the file."""
 
 
-def read_sound(
-    path: Path | str, rate: int | Literal["native"] = "native", limit: float | None = None
-) -> tuple[np.ndarray, int]:
-    """Decode the first sound stream, at its own time, resampled by libswresample unless `rate` is `native`.
-
-    Returns:
-        waveform float32 (channels, samples) in [-1, 1], and its rate in Hz.
-
-    Raises:
-        ClipError: `no sound` (no sound stream, or nothing in it), `too long` (more than `limit` seconds) or
-            `unreadable`.
-    """
-    chunks, heard = list[np.ndarray](), 0
-    for chunk in SoundTrack(path, rate, limit):
-        chunks.append(chunk.waveform.T)
-        heard = chunk.rate
-    packed = np.concatenate(chunks)
-    chunks.clear()  # before the next copy is made
-    return np.ascontiguousarray(packed.T), heard
-
-
 class SoundTrack:
     """The sound of a file, to be gone through once, piece by piece, so that a film's need not fit into the memory.
 
@@ -205,7 +172,8 @@ class SoundTrack:
             pieces that lie over each other the first is heard. Otherwise all samples come one after the other.
 
     Raises:
-        ClipError: as `read_sound`, when it is gone through; `no sound` comes before the first piece.
+        ClipError: `no sound` (no sound stream, or nothing in it) before the first piece; `too long` or `unreadable`
+            when it is gone through.
     """
 
     def __init__(

@@ -6,12 +6,14 @@ whole one.
 """
 
 import io
+import math
 import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
@@ -19,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mmadfer.config.schema import FPS, PrepareConfig
-from mmadfer.data.media import decode
+from mmadfer.data.media import decode, notes
 from mmadfer.data.media.container import MOST_PIXELS
 from mmadfer.data.media.notes import Note
 from mmadfer.errors import ClipError
@@ -47,7 +49,7 @@ class Picture(Protocol):
         """Whether the decoder had to make up a part of it."""
 
     @property
-    def told(self) -> Sequence[str]:
+    def told(self) -> Sequence[Note]:
         """What a person should know of all pictures of the clip, as far as they are read."""
 
     def rgb(self, longest: int | None = None) -> np.ndarray:
@@ -62,7 +64,7 @@ class ImageFile:
     time: float
     damaged: bool = False
     """Never: an image that is damaged is an error."""
-    told: Sequence[str] = ()
+    told: Sequence[Note] = ()
 
     def rgb(self, longest: int | None = None) -> np.ndarray:
         """See `Picture`; also an image in grey or with a palette.
@@ -135,8 +137,72 @@ class DecodedClip:
         return self._name
 
 
-FrameSource = Path | DecodedClip
-"""A video file, a folder with one image for each frame, or pictures in memory."""
+@dataclass(frozen=True)
+class NumberedCrops:
+    """Images of a video's frames, named by the number of the frame, from 1; a frame may have none.
+
+    A frame without an image shows the one before it, and the first ones the first image that there is.
+    """
+
+    folder: Path
+    video: Path
+    """Which says when each frame is shown."""
+    limit: float
+    """Seconds of the video that are read at most."""
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @cached_property
+    def times(self) -> list[float]:
+        """When each frame of the video is shown, in seconds.
+
+        Raises:
+            ClipError: as `decode.video_frames`.
+        """
+        return [frame.time for frame in decode.video_frames(self.video, self.limit)]
+
+    @cached_property
+    def images(self) -> list["ImageFile"]:
+        """One for each frame of the video.
+
+        Raises:
+            ClipError: `empty` (no image), or a file of another name, or a number that the video does not have.
+        """
+        numbered = {self._number(image.path): image for image in images(self.folder, math.inf)}
+        last = max(numbered)
+        if last > len(self.times) + slack_frames(SLACK, len(self.times)):
+            raise ClipError(
+                f"{self.folder} has an image of frame {last}, but {self.video} has {len(self.times)} frames: they do "
+                "not belong together"
+            )
+        lost = sum(k not in numbered for k in range(1, len(self.times) + 1))
+        told = notes.uncropped(lost, len(self.times))
+        shown, found = numbered[min(numbered)], list[ImageFile]()
+        for k, time in enumerate(self.times, 1):
+            shown = numbered.get(k, shown)
+            found.append(replace(shown, time=time, told=told))
+        return found
+
+    def _number(self, path: Path) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", path.stem) or int(path.stem) < 1:
+            raise ClipError(f"{path} is not named by the number of its frame, from 1 (00001.jpg): move it elsewhere")
+        return int(path.stem)
+
+
+SLACK = 0.01
+"""Share of a video's frames by which the numbers of its crops may exceed them: decoders do not agree on the last."""
+_LEAST_SLACK = 10
+"""Frames that always pass, where some do."""
+
+
+def slack_frames(share: float, count: int) -> int:
+    """Frames that `share` of `count` are, where it is not 0 at least 10."""
+    return max(_LEAST_SLACK, int(share * count)) if share else 0
+
+
+FrameSource = Path | DecodedClip | NumberedCrops
+"""A video file, a folder with one image for each frame, pictures in memory, or crops of a video's frames."""
 
 
 class Seen:
@@ -144,7 +210,7 @@ class Seen:
 
     def __init__(self) -> None:
         self._times, self._damaged = array("d"), bytearray()  # a film has a million
-        self._told: Sequence[str] = ()
+        self._told: Sequence[Note] = ()
 
     @classmethod
     def of(cls, pictures: Iterable[Picture]) -> "Seen":
@@ -164,8 +230,8 @@ class Seen:
 
     @property
     def times(self) -> np.ndarray:
-        """float64 seconds."""
-        return np.array(self._times)
+        """float64 seconds, in the order of time: a time stamp that goes back is a fault, the one before holds."""
+        return np.maximum.accumulate(np.array(self._times))
 
     @property
     def damaged(self) -> np.ndarray:
@@ -187,9 +253,9 @@ def pictures(path: FrameSource, settings: PrepareConfig) -> Iterator[Picture]:
     if isinstance(path, DecodedClip):
         for k, image in enumerate(path.images):
             yield MemoryPicture(image, k / settings.fps)
-    elif is_image_folder(path):
-        yield from images(path, settings.max_seconds, settings.fps)
-    else:
+    elif has_images(path):
+        yield from image_files(path, settings)
+    elif isinstance(path, Path):
         pixels: decode.PixelAspect = "stored" if settings.media == "published" else "square"
         yield from decode.video_frames(path, settings.max_seconds, pixels)
 
@@ -216,9 +282,23 @@ def images(folder: Path, limit: float, fps: float = FPS) -> Sequence[ImageFile]:
     return [ImageFile(file, k / fps) for k, file in enumerate(sorted(files, key=_natural))]
 
 
+def image_files(path: Path | NumberedCrops, settings: PrepareConfig) -> Sequence[ImageFile]:
+    """The image of each frame, in order.
+
+    Raises:
+        ClipError: as `images` and `NumberedCrops.images`.
+    """
+    return path.images if isinstance(path, NumberedCrops) else images(path, settings.max_seconds, settings.fps)
+
+
 def is_image_folder(path: FrameSource) -> TypeGuard[Path]:
-    """Whether it is a folder of images."""
+    """Whether it is a folder of images, which does not say when they are shown."""
     return isinstance(path, Path) and path.is_dir()
+
+
+def has_images(path: FrameSource) -> TypeGuard[Path | NumberedCrops]:
+    """Whether its frames are image files."""
+    return isinstance(path, NumberedCrops) or is_image_folder(path)
 
 
 def has_times(path: FrameSource) -> bool:

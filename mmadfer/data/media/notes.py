@@ -53,6 +53,11 @@ def faceless(count: int, of: int) -> tuple[Note, ...]:
     return (Share("no face in {} frames, the picture's middle in its place", count, of),) if count else ()
 
 
+def uncropped(count: int, of: int) -> tuple[Note, ...]:
+    """Of frames whose crops were made by a data set's owners, those without one."""
+    return (Share("{} frames have no crop, the one before in its place", count, of),) if count else ()
+
+
 def second_face(others: int, of: int) -> tuple[Note, ...]:
     """Of frames looked at, those with another face that is about as large as the followed one (`tracks.follow`)."""
     return (Share("another face, about as large, is there in {} frames looked at", others, of),) * (

@@ -28,6 +28,7 @@ from typing import IO, Any
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces.detection import detector
+from mmadfer.data.faces.landmarks import model_of
 from mmadfer.data.preparation.side_files import files_of, read_stamps, write_beside, write_stamps
 from mmadfer.data.preparation.summary import Summary, print_summary, report_of, summarise_preparation, write_report
 from mmadfer.data.preparation.workers import ClipJob, PreparedClip, outcomes
@@ -41,10 +42,10 @@ from mmadfer.utils.progress import Meter
 
 __all__ = ["Summary", "prepare", "print_summary"]
 
-_PREPARATION_VERSION = 4
+_PREPARATION_VERSION = 5
 """Raised whenever the same files and settings would give another store."""
 PART = 64
-"""Clips in a part, on average; at most twice as many, which are all in memory before the part is written."""
+"""Clips in a part, on average; at most twice as many."""
 
 
 def prepare(table: ClipTable, out: Path | str, settings: PrepareConfig, jobs: int = 1, device: str = "cpu") -> Summary:
@@ -62,10 +63,12 @@ def prepare(table: ClipTable, out: Path | str, settings: PrepareConfig, jobs: in
     Raises:
         DataError: `out` exists and is something else, its files have changed, another process prepares it, no clip is
             left, or a full disk.
-        MissingDependencyError: neither PyTorch nor ONNX Runtime is installed, or there is no such device.
+        MissingDependencyError: neither PyTorch nor ONNX Runtime is installed, or there is no such device; landmarks
+            are wanted, and ONNX Runtime is not installed.
     """
     begin, out = monotonic(), Path(out).absolute()
-    header = Header(table.name, table.labels, settings, table.root, targets=table.targets)
+    model = model_of(settings.landmarks)
+    header = Header(table.name, table.labels, settings, table.root, targets=table.targets, landmarks=model)
     tasks = _tasks(table, settings, device)
     if out.exists():
         return _already(out, table, tasks, header)
@@ -126,6 +129,7 @@ def _fingerprint(header: Header, tasks: Iterable[ClipJob], digests: Mapping[str,
         targets,
         header.prepare.model_dump(mode="json"),
         clips,
+        *([header.landmarks] if header.landmarks else []),
     ]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
@@ -133,7 +137,8 @@ def _fingerprint(header: Header, tasks: Iterable[ClipJob], digests: Mapping[str,
 def _identity(task: ClipJob, found: Digest) -> list[Any]:
     clip = task.source
     named = [sorted(pairs.items()) for pairs in (clip.targets, clip.splits, task.tensors)]
-    return [clip.id, task.media, task.sound, clip.label, clip.fold, clip.subject, clip.cropped, *named, *found]
+    how = (clip.cropped, clip.numbered)
+    return [clip.id, task.media, task.sound, clip.label, clip.fold, clip.subject, *how, *named, *found]
 
 
 def _files(tasks: Iterable[ClipJob]) -> dict[str, Files]:
@@ -231,28 +236,44 @@ def _parts(tasks: list[ClipJob], partial: Path) -> dict[Path, list[ClipJob]]:
 def _prepare_parts(parts: dict[Path, list[ClipJob]], header: Header, jobs: int) -> None:
     """Write the parts that are not there yet."""
     todo = _unfinished(parts, header)
-    tasks, lost = [task for part in todo.values() for task in part], 0
+    tasks = [task for part in todo.values() for task in part]
     before = sum(map(len, parts.values())) - len(tasks)
     with closing(outcomes(tasks, jobs)) as results, Meter("preparing clips", len(tasks), before) as meter:
+        shown = _shown(results, meter)
         for path, part in todo.items():
-            done = list[PreparedClip]()
-            for outcome in islice(results, len(part)):
-                done.append(outcome)
-                lost += outcome.clip is None
-                meter.step(f"{lost} left out")
-            _write_part(path, part, done, header)
+            _write_part(path, part, islice(shown, len(part)), header)
 
 
-def _write_part(path: Path, tasks: Sequence[ClipJob], done: Sequence[PreparedClip], header: Header) -> None:
+def _shown(results: Iterable[PreparedClip], meter: Meter) -> Iterator[PreparedClip]:
+    lost = 0
+    for outcome in results:
+        lost += outcome.clip is None
+        meter.step(f"{lost} left out")
+        yield outcome
+
+
+def _write_part(path: Path, tasks: Sequence[ClipJob], results: Iterable[PreparedClip], header: Header) -> None:
+    """Write clips as they come, so that not all of a part's records are in memory."""
+    done = list[PreparedClip]()
+
+    def kept() -> Iterator[tuple[Clip, bytes]]:
+        for outcome in results:
+            done.append(replace(outcome, data=b""))
+            if outcome.clip:
+                yield outcome.clip, outcome.data
+
+    write_store(path, header, kept(), lambda header: _part_header(header, tasks, done))
+
+
+def _part_header(header: Header, tasks: Sequence[ClipJob], done: Sequence[PreparedClip]) -> Header:
     lost = [outcome for outcome in done if outcome.clip is None]
-    about = replace(
+    return replace(
         header,
         fingerprint=_fingerprint(header, tasks, {outcome.id: outcome.digest for outcome in done}),
         left_out={outcome.id: f"{outcome.reason}: {outcome.detail}" for outcome in lost},
         left_out_files={outcome.id: outcome.digest for outcome in lost},
         stamps={outcome.id: outcome.stamp for outcome in done},
     )
-    write_store(path, about, ((outcome.clip, outcome.data) for outcome in done if outcome.clip))
 
 
 def _unfinished(parts: dict[Path, list[ClipJob]], header: Header) -> dict[Path, list[ClipJob]]:
@@ -285,7 +306,7 @@ def _assemble(
         the clips, id -> why it is left out, and id -> stamp of its files.
     """
     clips, digests, stamps = list[Clip](), dict[str, Digest](), dict[str, str]()
-    left_out, left_out_files = dict[str, str](), dict[str, tuple[int, str]]()
+    left_out, left_out_files = dict[str, str](), dict[str, Digest]()
     for path in parts:
         with Store(path) as part:
             clips += part.clips.values()

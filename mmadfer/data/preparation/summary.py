@@ -11,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from mmadfer.data.compatibility import sound_rates
+from mmadfer.data.faces.landmarks68 import TENSOR
 from mmadfer.data.sets import ClipTable
 from mmadfer.data.store.store import Clip
+from mmadfer.errors import DataError
 from mmadfer.utils.console import Console
 from mmadfer.utils.files import write_json
 from mmadfer.utils.folders import some
@@ -29,7 +31,7 @@ class _LeftOutClip:
     media: str
     label: str
     reason: str
-    """`unreadable`, `empty`, `no face` or `no sound`."""
+    """As in `ClipError`."""
     detail: str
 
 
@@ -60,6 +62,8 @@ class Summary:
     seconds: float = 0.0
     bytes: int = 0
     """Of the store."""
+    landmarked: dict[str, float] = field(default_factory=dict)
+    """Id -> share of frames with reliable landmarks, of clips that preparation has found landmarks of."""
     named: dict[str, dict[str, int]] = field(default_factory=dict)
     """`targets` other than `label`, named `tensors`, and `splits` with their parts -> clips that have each."""
     already: bool = False
@@ -69,6 +73,11 @@ class Summary:
     def left_out(self) -> list[tuple[str, str]]:
         """Id and reason of every clip that is not in the store."""
         return [(clip.id, clip.reason) for clip in self.left]
+
+    @property
+    def without_landmarks(self) -> list[str]:
+        """Ids of clips in no frame of which reliable landmarks were found."""
+        return [name for name, share in self.landmarked.items() if not share]
 
     @property
     def kept(self) -> int:
@@ -115,6 +124,7 @@ def summarise_preparation(
         table.notes,
         round(seconds, 1),
         out.stat().st_size if clips else 0,
+        {clip.id: clip.landmarked / clip.frames for clip in clips if clip.tensors.get(TENSOR) == ""},
         _named(clips),
     )
 
@@ -128,6 +138,21 @@ def _named(clips: list[Clip]) -> dict[str, dict[str, int]]:
     return {kind: dict(sorted(counts.items())) for kind, counts in counted.items() if counts}
 
 
+def refuse_traces(summary: Summary) -> None:
+    """Tell clips that were left out because their traces do not fit them; the store is whole without them.
+
+    Raises:
+        DataError: there are some; names the first.
+    """
+    wrong = [left for left in summary.left if left.reason == "trace"]
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} clips are not in {summary.out}, as their traces do not fit them: {wrong[0].detail}. Mend "
+            "the files, or take the clips out of the list, then delete the store and prepare again "
+            f"({summary.report} names all of them)"
+        )
+
+
 def _split(text: str) -> tuple[str, str]:
     reason, _, detail = text.partition(": ")
     return reason, detail
@@ -136,7 +161,7 @@ def _split(text: str) -> tuple[str, str]:
 def _duplicates(clips: list[Clip]) -> list[list[str]]:
     same = defaultdict[str, list[str]](list)
     for clip in clips:
-        same[clip.sha256].append(clip.id)
+        same[clip.media_digest].append(clip.id)
     return [ids for digest, ids in same.items() if digest and len(ids) > 1]
 
 
@@ -205,8 +230,16 @@ def to_dict(summary: Summary) -> dict[str, Any]:
         "warnings": summary.warnings,
         "notes": list(summary.notes),
         "named": summary.named,
+        **_landmarks(summary),
         "seconds": summary.seconds,
     }
+
+
+def _landmarks(summary: Summary) -> dict[str, Any]:
+    if not summary.landmarked:
+        return {}
+    shares = {name: round(share, 4) for name, share in summary.landmarked.items()}
+    return {"landmarks": {"clips": len(shares), "without": summary.without_landmarks, "shares": shares}}
 
 
 def print_summary(summary: Summary, console: Console | None = None) -> None:
@@ -235,11 +268,22 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     if summary.silenced:
         shown = escape(", ".join(summary.silenced[:_MAX_SHOWN]))
         console.print(f"kept with silence, having no sound: {len(summary.silenced)} clips: {shown}", soft_wrap=True)
+    if summary.landmarked:
+        console.print(_landmark_words(summary), highlight=False, soft_wrap=True)
     for note in summary.notes:
         console.print(f"note: {escape(note)}", soft_wrap=True)
     for warning in summary.warnings:
         console.print(f"[bold red]WARNING[/]: {escape(warning)}", soft_wrap=True)
     console.print(f"store  {summary.out}\nreport {summary.report}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _landmark_words(summary: Summary) -> str:
+    lost, shares = summary.without_landmarks, summary.landmarked.values()
+    named, mean = f" ({escape(some(lost))})" if lost else "", sum(shares) / len(shares)
+    return (
+        f"clips without reliable landmarks: {len(lost)} of {len(shares)}{named}; on average {mean:.1%} of a clip's "
+        "frames have some"
+    )
 
 
 def _kinds(remarks: Mapping[str, str]) -> dict[str, list[str]]:

@@ -10,9 +10,14 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import detection
-from mmadfer.data.preparation.tensor_files import read_tensors
+from mmadfer.data.faces.landmarks import NONE, clip_landmarks, reliable_frames
+from mmadfer.data.faces.landmarks68 import TENSOR
+from mmadfer.data.media.frames import FrameSource, NumberedCrops, slack_frames
+from mmadfer.data.preparation.tensor_files import few_steps, read_tensors
 from mmadfer.data.sets import SourceClip
 from mmadfer.data.store.record import LATER, Clip, ClipRecord, encode_record
 from mmadfer.data.store.source_files import UNREAD, Digest, files_digest, stamp
@@ -167,7 +172,8 @@ def stamp_files(task: ClipJob) -> tuple[str, Digest]:
 
 
 def _mark(outcome: PreparedClip, now: str, found: Digest) -> PreparedClip:
-    clip = outcome.clip and replace(outcome.clip, sha256=found.sha256, size=found.size)
+    alone = found.media if found.media != found.sha256 else ""
+    clip = outcome.clip and replace(outcome.clip, sha256=found.sha256, media_sha256=alone, size=found.size)
     return replace(outcome, clip=clip, digest=found, stamp=now)
 
 
@@ -179,14 +185,16 @@ def _decode(task: ClipJob) -> PreparedClip:
     try:
         with container.explained():
             data = read_clip(
-                source.media,
+                _frames_of(source, task.settings),
                 task.settings,
                 sound=source.sound,
                 cropped=source.cropped,
                 device=task.device,
                 whole_sound=True,
             )
-        tensors = read_tensors(source.tensors, task.targets)
+        slack = slack_frames(source.trace_slack, len(data.times))
+        tensors = read_tensors(source.tensors, task.targets, data.times, slack)
+        found = _landmarks(task, data.jpegs)
     except ClipError as error:
         _check_machine(source, error)
         return PreparedClip(source.id, reason=error.reason, detail=str(error))
@@ -204,18 +212,34 @@ def _decode(task: ClipJob) -> PreparedClip:
         source.subject,
         silent=data.silent,
         sound=task.sound,
-        note="; ".join(map(str, (*data.notes, *data.faceless))),
+        note="; ".join(map(str, (*data.notes, *data.faceless, *few_steps(tensors, task.targets)))),
         rate=data.rate,
         cropped=source.cropped,
+        numbered=source.numbered,
         targets=dict(source.targets),
         splits=dict(source.splits),
-        tensors=dict(task.tensors),
+        tensors={**task.tensors, **dict.fromkeys(found, "")},
+        landmarked=sum(map(reliable_frames, found.values())),
         sound_frames=data.sound_frames,
         sound_start=round(data.sound_start, 6),
     )
+    tensors |= found
     if len(data.later):
         tensors[LATER] = data.later
     return PreparedClip(source.id, clip, encode_record(ClipRecord(data.jpegs, data.fbank, data.times, tensors)))
+
+
+def _landmarks(task: ClipJob, jpegs: list[bytes]) -> dict[str, np.ndarray]:
+    """The tensor of landmarks where they are wanted and the clip brings none of its own."""
+    if task.settings.landmarks == NONE or TENSOR in task.tensors:
+        return {}
+    return {TENSOR: clip_landmarks(jpegs)}
+
+
+def _frames_of(source: SourceClip, settings: PrepareConfig) -> FrameSource:
+    if not source.numbered or source.sound is None:
+        return source.media
+    return NumberedCrops(source.media, source.sound, settings.max_seconds)
 
 
 def _check_machine(source: SourceClip, error: Exception) -> None:

@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmadfer.data.store import splits, targets
 from mmadfer.data.store.record import LATER
 from mmadfer.data.store.source_files import Files
@@ -17,6 +19,9 @@ from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
 from mmadfer.utils.registry import Registry
 from mmadfer.utils.terminal import one_line
+
+ValueRanges = Mapping[str, Mapping[Path, np.ndarray]]
+"""Name of a target -> trace file -> the lowest and the highest of each value, float32 (2, names), NaN without any."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,12 @@ class SourceClip:
     """The file with its sound; None: the sound of `media`. One that does not exist is a clip without sound."""
     cropped: bool = False
     """The frames show nothing but the face, and are taken as they are."""
+    numbered: bool = False
+    """`media` is a folder of crops of the frames of the video `sound`, named by the number of the frame, from 1. A
+    frame without a crop shows the one before it."""
+    trace_slack: float = 0.0
+    """Share of its frames by which traces with a row for each may be longer or shorter; the last frames then have no
+    values. 0: not at all."""
     targets: Mapping[str, Any] = field(default_factory=dict)
     """Name of a target other than `label` -> its value (`mmadfer.data.store.targets`); not those of kind `steps`."""
     splits: Mapping[str, str] = field(default_factory=dict)
@@ -66,6 +77,8 @@ class ClipTable:
     """What of it is most likely wrong."""
     targets: Mapping[str, Target] = field(default_factory=dict)
     """Name of a target other than `label` -> what it is."""
+    trace_ranges: ValueRanges = field(default_factory=dict, compare=False)
+    """Of targets of kind `steps` (`trace_files.value_ranges`)."""
 
     def __post_init__(self) -> None:
         if not self.clips:
@@ -115,13 +128,17 @@ class ClipTable:
         return Path(os.path.commonpath([folder.absolute() for folder in files]))
 
 
+_OWN = ("dfew", "mafw", "crema_d", "ravdess", "biovid", "affwild2", "meld", "folder")
+_MODULES = (*_OWN, "toy", "toy_apex", "toy_flip", "toy_privileged", "toy_subjects", "toy_units", "toy_words")
+"""Sets with a module of their name."""
 Reader = Callable[[Path, int], ClipTable]
 DATA_SETS = Registry(
     "data set",
     "mmadfer.data_sets",
     {
-        **{name: f"{__name__}.{name}:table" for name in ("dfew", "mafw", "crema_d", "ravdess", "folder", "toy")},
+        **{name: f"{__name__}.{name}:table" for name in _MODULES},
         "mafw_compound": f"{__name__}.mafw:compound",
+        "toy_subjects_turned": f"{__name__}.toy_subjects:turned",
         "csv": f"{__name__}.table_csv:table",
     },
 )

@@ -7,7 +7,7 @@
     tensor:NAME          a file with numbers or text (.csv, .npy, .txt)
     split:NAME           train, validation or test; or the number of the fold that tests the clip
 
-An empty cell says that the clip has none.
+An empty cell says that the clip has none. `time` and `frame` cannot name values of steps, as traces have such columns.
 """
 
 import math
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmadfer.data.sets.trace_files import PLACES
 from mmadfer.data.store.record import NAME
 from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
@@ -49,6 +50,21 @@ def check_once(where: str, header: Sequence[str]) -> None:
     names = [(match[1] == "split", match[2]) for column in header if (match := COLUMN.fullmatch(column))]
     if twice := next((name for split, name in names if names.count((split, name)) > 1), None):
         raise DataError(f"{where} names {twice!r} twice: each target, tensor or split has one column")
+
+
+def check_steps(where: str, header: Iterable[str]) -> None:
+    """Refuse values of steps that are called like what a trace calls the places of its rows.
+
+    Raises:
+        DataError: names the column.
+    """
+    for column in header:
+        match = COLUMN.fullmatch(column)
+        if match and match[1] == "steps" and {*_names(match[2], match[3])} & {*PLACES}:
+            raise DataError(
+                f"{where} has the column {column!r:.80}: no value can be called {' or '.join(PLACES)}, as such columns "
+                "of a trace say what its rows are of; name the values, such as steps:mood:valence|arousal"
+            )
 
 
 def named(where: str, cells: Mapping[str, str], path: Callable[[str], Path]) -> Named:

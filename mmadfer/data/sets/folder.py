@@ -1,27 +1,40 @@
-"""Any folder of `<label>/<clip>.mp4`: labels are the folders' names in alphabetical order."""
+"""Any folder of `<label>/<clip>.mp4`: labels are the folders' names in alphabetical order.
+
+Or of `<clip>.mp4` with a trace `<clip>.csv` beside each, whose columns are the values (`trace_files`).
+"""
 
 from collections import Counter
 from os import DirEntry
 from pathlib import Path
 
 from mmadfer.data import splits as fold
-from mmadfer.data.sets import ClipTable, SourceClip, layout
+from mmadfer.data.sets import ClipTable, SourceClip, layout, trace_files
 from mmadfer.data.store.record import check_ids
+from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
 from mmadfer.utils.folders import Known, entries, is_folder, kinds, leads_nowhere, some
 from mmadfer.utils.names import VIDEO_SUFFIXES, alike, is_empty, is_film, one_form
 
-_LAYOUT = f"<label>/<clip>.mp4, with at least two labels; also {', '.join(VIDEO_SUFFIXES[1:])}"
+TARGET = "values"
+"""The target that traces are, which is what regression learns by default."""
+_LAYOUT = (
+    f"<label>/<clip>.mp4, with at least two labels (also {', '.join(VIDEO_SUFFIXES[1:])}); or <clip>.mp4 and "
+    "<clip>.csv, a trace of values"
+)
 
 
 def table(root: Path, folds: int = 5) -> ClipTable:
     """The clips of a folder; ids are `<label>/<clip>`, with the ending where that is not unique.
 
+    A folder with films that have a trace of their name beside them is one of traces, without labels; ids are the names.
+    It cannot have label folders as well.
+
     Links are followed, but each real folder is one label. Hidden files are passed over; what else is no clip, and clips
     in deeper folders, are told in the table's notes.
 
     Raises:
-        DataError: no such folder, no clips, a single label, two clips of one name, or fewer clips than folds.
+        DataError: no such folder, no clips, a single label, both labels and traces, two clips of one name, or fewer
+            clips than folds.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; expected a folder of {_LAYOUT}")
@@ -29,6 +42,9 @@ def table(root: Path, folds: int = 5) -> ClipTable:
     files = [file for label in known.inside(entries(root)) for file in entries(label)]
     media = [Path(file.path) for file in files if is_film(file.name)]
     labels = tuple(sorted({*map(_label, media)}))
+    if traces := _traces(root):
+        _check_one_kind(root, traces, labels)
+        return _traced(root, traces, media, folds)
     if len(labels) < 2:
         raise DataError(f"{root} has {_found(root, labels, len(files), len(media))}; expected {_LAYOUT}")
     ids = dict(zip(layout.ids(root, media), media, strict=True))
@@ -37,6 +53,41 @@ def table(root: Path, folds: int = 5) -> ClipTable:
     clips = [SourceClip(clip, path, _label(path), fold_of[clip]) for clip, path in sorted(ids.items())]
     notes = (*_passed(root, known), *_notes(root, files, media, folds))
     return ClipTable(root.name or "folder", labels, clips, notes, _warnings(labels))
+
+
+def _traces(root: Path) -> dict[Path, Path]:
+    """Film -> trace, of those that lie side by side in the folder itself."""
+    found = {entry.name: Path(entry.path) for entry in entries(root) if not is_folder(entry)}
+    films = [path for name, path in found.items() if is_film(name)]
+    return {film: found[f"{film.stem}.csv"] for film in sorted(films) if f"{film.stem}.csv" in found}
+
+
+def _check_one_kind(root: Path, traces: dict[Path, Path], labels: tuple[str, ...]) -> None:
+    """Refuse a folder that may be meant as labelled clips as well as traces: one would be dropped for the other."""
+    if len(labels) > 1:
+        raise DataError(
+            f"{root} has films in label folders ({some(list(labels))}), and films with a .csv of their name beside "
+            f"them, as traces have ({some([path.name for path in traces.values()])}): it is either. Move one of the "
+            "two to a folder of its own"
+        )
+
+
+def _traced(root: Path, traces: dict[Path, Path], deeper: list[Path], folds: int) -> ClipTable:
+    ids = dict(zip(layout.ids(root, [*traces]), traces, strict=True))
+    check_ids(ids)
+    first = next(iter(traces.values()))
+    targets = {TARGET: Target("steps", trace_files.value_names(first))}
+    fold_of = fold.assign(dict.fromkeys(ids, ""), folds)
+    clips = [SourceClip(clip, film, "", fold_of[clip], tensors={TARGET: traces[film]}) for clip, film in ids.items()]
+    ranges = trace_files.value_ranges(trace_files.of_clips(clips, targets), targets)
+    trace_files.check_some(ranges)
+    bare = [entry.name for entry in entries(root) if is_film(entry.name) and Path(entry.path) not in traces]
+    notes = (
+        [f"{len(bare)} films have no trace (.csv) of their name, and were passed over: {some(bare)}"] if bare else []
+    )
+    if deeper:
+        notes.append(f"{len(deeper)} films in the folder {deeper[0].parent.name} have no traces, and were passed over")
+    return ClipTable(root.name or "folder", (), clips, tuple(notes), (), targets, ranges)
 
 
 def _label(film: Path) -> str:

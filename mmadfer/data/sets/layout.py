@@ -96,6 +96,14 @@ def _check_names(names: Sequence[str], media: Sequence[Path]) -> None:
             )
 
 
+def check_once(files: Iterable[Path]) -> None:
+    """Raise DataError where two files are one clip: they have one name without ending, in other places."""
+    first = dict[str, Path]()
+    for file in files:
+        if first.setdefault(file.stem, file) != file:
+            raise DataError(f"{first[file.stem]} and {file} are one clip: remove one, or give the other's folder")
+
+
 def missing(media: Sequence[Path], folders: Folders, expected: str) -> tuple[str, ...]:
     """A note on the listed clips that are not there; preparation leaves them out by name.
 

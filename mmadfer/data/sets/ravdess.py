@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 from mmadfer.data import splits as fold
@@ -31,7 +30,7 @@ def table(root: Path, folds: int = 5) -> ClipTable:
     names = {file: match for file in files if (match := _FILE_NAME.fullmatch(file.name)) and _what(match) == SPEECH}
     if not names:
         raise DataError(f"{root} has no clip of RAVDESS in {len(actors)} folders of actors; expected {_LAYOUT}")
-    _check_once(names)
+    layout.check_once(names)
     label = {file.stem: LABELS[int(match["emotion"]) - 1] for file, match in names.items()}
     actor = {file.stem: match["actor"] for file, match in names.items()}
     fold_of = fold.assign(label, folds, subjects=actor)
@@ -39,13 +38,6 @@ def table(root: Path, folds: int = 5) -> ClipTable:
     return ClipTable(
         "ravdess", LABELS, clips, (*layout.size_notes(len(clips), _TOTAL_CLIPS, "RAVDESS (speech)"), *_others(files))
     )
-
-
-def _check_once(files: Iterable[Path]) -> None:
-    first = dict[str, Path]()
-    for file in files:
-        if first.setdefault(file.name, file) != file:
-            raise DataError(f"{first[file.name]} and {file} are one clip: remove one, or give the other's folder")
 
 
 def _stem(file: Path) -> str:

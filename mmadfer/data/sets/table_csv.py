@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmadfer.data import splits as fold
-from mmadfer.data.sets import ClipTable, SourceClip, csv_columns, layout, listing
+from mmadfer.data.sets import ClipTable, SourceClip, csv_columns, layout, listing, trace_files
 from mmadfer.data.sets.csv_columns import Named
 from mmadfer.errors import DataError
 from mmadfer.utils.folders import Folders, entries, some
@@ -63,7 +63,9 @@ def table(root: Path, folds: int = 5) -> ClipTable:
     heard, unheard = layout.sound_notes(sounds, folders)
     notes = (*notes, *alike(labels, "labels"), *_shared(sounds), *heard, *gone)
     targets = csv_columns.targets(header, [row.named for row in rows])
-    return ClipTable(file.stem, labels, clips, notes, (*unheard, *_mute(rows)), targets)
+    ranges = trace_files.value_ranges(trace_files.of_clips(clips, targets), targets)
+    trace_files.check_some(ranges)
+    return ClipTable(file.stem, labels, clips, notes, (*unheard, *_mute(rows)), targets, ranges)
 
 
 def _source(clip: str, row: _Row, number: int) -> SourceClip:
@@ -133,6 +135,7 @@ def _header(where: str, cells: Sequence[str]) -> list[str]:
     if wrong or len({*header}) < len(header) or "path" not in header or not labelled:
         raise DataError(f"{where} is {','.join(cells)[:120]!r}; expected {_LAYOUT}, each once, separated by commas")
     csv_columns.check_once(where, header)
+    csv_columns.check_steps(where, header)
     return header
 
 

@@ -6,9 +6,6 @@ so a bag of frames or a mean spectrum tells nothing, and one modality alone leav
 names of the classes are of the field; nobody's emotion is measured here.
 """
 
-from collections.abc import Generator
-from concurrent.futures import as_completed
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import product
@@ -21,21 +18,17 @@ from numpy.typing import NDArray
 
 from mmadfer.data.sets import ClipTable, SourceClip
 from mmadfer.data.sets.toy_face import TOY_FPS, draw_look, render_face
+from mmadfer.data.sets.toy_making import PLAN, check_folder, make_clips
 from mmadfer.data.sets.toy_voice import VOICE_RATE_HZ, draw_voice, speak
 from mmadfer.data.store.store import writing_store
 from mmadfer.errors import DataError, FileError
-from mmadfer.utils import cores
 from mmadfer.utils.files import atomic, read_json, read_object, write_json
-from mmadfer.utils.optional import need
-from mmadfer.utils.progress import Meter
-from mmadfer.utils.worker_processes import pool, submit_work
 
 TOY = "toy"
 TOY_CLASSES = {"happy": (True, False), "sad": (True, True), "angry": (False, True), "surprise": (False, False)}
 """Label -> (mouth before brows, voice calms down)."""
 MANIFEST = "manifest.json"
 """Written last: where it is, the set is whole."""
-PLAN = "plan.json"
 _TOY_VERSION = 2
 """Raised whenever the same seed would give other clips."""
 _CLIP_FRAMES = (42, 48)
@@ -97,16 +90,14 @@ def make(root: Path | str, clips_per_class: int = 50, seed: int = 1, jobs: int |
     with writing_store(root):
         write_json(root / PLAN, asdict(plan))
         clips = _jobs(root, plan)
-        todo = [clip for clip in clips if not clip.media.is_file()]
-        _run(todo, jobs or cores.granted(), len(clips) - len(todo))
+        make_clips(_make, clips, lambda clip: clip.media.is_file(), jobs)
         write_json(root / MANIFEST, _manifest(root, plan, clips))
     return root / MANIFEST
 
 
 def _check(root: Path, plan: Plan) -> None:
     begun = _plan(root)
-    if begun is None and root.exists() and (not root.is_dir() or any(p for p in root.iterdir() if p.suffix != ".tmp")):
-        raise DataError(f"{root} is not a toy set and not empty: choose another folder for the toy set")
+    check_folder(root, TOY)
     if begun not in (None, plan):
         raise DataError(
             f"{root} holds another toy set ({begun}) than the one asked for ({plan}): "
@@ -141,23 +132,6 @@ def _manifest(root: Path, plan: Plan, jobs: list[_ClipToMake]) -> dict[str, Any]
         for job in jobs
     ]
     return {"name": TOY, "plan": asdict(plan), "labels": list(TOY_CLASSES), "clips": clips}
-
-
-def _run(jobs: list[_ClipToMake], processes: int, before: int) -> None:
-    need("skimage.data", extra="demo")
-    with closing(_done(jobs, processes)) as done, Meter("making toy clips", len(jobs), before) as meter:
-        for _ in done:
-            meter.step()
-
-
-def _done(jobs: list[_ClipToMake], processes: int) -> Generator[None, None, None]:
-    """Yield after each clip that is made."""
-    if min(processes, len(jobs)) <= 1:
-        yield from map(_make, jobs)
-        return
-    with pool(min(processes, len(jobs))) as workers:
-        for future in as_completed([submit_work(workers, _make, job) for job in jobs]):
-            yield future.result()
 
 
 def _make(job: _ClipToMake) -> None:

@@ -5,8 +5,10 @@ for each output pixel the head's pose gives a place in the portrait, the express
 portrait is read there with fixed-point bilinear interpolation. Lengths are in pixels of the portrait.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +78,19 @@ def render_face(look: _ToyLook, frames: int, backward: bool) -> Image:
     Forward, the brows rise first and the mouth opens second. Backward is the same clip in reverse, so a bag of frames
     cannot tell the two apart.
     """
-    portrait = _light(look)
-    clip = np.stack([_frame(portrait, look, (k + 0.5) / frames) for k in range(frames)])
+    times = [(k + 0.5) / frames for k in range(frames)]
+    brows, mouth = ([_pulse(time, *curve) for time in times] for curve in (look.brows, look.mouth))
+    clip = render_curves(look, brows, mouth)
     return clip[::-1] if backward else clip
+
+
+def render_curves(
+    look: _ToyLook, brows: Sequence[float] | NDArray[Any], mouth: Sequence[float] | NDArray[Any]
+) -> Image:
+    """A clip with brows and mouth as strong as given for each frame, in [0, 1]; uint8 (frames, SIDE, SIDE, 3)."""
+    portrait, count = _light(look), len(brows)
+    pairs = enumerate(zip(brows, mouth, strict=True))
+    return np.stack([_frame(portrait, look, (k + 0.5) / count, float(b), float(m)) for k, (b, m) in pairs])
 
 
 @cache
@@ -100,8 +112,7 @@ def _light(look: _ToyLook) -> Image:
     return (image + (np.array(look.background) - image) * cover).astype(np.uint8)
 
 
-def _frame(portrait: Image, look: _ToyLook, time: float) -> Image:
-    brows, mouth = _pulse(time, *look.brows), _pulse(time, *look.mouth)
+def _frame(portrait: Image, look: _ToyLook, time: float, brows: float, mouth: float) -> Image:
     x, y = _pose(look, time)
     hollow = _hollow(x, y, mouth)
     y = y + _brow_shift(x, y, brows) - _jaw_shift(x, y, mouth) - _lid_shift(x, y, _pulse(time, look.blink, 0.05, 1.0))

@@ -3,6 +3,7 @@
 All of it follows one curve, the excitement in [0, 1]: pitch, energy, speaking rate and formants rise with it.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,9 +65,19 @@ def speak(voice: Voice, samples: int, backward: bool, rng: np.random.RandomState
     Forward, the excitement rises; backward, every control curve runs in reverse, so the mean spectrum, the pitches
     and the syllables are the same and only their order tells the two apart.
     """
-    pitch, energy, formants = _controls(voice, samples // _STEP + 2)
-    if backward:
-        pitch, energy, formants = pitch[::-1], energy[::-1], formants[::-1]
+    controls = _controls(voice, samples // _STEP + 2, lambda time: _rising(voice, time))
+    return _spoken(voice, [curve[::-1] for curve in controls] if backward else controls, samples, rng)
+
+
+def speak_curve(
+    voice: Voice, samples: int, excitement: Callable[[Curve], Curve], rng: np.random.RandomState
+) -> NDArray[np.float32]:
+    """The same for any excitement in [0, 1], by the time as a share of the clip."""
+    return _spoken(voice, _controls(voice, samples // _STEP + 2, excitement), samples, rng)
+
+
+def _spoken(voice: Voice, controls: Sequence[Curve], samples: int, rng: np.random.RandomState) -> NDArray[np.float32]:
+    pitch, energy, formants = controls
     tone = _harmonics(pitch, formants, samples)
     tone /= np.sqrt(np.mean(tone**2))
     tone = 0.4 * _stretch(energy, samples) * (tone + voice.breath * rng.standard_normal(samples))
@@ -74,10 +85,13 @@ def speak(voice: Voice, samples: int, backward: bool, rng: np.random.RandomState
     return np.clip(tone * 10 ** (voice.loudness / 20), -1, 1).astype(np.float32)
 
 
-def _controls(voice: Voice, points: int) -> tuple[Curve, Curve, Curve]:
-    """Pitch in Hz (points,), amplitude (points,) and formants in Hz (points, 3) of rising excitement."""
-    time = np.arange(points) / (points - 1)
-    excitement = 1 / (1 + np.exp(-(time - voice.turn) / (voice.slope / 4)))
+def _rising(voice: Voice, time: Curve) -> Curve:
+    return 1 / (1 + np.exp(-(time - voice.turn) / (voice.slope / 4)))
+
+
+def _controls(voice: Voice, points: int, curve: Callable[[Curve], Curve]) -> tuple[Curve, Curve, Curve]:
+    """Pitch in Hz (points,), amplitude (points,) and formants in Hz (points, 3) of an excitement."""
+    excitement = curve(np.arange(points) / (points - 1))
     pitch = voice.pitch * 2 ** (voice.octaves * excitement)
     turns = voice.phase + np.cumsum(2.5 + 3 * excitement) * _STEP / VOICE_RATE_HZ
     syllables = 0.25 + 0.75 * np.sin(np.pi * turns) ** 2

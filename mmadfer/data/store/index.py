@@ -19,12 +19,13 @@ from pydantic import ValidationError
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.store import splits, targets
 from mmadfer.data.store.record import LATER, NAME, Clip, is_storable
+from mmadfer.data.store.source_files import Digest
 from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
 from mmadfer.utils.terminal import one_line
 
 _FORMAT = "mmadfer-store"
-_INDEX_VERSION = 3
+_INDEX_VERSION = 4
 LOCAL_HEADER = 30  # bytes before the name in a ZIP member; ours have nothing between the name and the content
 PER_FRAME = 16
 """Bytes of a record that a frame takes at least: its checksum and where it starts."""
@@ -34,6 +35,8 @@ _INDEX_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("prepare", "targets", "left_out", "left_out_files", "stamps"), dict),
 }
 """What the index has, and of which kind."""
+_SELDOM = ("media_sha256", "numbered", "targets", "splits", "tensors", "landmarked")
+"""Fields of a clip that the index has only where there is something."""
 OF_CLIP = {
     name: {get_origin(kind)} if get_origin(kind) is dict else {*get_args(kind)} or {kind}
     for name, kind in get_type_hints(Clip).items()
@@ -42,6 +45,7 @@ OF_CLIP = {
 RANGES = {
     "fold": range(1, 10**6),
     "frames": range(1, 2**31),
+    "landmarked": range(2**31),
     "rate": range(2**31),
     "size": range(2**63),
     "sound_frames": range(2**31),
@@ -60,10 +64,13 @@ class Header:
     """Of settings and sources; equal fingerprints mean that preparing again would give the same store."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Clip id -> why it is not in the store."""
-    left_out_files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    """Clip id -> size and SHA-256 of the files of a clip that is not in the store."""
+    left_out_files: Mapping[str, Digest] = field(default_factory=dict)
+    """Clip id -> what the files of a clip held that is not in the store."""
     targets: Mapping[str, Target] = field(default_factory=dict)
     """Name of a target other than `label` -> what it is."""
+    landmarks: str = ""
+    """What found the landmarks of the clips (`mmadfer.data.faces.landmarks.model_of`); empty where nothing looked for
+    them."""
     stamps: Mapping[str, str] = field(default_factory=dict)
     """Clip id -> stamp of its files as `mmadfer.data.store.source_files.stamp` gives it; only in the parts of a
     preparation, since dates are no part of what a store is."""
@@ -94,14 +101,15 @@ def to_text(path: Path, header: Header, clips: Mapping[str, Clip], heads: Mappin
         "left_out": dict(header.left_out),
         "left_out_files": dict(header.left_out_files),
         "stamps": dict(header.stamps),
+        **({"landmarks": header.landmarks} if header.landmarks else {}),
     }
     rows = ",\n".join(json.dumps(_row(clips[name]) | {"head": heads[name]}) for name in sorted(clips))
     return f'{json.dumps(top, indent=1)[:-2]},\n "clips": [\n{rows}\n]}}\n'
 
 
 def _row(clip: Clip) -> dict[str, Any]:
-    """The fields of a clip; a store may have a million of them, so named things that it has none of are left out."""
-    return {name: value for name, value in asdict(clip).items() if value != {}}
+    """The fields of a clip; a store may have a million of them, so what few clips have is left out where it is not."""
+    return {name: value for name, value in asdict(clip).items() if value or name not in _SELDOM}
 
 
 def check_index_version(index: Mapping[str, Any], path: Path) -> None:
@@ -151,7 +159,14 @@ def header(index: Mapping[str, Any], here: Path) -> Header:
     _check_kind("stamps", index["stamps"].values(), str)
     found = {name: targets.target(name, tree) for name, tree in index["targets"].items()}
     what = index["data_set"], labels, settings, root, index["fingerprint"], index["left_out"]
-    return Header(*what, lost, found, index["stamps"])
+    return Header(*what, lost, found, _landmarks(index), index["stamps"])
+
+
+def _landmarks(index: Mapping[str, Any]) -> str:
+    found = index.get("landmarks", "")
+    if type(found) is not str or not one_line(found):
+        raise ValueError("landmarks is no line of text")
+    return found
 
 
 def _check_kind(what: str, values: Iterable[object], kind: type) -> None:
@@ -159,10 +174,10 @@ def _check_kind(what: str, values: Iterable[object], kind: type) -> None:
         raise ValueError(f"{what} holds something that is no {kind.__name__}")
 
 
-def _digest(size: object, digest: object) -> tuple[int, str]:
-    if type(size) is not int or type(digest) is not str:
-        raise ValueError("left_out_files holds something that is no size and checksum")
-    return size, digest
+def _digest(size: object, digest: object, media: object) -> Digest:
+    if type(size) is not int or type(digest) is not str or type(media) is not str:
+        raise ValueError("left_out_files holds something that is no size and checksums")
+    return Digest(size, digest, media)
 
 
 def _root(index: Mapping[str, Any], here: Path) -> Path:
@@ -193,6 +208,8 @@ def clips(rows: Sequence[dict[str, Any]], about: Header) -> dict[str, Clip]:
         raise ValueError("a clip is there twice, or has a label that the store does not have")
     if any("\0" in clip.media or "\0" in (clip.sound or "") for clip in found):
         raise ValueError("media or sound of a clip is no path")
+    if any(clip.landmarked > clip.frames for clip in found):
+        raise ValueError("a clip has landmarks in more frames than it has")
     if not all(isfinite(clip.sound_start) for clip in found):
         raise ValueError("sound_start of a clip is no time")
     check_named(found, about)

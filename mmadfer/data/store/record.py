@@ -10,7 +10,8 @@ The bytes are a safetensors file whose tensors lie in this order, so that all bu
     more     uint8                    named tensors, one after the other; the file's metadata says where each lies
 
 `more` is there only where a clip has named tensors: the sound after the first frames, values for each step of time, or
-what a data set brings (landmarks, text, features of another modality). Each has a checksum and is read by its name.
+what a data set brings (landmarks, text, features of another modality). Each is read by its name, all or some of its
+rows, and has a checksum for every `BLOCK` bytes: a window of an hour of sound needs no more than its own blocks.
 """
 
 import json
@@ -35,6 +36,8 @@ TEXT = "text"
 """In the place of a dtype: bytes of UTF-8."""
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool", TEXT)
 DIMENSIONS = 8
+BLOCK = 256 * 2**10
+"""Bytes of a named tensor that have a checksum of their own."""
 GAP = 16 * 2**10
 """Bytes between two frames that are read and thrown away rather than asked for around them."""
 
@@ -53,6 +56,8 @@ class Clip:
     subject: str | None = None
     sha256: str = ""
     """Of the files it was made of (`mmadfer.data.store.source_files.files_digest`)."""
+    media_sha256: str = ""
+    """Of `media` alone, where the clip is made of other files, too (`media_digest`)."""
     silent: bool = False
     """Its sound is nothing but zeros, or missing and replaced by silence (`prepare.no_sound`)."""
     sound: str | None = None
@@ -65,16 +70,26 @@ class Clip:
     """Bytes of the files it was made of."""
     cropped: bool = False
     """Its frames were taken whole, as they show nothing but the face."""
+    numbered: bool = False
+    """`media` is a folder of crops of the video `sound`, named by frame (`mmadfer.data.media.frames.NumberedCrops`)."""
     targets: dict[str, Any] = field(default_factory=dict)
     """Name of a target other than `label` -> its value for this clip (`mmadfer.data.store.targets`)."""
     splits: dict[str, str] = field(default_factory=dict)
     """Name of a split other than `folds` -> the part that the clip is in (`mmadfer.data.store.splits`)."""
     tensors: dict[str, str] = field(default_factory=dict)
     """Name of each named tensor -> the file that it is from, relative to the store's root; "" where it has none."""
+    landmarked: int = 0
+    """Frames with landmarks that can be relied on, of a clip that preparation has found landmarks of
+    (`prepare.landmarks`)."""
     sound_frames: int = 0
     """Filter-bank frames of its sound, without padding, that the store holds."""
     sound_start: float = 0.0
     """When the first of them starts, in seconds on the clock of `ClipRecord.times`."""
+
+    @property
+    def media_digest(self) -> str:
+        """SHA-256 of `media` alone, by which a clip is known under any name; empty where it is not known."""
+        return self.media_sha256 or self.sha256
 
 
 @dataclass(frozen=True)
@@ -119,26 +134,50 @@ def is_storable(clip: str) -> bool:
     return clip.isprintable() and "\\" not in clip and len(clip) <= 200 and named
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """Where a named tensor lies in a record, and what it is."""
 
     start: int
     """Bytes from the start of the record."""
     size: int
-    crc: int
+    crcs: list[int]
+    """CRC-32 of each `BLOCK` bytes, and of what is left at the end."""
     dtype: str
     shape: tuple[int, ...]
 
     def value(self, data: bytes) -> np.ndarray | str:
-        """What its bytes hold.
+        """What all of its bytes hold.
 
         Raises:
-            ValueError: they do not have its CRC-32, or are no UTF-8.
+            ValueError: they do not have its checksums, or are no UTF-8.
         """
-        checked_bytes(data, self.crc)
+        self._check(data, 0)
         if self.dtype == TEXT:
             return data.decode()
         return np.frombuffer(data, self.dtype).reshape(self.shape).copy()
+
+    def blocks(self, rows: range) -> range:
+        """Bytes of the blocks that hold these rows, from the start of the tensor."""
+        each = self._row_bytes()
+        return range(rows.start * each // BLOCK * BLOCK, min(self.size, -(-rows.stop * each // BLOCK) * BLOCK))
+
+    def rows(self, data: bytes, rows: range) -> np.ndarray:
+        """Some rows of its first axis, out of the bytes of `blocks(rows)`.
+
+        Raises:
+            ValueError: they do not have their checksums.
+        """
+        at, each = self.blocks(rows).start, self._row_bytes()
+        self._check(data, at // BLOCK)
+        found = data[rows.start * each - at : rows.stop * each - at]
+        return np.frombuffer(found, self.dtype).reshape(len(rows), *self.shape[1:]).copy()
+
+    def _row_bytes(self) -> int:
+        return self.size // max(1, self.shape[0])
+
+    def _check(self, data: bytes, first: int) -> None:
+        for k, start in enumerate(range(0, len(data), BLOCK), first):
+            checked_bytes(data[start : start + BLOCK], self.crcs[k])
 
 
 @dataclass(frozen=True)
@@ -147,12 +186,13 @@ class Head:
 
     size: int
     """Bytes before the first frame."""
-    offsets: list[int]
-    """Where each frame starts after the head, and where the last one ends."""
-    crcs: list[int]
+    offsets: np.ndarray
+    """int64 (n + 1,): where each frame starts after the head, and where the last one ends."""
+    crcs: np.ndarray
+    """int64 (n,)."""
     fbank: np.ndarray
     times: np.ndarray
-    parts: dict[str, _Part]
+    parts: dict[str, Part]
     """Named tensors."""
 
 
@@ -176,7 +216,8 @@ def encode_record(record: ClipRecord) -> bytes:
     rows, content = list[list[Any]](), b""
     for name, tensor in sorted(record.tensors.items()):
         dtype, shape, data = _plain(name, tensor)
-        rows.append([name, len(content), len(data), zlib.crc32(data), dtype, shape])
+        crcs = [zlib.crc32(data[start : start + BLOCK]) for start in range(0, len(data), BLOCK)]
+        rows.append([name, len(content), len(data), crcs, dtype, shape])
         content += data
     return save_tensors({**tensors, "more": np.frombuffer(content, np.uint8)}, {"more": json.dumps(rows)})
 
@@ -214,19 +255,21 @@ def read_head(data: bytes, size: int) -> Head:
         raise ValueError("its frames are not where its head says")
     if len(times) != len(crcs) or not np.isfinite(times).all():
         raise ValueError("its frames have no times")
-    return Head(head, offsets.tolist(), crcs.tolist(), tensor("fbank", np.float32), times, parts)
+    return Head(head, offsets, crcs, tensor("fbank", np.float32), times, parts)
 
 
-def _parts(rows: Sequence[Sequence[Any]], start: int, size: int) -> dict[str, _Part]:
+def _parts(rows: Sequence[Sequence[Any]], start: int, size: int) -> dict[str, Part]:
     """Where the named tensors lie: one after the other, from `start` to the end of the record."""
-    parts, at = dict[str, _Part](), 0
-    for name, first, length, crc, dtype, shape in rows:
-        if not {type(first), type(length), type(crc), *map(type, shape)} <= {int} or dtype not in DTYPES:
+    parts, at = dict[str, Part](), 0
+    for name, first, length, crcs, dtype, shape in rows:
+        if not {type(first), type(length), *map(type, crcs), *map(type, shape)} <= {int} or dtype not in DTYPES:
             raise ValueError("a named tensor is of no known kind")
         bytes_ = length if dtype == TEXT else int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
         if first != at or length != bytes_ or min((length, *shape)) < 0 or len(shape) > DIMENSIONS or name in parts:
             raise ValueError(f"tensor {name!r:.60} is not where its head says")
-        parts[name] = _Part(start + first, length, crc, dtype, tuple(shape))
+        if len(crcs) != -(-length // BLOCK):
+            raise ValueError(f"tensor {name!r:.60} has {len(crcs)} checksums for {length} bytes")
+        parts[name] = Part(start + first, length, crcs, dtype, tuple(shape))
         at += length
     if not parts or start + at != size or not all(map(NAME.fullmatch, parts)):
         raise ValueError("its named tensors are not where its head says")
@@ -256,7 +299,7 @@ def checked_bytes(data: bytes, crc: int) -> bytes:
     return data
 
 
-def runs(frames: Sequence[int], offsets: Sequence[int]) -> Iterator[Sequence[int]]:
+def runs(frames: Sequence[int], offsets: np.ndarray) -> Iterator[Sequence[int]]:
     """Rising frame numbers, parted where more than `GAP` bytes lie between two."""
     first = 0
     for k in range(1, len(frames) + 1):

@@ -7,7 +7,7 @@ folder are none of its frames.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +31,14 @@ class Files:
 
     def listed(self) -> list[Path]:
         """The files, frames in the order of their names, the sound and then all others; sound may be missing."""
-        frames = [self.media]
-        if self.media.is_dir():
-            frames = [self.media / name for name in sorted(os.listdir(self.media)) if not is_clutter(name)]
         sound = [self.sound] if self.sound is not None and os.path.lexists(self.sound) else []
-        return [*frames, *sound, *self.more]
+        return [*self.pictures(), *sound, *self.more]
+
+    def pictures(self) -> list[Path]:
+        """Those of `media`."""
+        if self.media.is_dir():
+            return [self.media / name for name in sorted(os.listdir(self.media)) if not is_clutter(name)]
+        return [self.media]
 
 
 class Digest(NamedTuple):
@@ -45,25 +48,31 @@ class Digest(NamedTuple):
     """Bytes, of all of them together."""
     sha256: str
     """Of the bytes of a single file, or of what `sha256sum` prints for several; empty where one cannot be read."""
+    media: str
+    """The same of the video file or the frames alone: a clip is known by it under any name and in any data set."""
 
 
-UNREAD = Digest(0, "")
+UNREAD = Digest(0, "", "")
 
 
 def files_digest(files: Files) -> Digest:
     """Read a clip's files; `UNREAD` where one cannot be read."""
     try:
-        listed = files.listed()
+        listed, pictures = files.listed(), len(files.pictures())
         if not all(path.is_file() for path in listed):  # a named pipe would be waited for without end
             return UNREAD
-        sums = [sha256(path) for path in listed]
+        sums = [(sha256(path), path.name) for path in listed]
         size = _size(listed)
     except OSError:
         return UNREAD
-    lines = "".join(f"{found}  {path.name}\n" for found, path in zip(sums, listed, strict=True))
-    return Digest(
-        size, sums[0] if len(sums) == 1 else hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
-    )
+    return Digest(size, _together(sums), _together(sums[:pictures]))
+
+
+def _together(sums: Sequence[tuple[str, str]]) -> str:
+    if len(sums) == 1:
+        return sums[0][0]
+    lines = "".join(f"{found}  {name}\n" for found, name in sums)
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
 
 def stamp(files: Files) -> str:

@@ -10,8 +10,8 @@ Arrow read rows by the group, and a JPEG gains nothing from columns; array forma
     index.json                    format, data set, labels, targets, settings, fingerprint, clips, clips left out
 
 So the frames that training draws are read and checked without the others: the head first, whose length the index knows,
-then the frames, where neighbours are fetched together, each with its checksum from the head. Named tensors are read
-when they are asked for.
+then the frames, where neighbours are fetched together, each with its checksum from the head. Named tensors, or some of
+their rows, are read when they are asked for.
 """
 
 import errno
@@ -24,7 +24,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from mmadfer.data.store import index as indexes
 from mmadfer.data.store import splits, targets
@@ -34,6 +37,7 @@ from mmadfer.data.store.record import (
     Clip,
     ClipRecord,
     Head,
+    Part,
     check_id,
     checked_bytes,
     decode_record,
@@ -48,6 +52,8 @@ from mmadfer.utils.files import atomic
 
 __all__ = ["Clip", "ClipRecord", "Header", "Store", "check_id", "write_store", "writing_store"]
 
+Rows = Callable[[np.ndarray, int], range | np.ndarray]
+"""When each frame of a clip is shown, float64 seconds, and the rows of a named tensor -> those wanted, int64 (k,)."""
 INDEX = "index.json"
 _MAX_SHOWN_CHARACTERS = 400
 """Characters of what is wrong that are shown, as it may be text of a stranger."""
@@ -70,13 +76,19 @@ def writing_store(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_store(path: Path | str, header: Header, records: Iterable[tuple[Clip, ClipRecord | bytes]]) -> None:
+def write_store(
+    path: Path | str,
+    header: Header,
+    records: Iterable[tuple[Clip, ClipRecord | bytes]],
+    complete: Callable[[Header], Header] = lambda header: header,
+) -> None:
     """Write a store atomically; the same input gives the same bytes.
 
     Args:
         path: the file to write; an existing one is replaced.
         header: what holds for all clips.
-        records: clips with their content, or with the bytes that `encode_record` made of it.
+        records: clips with their content, or with the bytes that `encode_record` made of it; one is held at a time.
+        complete: makes the header that is written, when all records are.
 
     Raises:
         DataError: an id twice or not storable, a label that is not in the header, or a full disk.
@@ -91,7 +103,7 @@ def write_store(path: Path | str, header: Header, records: Iterable[tuple[Clip, 
             clips[clip.id], heads[clip.id] = clip, (size, zlib.crc32(data[:size]))
             archive.writestr(_member(clip.id), data)
         _check_named(path, clips.values(), header)
-        archive.writestr(zipfile.ZipInfo(INDEX), indexes.to_text(path, header, clips, heads))
+        archive.writestr(zipfile.ZipInfo(INDEX), indexes.to_text(path, complete(header), clips, heads))
 
 
 def _check(clip: Clip, header: Header, seen: Mapping[str, Clip]) -> None:
@@ -159,7 +171,7 @@ class Store:
         self.targets: dict[str, Target] = {**own, **self.header.targets}
         self.size = (self.prepare.face_size, self.prepare.face_size)
         self.folds = tuple(sorted({clip.fold for clip in self.clips.values()}))
-        self._splits = dict[str, splits.Split]()
+        self._splits = dict[tuple[str, int], splits.Split]()
 
     def _directory(self, length: int) -> tuple[dict[str, Any], dict[str, zipfile.ZipInfo]]:
         with os.fdopen(os.dup(self._file), "rb") as file, zipfile.ZipFile(file) as archive:
@@ -187,8 +199,8 @@ class Store:
     @property
     def digests(self) -> dict[str, Digest]:
         """Clip id -> what its files held when it was prepared; of clips left out, too."""
-        lost = {name: Digest(*found) for name, found in self.header.left_out_files.items()}
-        return {name: Digest(clip.size, clip.sha256) for name, clip in self.clips.items()} | lost
+        kept = {name: Digest(clip.size, clip.sha256, clip.media_digest) for name, clip in self.clips.items()}
+        return {**kept, **self.header.left_out_files}
 
     def files(self, clip: str) -> Files:
         """Where the files of a clip lie."""
@@ -196,32 +208,39 @@ class Store:
         more = tuple(self.root / path for _, path in sorted(found.tensors.items()) if path)
         return Files(self.media(clip), None if found.sound is None else self.root / found.sound, more)
 
-    def split(self, name: str = splits.FOLDS) -> splits.Split:
-        """A split by its name; found once.
+    def split(self, name: str = splits.FOLDS, folds: int = 0) -> splits.Split:
+        """A split by its name, `by_subject` with so many folds; found once.
 
         Raises:
-            DataError: the store has no such split, or clips without a subject where one is left out.
+            DataError: the store has no such split, or clips without a subject where it is by subject, or too few
+                subjects.
         """
-        if name not in self._splits:
+        if (name, folds) not in self._splits:
             try:
-                self._splits[name] = splits.split(name, self.clips)
+                self._splits[name, folds] = splits.split(name, self.clips, folds)
             except DataError as error:
                 raise DataError(f"{self.path}: {error}") from error
-        return self._splits[name]
+        return self._splits[name, folds]
 
-    def fold(self, k: int, split: str = splits.FOLDS) -> list[str]:
-        """Ids of the test clips of fold `k` (from 1) of a split, sorted.
+    def fold(self, k: int, split: str = splits.FOLDS, folds: int = 0) -> list[str]:
+        """Ids of the test clips of fold `k` (from 1) of a split, sorted; `folds` as in `split`.
 
         Raises:
             DataError: no clip is in that fold, or there is no such split.
         """
-        found = self.split(split)
+        found = self.split(split, folds)
         if k not in found.folds:
             where = "" if split == splits.FOLDS else f" of the split {split}"
             raise DataError(f"{self.path} has no fold {k}{where}; it has {', '.join(map(str, found.folds))}")
         return found.test(k)
 
-    def read(self, clip: str, frames: Sequence[int] | None = None, tensors: Sequence[str] = ()) -> ClipRecord:
+    def read(
+        self,
+        clip: str,
+        frames: Sequence[int] | None = None,
+        tensors: Sequence[str] = (),
+        rows: Mapping[str, Rows] = MappingProxyType({}),
+    ) -> ClipRecord:
         """The content of a clip.
 
         Args:
@@ -229,6 +248,7 @@ class Store:
             frames: which frames, from 0, in the order in which they are wanted; one may be wanted more than once.
                 Only what they need is read and checked. None: all, and all named tensors.
             tensors: which named tensors, where frames are asked for; those that the clip lacks are left out.
+            rows: named tensors of which some rows are wanted, likewise; no other blocks of them are read.
 
         Raises:
             DataError: no such clip, or what was read does not have the checksum that it was written with.
@@ -245,8 +265,11 @@ class Store:
         if any(not 0 <= k < len(head.crcs) for k in frames):
             raise IndexError(f"clip {clip!r} has {len(head.crcs)} frames, and was asked for {list(frames)}")
         with self._whole_record(clip):
-            found = {name: head.parts[name] for name in tensors if name in head.parts}
-            values = {name: part.value(self._read(part.size, place.start + part.start)) for name, part in found.items()}
+            values = {
+                name: self._tensor(place.start, part, rows[name](head.times, part.shape[0]) if name in rows else None)
+                for name, part in head.parts.items()
+                if name in tensors or name in rows
+            }
             return ClipRecord(self._frames(place.start + head.size, head, frames), head.fbank, head.times, values)
 
     def raw(self, clip: str) -> bytes:
@@ -271,7 +294,8 @@ class Store:
 
     def _clip(self, clip: str) -> Clip:
         if clip not in self.clips:
-            raise DataError(f"{self.path} has no clip {clip!r}{_why(self.left_out.get(clip))}")
+            why = f": preparation left it out ({self.left_out[clip]})" if clip in self.left_out else ""
+            raise DataError(f"{self.path} has no clip {clip!r}{why}")
         return self.clips[clip]
 
     def _place(self, clip: str) -> RecordPlace:
@@ -305,6 +329,16 @@ class Store:
             if part.dtype != "float32" or len(part.shape) != 2 or part.shape[1] != wide or not part.shape[0]:
                 raise ValueError(f"its target {name} is {part.dtype} {part.shape}, not float32 (steps, {wide})")
 
+    def _tensor(self, start: int, part: Part, rows: range | np.ndarray | None) -> np.ndarray | str:
+        """A named tensor of the record at `start`, or some of its rows."""
+        if rows is None:
+            return part.value(self._read(part.size, start + part.start))
+        if isinstance(rows, np.ndarray):
+            return np.asarray(self._tensor(start, part, range(int(rows.min()), int(rows.max()) + 1)))[rows - rows.min()]
+        within = range(min(rows.start, part.shape[0]), min(max(rows.start, rows.stop), part.shape[0]))
+        place = part.blocks(within)
+        return part.rows(self._read(len(place), start + part.start + place.start), within)
+
     def _bytes(self, start: int, size: int, crc: int) -> bytes:
         return checked_bytes(self._read(size, start), crc)
 
@@ -320,8 +354,8 @@ class Store:
     def _frames(self, start: int, head: Head, frames: Sequence[int]) -> list[bytes]:
         found = dict[int, bytes]()
         for run in runs(sorted(set(frames)), head.offsets):
-            first = head.offsets[run[0]]
-            data = self._read(head.offsets[run[-1] + 1] - first, start + first)
+            first = int(head.offsets[run[0]])
+            data = self._read(int(head.offsets[run[-1] + 1]) - first, start + first)
             for k in run:
                 found[k] = checked_bytes(data[head.offsets[k] - first : head.offsets[k + 1] - first], head.crcs[k])
         return [found[k] for k in frames]
@@ -363,7 +397,3 @@ def _not_a_store(path: Path, error: Exception) -> str:
         f"{path} is not a whole mmadfer store ({str(error)[:_MAX_SHOWN_CHARACTERS]}): it is another file, or cut off "
         "or damaged. Copy it again from where it is whole, or delete it and run `mmadfer prepare` again."
     )
-
-
-def _why(reason: str | None) -> str:
-    return f": preparation left it out ({reason})" if reason else ""

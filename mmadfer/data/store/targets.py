@@ -3,13 +3,14 @@
     label   one of `names`; in a clip: its name
     labels  any of `names`; in a clip: a list of names
     values  a number for each of `names`; in a clip: a list of numbers
-    steps   numbers for each step of time; in a clip: nothing, as they are its named tensor, float32 (steps, names)
+    steps   numbers for each step of time; in a clip: nothing, as they are its named tensor, float32 (steps, names),
+            to which preparation gives a row for each frame (`mmadfer.data.sets.trace_files`)
 
 A clip may lack a target. The target `label` is the store's own (`Header.labels`, `Clip.label`), where it has one.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,11 @@ class Target:
     kind: str
     """One of `_KINDS`."""
     names: tuple[str, ...]
-    """Of classes or values, in the order of the model's outputs."""
+    """Of classes or values, in the order in which clips have them."""
+
+    def places(self, wanted: Iterable[str]) -> list[int]:
+        """Where in `names` each of these is; raises ValueError where one is not."""
+        return [self.names.index(name) for name in wanted]
 
 
 def target(name: str, tree: Mapping[str, Any]) -> Target:
@@ -93,11 +98,17 @@ def at_frames(steps: np.ndarray | str | None, names: int, indexes: np.ndarray, c
     """Values of the steps at which frames are shown; float32 (T, names), NaN where the clip has none.
 
     Args:
-        steps: float32 (steps, names), spread evenly over the clip.
+        steps: float32 (steps, names): frame k has row k where there are as many rows as frames, as preparation makes
+            them; other numbers of rows are spread evenly over the clip, row (k * rows) // frames for frame k.
         names: how many values a step has.
         indexes: int64 (T,): frames of the clip.
         count: frames of the clip.
     """
     if not isinstance(steps, np.ndarray) or not len(steps):
         return np.full((len(indexes), names), np.nan, np.float32)
-    return steps[indexes * len(steps) // count].astype(np.float32)
+    return steps[step_rows(indexes, count, len(steps))].astype(np.float32)
+
+
+def step_rows(indexes: np.ndarray, count: int, steps: int) -> np.ndarray:
+    """Which of a clip's `steps` are those of the frames `indexes`, int64 (T,), of `count`; as in `at_frames`."""
+    return indexes * steps // count

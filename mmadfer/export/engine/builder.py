@@ -14,7 +14,7 @@ from typing import Any
 from rich.progress import Progress, TaskID
 
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.runtime.backends.engines import logger
+from mmadfer.runtime.backends.engines import tensorrt_logger
 from mmadfer.utils.console import Console
 from mmadfer.utils.files import atomic, read_bytes
 
@@ -55,7 +55,7 @@ def build_engine(trt: Any, onnx: Path, shapes: Shapes, options: EngineOptions) -
     Raises:
         WeightsError: TensorRT cannot parse the graph, or finds no way to compute it; says which node, and why.
     """
-    log = logger(trt)
+    log = tensorrt_logger(trt)
     builder = _created(lambda: trt.Builder(log), log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(trt, network, onnx, log)

@@ -15,7 +15,7 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from mmadfer.contract import BATCH_RANGE, BatchRange, Contract, check_batch
+from mmadfer.contract import BATCH_RANGE, BatchRange, Contract, check_batch, refuse_text
 from mmadfer.errors import ConfigError
 from mmadfer.export.engine.builder import EngineOptions, Shapes, build_engine
 from mmadfer.export.graph import external
@@ -89,7 +89,8 @@ def to_engine(
     """
     source, out = Path(source), Path(out)
     options = EngineOptions(workspace, version_compatible, hardware_compatible, timing_cache, tf32)
-    _check_name(out)
+    if out.suffix != ENGINE_SUFFIX:
+        raise ConfigError(f"{out} must end in {ENGINE_SUFFIX}: by this mmadfer knows the file when it loads it")
     name, trt = engines.flavour(flavour)
     _check_flavour(name, options, device)
     here = None if name == "rtx" else _chosen(device)
@@ -113,6 +114,7 @@ def _chosen(device: str | None) -> Gpu:
 
 def _built(name: str, trt: Any, onnx: Path, graph: Graph, options: EngineOptions) -> tuple[Any, Sidecar]:
     contract = read_contract(onnx)
+    refuse_text(contract, "TensorRT")
     batch = graph.batch or contract.batch or BATCH_RANGE
     ranges, start = shapes(contract, batch), time.perf_counter()
     engine = build_engine(trt, onnx, ranges, options)
@@ -159,11 +161,6 @@ def shapes(contract: Contract, batch: BatchRange) -> Shapes:
     least, usual, most = batch
     clip = ports.inputs(contract).items()
     return {name: ((least, *shape), (usual, *shape), (most, *shape)) for name, (_, shape) in clip}
-
-
-def _check_name(out: Path) -> None:
-    if out.suffix != ENGINE_SUFFIX:
-        raise ConfigError(f"{out} must end in {ENGINE_SUFFIX}: by this mmadfer knows the file when it loads it")
 
 
 def _check_flavour(name: str, options: EngineOptions, device: str | None) -> None:

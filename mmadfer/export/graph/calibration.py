@@ -15,8 +15,8 @@ from mmadfer.contract import Contract
 from mmadfer.data.compatibility import check_store
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError, WeightsError
+from mmadfer.runtime.arrays import Inputs, from_record
 from mmadfer.runtime.backends import ports
-from mmadfer.runtime.recogniser import from_record
 from mmadfer.utils.console import Console
 from mmadfer.utils.optional import need
 
@@ -38,7 +38,10 @@ class _StoreClips:
         """The arrays of one clip after the other, by input name."""
         with Store(self.store) as store:
             for name in track(self.ids, "Calibration", console=Console(), transient=True):
-                yield dict(zip(ports.inputs(self.contract), from_record(store.read(name), self.contract), strict=True))
+                yield dict(zip(ports.inputs(self.contract), self._row(store, name), strict=True))
+
+    def _row(self, store: Store, name: str) -> Inputs:
+        return from_record(store.read(name), self.contract, store.clips[name])
 
 
 def calibration_clips(
@@ -63,7 +66,7 @@ def calibration_clips(
         )
     with Store(data) as store:
         check_store(contract, store)
-        ids = sorted(name for name, clip in store.clips.items() if clip.fold != contract.fold)
+        ids = store.split(contract.split, contract.folds or 0).rest(contract.fold)
     if not ids:
         raise DataError(f"{data} has clips of the test fold {contract.fold} only; those of other folds are needed")
     drawn = np.random.default_rng([seed, contract.fold]).choice(len(ids), min(count, len(ids)), replace=False)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mmadfer.data.tokens import file_beside
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph import protos
 from mmadfer.utils.files import atomic, sync
@@ -60,7 +61,7 @@ def save(proto: Any, out: Path) -> Path:
 
 
 def deliver(candidate: Path, out: Path) -> None:
-    """Move an ONNX file of the same name, with its weights, to where `out` says; what lay there is replaced.
+    """Move an ONNX file of the same name, with its weights and tokenizer, to where `out` says; what lay there goes.
 
     Raises:
         WeightsError: as `weight_files`.
@@ -68,6 +69,8 @@ def deliver(candidate: Path, out: Path) -> None:
     files = weight_files(candidate)
     for file in files:
         file.replace(out.parent / file.name)
+    if (tokenizer := file_beside(candidate)).is_file():
+        tokenizer.replace(file_beside(out))
     sync(out.parent)
     candidate.replace(out)
     sync(out.parent)

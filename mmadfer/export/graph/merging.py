@@ -1,9 +1,15 @@
 """What is delivered has no low-rank updates: they are in the weights."""
 
-from mmadfer.config.model import LoraConfig
-from mmadfer.model.draws import fill_constants
+from mmadfer.config.lora import LoraConfig, TextLoraConfig
+from mmadfer.config.model import ModelConfig
+from mmadfer.model.initializers import fill_constants
 from mmadfer.model.lora import LoraLinear
 from mmadfer.model.mma_dfer import MMADFER, empty_model
+
+
+def updated(config: ModelConfig) -> bool:
+    """Whether a model has low-rank updates."""
+    return config.lora.rank > 0 or (config.text is not None and config.text.lora.rank > 0)
 
 
 def merged(model: MMADFER) -> MMADFER:
@@ -11,9 +17,11 @@ def merged(model: MMADFER) -> MMADFER:
 
     Other weights than those of layers with updates are shared; a model without updates is returned as it is.
     """
-    if not model.config.lora.rank:
+    text = model.config.text
+    if not updated(model.config):
         return model
-    config = model.config.model_copy(update={"lora": LoraConfig()})
+    plain = text and text.model_copy(update={"lora": TextLoraConfig()})
+    config = model.config.model_copy(update={"lora": LoraConfig(), "text": plain})
     state = {name: value for name, value in model.state_dict().items() if ".lora_" not in name}
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLinear):

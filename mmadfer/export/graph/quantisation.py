@@ -114,10 +114,7 @@ def _weight(onnx: Any, graph: Any, tensor: Any, kind: str) -> Any:
 
 def _constants(name: str, scale: np.ndarray, kind: str) -> list[Any]:
     onnx = need("onnx", extra="export")
-    return [
-        onnx.numpy_helper.from_array(scale, f"{name}:scale"),
-        _small(np.zeros_like(scale), f"{name}:zero", kind),
-    ]
+    return [onnx.numpy_helper.from_array(scale, f"{name}:scale"), _small(np.zeros_like(scale), f"{name}:zero", kind)]
 
 
 def _small(values: np.ndarray, name: str, kind: str) -> Any:

@@ -2,10 +2,14 @@
 
     frames  uint8    (batch, T, 3, S, S)       RGB face crops; /255 happens inside
     fbank   float32  (batch, 1, frames, mels)  normalised log-mel filter bank
+    tokens  int64    (batch, L)                of a sentence; of a model that reads one (`model.text`)
     logits  float32  (batch, classes)          in the order of the contract's labels
 
-A model of one modality has the input of that one alone.
+A model of one modality has the input of that one alone. One that gives values of each step (`model.head.per: step`) has
+`logits` (batch, T, values).
 
+With `--windows K`, K windows of a clip enter together, (batch, K, T, 3, S, S) and (batch, K, 1, frames, mels), and the
+logits are the clip's (`data.window.pool`).
 With `--input waveform`, `waveform` and `lengths` take the place of `fbank` (mmadfer.export.graph.waveform).
 `--precision` says what is computed in; inputs and outputs stay as they are.
 
@@ -24,11 +28,14 @@ from torch import Tensor
 
 from mmadfer import contract as contracts
 from mmadfer.config.schema import EncoderConfig
-from mmadfer.contract import BATCH_RANGE, BatchRange, Contract
+from mmadfer.contract import BATCH_RANGE, BatchRange, Contract, refuse_text
+from mmadfer.contract.description import describe_contract
+from mmadfer.data.tokens import check_tokenizer, deliver_tokenizer
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export.graph import calibration as calibrations
 from mmadfer.export.graph import external
 from mmadfer.export.graph.merging import merged
+from mmadfer.export.graph.over_windows import OverWindows
 from mmadfer.export.graph.precision import HALVES, lower
 from mmadfer.export.graph.quantisation import EIGHTS, quantise_graph
 from mmadfer.export.graph.tracing import trace
@@ -43,6 +50,7 @@ from mmadfer.version import VERSION
 
 Input = Literal["fbank", "waveform"]
 ExportPrecision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+_MOST_WINDOWS = 1024
 CALIBRATED = ("fp16", *EIGHTS)
 """Precisions for which clips are looked at."""
 
@@ -58,6 +66,7 @@ def to_onnx(
     batch: BatchRange = BATCH_RANGE,
     data: Path | str | None = None,
     calibration: int = calibrations.CALIBRATION_CLIPS,
+    windows: int | None = None,
 ) -> Path:
     """Export a trained model; `out` is replaced in one step or left as it was.
 
@@ -72,6 +81,7 @@ def to_onnx(
         data: prepared store, of which clips of the training folds are looked at: for int8 and fp8 needed; with it, fp16
             keeps only what needs it in float32.
         calibration: how many clips.
+        windows: how many windows of a clip enter together, of a model that was trained with `data.window`.
 
     Returns:
         `out`.
@@ -86,19 +96,22 @@ def to_onnx(
     need("onnx", extra="export"), need("onnxscript", extra="export")
     _check_options(input, rate, precision, batch, data)
     model = load_finished(path, fold)
-    contract = carried(model, promised(model.contract, path)).model_copy(
-        update={
-            "input": input,
-            "arithmetic": precision,
-            "batch": batch,
-        }
-    )
+    trained = promised(model.contract, path)
+    own = carried(model, trained)
+    _check_windows(own, windows, input)
+    if own.model.text is not None and (precision, input, windows) != ("fp32", "fbank", None):
+        refuse_text(own, "export onnx with --precision, --input or --windows")
+    told = {"input": input, "arithmetic": precision, "batch": batch, "pooled_windows": windows}
+    contract = own.model_copy(update=told)
     if input == "waveform":
         _check_hears(contract)
         contract = contract.model_copy(update={"waveform_rate": choose_rate(contract, rate)})
     looked_at = precision in CALIBRATED and data is not None
     clips = calibrations.calibration_clips(data, contract, calibration) if looked_at and data is not None else None
-    return external.save(build_graph(model, contract, clips), Path(out))
+    check_tokenizer(Path(path), trained)  # before the work, and before a file is replaced
+    written = external.save(build_graph(model, contract, clips), Path(out))
+    deliver_tokenizer(Path(path), trained, written)
+    return written
 
 
 def _check_options(kind: str, rate: int | None, precision: str, batch: BatchRange, data: object) -> None:
@@ -110,6 +123,20 @@ def _check_options(kind: str, rate: int | None, precision: str, batch: BatchRang
     contracts.check_batch(batch)
     if precision in EIGHTS and data is None:
         raise ConfigError(f"--precision {precision} needs --data STORE: clips of the training folds set its scales")
+
+
+def _check_windows(contract: Contract, windows: int | None, kind: str) -> None:
+    if windows is not None and (contract.window is None or not 1 <= windows <= _MOST_WINDOWS):
+        raise ConfigError(
+            f"--windows {windows}: give 1 to {_MOST_WINDOWS}, for a model that was trained with data.window"
+        )
+    if windows is not None and contract.per_step:
+        raise ConfigError(
+            "--windows puts windows together into one answer for the clip, and this model answers for each step: leave "
+            "it out; `mmadfer predict` averages the windows over time"
+        )
+    if contract.window is not None and kind == "waveform":
+        raise ConfigError("the sound of a window is cut out of the clip's filter bank: export with --input fbank")
 
 
 def _check_hears(contract: Contract) -> None:
@@ -146,7 +173,8 @@ def build_graph(model: MMADFER, contract: Contract, clips: Iterable[dict[str, An
     Raises:
         WeightsError: more than 2 GiB of weights, and another precision than fp32.
     """
-    proto = trace(model, _example(contract), ports.OUTPUT)
+    whole = model if contract.pooled_windows is None else OverWindows(model, contract)
+    proto = trace(whole, _example(contract), ports.OUTPUT)
     if contract.arithmetic != "fp32":
         _check_size(proto, contract)
     if contract.arithmetic in HALVES:
@@ -185,7 +213,8 @@ def _example(contract: Contract) -> dict[str, Tensor]:
 def carried(model: MMADFER, contract: Contract) -> Contract:
     """The contract for a product: with both hashes, and without the folders in which encoder files lay."""
     sizes = contract.model
-    sizes = sizes.model_copy(update={"vision": _named(sizes.vision), "audio": _named(sizes.audio)})
+    text = sizes.text and sizes.text.model_copy(update={"folder": sizes.text.folder and Path(sizes.text.folder.name)})
+    sizes = sizes.model_copy(update={"vision": _named(sizes.vision), "audio": _named(sizes.audio), "text": text})
     hashes = {"encoder_hash": encoder_hash(model), "weights_hash": weights_hash(model)}
     return contract.model_copy(update={"model": sizes, "version": VERSION, **hashes})
 
@@ -195,5 +224,5 @@ def _named(encoder: EncoderConfig) -> EncoderConfig:
 
 
 def _description(contract: Contract) -> str:
-    facts = "\n".join(f"{name}: {value}" for name, value in contracts.describe_contract(contract).items())
+    facts = "\n".join(f"{name}: {value}" for name, value in describe_contract(contract).items())
     return f"MMA-DFER: audio-visual emotion recognition.\n{facts}\nThe whole contract is in metadata {contracts.KEY!r}."

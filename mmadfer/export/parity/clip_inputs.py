@@ -7,13 +7,15 @@ import numpy as np
 
 from mmadfer.contract import Contract
 from mmadfer.data.faces.mtcnn_networks import WITHOUT_TORCH
+from mmadfer.data.media.frames import NumberedCrops
+from mmadfer.data.sentences import SUFFIX, check_facts, facts_of, read_sentences
 from mmadfer.data.store.splits import FOLDS
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
-from mmadfer.runtime.inputs import Inputs, Video, from_clip, from_record, read_whole
+from mmadfer.runtime.arrays import Inputs, from_clip, from_record
+from mmadfer.runtime.inputs import Video, read_whole
+from mmadfer.runtime.recogniser import Recogniser
 
-FRAMES_AXES = 5
-"""Of frames (B, T, 3, S, S); filter banks have 4."""
 Hearing = tuple[str, int | None]
 """What a model hears: its contract's `input` and `waveform_rate`."""
 
@@ -30,18 +32,45 @@ class ClipInputs:
     """From the clip's record in the store."""
 
 
-def read(store: Store, name: str, reference: Contract, contracts: Iterable[Contract]) -> ClipInputs:
+class Tokens:
+    """The tokens of clips of a store, of the sentences that lie beside it; none for a model that reads none.
+
+    Raises:
+        DataError: the sentences cannot be used, or were made otherwise than those of the training.
+    """
+
+    def __init__(self, model: Recogniser, store: Store) -> None:
+        self._tokenizer = None if model.sentences is None else model.sentences.tokenizer
+        if self._tokenizer is not None:
+            self._sentences = read_sentences(store.path.with_suffix(SUFFIX))
+            check_facts(model.contract.text, facts_of(self._sentences, self._tokenizer))
+
+    def __call__(self, name: str) -> Inputs:
+        """int64 (1, L) of a clip, or nothing."""
+        if self._tokenizer is None:
+            return ()
+        return (self._tokenizer(*self._sentences.of([name]))[None],)
+
+
+def read(
+    store: Store, name: str, reference: Contract, contracts: Iterable[Contract], tokens: Inputs = ()
+) -> ClipInputs:
     """Read a clip for PyTorch's model and for exported ones; each decodes the file and finds the face on its own.
+
+    `tokens` are those of its sentence, for models that read it.
 
     Raises:
         DataError: the file cannot be read, or lacks what the model needs.
     """
+    contracts = (reference, *contracts)
+    if not reference.model.modalities:
+        return ClipInputs(tokens, {hearing(one): tokens for one in contracts}, tokens)
     found = _video(store, name)
     clip = read_whole(found, reference, WITHOUT_TORCH)
     return ClipInputs(
-        from_clip(read_whole(found, reference), reference),
-        {hearing(one): from_clip(clip, one) for one in (reference, *contracts)},
-        from_record(store.read(name), reference),
+        (*from_clip(read_whole(found, reference), reference), *tokens),
+        {hearing(one): (*from_clip(clip, one), *tokens) for one in contracts},
+        (*from_record(store.read(name), reference, store.clips[name]), *tokens),
     )
 
 
@@ -59,13 +88,16 @@ def input_difference(one: Inputs, other: Inputs) -> tuple[float, float]:
     """Mean absolute difference of the frames, of 255, and of the filter bank; 0 of what the model does not take."""
     found = {"frames": 0.0, "fbank": 0.0}
     for a, b in zip(one, other, strict=True):
-        found["frames" if a.ndim == FRAMES_AXES else "fbank"] = float(np.abs(a.astype(np.float64) - b).mean())
+        kind = "frames" if a.dtype == np.uint8 else "fbank"
+        found[kind] = max(found[kind], float(np.abs(a.astype(np.float64) - b).mean()))  # tokens are always the same
     return found["frames"], found["fbank"]
 
 
 def _video(store: Store, name: str) -> Video:
-    clip = store.clips[name]
-    return Video(store.media(name), store.root / clip.sound if clip.sound else None, clip.cropped)
+    clip, media = store.clips[name], store.media(name)
+    sound = store.root / clip.sound if clip.sound else None
+    crops = NumberedCrops(media, sound, store.prepare.max_seconds) if clip.numbered and sound else None
+    return Video(media, sound, clip.cropped, crops)
 
 
 def check_media(store: Store, ids: Sequence[str]) -> None:
@@ -92,8 +124,8 @@ def choose_clips(store: Store, fold: int | None, clips: int | None, contracts: S
         DataError: there are none.
     """
     rates = {contract.waveform_rate for contract in contracts if contract.modalities != "vision"} - {None}
-    split = contracts[0].split if contracts else FOLDS
-    ids = store.fold(fold, split) if fold is not None else list(store.clips)
+    split, folds = (contracts[0].split, contracts[0].folds or 0) if contracts else (FOLDS, 0)
+    ids = store.fold(fold, split, folds) if fold is not None else list(store.clips)
     ids = [name for name in ids if rates <= {store.clips[name].rate} or not store.clips[name].rate]
     if not ids:
         told = " and ".join(f"{rate} Hz" for rate in sorted(filter(None, rates)))

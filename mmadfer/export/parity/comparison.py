@@ -22,7 +22,8 @@ class Form:
     name: str
     """The file's name; `torch` for the reference."""
     logits: np.ndarray
-    """float32 (clips, classes), from the media files: as it serves, or of the reference as PyTorch's model does."""
+    """float32 (clips, classes), from the media files: as it serves, or of the reference as PyTorch's model does; of a
+    model that gives values of each step (clips, steps, values)."""
     arithmetic: str = "fp32"
     """By which its tolerance is chosen."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +50,7 @@ class Reading:
 
     name: str
     logits: np.ndarray
-    """float32 (clips, classes)."""
+    """float32, as of a form."""
     frames: np.ndarray
     """float64 (clips,): mean absolute difference of a clip's frames from those of the reference, of 255."""
     sound: np.ndarray
@@ -128,7 +129,7 @@ class ParityComparison:
 
     def _told_otherwise(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Clips (N,) that get another label; none where there are values."""
-        return (one.argmax(1) != other.argmax(1)) & (not self.gives_values)
+        return np.zeros(len(one), bool) if self.gives_values else one.argmax(1) != other.argmax(1)
 
     def flips(self, form: Form) -> list[str]:
         """Ids of the clips to which the form gives another label than PyTorch does on the same arrays."""
@@ -136,8 +137,12 @@ class ParityComparison:
         return [name for name, differs in zip(self.ids, differ, strict=True) if differs]
 
     def apart(self, form: Form) -> np.ndarray:
-        """Absolute differences of the logits, float64 (clips, classes); infinite where one is not finite."""
+        """Absolute differences of the logits, float64 of their shape; infinite where one is not finite."""
         return distance(self.served.logits, form.logits)
+
+    def largest(self, form: Form) -> np.ndarray:
+        """The largest of these in each step of each clip, float64 (clips, steps); one step where clips have none."""
+        return np.asarray(self.apart(form).max(axis=-1).reshape(len(self.ids), -1))
 
     def verdict(self, form: Form) -> str:
         """In a word."""
@@ -169,7 +174,7 @@ class ParityComparison:
 
     def _told(self, form: Form) -> dict[str, Any]:
         limits = {name: value if isfinite(value) else None for name, value in vars(form.tolerance).items()}
-        columns = zip(self.labels, self.served.logits.T, form.logits.T, strict=True)
+        columns = zip(self.labels, *(np.moveaxis(one.logits, -1, 0) for one in (self.served, form)), strict=True)
         verdict = self.verdict(form)
         return {
             "name": form.name,
@@ -201,10 +206,15 @@ class ParityComparison:
         }
 
     def worst(self, form: Form) -> list[dict[str, Any]]:
-        """The clips that are furthest apart, the furthest first."""
-        largest = self.apart(form).max(1)
+        """The clips that are furthest apart, the furthest first, with their furthest step where they have steps."""
+        steps = self.largest(form)
+        largest = steps.max(1)
         order = np.argsort(-largest, kind="stable")[:WORST]
-        return [{"id": self.ids[i], "media": self.media[i], "difference": _finite(largest[i])} for i in order]
+        return [
+            {"id": self.ids[i], "media": self.media[i], "difference": _finite(largest[i])}
+            | ({"step": int(steps[i].argmax())} if steps.shape[1] > 1 else {})
+            for i in order
+        ]
 
     def score(self, logits: np.ndarray) -> dict[str, float]:
         """The task's, by name; none of values, of which the report on the run tells."""
@@ -213,8 +223,9 @@ class ParityComparison:
         return CLASSIFICATION.score(np.asarray(self.truth), logits.argmax(1), len(self.labels))
 
     def _differences(self, one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
-        found = logit_differences(one, other)
-        return {**found, "label_agreement": None} if self.gives_values else found
+        if self.gives_values:
+            return {**_difference_summary(distance(one, other)), "label_agreement": None}
+        return logit_differences(one, other)
 
 
 def logit_differences(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:

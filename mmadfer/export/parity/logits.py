@@ -13,16 +13,18 @@ from mmadfer.contract import Contract
 from mmadfer.data.compatibility import check_store
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError, WeightsError
-from mmadfer.export.graph.merging import merged
+from mmadfer.export.graph.merging import merged, updated
 from mmadfer.export.graph.to_onnx import carried
 from mmadfer.export.parity import clip_inputs
 from mmadfer.export.parity.clip_inputs import ClipInputs, hearing
 from mmadfer.export.parity.comparison import Form, ParityComparison, Reading, distance
 from mmadfer.export.parity.exported_models import Candidate
+from mmadfer.runtime.arrays import Inputs
+from mmadfer.runtime.backends import ports
 from mmadfer.runtime.backends.torch_backend import TorchBackend, promised
 from mmadfer.runtime.batches import ON_GPU
-from mmadfer.runtime.inputs import Inputs
 from mmadfer.runtime.recogniser import Recogniser
+from mmadfer.tasks.pooling import clip_logits
 from mmadfer.utils.console import Console
 
 SERVED, STORED = "torch, as served", "torch, from the store"
@@ -60,13 +62,14 @@ def compare_models(
         WeightsError: models that do not belong together.
         DataError: the store was prepared otherwise than the model asks for, or no clip can be read.
     """
-    delivered = _delivered(reference)
+    delivered, together = _delivered(reference), _together_windows(candidates)
+    read_as = reference.contract.model_copy(update={"pooled_windows": together})
     for candidate in candidates:
         _check_same(reference.path, delivered, candidate.recogniser)
     check_store(reference.contract, store)
     clip_inputs.check_media(store, ids)
     unread = dict[str, str]()
-    rows = list(_rows(reference, candidates, store, ids, unread))
+    rows = list(_rows(_clips(reference, read_as, candidates, store, ids, unread), candidates))
     if not rows:
         raise DataError(f"no clip of {store.path} can be read: {next(iter(unread.values()))}")
     seen, *found = zip(*rows, strict=True)
@@ -85,14 +88,22 @@ def compare_models(
         facts={"store": store.path.name, "fold": reference.contract.fold},
         unread=unread,
     )
-    return _explained(comparison, reference, candidates, store)
+    return _explained(comparison, read_as, candidates, store)
 
 
-def _rows(
-    reference: Recogniser, candidates: Sequence[Candidate], store: Store, ids: Sequence[str], unread: dict[str, str]
-) -> Iterator[tuple[Any, ...]]:
+def _together_windows(candidates: Sequence[Candidate]) -> int | None:
+    """How many windows enter all of them together; raises WeightsError where they differ."""
+    counts = {candidate.contract.pooled_windows for candidate in candidates}
+    if len(counts) > 1:
+        raise WeightsError(
+            "models that take other numbers of windows together (export onnx --windows) are not compared at once: name "
+            "those of one number with --model"
+        )
+    return next(iter(counts), None)
+
+
+def _rows(clips: Iterator[tuple[_Seen, ClipInputs]], candidates: Sequence[Candidate]) -> Iterator[tuple[Any, ...]]:
     """Each clip with the logits (classes,) of every form; what it was computed from is let go."""
-    clips = _clips(reference, candidates, store, ids, unread)
     for size in _sizes(candidates):
         if not (batch := list(islice(clips, size))):
             return
@@ -115,34 +126,47 @@ def _sizes(candidates: Sequence[Candidate]) -> Iterator[int]:
 
 
 def _clips(
-    reference: Recogniser, candidates: Sequence[Candidate], store: Store, ids: Sequence[str], unread: dict[str, str]
+    reference: Recogniser,
+    read_as: Contract,
+    candidates: Sequence[Candidate],
+    store: Store,
+    ids: Sequence[str],
+    unread: dict[str, str],
 ) -> Iterator[tuple[_Seen, ClipInputs]]:
-    """Read the clips and ask PyTorch; those that cannot be read go to `unread`, so that they do not cost the others."""
-    contracts = [candidate.contract for candidate in candidates]
+    """Read the clips and ask PyTorch; those that cannot be read go to `unread`, so that they do not cost the others.
+
+    `read_as` is the reference's contract, with as many windows together as the forms take.
+    """
+    contracts, tokens = [candidate.contract for candidate in candidates], clip_inputs.Tokens(reference, store)
     for name in track(ids, "From file to label", console=Console(), transient=True):
         try:
-            arrays = clip_inputs.read(store, name, reference.contract, contracts)
+            arrays = clip_inputs.read(store, name, read_as, contracts, tokens(name))
         except DataError as error:
             unread[name] = str(error)
         else:
-            yield _asked(reference, name, arrays), arrays
+            yield _asked(reference, read_as, name, arrays), arrays
 
 
-def _asked(reference: Recogniser, name: str, arrays: ClipInputs) -> _Seen:
+def _asked(reference: Recogniser, read_as: Contract, name: str, arrays: ClipInputs) -> _Seen:
     own = _alone(reference, arrays.own)
     others = [
         _Other(
             own if clip_inputs.equal(other, arrays.own) else _alone(reference, other),
             *clip_inputs.input_difference(other, arrays.own),
         )
-        for other in (arrays.served[hearing(reference.contract)], arrays.stored)
+        for other in (arrays.served[hearing(read_as)], arrays.stored)
     ]
     return _Seen(name, own, *others)
 
 
 def _alone(recogniser: Recogniser, inputs: Inputs) -> np.ndarray:
-    """Logits (classes,) of one clip."""
-    return recogniser.backend.logits(*inputs)[0]
+    """Logits (classes,) of one clip; the pool of those of its windows, where the model takes one and there are more."""
+    contract = recogniser.contract
+    if len(next(iter(ports.inputs(contract).values()))[1]) + 1 == inputs[0].ndim:
+        return recogniser.backend.logits(*inputs)[0]
+    assert contract.window is not None
+    rows = recogniser.backend.logits(*(array[0] for array in inputs))
+    return clip_logits(rows, contract.window).astype(np.float32) if contract.labels else rows.mean(axis=0)
 
 
 def _together(candidate: Candidate, batch: Sequence[ClipInputs]) -> np.ndarray:
@@ -170,7 +194,7 @@ def _form(candidate: Candidate, logits: np.ndarray) -> Form:
 
 
 def _explained(
-    comparison: ParityComparison, reference: Recogniser, candidates: Sequence[Candidate], store: Store
+    comparison: ParityComparison, read_as: Contract, candidates: Sequence[Candidate], store: Store
 ) -> ParityComparison:
     """Look whether forms that differ do so without others in the batch, too: by the clip that is furthest apart."""
     told = list[Form]()
@@ -179,7 +203,8 @@ def _explained(
             told.append(form)
             continue
         worst = comparison.ids.index(comparison.worst(form)[0]["id"])
-        arrays = clip_inputs.read(store, comparison.ids[worst], reference.contract, [candidate.contract])
+        tokens = clip_inputs.Tokens(candidate.recogniser, store)(comparison.ids[worst])
+        arrays = clip_inputs.read(store, comparison.ids[worst], read_as, [candidate.contract], tokens)
         alone = _alone(candidate.recogniser, arrays.served[hearing(candidate.contract)])
         told.append(replace(form, alone=float(distance(comparison.served.logits[worst], alone).max())))
     return replace(comparison, forms=told)
@@ -187,7 +212,7 @@ def _explained(
 
 def _delivered(reference: Recogniser) -> Contract:
     """The contract of what is exported from PyTorch's model: with low-rank updates, other hashes than its own."""
-    if not reference.contract.model.lora.rank:
+    if not updated(reference.contract.model):
         return reference.contract
     model = merged(cast(TorchBackend, reference.backend).model)
     return carried(model, promised(model.contract, reference.path))
@@ -218,5 +243,6 @@ def _promises(contract: Contract) -> dict[str, Any]:
         "input sizes": (contract.model.image_size, contract.model.frames),
         "preparation": contract.prepare,
         "modalities": contract.modalities,
+        "windows": contract.window,
         "fold": contract.fold,
     }

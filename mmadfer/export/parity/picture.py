@@ -48,7 +48,7 @@ def _colours(count: int) -> list[str]:
 
 
 def _curve(axes: Any, comparison: ParityComparison, form: Form, colour: str) -> None:
-    largest = comparison.apart(form).max(1)
+    largest = comparison.largest(form).max(1)
     order = np.argsort(largest, kind="stable")
     share = (np.arange(len(order)) + 1) * 100 / len(order)
     finite = np.isfinite(largest[order])

@@ -18,12 +18,18 @@ _VERDICT_COLOURS = {"passes": "green", "differs": "red", "simulated": "yellow"}
 def show_parity(comparison: ParityComparison, console: Console | None = None) -> None:
     """Print the comparison: scores, differences, clips that are furthest apart, and what was not run."""
     report, console = comparison.to_dict(), console or Console()
-    console.print(_scores_table(report), _differences_table(report))
+    for table in (_scores_table(report), _differences_table(report)):
+        if table.row_count:  # the first is of classes alone
+            console.print(table)
     for form in report["forms"]:
-        clips = ", ".join(f"{clip['id']} {_number(clip['difference'])}" for clip in form["worst"][:3])
+        clips = ", ".join(f"{_place(clip)} {_number(clip['difference'])}" for clip in form["worst"][:3])
         _say(console, f"{form['name']}, furthest apart: {clips}")
     for line in _warnings(report):
         _say(console, line, "yellow")
+
+
+def _place(clip: dict[str, Any]) -> str:
+    return f"{clip['id']} step {clip['step']}" if "step" in clip else str(clip["id"])
 
 
 def _warnings(report: dict[str, Any]) -> Iterable[str]:
@@ -61,7 +67,7 @@ def _scores_table(report: dict[str, Any]) -> Table:
 
 def _differences_table(report: dict[str, Any]) -> Table:
     """Forms against torch on the very same arrays; other readings of the files against torch's own."""
-    table = Table(Column("logits - torch", overflow="fold"), title="Differences")
+    table = Table(Column("output - torch", overflow="fold"), title="Differences")
     for title in ("in", "max", "mean", "median", "99 %", "labels", ""):
         table.add_column(title, no_wrap=True)
     rows = [(one, one["arithmetic"], one["logit_difference"], one["verdict"]) for one in report["forms"]]

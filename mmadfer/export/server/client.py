@@ -39,6 +39,8 @@ def recognise(path: Path, server: str, model: str = _MODEL, timeout: float = TIM
     video.set_data_from_numpy(np.array([[path.read_bytes()]], dtype=object))
     with triton.InferenceServerClient(server) as client:
         made = [one.name for one in client.get_model_metadata(model, client_timeout=timeout).outputs]
+        if "seconds" in made:
+            return _over_time(client, path, model, video, timeout)
         named = "values" if "values" in made else "probabilities"
         wanted = [triton.InferRequestedOutput(name) for name in ("label", "notes") if name in made]
         # with class_count, Triton names the numbers: value:index:label, the largest first
@@ -53,6 +55,21 @@ def recognise(path: Path, server: str, model: str = _MODEL, timeout: float = TIM
         named: {name: float(number) for number, _, name in sorted(rows, key=lambda one: int(one[1]))},
         "notes": answer.as_numpy("notes")[0, 0].decode(),
     }
+
+
+def _over_time(
+    client: triton.InferenceServerClient, path: Path, model: str, video: triton.InferInput, timeout: float
+) -> dict[str, Any]:
+    """The values of each step, with its second; their names are a parameter of the model."""
+    config = client.get_model_config(model, as_json=True, client_timeout=timeout)["config"]
+    names = json.loads(config["parameters"]["values"]["string_value"])
+    wanted = [triton.InferRequestedOutput(name) for name in ("values", "seconds", "notes")]
+    answer = client.infer(model, [video], outputs=wanted, timeout=round(timeout * 1e6), client_timeout=timeout)
+    values = answer.as_numpy("values")[0]
+    told = dict(zip(names, values.T.tolist(), strict=True))
+    series = {"seconds": answer.as_numpy("seconds")[0].tolist(), "values": told}
+    mean = dict(zip(names, values.mean(axis=0).tolist(), strict=True))
+    return {"video": str(path), "values": mean, "series": series, "notes": answer.as_numpy("notes")[0, 0].decode()}
 
 
 def attempt(path: Path, *asked: Any) -> dict[str, Any]:

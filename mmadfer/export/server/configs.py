@@ -1,5 +1,6 @@
 """What Triton is told about each model of a repository: `config.pbtxt`, made through NVIDIA's own schema."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,7 +62,7 @@ def _reader(contract: Contract, serving: Serving) -> _Config:
     return {
         "backend": "python",
         "input": given,
-        "output": [*_inputs(contract), _notes()],
+        "output": [*_inputs(contract), *_seconds(contract), _notes()],
         "dynamic_batching": {"preferred_batch_size": [1]} | _queue(serving),  # each reader takes one request at a time
         "parameters": {triton.LIMIT_PARAMETER: {"string_value": f"{serving.limit:g}"}},
         **_on_cpu(serving.readers),
@@ -96,12 +97,7 @@ def _warmup(given: list[_Config], size: int) -> _Config:
 
 
 def _namer(contract: Contract) -> _Config:
-    return {
-        "backend": "python",
-        "input": [_logits(contract)],
-        "output": _answer(contract),
-        **_on_cpu(1),
-    }
+    return {"backend": "python", "input": [_logits(contract)], "output": _answer(contract), **_on_cpu(1)}
 
 
 def _ensemble(name: str, contract: Contract, given: list[_Config]) -> _Config:
@@ -109,10 +105,11 @@ def _ensemble(name: str, contract: Contract, given: list[_Config]) -> _Config:
     return {
         "platform": "ensemble",
         "input": given,
-        "output": [*_answer(contract), _notes()],
+        "output": [*_answer(contract), *_seconds(contract), _notes()],
+        **({"parameters": {triton.VALUES: {"string_value": json.dumps(contract.names)}}} if contract.per_step else {}),
         "ensemble_scheduling": {
             "step": [
-                _step(f"{name}_read", taken, [*made, triton.NOTES]),
+                _step(f"{name}_read", taken, [*made, *_names(_seconds(contract)), triton.NOTES]),
                 _step(f"{name}_model", made, [ports.OUTPUT]),
                 _step(f"{name}_label", [ports.OUTPUT], _names(_answer(contract))),
             ]
@@ -161,18 +158,28 @@ def _pictures(contract: Contract) -> list[_Config]:
 
 
 def _logits(contract: Contract) -> _Config:
-    return _tensor(ports.OUTPUT, "TYPE_FP32", len(contract.names))
+    return _tensor(ports.OUTPUT, "TYPE_FP32", *_sizes(contract))
+
+
+def _sizes(contract: Contract) -> tuple[int, ...]:
+    return ports.outputs(contract)[ports.OUTPUT][1]
 
 
 def _answer(contract: Contract) -> list[_Config]:
-    """Probabilities and a label, or values; Triton knows the names of both."""
+    """Probabilities and a label, or values; Triton knows the names of both, but for values of each step."""
     kind = triton.VALUES if contract.output == "values" else triton.PROBABILITIES
-    named = _tensor(kind, "TYPE_FP32", len(contract.names)) | {"label_filename": LABELS_FILE}
+    named = _tensor(kind, "TYPE_FP32", *_sizes(contract))
+    named |= {} if contract.per_step else {"label_filename": LABELS_FILE}
     return [named] if contract.output == "values" else [named, _label()]
 
 
 def _label() -> _Config:
     return _tensor(triton.LABEL, "TYPE_STRING", 1)
+
+
+def _seconds(contract: Contract) -> list[_Config]:
+    """When the steps are, of a model that gives values of each."""
+    return [_tensor(triton.SECONDS, "TYPE_FP64", contract.model.steps)] if contract.per_step else []
 
 
 def _notes() -> _Config:

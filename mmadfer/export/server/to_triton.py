@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from mmadfer.contract import BATCH_RANGE, Contract
+from mmadfer.contract import BATCH_RANGE, Contract, refuse_text
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export.graph import external
 from mmadfer.export.graph.protos import read_contract
@@ -88,6 +88,8 @@ def to_triton(
     _check_out(out)
     check_place(out, folder=True)
     contract, files = _described(source)
+    refuse_text(contract, "Triton")
+    _check_windows(source, contract)
     served = Serving(
         backend=_backend(source, backend),
         batch=contract.batch or BATCH_RANGE,
@@ -121,6 +123,14 @@ def _check_options(name: str, instances: int, readers: int, delay: float, limit:
         raise ConfigError(f"--delay {delay:g}: give milliseconds from 0 to 1000")
     if not 1 <= limit <= _MAX_LIMIT_SECONDS:
         raise ConfigError(f"--limit {limit:g}: give seconds from 1 to {_MAX_LIMIT_SECONDS}")
+
+
+def _check_windows(source: Path, contract: Contract) -> None:
+    if contract.window is not None and contract.pooled_windows is None and not contract.per_step:
+        raise WeightsError(
+            f"{source} takes one window of a clip at a time, and a server answers one clip a request: export the model "
+            "with --windows K, which takes K windows together"
+        )
 
 
 def _check_out(out: Path) -> None:

@@ -20,7 +20,7 @@ def slurm_parameters(
     """submitit's SLURM parameters for an array of folds; one whose `dependency` has failed is cancelled."""
     exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
     wanted = {
-        **_where(resources),
+        **{key: getattr(resources, key) for key in ("partition", "account", "qos", "constraint")},
         "job_name": name,
         "time": resources.minutes,
         "nodes": resources.nodes,
@@ -57,7 +57,3 @@ def _after(name: str, resources: Resources, environment: dict[str, str], job: st
     parameters = slurm_parameters(name, one, environment)
     del parameters["array_parallelism"]
     return {**parameters, "dependency": f"afterany:{job}"} if job else parameters
-
-
-def _where(resources: Resources) -> dict[str, Any]:
-    return {key: getattr(resources, key) for key in ("partition", "account", "qos", "constraint")}

@@ -1,7 +1,6 @@
 """The folds of a launch as a SLURM array; then the report and the export, each waiting for what is before it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,11 @@ def submit_array(
     of, bases = {job.fold: job for job in jobs}, []
     for folds, dependency in arrays(waiting):
         ids = array(run, name, [of[fold] for fold in folds], resources, environment, dependency)
-        record = _noted(run, record, {f"fold {fold}": number for fold, number in zip(folds, ids, strict=True)})
+        record = record.noted(run, {f"fold {fold}": number for fold, number in zip(folds, ids, strict=True)})
         bases.append(commands.base(ids[0]))
     wanted = parameters.report_parameters(name, resources, environment, ":".join(bases))
     report = one(run, ReportJob(str(run)), wanted)
-    record = _noted(run, record, {"report": report})
-    return submit_export(run, name, resources, environment, record, report)
+    return submit_export(run, name, resources, environment, record.noted(run, {"report": report}), report)
 
 
 def array(
@@ -78,7 +76,7 @@ def submit_export(
         record.write(run)
         return record
     wanted = parameters.export_parameters(name, resources, environment, report)
-    return _noted(run, record, {"export": one(run, ExportJob(str(run), resources.threads), wanted)})
+    return record.noted(run, {"export": one(run, ExportJob(str(run), resources.threads), wanted)})
 
 
 def refuse_without_slurm() -> None:
@@ -103,12 +101,6 @@ def texts(
     if export:
         wanted["export"] = parameters.export_parameters(name, resources, environment, "REPORT_ID")
     return {job: compat.sbatch_text(run / "jobs", options) for job, options in wanted.items()}
-
-
-def _noted(run: Path, record: LaunchRecord, jobs: dict[str, str]) -> LaunchRecord:
-    record = replace(record, jobs={**record.jobs, **jobs})
-    record.write(run)
-    return record
 
 
 def _executor(run: Path, wanted: dict[str, Any]) -> Any:

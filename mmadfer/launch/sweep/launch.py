@@ -229,10 +229,7 @@ def _on_slurm(sweep: Sweep) -> int:
             made = _submit(sweep)
     if not made.jobs:
         return _report(sweep)
-    say(f"sweep {sweep.folder}")
-    say("".join(f"  {job}: SLURM job {number}\n" for job, number in made.jobs.items()), end="")
-    say(f"Logs are in {sweep.folder / 'jobs'}. To follow, end, and go on with it, or with one of its rows:")
-    say("".join(f"  {launching.command(word, sweep.folder)}\n" for word in ("status", "cancel", "resume")), end="")
+    launching.say_submitted("sweep", sweep.folder, made.jobs, "it, or with one of its rows")
     return 0
 
 
@@ -248,19 +245,12 @@ def _submit(sweep: Sweep) -> LaunchRecord:
         ids = submit.array(folder, name, [job for _, job in jobs], sweep.resources, environment)
         for (row, job), number in zip(jobs, ids, strict=True):
             own[row][f"fold {job.fold}"] = number
-        made = _noted(folder, made, "array", commands.base(ids[0]))  # first: with it, cancel ends every row
+        made = made.noted(folder, {"array": commands.base(ids[0])})  # first: with it, cancel ends every row
     for row, one in sweep.rows.items():
         replace(one.record(), jobs=own[row], logs=str(folder / "jobs")).write(one.run)
     if jobs:
         after = parameters.report_parameters(name, sweep.resources, environment, made.jobs["array"])
-        report = submit.one(folder, sweep_report.SweepReport(str(folder)), after)
-        made = _noted(folder, made, "report", report)
-    return made
-
-
-def _noted(folder: Path, made: LaunchRecord, name: str, number: str) -> LaunchRecord:
-    made = replace(made, jobs={**made.jobs, name: number})
-    made.write(folder)
+        made = made.noted(folder, {"report": submit.one(folder, sweep_report.SweepReport(str(folder)), after)})
     return made
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmadfer.config import sweep
 from mmadfer.errors import MmadferError
+from mmadfer.launch.jobs import Requeued
 from mmadfer.launch.sweep import seeds as sweep_seeds
 from mmadfer.run import code_snapshot
 from mmadfer.run import directory as runs
@@ -21,7 +22,7 @@ _ROW_KEYS = ("complete", "folds_expected", "folds_used", "mean", "std", "problem
 
 
 @dataclass(frozen=True)
-class SweepReport:
+class SweepReport(Requeued):
     """The report of a sweep, as a job of its own."""
 
     folder: str
@@ -30,12 +31,6 @@ class SweepReport:
         """Write DIR/report and each row's."""
         code_snapshot.verify(Path(self.folder))
         say(write_sweep_report(Path(self.folder)))
-
-    def checkpoint(self) -> Any:
-        """What submitit queues again: this same job."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
 
 
 def write_sweep_report(folder: Path) -> str:

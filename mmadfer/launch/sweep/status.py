@@ -76,23 +76,15 @@ def _awaited(row: states.RunStatus, folds: list[int]) -> states.RunStatus:
 
 def show_status(found: SweepStatus, console: Console | None = None) -> None:
     """Print the table, then the last words of what failed."""
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(width=160, file=console.file)
-    console.print(_table(found))
     told = [f"{row} fold {fold.fold}: {fold.words}" for row, fold in found.folds if fold.words]
     more = (
         [f"... and {len(told) - _MAX_SHOWN_FOLDS} more: `{launching.command('status', found.folder)}/ROW`"]
         if told[_MAX_SHOWN_FOLDS:]
         else []
     )
-    lines = [*told[:_MAX_SHOWN_FOLDS], *more]
-    lines += [f"{name:<7} {text}" for name, text in (("report", found.report), ("note", found.note)) if text]
-    open_ = [fold for _, fold in found.folds if fold.state != "finished"]
-    if open_ and not found.note and not any(fold.live for fold in open_):
-        lines.append(f"Go on with: {launching.command('resume', found.folder)}")
-    for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    last = {"report": found.report, "note": found.note}
+    folds = [fold for _, fold in found.folds]
+    states.print_status(found.folder, _table(found), [*told[:_MAX_SHOWN_FOLDS], *more], last, folds, console)
 
 
 def _table(found: SweepStatus) -> Table:

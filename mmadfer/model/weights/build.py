@@ -12,18 +12,20 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmadfer import contract as contracts
 from mmadfer.config import plug_ins
 from mmadfer.config.model import EncoderConfig, ModelConfig
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
-from mmadfer.model.draws import fill_constants
+from mmadfer.model.initializers import fill_constants
 from mmadfer.model.mma_dfer import MMADFER, empty_model
 from mmadfer.model.weights.check_shapes import explain
 from mmadfer.model.weights.encoders import check_finite, load_encoder
-from mmadfer.model.weights.init import draw_encoder, draw_learned
+from mmadfer.model.weights.init import draw_encoder, draw_learned, draw_text
+from mmadfer.model.weights.text import WEIGHTS as TEXT_WEIGHTS
+from mmadfer.model.weights.text import load_text
 from mmadfer.tasks.base import OWN
 from mmadfer.utils.files import atomic
 from mmadfer.utils.memory import first_line
@@ -39,18 +41,27 @@ DRAWN = 1 << 29
 def build_model(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
     """Make a new model on the CPU in float32; the global random state is neither read nor changed.
 
-    The encoders come from `config.vision.weights` and `config.audio.weights`, or are drawn from their own seeds; the
-    trainable part is drawn from `seed`.
+    The encoders come from `config.vision.weights`, `config.audio.weights` and `config.text.folder`, or are drawn from
+    their own seeds; the trainable part is drawn from `seed`.
 
     Raises:
         WeightsError: an encoder file that is missing, damaged or of another model.
         ConfigError: a tensor of a part that does not say how it is drawn.
     """
     model = empty_model(config, classes).to_empty(device="cpu")
-    for name in model.encoders:
-        _fill_encoder(model, name)
+    _fill_encoders(model)
     draw_learned(model, seed)
     return model
+
+
+def _fill_encoders(model: MMADFER) -> None:
+    for name in model.encoders:
+        _fill_encoder(model, name)
+    text = model.config.text
+    if text is not None and text.folder is not None:
+        load_text(model.text, text.folder)
+    elif text is not None:
+        draw_text(model, text.seed)
 
 
 def _fill_encoder(model: MMADFER, name: str) -> None:
@@ -63,15 +74,15 @@ def _fill_encoder(model: MMADFER, name: str) -> None:
 
 def encoder_hash(model: MMADFER) -> str:
     """SHA-256 of the frozen tensors."""
-    return _hash(dict(model.frozen()))
+    return tensors_hash(dict(model.frozen()))
 
 
 def weights_hash(model: MMADFER) -> str:
     """SHA-256 of the tensors that training changes: trainable ones, and buffers that are saved."""
-    return _hash(model.learned())
+    return tensors_hash(model.learned())
 
 
-def _hash(tensors: dict[str, Tensor]) -> str:
+def tensors_hash(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over name, type, shape and bytes of each tensor, floats in float32, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -144,11 +155,19 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
         fill_constants(model)
     else:
         model.to_empty(device="cpu")
-        for name in model.encoders:
-            _fill_encoder(model, name)
+        _fill_encoders(model)
         model.load_state_dict(tensors, strict=False)
         fill_constants(model)
     return _verified(path, model, contract, included), contract
+
+
+def read_contract(path: Path) -> Contract:
+    """The contract of a safetensors file that `save_weights` wrote.
+
+    Raises:
+        WeightsError: no such file, not one of ours, or damaged.
+    """
+    return _described(path)[0]
 
 
 def planned(path: Path | str, config: ModelConfig, classes: int) -> MMADFER:
@@ -235,13 +254,17 @@ def _verified(path: Path, model: MMADFER, contract: Contract, included: bool) ->
 def _check_origins(path: Path, model: MMADFER) -> None:
     """Whether the encoders can be had again, before there is memory for them."""
     files = {name: getattr(model.config, name).weights for name in model.encoders}
+    parts: dict[str, nn.Module] = {**model.encoders}
+    if model.config.text is not None:
+        folder = model.config.text.folder
+        files["text"], parts["text"] = folder and folder / TEXT_WEIGHTS, model.text
     missing = [str(file) for file in files.values() if file is not None and not file.is_file()]
     if missing:
         raise WeightsError(
             f"{path} holds the trained part only, and there is no weights file at {' and '.join(missing)} for its "
             f"encoders: put the files of the training there, or {SELF_CONTAINED}"
         )
-    for name, encoder in model.encoders.items():
+    for name, encoder in parts.items():
         count, file = sum(p.numel() for p in encoder.parameters()), files[name]
         if count > (DRAWN if file is None else file.stat().st_size):
             raise WeightsError(
@@ -251,5 +274,9 @@ def _check_origins(path: Path, model: MMADFER) -> None:
 
 
 def _origins(config: ModelConfig) -> str:
-    named = ((name, getattr(config, name)) for name in config.modalities)
-    return " and ".join(f"{name} {encoder.weights or f'seed {encoder.seed}'}" for name, encoder in named)
+    named: list[tuple[str, Path | None, int]] = [
+        (name, one.weights, one.seed) for name in config.modalities for one in (getattr(config, name),)
+    ]
+    if config.text is not None:
+        named.append(("text", config.text.folder, config.text.seed))
+    return " and ".join(f"{name} {file or f'seed {seed}'}" for name, file, seed in named)

@@ -1,6 +1,6 @@
 """Weights of one encoder: files of MAE-Face and AudioMAE, and of timm's models; read strictly, and never executed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,11 @@ def resize_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, in
     return torch.cat([first, grid.flatten(2).transpose(1, 2)], dim=1)
 
 
-def _opened(path: Path, config: EncoderConfig, encoder: Encoder) -> "_Safe | _Pickled":
+def _opened(path: Path, config: EncoderConfig, encoder: Encoder) -> "SafeFile | _Pickled":
     unused: tuple[str, ...] = ("decoder_", "mask_token")
     if config.timm:
         unused += ("head.", "attn_pool.", *(() if encoder.pool == "mean_first" else ("fc_norm.",)))
-    return (_Safe if path.suffix == ".safetensors" else _Pickled)(path, unused, config.timm)
+    return (SafeFile if path.suffix == ".safetensors" else _Pickled)(path, unused, config.timm)
 
 
 class _Pickled:
@@ -123,7 +123,7 @@ class _Pickled:
     def __init__(self, path: Path, unused: tuple[str, ...], timm: str | None):
         self.file = PickledFile(path)
         state = _state(self.file, timm)
-        self.tensors = {k: v for k, v in named(self.file, state).items() if not k.startswith(unused)}
+        self.tensors = {k: v for k, v in named_tensors(self.file, state).items() if not k.startswith(unused)}
         self.shapes = {k: lazy.shape for k, lazy in self.tensors.items()}
 
     def read(self) -> dict[str, Tensor]:
@@ -141,10 +141,10 @@ def _state(file: PickledFile, timm: str | None) -> dict[Any, Any]:
     raise WeightsError(f"{file.path} has no `model`: expected {kind}; {hint(tree)}")
 
 
-class _Safe:
-    """A .safetensors."""
+class SafeFile:
+    """A .safetensors; tensors whose names begin with one of `unused` are left alone."""
 
-    def __init__(self, path: Path, unused: tuple[str, ...], timm: str | None):
+    def __init__(self, path: Path, unused: tuple[str, ...], timm: str | None = None):
         self.path = path
         if not path.is_file():
             raise WeightsError(f"no weights file at {path}")
@@ -152,10 +152,10 @@ class _Safe:
             names = [name for name in file.keys() if not name.startswith(unused)]  # noqa: SIM118
             self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
 
-    def read(self) -> dict[str, Tensor]:
-        """All tensors, float32."""
+    def read(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """The tensors, all of them by default, float32."""
         with self._opened() as file:
-            values = {name: file.get_tensor(name) for name in self.shapes}
+            values = {name: file.get_tensor(name) for name in (self.shapes if names is None else names)}
         for name, value in values.items():
             if not value.is_floating_point():
                 raise WeightsError(f"{self.path}: {name} holds {value.dtype}: expected floating point")
@@ -168,7 +168,7 @@ class _Safe:
             raise WeightsError(f"{self.path} is not a whole safetensors file ({error}): get it again") from error
 
 
-def named(file: PickledFile, state: dict[Any, Any]) -> dict[str, Lazy]:
+def named_tensors(file: PickledFile, state: dict[Any, Any]) -> dict[str, Lazy]:
     """A state dict, whose entries are tensors by name.
 
     Raises:

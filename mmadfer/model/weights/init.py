@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmadfer.model.draws import fill, fill_constants, learned
 from mmadfer.model.encoder import Encoder
+from mmadfer.model.initializers import fill, fill_constants, learned
 from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.text import said_by
 
 
 def draw_encoder(model: MMADFER, name: str, seed: int) -> None:
@@ -20,13 +21,19 @@ def draw_encoder(model: MMADFER, name: str, seed: int) -> None:
     set_positions(encoder, sincos(encoder.grid, encoder.positions.shape[-1])[:, 1:])
 
 
+def draw_text(model: MMADFER, seed: int) -> None:
+    """Initial values of a random text encoder, whether it learns or not."""
+    own = {name: value for name, value in model.named_parameters() if said_by("text", name)}
+    fill(model, own, seed)
+
+
 def draw_learned(model: MMADFER, seed: int) -> None:
-    """Initial values of all that learns, as its modules say, and of buffers.
+    """Initial values of all that learns, as its modules say, and of buffers; not of a text encoder's own.
 
     Raises:
         ConfigError: a tensor that no module and no rule knows.
     """
-    fill(model, learned(model), seed)
+    fill(model, {name: value for name, value in learned(model).items() if not said_by("text", name)}, seed)
     fill_constants(model)
 
 

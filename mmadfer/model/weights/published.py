@@ -12,13 +12,13 @@ from mmadfer.errors import WeightsError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.build import planned
 from mmadfer.model.weights.check_shapes import explain
-from mmadfer.model.weights.encoders import ENCODER, check_finite, hint, named
+from mmadfer.model.weights.encoders import ENCODER, check_finite, hint, named_tensors
 from mmadfer.model.weights.torch_pickle import Lazy, PickledFile
 
 _PUBLISHED_LABELS = {7: ("dfew", label_orders.DFEW), 11: ("mafw", label_orders.MAFW)}
 """Data set and class order of the published folds, by their number of classes."""
 PREPARED: dict[int, dict[str, str]] = {
-    11: {"face_box": "union", "mafw_frame_order": "published", "no_sound": "silence"},
+    11: {"face_box": "union", "mafw_frame_order": "published", "no_sound": "silence"}
 }
 """How their clips were prepared, by the number of classes, as far as it is no default."""
 
@@ -116,7 +116,7 @@ def _fold_tensors(file: PickledFile) -> dict[str, Lazy]:
     state = tree.get("state_dict") if isinstance(tree, dict) else None
     if not isinstance(state, dict):
         raise WeightsError(f"{file.path} has no `state_dict`: expected a published fold checkpoint; {hint(tree)}")
-    tensors = {name.removeprefix("module."): lazy for name, lazy in named(file, state).items()}
+    tensors = {name.removeprefix("module."): lazy for name, lazy in named_tensors(file, state).items()}
     return {name: lazy for name, lazy in tensors.items() if not any(dead.fullmatch(name) for dead in _DEAD)}
 
 

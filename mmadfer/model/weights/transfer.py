@@ -44,8 +44,13 @@ def _refuse(path: Path, does: str, names: list[str], key: str) -> None:
         more = f", and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
         raise WeightsError(
             f"{path} {does} {len(names)} tensor(s), by name or by shape: {', '.join(names[:_MAX_SHOWN])}{more}. "
-            f"Where that is meant, name them in {key}, with * for any characters"
+            f"Where that is meant, name them in {key}, with * for any characters{_of_task(names)}"
         )
+
+
+def _of_task(names: list[str]) -> str:
+    own = any(name.startswith("task.") for name in names)
+    return "; those of the task itself (task.*) are always drawn anew" * own
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from mmadfer.config.parts import DESCRIBED
 from mmadfer.contract import BatchRange, Contract
 from mmadfer.errors import ConfigError, FileError, MissingDependencyError, WeightsError
 from mmadfer.runtime.backends.device import Device
-from mmadfer.utils.files import read_object, sha256, write_text
+from mmadfer.utils.files import read_object, sha256
 from mmadfer.utils.optional import install, need
 
 ENGINE_SUFFIX = ".engine"
@@ -109,13 +109,8 @@ def sidecar_path(engine: Path) -> Path:
     return engine.with_name(engine.name + ".json")
 
 
-def write_sidecar(engine: Path, sidecar: Sidecar) -> None:
-    """Write it beside its engine, atomically."""
-    write_text(sidecar_path(engine), sidecar.dumps())
-
-
 def read_sidecar(engine: Path) -> Sidecar:
-    """Read what `write_sidecar` wrote.
+    """Read the sidecar beside an engine.
 
     Raises:
         WeightsError: no engine, no sidecar, or one that this version does not understand.
@@ -291,7 +286,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if re.fullmatch("[0-9]{1,9}", part))
 
 
-def logger(trt: Any) -> Any:
+def tensorrt_logger(trt: Any) -> Any:
     """A logger that prints nothing and keeps TensorRT's errors, for the exception that follows them."""
 
     class Logger(trt.ILogger):

@@ -2,7 +2,7 @@
 
 A model of one modality has no port for the other.
 
-Shapes: B clips, T frames, S image side, C classes.
+Shapes: B clips, T frames, S image side, C classes, K windows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,14 @@ Shape = tuple[int, ...]
 
 
 def inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
-    """Name -> type and shape of each input, in order: frames, then sound, as far as the model has their encoders.
+    """Name -> type and shape of each input, in order: frames, sound, tokens, as far as it has their encoders.
 
-    Sound is `fbank`, or `waveform` and `lengths` of a model that was exported with `--input waveform`.
+    Sound is `fbank`, or `waveform` and `lengths` of a model that was exported with `--input waveform`. With `--windows
+    K`, each shape starts with K.
     """
+    if contract.pooled_windows:
+        row = inputs(contract.model_copy(update={"pooled_windows": None}))
+        return {name: (kind, (contract.pooled_windows, *shape)) for name, (kind, shape) in row.items()}
     model, found = contract.model, dict[str, tuple[str, Shape]]()
     if "vision" in model.modalities:
         found["frames"] = ("uint8", (model.frames, 3, model.image_size, model.image_size))
@@ -31,12 +35,15 @@ def inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
         found |= {"waveform": ("float32", (contract.samples,)), "lengths": ("int64", ())}
     elif "audio" in model.modalities:
         found["fbank"] = ("float32", (1, *model.fbank))
+    if model.text is not None:
+        found["tokens"] = ("int64", (model.text.tokens,))
     return found
 
 
 def outputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
-    """Name -> type and shape of the output."""
-    return {OUTPUT: ("float32", (len(contract.names),))}
+    """Name -> type and shape of the output: (C,), or (T, C) of a model that gives values of each step."""
+    steps = (contract.model.steps,) if contract.per_step else ()
+    return {OUTPUT: ("float32", (*steps, len(contract.names)))}
 
 
 def check_ports(

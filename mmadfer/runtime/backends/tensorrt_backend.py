@@ -41,7 +41,7 @@ class TensorRTBackend:
         self.input: str = self.contract.input
         self._batch, self._lock = sidecar.batch, Lock()
         call("cudaSetDevice", self.device.index)
-        log = engines.logger(trt)
+        log = engines.tensorrt_logger(trt)
         engine = _loaded(trt, log, path, data, sidecar, self.device)
         try:
             self._execution = Execution(*context_of(trt, engine, log), self.contract, self._batch[2], log)
@@ -106,7 +106,7 @@ def deserialised(trt: Any, log: Any, data: bytes, trusted: bool = False) -> Any:
 
     Args:
         trt: TensorRT's module.
-        log: of `engines.logger`; TensorRT writes what goes wrong into it, also later.
+        log: of `engines.tensorrt_logger`; TensorRT writes what goes wrong into it, also later.
         data: the file.
         trusted: run the program code in it, which version-compatible engines have; `check_engine_version`
             has asked for leave.
@@ -171,17 +171,17 @@ class Execution:
         self._stream = call("cudaStreamCreate")
         held, self._graphs = list[Buffer](), list[Any]()  # one graph at most
         weakref.finalize(self, _free, self._stream, held, self._graphs).atexit = False  # the process's end frees it
-        self._classes = len(contract.names)
+        _, self._size = ports.outputs(contract)[ports.OUTPUT]
         self._inputs = {
             name: Buffer((most, *size), kind, held) for name, (kind, size) in ports.inputs(contract).items()
         }
-        self._output = Buffer((most, self._classes), "float32", held)
+        self._output = Buffer((most, *self._size), "float32", held)
         self._sizes: Sizes = {}
         for name, buffer in (*self._inputs.items(), (ports.OUTPUT, self._output)):
             context.set_tensor_address(name, buffer.address)
 
     def __call__(self, feed: Feed) -> np.ndarray:
-        """Logits float32 (B, C) of a batch that the engine takes."""
+        """Logits float32 (B, C) of a batch that the engine takes, or values (B, T, C)."""
         for name, array in feed.items():
             self._inputs[name].fill(array)
         sizes = {name: array.shape for name, array in feed.items()}
@@ -210,7 +210,7 @@ class Execution:
             self._inputs[name].upload(self._stream, size)
         if not self._context.execute_async_v3(int(self._stream)):
             raise CudaError("execute_async_v3", self._log.told())
-        self._output.download(self._stream, (next(iter(sizes.values()))[0], self._classes))
+        self._output.download(self._stream, (next(iter(sizes.values()))[0], *self._size))
 
     def _recorded(self, sizes: Sizes) -> Any:
         with captured(self._stream) as graphs:

@@ -10,15 +10,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from mmadfer.data.faces.landmarks68 import POINTS, TENSOR
 from mmadfer.data.media import audio
 from mmadfer.data.media.decode import SoundTrack
 from mmadfer.data.media.image import decode_jpeg
-from mmadfer.data.preparation.preview.look import ClipView
+from mmadfer.data.preparation.preview.clip_view import ClipView
 from mmadfer.data.preparation.preview.page import TITLE, contact_sheet, heard_seconds
 from mmadfer.data.preparation.preview.sound import MAX_AXIS_FACTOR as LONGEST_SOUND
-from mmadfer.data.store.record import Clip
+from mmadfer.data.store.record import Clip, ClipRecord
 from mmadfer.data.store.store import Store, writing_store
 from mmadfer.errors import ClipError, DataError
 from mmadfer.utils.files import write_text
@@ -30,6 +31,8 @@ _TITLE_BYTES = 2**16
 """Bytes in which the title ends."""
 _FACE_SIDE_PX = 192
 """Longer side in pixels of a face on the page, sharp on fine screens too."""
+_DOT, _DOT_PX = (60, 255, 60), 1.2
+"""Colour of a landmark on a face, and its radius in pixels."""
 
 
 def write_preview(store: Path, out: Path, count: int = 50, seed: int = 0) -> None:
@@ -43,9 +46,9 @@ def write_preview(store: Path, out: Path, count: int = 50, seed: int = 0) -> Non
     """
     check_page(Path(out), Path(store))
     with Store(store) as opened:
-        looks = [_look(opened, clip) for clip in draw_clips(opened.clips.values(), count, seed)]
+        views = [_view_of(opened, clip) for clip in draw_clips(opened.clips.values(), count, seed)]
         with writing_store(Path(out)):
-            write_text(out, contact_sheet(opened, looks, seed))
+            write_text(out, contact_sheet(opened, views, seed))
 
 
 def check_page(out: Path, store: Path) -> None:
@@ -91,42 +94,62 @@ def draw_clips(clips: Iterable[Clip], count: int, seed: int) -> list[Clip]:
     return sorted((clip for _, clip in turns[:count]), key=lambda clip: clip.id)
 
 
-def _look(store: Store, clip: Clip) -> ClipView:
-    look = ClipView(clip)
+def _view_of(store: Store, clip: Clip) -> ClipView:
+    view = ClipView(clip)
     try:
         numbers = np.unique(np.linspace(0, clip.frames - 1, FACES).round().astype(int)).tolist()
-        record = store.read(clip.id, numbers)
-        look.bands = record.fbank
-        look.faces = [(number, _small(jpeg)) for number, jpeg in zip(numbers, record.jpegs, strict=True)]
+        record = store.read(clip.id, numbers, [TENSOR])
+        view.bands = record.fbank
+        points = _landmarks(record, clip.frames)
+        view.faces = [
+            (number, _small(jpeg, points[number])) for number, jpeg in zip(numbers, record.jpegs, strict=True)
+        ]
     except (DataError, IndexError) as error:
-        look.damage = str(error)
-    _listen(look, store)
-    return look
+        view.damage = str(error)
+    _listen(view, store)
+    return view
 
 
-def _small(jpeg: bytes) -> bytes:
+def _landmarks(record: ClipRecord, frames: int) -> np.ndarray:
+    """Of each frame, float64 (frames, points, 2); no points where the clip has no landmarks, or others than these."""
+    found = record.tensors.get(TENSOR)
+    if not isinstance(found, np.ndarray) or found.shape != (frames, POINTS, 2) or found.dtype.kind != "f":
+        return np.empty((frames, 0, 2))
+    return found.astype(np.float64)
+
+
+def _small(jpeg: bytes, points: np.ndarray) -> bytes:
     # made anew, so that what is on the page is a picture whatever the store holds
     image = Image.fromarray(decode_jpeg(jpeg))
+    width, height = image.size
     image.thumbnail((_FACE_SIDE_PX, _FACE_SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=None)
+    _draw_points(image, points * (image.width / width, image.height / height))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 
-def _listen(look: ClipView, store: Store) -> None:
+def _draw_points(image: Image.Image, points: np.ndarray) -> None:
+    pen = ImageDraw.Draw(image)
+    inside = ((points >= 0) & (points <= image.size)).all(axis=1)
+    for x, y in points[inside].tolist():
+        pen.ellipse((x - _DOT_PX, y - _DOT_PX, x + _DOT_PX, y + _DOT_PX), fill=_DOT)
+
+
+def _listen(view: ClipView, store: Store) -> None:
     try:
-        look.sound = _sought(look.clip, store)
-        if not look.sound:
-            sound = store.root / (look.clip.sound or look.clip.media)
+        view.sound = _sought(view.clip, store)
+        if not view.sound:
+            sound = store.root / (view.clip.sound or view.clip.media)
             settings = store.prepare
             track = SoundTrack(sound, limit=settings.max_seconds, placed=settings.media == "player")
             drawn = LONGEST_SOUND * heard_seconds(settings)
-            look.waveform, look.rate, look.seconds, _ = audio.beginning(track, lambda rate: round(drawn * rate))
-            look.channel, _ = audio.channel(look.waveform[:, : round(heard_seconds(settings) * look.rate)], settings)
+            view.waveform, view.rate, view.seconds, _ = audio.beginning(track, lambda rate: round(drawn * rate))
+            view.channel, _ = audio.channel(view.waveform[:, : round(heard_seconds(settings) * view.rate)], settings)
     except ClipError as error:
-        look.sound = "no sound" if error.reason == "no sound" else f"the sound cannot be read: {error}"
+        view.sound = "no sound" if error.reason == "no sound" else f"the sound cannot be read: {error}"
     except Exception as error:  # one odd file must not cost the sheet; it is told like the others
-        look.sound = f"the sound cannot be read: {type(error).__name__}: {error}"
+        view.sound = f"the sound cannot be read: {type(error).__name__}: {error}"
 
 
 def _sought(clip: Clip, store: Store) -> str:

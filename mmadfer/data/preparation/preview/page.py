@@ -7,8 +7,9 @@ from datetime import date
 from typing import Any
 
 from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.faces.landmarks68 import TENSOR
 from mmadfer.data.media.fbank import SHIFT
-from mmadfer.data.preparation.preview.look import ClipView
+from mmadfer.data.preparation.preview.clip_view import ClipView
 from mmadfer.data.preparation.preview.sound import drawing, loudness, remarks
 from mmadfer.data.store import splits
 from mmadfer.data.store.store import Store
@@ -21,9 +22,9 @@ LEFT_OUT = 50
 """Clips left out that are named, the same number of every reason."""
 
 
-def contact_sheet(store: Store, looks: list[ClipView], seed: int) -> str:
+def contact_sheet(store: Store, views: list[ClipView], seed: int) -> str:
     """The whole page; everything from the store is escaped."""
-    shown = f"{len(looks)} of {len(store)} clips"
+    shown = f"{len(views)} of {len(store)} clips"
     counts, all_clips = _counts(store)
     reasons = _left_out(store)
     return render_page(
@@ -31,13 +32,13 @@ def contact_sheet(store: Store, looks: list[ClipView], seed: int) -> str:
         title=f"{store.data_set}: {shown}{TITLE}",
         store=store,
         what=f"Contact sheet of {store.path}: {shown}, seed {seed}. {date.today()}.",
-        remarked=sum(bool(_troubles(look)) for look in looks),
+        remarked=sum(bool(_troubles(view)) for view in views),
         facts=_facts(store),
         counts=counts,
         all=all_clips,
         left_out=reasons,
         shown=max(1, LEFT_OUT // max(1, len(reasons))),
-        labels=_by_label(store, looks),
+        labels=_by_label(store, views),
         many=many,
         jpeg_url=_jpeg_url,
     )
@@ -55,6 +56,7 @@ def _facts(store: Store) -> dict[str, Any]:
         "Frames": f"{sum(clip.frames for clip in clips):,}, {_range(clip.frames for clip in clips)} in a clip",
         "Targets": ", ".join(store.targets),
         "Splits": ", ".join(splits.names(store.clips)),
+        **({"Landmarks": _landmarks(store)} if store.header.landmarks else {}),
         "Media": store.root,
     }
 
@@ -66,6 +68,16 @@ def _faces(store: Store) -> str:
     ways = [*([whole] if count else []), *([found] if count < len(store) or not count else [])]
     stored = f"stored {settings.face_size} x {settings.face_size} px, JPEG quality {settings.jpeg_quality}"
     return "; ".join([*ways, stored])
+
+
+def _landmarks(store: Store) -> str:
+    looked = [clip for clip in store.clips.values() if clip.tensors.get(TENSOR) == ""]
+    lost, frames = sum(not clip.landmarked for clip in looked), sum(clip.frames for clip in looked)
+    found = sum(clip.landmarked for clip in looked)
+    return (
+        f"{store.header.landmarks}: in {found:,} of {many(frames, 'frame')}; {many(lost, 'clip')} of {len(looked):,} "
+        "without reliable ones"
+    )
 
 
 def _face_words(settings: PrepareConfig) -> str:
@@ -122,15 +134,15 @@ def _left_out(store: Store) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _by_label(
-    store: Store, looks: list[ClipView]
+    store: Store, views: list[ClipView]
 ) -> Iterator[tuple[str, int, list[tuple[ClipView, str, list[str], str]]]]:
     """Labels of clips that are shown: the clips of each in the store, and those shown with what is said of them."""
     for label in store.labels or ("",):  # all of a store without labels are one group
-        shown = [look for look in looks if look.clip.label == label]
+        shown = [view for view in views if view.clip.label == label]
         total = sum(clip.label == label for clip in store.clips.values())
         if shown:
             drawn = [
-                (look, _about(look), _troubles(look), drawing(look, heard_seconds(store.prepare))) for look in shown
+                (view, _about(view), _troubles(view), drawing(view, heard_seconds(store.prepare))) for view in shown
             ]
             yield label or "clips", total, drawn
 
@@ -139,27 +151,28 @@ def _jpeg_url(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 
 
-def _troubles(look: ClipView) -> list[str]:
-    return [words for words in (look.damage, look.clip.note, look.sound, *remarks(look)) if words]
+def _troubles(view: ClipView) -> list[str]:
+    return [words for words in (view.damage, view.clip.note, view.sound, *remarks(view)) if words]
 
 
 def _told(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _about(look: ClipView) -> str:
-    clip, parts = look.clip, [f"fold {look.clip.fold}"]
+def _about(view: ClipView) -> str:
+    clip, parts = view.clip, [f"fold {view.clip.fold}"]
     parts += [f"subject {clip.subject}"] if clip.subject is not None else []
     parts += [many(clip.frames, "frame")]
+    parts += [f"landmarks in {clip.landmarked} of them"] if clip.tensors.get(TENSOR) == "" else []
     parts += [f"{name} {_told(value)}" for name, value in sorted(clip.targets.items())]
-    if look.waveform is not None:
-        parts += [f"{look.seconds:.2f} s of sound, {_hertz(look.rate)}"]
+    if view.waveform is not None:
+        parts += [f"{view.seconds:.2f} s of sound, {_hertz(view.rate)}"]
         parts += [
-            f"{many(len(look.waveform), 'channel')}, number {look.channel + 1} is shown"
-            if len(look.waveform) > 1
+            f"{many(len(view.waveform), 'channel')}, number {view.channel + 1} is shown"
+            if len(view.waveform) > 1
             else "mono"
         ]
-        parts += [loudness(look)]
-    if clip.rate and clip.rate != look.rate:
+        parts += [loudness(view)]
+    if clip.rate and clip.rate != view.rate:
         parts += [f"the filter bank is of sound at {_hertz(clip.rate)}"]
     return ", ".join(parts)

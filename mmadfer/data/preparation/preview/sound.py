@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mmadfer.data.media.fbank import SHIFT, SILENCE
-from mmadfer.data.preparation.preview.look import ClipView
+from mmadfer.data.preparation.preview.clip_view import ClipView
 
 WIDTH, WAVE, BANDS = 480, 64, 64
 """Of the drawing, and heights of its two parts, in pixels."""
@@ -19,47 +19,47 @@ _LENGTH_TOLERANCE_SECONDS = 0.1
 """Seconds that waveform and filter bank may differ in length."""
 
 
-def remarks(look: ClipView) -> list[str]:
+def remarks(view: ClipView) -> list[str]:
     """What a person should look at: silence, hardly any sound, or a filter bank that has another length."""
-    return [words for words in (_silence(look), _lengths(look)) if words]
+    return [words for words in (_silence(view), _lengths(view)) if words]
 
 
-def _silence(look: ClipView) -> str:
-    peak = 0.0 if look.clip.silent else 1.0 if look.waveform is None else _peak(look)
-    if peak >= _SILENT_PEAK or look.sound.startswith("no sound"):
+def _silence(view: ClipView) -> str:
+    peak = 0.0 if view.clip.silent else 1.0 if view.waveform is None else _peak(view)
+    if peak >= _SILENT_PEAK or view.sound.startswith("no sound"):
         return ""
     return "nearly silent" if peak else "silence: nothing but zeros"
 
 
-def loudness(look: ClipView) -> str:
+def loudness(view: ClipView) -> str:
     """The peak of the channel that is heard, in words; full scale is 0 dB."""
-    peak = _peak(look)
+    peak = _peak(view)
     return f"peak {20 * np.log10(peak):.0f} dB" if peak else "peak 0"
 
 
-def _lengths(look: ClipView) -> str:
-    if look.bands is None or look.waveform is None:
+def _lengths(view: ClipView) -> str:
+    if view.bands is None or view.waveform is None:
         return ""
-    kept, most = (len(bands) * SHIFT / 1000 for bands in (_filled(look.bands), look.bands))
-    sound = look.seconds
+    kept, most = (len(bands) * SHIFT / 1000 for bands in (_filled(view.bands), view.bands))
+    sound = view.seconds
     if abs(min(sound, most) - kept) <= _LENGTH_TOLERANCE_SECONDS:
         return ""
     return f"the filter bank has {kept:.2f} s, the file's sound {sound:.2f} s: is it of another sound?"
 
 
-def drawing(look: ClipView, seconds: float) -> str:
+def drawing(view: ClipView, seconds: float) -> str:
     """Waveform and filter bank as one `<svg>`; the first `seconds`, which the model hears, are shaded."""
-    long = look.seconds
+    long = view.seconds
     end = max(seconds, min(long, MAX_AXIS_FACTOR * seconds))
-    bands = _filled(look.bands)
+    bands = _filled(view.bands)
     middle = WAVE + 4
     parts = [
         f'<rect class="heard" width="{_x(seconds, end)}" height="{middle + BANDS}"/>',
-        _wave(None if look.waveform is None else look.waveform[look.channel], look.rate, end),
+        _wave(None if view.waveform is None else view.waveform[view.channel], view.rate, end),
         _picture(bands, end, middle),
         _axis(end, middle + BANDS),
         "" if long <= end else _words(WIDTH - 2, middle + BANDS - 4, f"goes on to {long:.1f} s", "end"),
-        "" if look.bands is None or len(bands) else _words(4, middle + BANDS - 4, "filter bank: padding only"),
+        "" if view.bands is None or len(bands) else _words(4, middle + BANDS - 4, "filter bank: padding only"),
     ]
     return (
         f'<svg viewBox="0 0 {WIDTH} {middle + BANDS + 18}" role="img" aria-label="waveform and filter bank" '
@@ -71,8 +71,8 @@ def _x(seconds: float, end: float) -> float:
     return round(WIDTH * seconds / end, 1)
 
 
-def _peak(look: ClipView) -> float:
-    return 0.0 if look.waveform is None else _loudest(look.waveform[look.channel])
+def _peak(view: ClipView) -> float:
+    return 0.0 if view.waveform is None else _loudest(view.waveform[view.channel])
 
 
 def _loudest(samples: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""A fusion, a joint and a head for mmadfer, as an outside package has them; tests install it."""
+"""A fusion, a joint, a head and a distillation for mmadfer, as an outside package has them; tests install it."""
 
 from typing import Annotated
 
@@ -6,10 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from mmadfer.config.distillation import DistillConfig
 from mmadfer.config.model import ModelConfig
 from mmadfer.config.parts import HeadPart, JointPart, Model, Part
-from mmadfer.model.draws import Stream
+from mmadfer.model.initializers import Stream
 from mmadfer.model.joint import Encoded
+from mmadfer.tasks.distillation import Distillation
+from mmadfer.tasks.output import Output
 
 
 class Gated(nn.Module):
@@ -101,3 +104,21 @@ class Scaled(nn.Module):
         """(B, W) and (B, T, W) -> (B, C)."""
         pooled = sequence.mean(dim=1) if cls is None else cls
         return self.temperature * self.linear(nn.functional.normalize(pooled, dim=-1))
+
+
+class Turned(Distillation):
+    """Features of the student, through a linear layer, point where the teacher's do."""
+
+    class Settings(DistillConfig):
+        """Its section."""
+
+        margin: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def __init__(self, settings: "Turned.Settings", model: nn.Module, teacher: nn.Module) -> None:
+        super().__init__(settings, model, teacher)
+        self.margin, self.turn = settings.margin, nn.Linear(model.config.width, teacher.config.width, bias=False)
+
+    def compare(self, own: Output, theirs: Output) -> Tensor:
+        """The mean over clips of what the cosine lacks, beyond the margin."""
+        cosine = nn.functional.cosine_similarity(self.turn(own.pooled), theirs.pooled, dim=-1)
+        return (1 - cosine - self.margin).relu().mean()

@@ -1,0 +1,191 @@
+"""From a sentence to the tokens that a text encoder takes; nothing here imports torch.
+
+With a folder (`model.text.folder`) its `tokenizer.json` is used, by the package tokenizers. Without one, a token is a
+word's hash: no vocabulary has to be made, so none is made of clips that a fold tests.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mmadfer.config.text import TextConfig
+from mmadfer.contract import Contract
+from mmadfer.data.draws import digest
+from mmadfer.errors import ConfigError, DataError, FileError, WeightsError
+from mmadfer.utils.files import read_text, write_text
+from mmadfer.utils.optional import need
+
+NAME = "tokenizer.json"
+_MAX_BYTES = 1 << 26
+"""Of a tokenizer's file; those of large vocabularies have 20 MB."""
+_WORD = re.compile(r"\w+|[^\w\s]")
+_FIRST, _LAST, _OTHERS = 2, 3, 8
+"""Tokens before and after the words of a sentence, and the first one of a word; lower ones may be padding."""
+HASHED = "hashed words, version 1"
+"""Stands for the tokenizer's hash where there is no file."""
+
+
+class Tokenizer(Protocol):
+    """What makes tokens."""
+
+    hash: str
+    """SHA-256 of its file, or `HASHED`."""
+
+    def __call__(self, text: str) -> np.ndarray:
+        """int64 (L,): cut to the model's tokens, or padded."""
+        ...
+
+
+class HashedWords:
+    """Words and marks in lower case, each by its hash: two words may share a token, the fewer the larger `vocabulary`.
+
+    Raises:
+        ConfigError: padding would be a word.
+    """
+
+    hash = HASHED
+
+    def __init__(self, config: TextConfig) -> None:
+        if config.pad >= _FIRST:
+            raise ConfigError(f"model.text.pad is {config.pad}: without a folder, padding is token 0 or 1")
+        self._config = config
+
+    def __call__(self, text: str) -> np.ndarray:
+        """As `Tokenizer`."""
+        words = _WORD.findall(text.lower())[: self._config.tokens - 2]
+        return padded([_FIRST, *map(self._token, words), _LAST], self._config)
+
+    def _token(self, word: str) -> int:
+        return _OTHERS + int.from_bytes(digest("word", word)[:8], "little") % (self._config.vocabulary - _OTHERS)
+
+
+class FileTokenizer:
+    """A `tokenizer.json`.
+
+    Raises:
+        WeightsError: there is none, it is damaged, or it has tokens that the encoder does not know.
+        MissingDependencyError: the package tokenizers is not installed.
+    """
+
+    def __init__(self, config: TextConfig, path: Path) -> None:
+        self._config, self._path = config, path
+        text = _read(path)
+        self.hash = _hash(text)
+        self._tokenizer = _made(path, text)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(config.tokens)
+        last = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+        if last >= config.vocabulary:
+            raise WeightsError(
+                f"{path} has a token {last}, but model.text.vocabulary is {config.vocabulary}: it is another encoder's"
+            )
+
+    def __call__(self, text: str) -> np.ndarray:
+        """As `Tokenizer`.
+
+        Raises:
+            DataError: it makes no token of the sentence.
+        """
+        found = self._tokenizer.encode(text).ids
+        if not found:
+            raise DataError(f"{self._path} makes no token of the sentence {text[:80]!r}: give another one")
+        return padded(found, self._config)
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_text(path, _MAX_BYTES)
+    except (FileError, OSError) as error:
+        raise WeightsError(
+            f"the text encoder needs {path}, as transformers' save_pretrained writes it: {error}"
+        ) from error
+
+
+def _made(path: Path, text: str) -> Any:
+    library = need("tokenizers", extra="text")
+    try:
+        return library.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises nothing more special
+        raise WeightsError(f"{path} is no tokenizer ({error}): get it again") from error
+
+
+def padded(tokens: list[int], config: TextConfig) -> np.ndarray:
+    """int64 (L,), with padding behind."""
+    return np.array(tokens + [config.pad] * (config.tokens - len(tokens)), np.int64)
+
+
+def tokenizer_of(config: TextConfig) -> Tokenizer:
+    """That of the configuration's folder, or without one that of hashed words; raises as these."""
+    return HashedWords(config) if config.folder is None else FileTokenizer(config, config.folder / NAME)
+
+
+def file_beside(model: Path) -> Path:
+    """Where the tokenizer of an exported model lies: `fold-1.tokenizer.json` of `fold-1.onnx`."""
+    return model.with_suffix(f".{NAME}")
+
+
+def find_file(model: Path, config: TextConfig) -> Path | None:
+    """The file of a model's tokenizer, beside it or in the folder of its text encoder; None where it needs none.
+
+    Raises:
+        WeightsError: it is in neither place.
+    """
+    if config.folder is None:
+        return None
+    places = [file_beside(model), config.folder / NAME]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise WeightsError(
+            f"{model} reads sentences, and its tokenizer is neither at {places[0]} nor at {places[1]}: put it beside it"
+        )
+    return found
+
+
+def tokenizer_beside(model: Path, config: TextConfig, wanted: str) -> Tokenizer:
+    """The tokenizer of a model, which must be the one that it was trained with, by the hash `wanted`.
+
+    Raises:
+        WeightsError: there is none, or it is another one.
+    """
+    file = find_file(model, config)
+    made: Tokenizer = HashedWords(config) if file is None else FileTokenizer(config, file)
+    _check_hash(model, str(file or "the tokenizer"), made.hash, wanted)
+    return made
+
+
+def check_tokenizer(model: Path, contract: Contract) -> None:
+    """Whether a model that is exported has the tokenizer that it was trained with.
+
+    Raises:
+        WeightsError: as `find_file`; or it is another one.
+    """
+    file = None if contract.model.text is None else find_file(model, contract.model.text)
+    if file is not None and contract.text is not None:
+        _check_hash(model, str(file), _hash(_read(file)), contract.text.tokenizer)
+
+
+def deliver_tokenizer(model: Path, contract: Contract, out: Path) -> None:
+    """Put the file of a model's tokenizer, if it has one, beside what is exported of it.
+
+    Raises:
+        WeightsError: as `check_tokenizer`.
+    """
+    check_tokenizer(model, contract)
+    file = None if contract.model.text is None else find_file(model, contract.model.text)
+    if file is not None and file != file_beside(out):
+        write_text(file_beside(out), _read(file))
+
+
+def _check_hash(model: Path, file: str, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise WeightsError(
+            f"{file} (hash {found[:12]}) is not the tokenizer that {model} was trained with ({wanted[:12]}): put that "
+            "one there"
+        )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

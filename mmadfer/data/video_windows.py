@@ -1,0 +1,287 @@
+"""A long video in windows: each is a clip of its own, with its own frames, face and sound.
+
+The pictures are gone through twice, as in `clip`: once small to look for faces, once to cut them out. Held in memory
+are the times of the pictures and the faces found, and the crops and the sound of the windows that are not over yet;
+never the whole video's. A video no longer than one window is a whole clip, with all of its sound.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import tee
+from pathlib import Path
+
+import numpy as np
+
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data import clip as clips
+from mmadfer.data.clip import ClipData, Keep
+from mmadfer.data.faces.search import FaceSearch, search_faces, search_larger
+from mmadfer.data.faces.track import interpolate
+from mmadfer.data.media import frames, notes
+from mmadfer.data.media.audio import Sounds
+from mmadfer.data.media.notes import Note
+from mmadfer.errors import ClipError, ConfigError
+
+Span = tuple[float, float]
+"""Start and end in seconds."""
+EXACT = 1e-6
+"""Seconds by which time stamps may be off by rounding."""
+SHORTEST = 0.1
+"""Seconds of a window; less holds no frame of a slow video."""
+SHORTEST_HOP = 0.04
+"""Seconds from one window to the next: a frame of most videos, so that each window is another one."""
+OF_ONE = ("no face", "no sound", "empty")
+"""Reasons that say nothing of other windows; all others are the file's."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a video is cut: `seconds` long windows that start every `hop` seconds.
+
+    Raises:
+        ConfigError: shorter than 0.1 s, a hop under 0.04 s, or one that would leave out a part of the video.
+    """
+
+    seconds: float
+    hop: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.seconds) and self.seconds >= SHORTEST and SHORTEST_HOP <= self.hop <= self.seconds):
+            raise ConfigError(
+                f"windows of {self.seconds:g} s every {self.hop:g} s: a window has at least {SHORTEST:g} s, and the "
+                f"hop is at least {SHORTEST_HOP:g} s and not longer than the window, for example --window 5 --hop 1"
+            )
+
+    def spans(self, times: np.ndarray) -> list[Span]:
+        """The windows of a video whose frames are shown at `times`.
+
+        The last one ends with the video, so that all are equally long and no part is left out; a video that is not
+        longer than a window is one.
+        """
+        begin, end = clips.shown_span_seconds(times)
+        last = round(end - self.seconds, 3)
+        if last - begin <= EXACT:
+            return [(begin, end)]
+        starts = [round(begin + k * self.hop, 3) for k in range(int((last - begin) / self.hop + EXACT) + 1)]
+        starts += [last] * (last - starts[-1] > EXACT)
+        return [(start, round(start + self.seconds, 3)) for start in starts]
+
+
+def windows_of(seconds: float | None, hop: float | None) -> Windows | None:
+    """The windows that somebody asks for, by default one after the other; None: none.
+
+    Raises:
+        ConfigError: a hop alone, or windows that cannot be.
+    """
+    if seconds is None:
+        if hop is not None:
+            raise ConfigError(f"a hop of {hop:g} s without windows: give their length too, for example --window 5")
+        return None
+    return Windows(seconds, seconds if hop is None else hop)
+
+
+@dataclass(frozen=True)
+class VideoWindow:
+    """A part of a video."""
+
+    start: float
+    """In seconds, as is `end`."""
+    end: float
+    clip: ClipData | None
+    """What the model sees of it; None if there is something missing that it needs."""
+    problem: ClipError | None = None
+    """What is missing."""
+    notes: tuple[Note, ...] = ()
+    """What a person should know of the whole video; it is known with the last window."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is cut out of the frames for one window."""
+
+    span: Span
+    times: np.ndarray
+    frames: list[int]
+    """Those that become a JPEG, by their number in the video, in the order of the model."""
+    boxes: dict[int, np.ndarray] = field(default_factory=dict)
+    """Where the face is in them; none where frames are cut without."""
+    places: np.ndarray | None = None
+    """The same of all frames, as `ClipData.boxes`."""
+    notes: tuple[Note, ...] = ()
+    faceless: tuple[Note, ...] = ()
+    """As in `ClipData`."""
+    first: int = 0
+    """The number of its first frame in the video."""
+    problem: ClipError | None = None
+    made: dict[int, bytes] = field(default_factory=dict)
+    """The JPEGs up to now."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all JPEGs are made."""
+        return self.made.keys() >= set(self.frames)
+
+
+def read_windows(
+    path: Path | str,
+    settings: PrepareConfig,
+    windows: Windows,
+    *,
+    sound: Path | str | None = None,
+    mute: bool = False,
+    cropped: bool = False,
+    keep: Keep,
+    heard: Callable[[int], None] | None = None,
+    device: str = "cpu",
+    blind: bool = False,
+) -> Iterator[VideoWindow]:
+    """Read a video of any length window by window; arguments and errors are those of `clip.read_clip`.
+
+    `max_seconds` has no effect but on the sound of a video no longer than its window, which is heard until that long
+    behind the last picture. A face is followed within its window only, so that each scene has its own. What a
+    window lacks is its `problem`; what all of them lack, and a damaged file, is an error.
+
+    Yields:
+        the windows in time.
+    """
+    path = Path(path)
+    longest = settings.max_seconds
+    settings = settings.model_copy(update={"max_seconds": math.inf})
+    with clips.readable_clip(path):
+        source = None if sound is None else Path(sound)
+        sounds = Sounds(path, source, settings, mute, placed=True)
+        if heard is not None:
+            heard(sounds.rate)
+        reader = _Reader(path, settings, cropped, device, blind)
+        spans = windows.spans(reader.times)
+        whole = (-math.inf, spans[0][1] + longest) if len(spans) == 1 else None  # as `read_clip` hears it
+        if whole and settings.media == "published":
+            sounds = Sounds(path, source, settings, mute, placed=False)
+        for plan in reader.cut(spans, keep):
+            window = _window(plan, sounds, reader.missed, whole or plan.span)
+            if plan.span == spans[-1]:
+                seconds = sounds.seconds(plan.span[1] + longest)
+                window = replace(window, notes=clips.length_notes_of(path, settings, seconds, reader.times))
+            yield window
+
+
+def _window(plan: _Plan, sounds: Sounds, missed: set[int], heard: Span) -> VideoWindow:
+    start, end = plan.span
+    try:
+        if plan.problem:
+            raise plan.problem
+        found = sounds.within(*heard)
+        if not found.rate and notes.BLACK in plan.faceless:
+            raise ClipError("neither face nor sound", "no face")
+    except ClipError as error:
+        if error.reason not in OF_ONE:
+            raise
+        return VideoWindow(start, end, None, error)
+    told = tuple(dict.fromkeys((*found.notes, *plan.notes)))
+    faceless = plan.faceless or notes.faceless(sum(k in missed for k in plan.frames), len(plan.frames))
+    jpegs = [plan.made[k] for k in plan.frames]
+    clip = ClipData(jpegs, found.fbank, plan.times, found.rate, found.silent, told, found.waveform, faceless)
+    return VideoWindow(start, end, replace(clip, first=plan.first, boxes=plan.places))
+
+
+class _Reader:
+    """The pictures of one video."""
+
+    def __init__(self, path: Path, settings: PrepareConfig, cropped: bool, device: str, blind: bool) -> None:
+        self.path, self.settings, self._blind = path, settings, blind
+        self.missed = set[int]()
+        self._shared: clips.Cut | None = None
+        self._device, self._detections = device, FaceSearch()
+        if cropped:
+            seen, self._shared = clips.whole(path, settings)
+        elif settings.face_box == "union":
+            seen, self._shared = clips.union_crops(path, settings, device, self.missed)
+        else:
+            seen, self._detections = search_faces(path, settings, device)
+        self.times, self._damaged, self._notes = seen.times, seen.damaged, seen.notes
+        self._names: list[str] | None = None
+        if frames.is_image_folder(path):
+            self._names = [image.path.name for image in frames.images(path, math.inf, settings.fps)]
+
+    def cut(self, spans: Sequence[Span], keep: Keep) -> Iterator[_Plan]:
+        """Go through the pictures again; each window comes with its JPEGs as soon as it is over.
+
+        Before that, once more for the faces of windows in which none is found in small pictures.
+        """
+        parts = [self._searched_in(*map(self._first, span)) for span in spans]
+        search_larger(self.path, self.settings, self._device, self._detections, parts)
+        todo, open_ = deque(spans), deque[_Plan]()
+        for _ in self._cut(self._wanted(todo, open_, keep), open_):
+            while open_ and open_[0].whole:
+                yield open_.popleft()
+        open_.extend(self._plan(span, keep) for span in todo)  # those behind the last picture
+        if not all(plan.whole for plan in open_):
+            raise ClipError(f"{self.path} has changed while it was read: predict it again")
+        yield from open_
+
+    def _wanted(self, todo: deque[Span], open_: deque[_Plan], keep: Keep) -> Iterator[tuple[int, frames.Picture]]:
+        """The pictures that windows want, which are opened as they begin."""
+        for k, picture in enumerate(frames.pictures(self.path, self.settings)):
+            while todo and self._first(todo[0][0]) <= k:
+                open_.append(self._plan(todo.popleft(), keep))
+            if any(k in plan.frames for plan in open_):
+                yield k, picture
+            elif not todo and all(plan.whole for plan in open_):
+                return
+
+    def _cut(self, wanted: Iterator[tuple[int, frames.Picture]], open_: deque[_Plan]) -> Iterator[None]:
+        """Picture by picture, give its JPEG to the windows that want it."""
+        if self._shared is None:
+            for k, picture in wanted:
+                image = picture.rgb()
+                for plan in open_:
+                    if k in plan.boxes:
+                        plan.made[k] = clips.face_jpeg(image, plan.boxes[k], self.settings)
+                yield
+            return
+        ahead, behind = tee(wanted)  # some pictures are taken before the first of them is cut
+        for (k, _), jpeg in zip(behind, self._shared(ahead), strict=False):
+            for plan in open_:
+                if k in plan.frames:
+                    plan.made[k] = jpeg
+            yield
+
+    def _first(self, time: float) -> int:
+        """The first frame that is not shown before a time."""
+        return int(np.searchsorted(self.times, time - EXACT))
+
+    def _plan(self, span: Span, keep: Keep) -> _Plan:
+        first, last = map(self._first, span)
+        if first == last:
+            return _Plan(span, np.empty(0), [], problem=ClipError("no pictures", "empty"))
+        order = self._order(first, last)
+        chosen = [first + order[k] for k in keep(len(order))]
+        times = self.times[[first + k for k in order]]
+        told = (*self._notes, *notes.damaged(self._damaged[first:last]))
+        if self._shared:
+            return _Plan(span, times, chosen, notes=told, first=first)
+        face = self._detections.follow(*self._searched_in(first, last))
+        boxes = interpolate([index - first for index in face.indexes], face.boxes, last - first)
+        if boxes is None and self._blind:
+            made = dict.fromkeys(chosen, clips.black(self.settings))
+            return _Plan(span, times, chosen, notes=told, faceless=(notes.BLACK,), made=made, first=first)
+        if boxes is None:
+            return _Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
+        chosen_boxes = {k: boxes[k - first] for k in chosen}
+        told = (*told, *face.notes)
+        return _Plan(span, times, chosen, chosen_boxes, boxes[order], told, face.faceless, first=first)
+
+    def _order(self, first: int, last: int) -> list[int]:
+        if self.settings.mafw_frame_order == "time":
+            return list(range(last - first))
+        names = self._names[first:last] if self._names else [f"{k}.jpg" for k in range(last - first)]
+        return clips.text_order(names)
+
+    def _searched_in(self, first: int, last: int) -> tuple[int, int]:
+        """Which of the searched frames are among these: the first, and the one behind the last."""
+        begin, end = np.searchsorted(self._detections.indexes, (first, last)).tolist()
+        if begin == end:  # a window so short that no frame in it was searched: those next to it
+            begin, end = max(0, begin - 1), min(len(self._detections.indexes), end + 1)
+        return begin, end

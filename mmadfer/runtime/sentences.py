@@ -1,0 +1,136 @@
+"""The sentence of a video, for a model that reads one: made of cues that are measured of it, or given in a file.
+
+A sentence is of the whole video, as in training it is of the whole clip.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmadfer.contract import Contract
+from mmadfer.contract.facts import TextFacts
+from mmadfer.data.cues.template import VERSION, Template, sentence
+from mmadfer.data.cues.transcripts import Transcripts, read_transcripts
+from mmadfer.data.cues.videos import measure_video
+from mmadfer.data.sentences import Sentences, check_facts, facts_of, read_sentences
+from mmadfer.data.tokens import Tokenizer, tokenizer_beside
+from mmadfer.data.video_windows import Windows
+from mmadfer.errors import ClipError, ConfigError, WeightsError
+from mmadfer.runtime.arrays import Inputs
+from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, read_parts
+from mmadfer.utils.names import in_utf8
+
+
+@dataclass(frozen=True)
+class GivenText:
+    """What somebody gives of the words of videos."""
+
+    transcripts: Path | None = None
+    """What is said in each: a file as `read_transcripts` takes it, whose clips are the videos' paths."""
+    sentences: Path | None = None
+    """A file of `mmadfer textualise`, whose ids are the videos' paths; then nothing is measured."""
+    videos: tuple[Path, ...] = ()
+    """All that are asked for; transcripts of others are refused."""
+
+
+class VideoSentences:
+    """The sentences of videos, and their tokens.
+
+    Args:
+        path: of the model, beside which its tokenizer may lie.
+        contract: of a model that reads sentences.
+        given: what somebody gives; by default nothing.
+
+    Raises:
+        WeightsError: no such tokenizer, or another one; or the model does not say how its sentences were made.
+        ConfigError: the sentences cannot be made, or not of what is given.
+        DataError: what is given cannot be used.
+    """
+
+    def __init__(self, path: Path, contract: Contract, given: GivenText | None = None) -> None:
+        given = given or GivenText()
+        self.contract, self._facts = contract, _known(path, contract)
+        self._check(path, given)
+        assert contract.model.text is not None
+        self.tokenizer: Tokenizer = tokenizer_beside(path, contract.model.text, self._facts.tokenizer)
+        self._given = None if given.sentences is None else self._checked(given.sentences)
+        self._words: Transcripts | None = None
+        if given.transcripts is not None:
+            self._words = read_transcripts(given.transcripts, {_name(video): video for video in given.videos})
+
+    def _checked(self, path: Path) -> Sentences:
+        found = read_sentences(path)
+        check_facts(self._facts, facts_of(found, self.tokenizer))
+        return found
+
+    def _check(self, path: Path, given: GivenText) -> None:
+        use = self._facts.use
+        if given.sentences is not None and given.transcripts is not None:
+            raise ConfigError("--sentences has the words of videos in it: leave --transcripts out")
+        if given.transcripts is not None and "text" not in use:
+            raise ConfigError(f"{path} has not learnt from what is said: leave --transcripts out")
+
+    def read_parts(
+        self, video: Video, windows: Windows | None = None, views: ClipViews | None = None
+    ) -> Iterator[VideoPart]:
+        """As `inputs.read_parts`, with the sentence; of a model of sentences alone, one part without anything else.
+
+        Raises:
+            ConfigError: windows, of which nothing says a sentence each.
+            DataError: as there; or there is no sentence of the video, or it cannot be made.
+        """
+        if windows is not None:
+            raise ConfigError(
+                "the model reads one sentence about a whole clip: leave --window out, or cut the video into clips"
+            )
+        told, span, notes = self._of(video)
+        tokens = (self.tokenizer(told)[None],)
+        if not self.contract.model.modalities:
+            yield VideoPart(*span, tokens, notes, sentence=told)
+            return
+        for part in read_parts(video, self.contract, None, views):
+            yield part if part.inputs is None else _with(part, tokens, told)
+
+    def _of(self, video: Video) -> tuple[str, tuple[float, float], tuple[str, ...]]:
+        """The sentence, the time that it is of, as far as that is known, and notes."""
+        name = _name(video.path)
+        if self._given is not None:
+            return self._given.of([name])[0], (0.0, 0.0), ()
+        use = self._facts.use
+        if not use:
+            raise ConfigError(
+                "the model has learnt sentences that are made of other cues than a video gives: give a file with those "
+                "of the videos, --sentences FILE"
+            )
+        measured = measure_video(video.pictures or video.path, use, video.sound, self.contract.prepare, video.cropped)
+        words = self._words.of(name, measured.span) if self._words else None
+        if "text" in use and words is None:
+            raise ClipError(
+                f"{video.path} has no transcript, and the model has learnt from what is said: give it in "
+                "--transcripts FILE",
+                "no transcript",
+            )
+        told = sentence(measured.cues(words), Template(calm_face=self._facts.calm_face, use=use))
+        span = measured.span if math.isfinite(sum(measured.span)) else (0.0, 0.0)
+        return told, span, tuple(measured.notes)
+
+
+def _known(path: Path, contract: Contract) -> TextFacts:
+    facts = contract.text
+    if facts is None or (facts.use and facts.template != VERSION):
+        told = "does not say how its sentences were made" if facts is None else f"has learnt those of {facts.template}"
+        raise WeightsError(f"{path} {told}, and the template here is {VERSION}: train it anew with this version")
+    return facts
+
+
+def _name(path: Path) -> str:
+    """Of a video, in files of words and sentences."""
+    return in_utf8(str(path))
+
+
+def _with(part: VideoPart, tokens: Inputs, told: str) -> VideoPart:
+    inputs: Iterable[np.ndarray] = part.inputs or ()
+    return part._replace(inputs=(*inputs, *tokens), others=tuple((*one, *tokens) for one in part.others), sentence=told)

@@ -1,0 +1,135 @@
+"""Sentences of clips and their tokens: what is read, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer as Library
+from tokenizers import models, pre_tokenizers, processors
+
+from mmadfer.config.text import TextConfig
+from mmadfer.data.sentences import read_sentences
+from mmadfer.data.tokens import FileTokenizer, HashedWords, tokenizer_of
+from mmadfer.errors import ConfigError, DataError, WeightsError
+
+SMALL = {"width": 8, "depth": 1, "heads": 1, "mlp_width": 8, "vocabulary": 512, "positions": 16, "tokens": 8}
+
+
+def text(**keys: Any) -> TextConfig:
+    return TextConfig.model_validate({**SMALL, **keys})
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_words_are_told_apart_and_cut() -> None:
+    made = tokenizer_of(text())
+    one, other = made("Brows up."), made("BROWS down.")
+    assert one.dtype == np.int64
+    assert one.tolist() == [2, one[1], one[2], one[3], 3, 0, 0, 0]
+    assert (one[1], one[3]) == (other[1], other[3])
+    assert one[2] != other[2]
+    assert made("a b c d e f g h i j").tolist()[-1] == 3, "the end of the sentence is kept"
+    assert made.hash == "hashed words, version 1"
+
+
+def test_words_have_the_same_tokens_everywhere() -> None:
+    assert HashedWords(text())("joy é").tolist() == [2, 118, 63, 3, 0, 0, 0, 0]
+
+
+def test_padding_is_no_word() -> None:
+    with pytest.raises(ConfigError, match="padding is token 0 or 1"):
+        tokenizer_of(text(pad=5))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With a tokenizer of four words."""
+    words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "joy": 4}
+    made = Library(models.WordLevel(words, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    made.enable_padding(length=20)
+    made.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path
+
+
+def test_a_file_of_the_folder(folder: Path) -> None:
+    made = tokenizer_of(text(folder=folder))
+    assert made("joy and joy").tolist() == [2, 4, 1, 4, 3, 0, 0, 0]
+    assert made("joy " * 20).tolist() == [2, 4, 4, 4, 4, 4, 4, 3]
+    assert len(made.hash) == 64
+
+
+def test_a_tokenizer_that_does_not_fit(folder: Path) -> None:
+    file = folder / "tokenizer.json"
+    made = Library.from_file(str(file))
+    made.add_tokens([f"word{k}" for k in range(600)])
+    made.save(str(file))
+    with pytest.raises(WeightsError, match=r"a token 604, but model\.text\.vocabulary is 512"):
+        FileTokenizer(text(), file)
+    Library(models.WordLevel({"[UNK]": 0, "joy": 9999}, unk_token="[UNK]")).save(str(file))  # few tokens, far away
+    with pytest.raises(WeightsError, match=r"a token 9999, but model\.text\.vocabulary is 512"):
+        FileTokenizer(text(), file)
+    file.write_text(file.read_text()[:100])
+    with pytest.raises(WeightsError, match="is no tokenizer"):
+        FileTokenizer(text(), file)
+    with pytest.raises(WeightsError, match="the text encoder needs"):
+        FileTokenizer(text(), folder / "none.json")
+
+
+def row(clip: str = "a", said: str = "Words: ho;", template: int = 1, **cues: Any) -> dict[str, Any]:
+    return {"id": clip, "template": template, "cues": cues, "sentence": said}
+
+
+def test_sentences_are_read(tmp_path: Path) -> None:
+    found = read_sentences(
+        write(tmp_path / "cues.jsonl", row(transcript="ho"), row("b", "Words: hi;", transcript="hi"))
+    )
+    assert (found.texts, found.template, len(found.hash)) == ({"a": "Words: ho;", "b": "Words: hi;"}, 1, 64)
+    assert found.of(["b"]) == ["Words: hi;"]
+    with pytest.raises(DataError, match="no sentence of clip 'c'"):
+        found.of(["c"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "use"),
+    [
+        ([row(transcript="ho")], ("text",)),
+        ([row(transcript="ho"), row("b", "Words: other;", transcript="hi")], ()),
+        ([row(said="Voice: high joy;", arousal=0.7)], ()),
+        ([row(said="Face: no face found;", face={"frames": 3, "found": 0})], ("face",)),
+        ([row(said="My own.")], ()),
+    ],
+    ids=["words", "other words", "own cues", "face", "none"],
+)
+def test_what_a_video_gives_is_known(tmp_path: Path, rows: list[Any], use: tuple[str, ...]) -> None:
+    assert read_sentences(write(tmp_path / "cues.jsonl", *rows)).use == use
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([row(), ["a", "x"]], "line 2 is no row of cues"),
+        ([row(), row()], "clip 'a' has a row before"),
+        ([row(), row("b", template=2)], r"of template 1 \(calm_face own\) and 2"),
+        ([], "of template none"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, rows: list[Any], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        read_sentences(write(tmp_path / "cues.jsonl", *rows))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_sentences(tmp_path / "none.jsonl")
+    (tmp_path / "cut.jsonl").write_text('{"clip": "a", "te')
+    with pytest.raises(DataError, match=r"cut\.jsonl, line 1 holds no valid JSON"):
+        read_sentences(tmp_path / "cut.jsonl")

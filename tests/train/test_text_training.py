@@ -1,0 +1,119 @@
+"""Training with sentences: alone and beside the features, resumed exactly; sentences that do not fit are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from setting import StopAt, checkpoints, make_config, promises, weights
+
+from mmadfer.config.schema import Config, parse
+from mmadfer.data.store.store import Store
+from mmadfer.data.training_files import check_files
+from mmadfer.errors import ConfigError, DataError, RunError, WeightsError
+from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.train.loop import train
+
+SAID = {"glad": "The lips are up", "sad": "The lips are down", "calm": "Nothing moves"}
+TEXT = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 32, "vocabulary": 256, "positions": 24, "tokens": 16}
+ALONE = {"branches": "text", "fusion": "none", "joint": "none", "temporal": "none"}
+UPDATES = {"rank": 2, "alpha": 8, "scale_by": "sqrt"}
+
+
+def write_sentences(store: Path, **rows: str) -> Path:
+    """A sentence for each clip that tells its class, and `rows` beside them."""
+    with Store(store) as read:
+        said = {clip.id: f"{SAID[clip.label]}; clip {k}" for k, clip in enumerate(read.clips.values())}
+    lines = [json.dumps({"id": clip, "template": 1, "sentence": text}) for clip, text in (said | rows).items()]
+    path = store.with_suffix(".cues.jsonl")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def reading(store: Path, text: dict[str, Any], model: dict[str, Any] | None = None, **train: Any) -> Config:
+    tree = make_config(store, **train).model_dump()
+    return parse({**tree, "model": {**tree["model"], **(model or {}), "text": {**TEXT, **text}}}, "the test")
+
+
+@pytest.fixture
+def told(store: Path, tmp_path: Path) -> Path:
+    """The store with sentences beside it."""
+    own = tmp_path / "clips.store"
+    own.write_bytes(store.read_bytes())
+    write_sentences(own)
+    return own
+
+
+def test_text_alone_learns_what_only_the_words_tell(told: Path, tmp_path: Path) -> None:
+    config = reading(told, {"learns": "all", "pool": "mean"}, ALONE, epochs=12, lr=1e-2)
+    result = train(config, 1, tmp_path / "fold")
+    assert result.scores["uar"] == 1.0
+    assert promises(checkpoints(tmp_path / "fold")[-1]).text.template == 1
+    found = evaluate_path(tmp_path / "fold", told, 1, out=tmp_path / "again.csv")
+    assert found.scores()["uar"] == 1.0
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "fold" / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "way"),
+    [
+        ({"lora": UPDATES}, ALONE, {"precision": "bf16"}),
+        ({"learns": "all"}, ALONE, {"zero_stage": 2, "accumulate": 2}),
+        ({"lora": UPDATES}, {}, {"precision": "reference"}),
+    ],
+    ids=["updates", "all", "beside"],
+)
+def test_resuming_is_exact(told: Path, tmp_path: Path, text: Any, model: Any, way: Any) -> None:
+    config = reading(told, text, model, **way)
+    assert train(config, 1, tmp_path / "straight").finished
+    assert not train(config, 1, tmp_path / "stopped", stop=StopAt(1)).finished
+    assert train(config, 1, tmp_path / "stopped", resume=True).finished
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "straight")
+
+
+def test_a_run_goes_on_with_its_own_sentences(told: Path, tmp_path: Path) -> None:
+    config = reading(told, {}, ALONE)
+    train(config, 1, tmp_path / "fold", stop=StopAt(1))
+    moved = write_sentences(told).rename(tmp_path / "moved.jsonl")
+    elsewhere = config.model_copy(update={"data": config.data.model_copy(update={"text": moved})})
+    write_sentences(told, c00="Something else")
+    with pytest.raises(RunError, match=r"belongs to another run: the store's fingerprint was .*sentences"):
+        train(config, 1, tmp_path / "fold", resume=True)
+    assert train(elsewhere, 1, tmp_path / "fold", resume=True).finished, "the same sentences in another place"
+    with pytest.raises(DataError, match=r"was trained on other sentences of .* give those of training"):
+        evaluate_path(tmp_path / "fold", told)
+    tested = evaluate_path(tmp_path / "fold", told, sentences=moved)
+    assert tested.scores()["uar"] == json.loads((tmp_path / "fold" / "result.json").read_text())["uar"]
+
+
+def test_sentences_of_other_clips_are_refused(told: Path) -> None:
+    config, path = reading(told, {}, ALONE), told.with_suffix(".cues.jsonl")
+    check_files(config, [1])
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[2:]))
+    with pytest.raises(DataError, match=r"has no sentence of 2 clip\(s\), c00, c01: make it again"):
+        check_files(config, [1])
+    write_sentences(told, stranger="Of nobody")
+    with pytest.raises(DataError, match=r"has sentences of 1 clip\(s\), stranger: which"):
+        check_files(config, [1])
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"there are none at .*clips\.cues\.jsonl: make them with `mmadfer textual"):
+        check_files(config, [1])
+
+
+def test_a_model_is_tested_on_sentences_as_its_own(told: Path, tmp_path: Path) -> None:
+    train(reading(told, {}, ALONE, epochs=1), 1, tmp_path / "fold")
+    path = told.with_suffix(".cues.jsonl")
+    path.write_text(path.read_text().replace('"template": 1', '"template": 2'))
+    with pytest.raises(DataError, match=r"trained on sentences of template 1, .*and these are of 2"):
+        evaluate_path(tmp_path / "fold", told, 1)
+
+
+def test_settings_that_do_not_go_with_sentences(told: Path) -> None:
+    tree = reading(told, {}).model_dump()
+    with pytest.raises(ConfigError, match=r"mixup 0\.2 blends clips, and sentences cannot be"):
+        parse({**tree, "data": {**tree["data"], "augment": {"mixup": 0.2}}}, "the test")
+    with pytest.raises(ConfigError, match=r"data\.text names sentences, but the model reads none"):
+        parse({**tree, "data": {**tree["data"], "text": "x.jsonl"}, "model": {**tree["model"], "text": None}}, "x")
+    with pytest.raises(WeightsError, match=r"needs .*tokenizer\.json"):
+        check_files(reading(told, {"folder": told.parent}), [1])
