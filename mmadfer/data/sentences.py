@@ -5,7 +5,7 @@ Nothing here imports torch.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from mmadfer.data.fold_clips import used_clips
 from mmadfer.data.store.store import Store
 from mmadfer.data.tokens import NAME, Tokenizer, tokenizer_of
 from mmadfer.errors import ConfigError, DataError, FileError, WeightsError
-from mmadfer.utils.files import sha256
 
 SUFFIX = ".cues.jsonl"
 _MAX_SHOWN = 5
@@ -62,8 +61,9 @@ def read_sentences(path: Path) -> Sentences:
     Raises:
         DataError: it cannot be read, a line is no row, a clip is there twice, or templates differ.
     """
+    digest = sha256()
     try:
-        rows, digest = list(read_rows(path)), sha256(path)
+        rows = list(read_rows(path, digest.update))
     except (FileError, OSError) as error:
         raise DataError(f"the sentences of clips cannot be read: {error}") from error
     ways = {(row.template, row.calm_face) for row in rows}
@@ -71,7 +71,7 @@ def read_sentences(path: Path) -> Sentences:
         told = " and ".join(f"{version} (calm_face {calm})" for version, calm in sorted(ways)) or "none"
         raise DataError(f"{path} has sentences of template {told}: make them all anew, in one way")
     ((version, calm_face),) = ways
-    return Sentences(path, {row.id: row.sentence for row in rows}, version, calm_face, _parts(rows), digest)
+    return Sentences(path, {row.id: row.sentence for row in rows}, version, calm_face, _parts(rows), digest.hexdigest())
 
 
 def _parts(rows: Sequence[Row]) -> tuple[Part, ...]:
@@ -89,11 +89,29 @@ def sentences_path(config: Config, store: Store) -> Path:
     return config.data.text or store.path.with_suffix(SUFFIX)
 
 
-def check_sentences(config: Config, store: Store) -> TextFacts | None:
+class ClipTokens:
+    """The tokens of clips, of sentences that were read once: those that were checked are those that are used."""
+
+    def __init__(self, sentences: Sentences, tokenizer: Tokenizer) -> None:
+        self.sentences, self.tokenizer = sentences, tokenizer
+        self.facts = facts_of(sentences, tokenizer)
+
+    def of(self, clips: Sequence[str]) -> np.ndarray:
+        """int64 (B, L).
+
+        Raises:
+            DataError: there is no sentence of one of them, or no token of it.
+        """
+        return np.stack([self.tokenizer(text) for text in self.sentences.of(clips)])
+
+
+def check_sentences(config: Config, store: Store, tokenizer: Tokenizer | None = None) -> ClipTokens | None:
     """Whether every clip that is used has a sentence, and every sentence is of a clip of the store.
 
+    `tokenizer` is the model's; by default that of the configuration.
+
     Returns:
-        What the contract of a model that is trained so says of them; None of one that reads none.
+        The tokens of the clips; None for a model that reads none.
 
     Raises:
         ConfigError: the file is not there.
@@ -112,39 +130,13 @@ def check_sentences(config: Config, store: Store) -> TextFacts | None:
     _refuse(f"{path} has no sentence of", sorted({*used} - found.texts.keys()), f"make it again of {store.path}")
     odd = sorted(found.texts.keys() - store.clips.keys())
     _refuse(f"{path} has sentences of", odd, f"which {store.path} has not: it was made of another store")
-    return facts_of(found, tokenizer_of(config.model.text))
+    return ClipTokens(found, tokenizer or tokenizer_of(config.model.text))
 
 
 def _refuse(what: str, clips: Sequence[str], cure: str) -> None:
     if clips:
         more = f" and {len(clips) - _MAX_SHOWN} more" if len(clips) > _MAX_SHOWN else ""
         raise DataError(f"{what} {len(clips)} clip(s), {', '.join(clips[:_MAX_SHOWN])}{more}: {cure}")
-
-
-class ClipTokens:
-    """The tokens of clips of a store.
-
-    Raises:
-        DataError, WeightsError: as `read_sentences` and `tokenizer_of`.
-    """
-
-    def __init__(self, config: Config, store: Store) -> None:
-        assert config.model.text is not None
-        self._text, self._path = config.model.text, sentences_path(config, store)
-
-    @cached_property
-    def sentences(self) -> Sentences:
-        """By clip; read when they are first asked for."""
-        return read_sentences(self._path)
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """What makes tokens of them."""
-        return tokenizer_of(self._text)
-
-    def of(self, clips: Sequence[str]) -> np.ndarray:
-        """int64 (B, L)."""
-        return np.stack([self.tokenizer(text) for text in self.sentences.of(clips)])
 
 
 def facts_of(found: Sentences, tokenizer: Tokenizer) -> TextFacts:

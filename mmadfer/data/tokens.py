@@ -144,15 +144,16 @@ def find_file(model: Path, config: TextConfig) -> Path | None:
     return found
 
 
-def tokenizer_beside(model: Path, config: TextConfig, wanted: str) -> Tokenizer:
-    """The tokenizer of a model, which must be the one that it was trained with, by the hash `wanted`.
+def tokenizer_beside(model: Path, config: TextConfig, wanted: str | None) -> Tokenizer:
+    """The tokenizer of a model, which must be the one that it was trained with, by the hash `wanted` if it is known.
 
     Raises:
         WeightsError: there is none, or it is another one.
     """
     file = find_file(model, config)
     made: Tokenizer = HashedWords(config) if file is None else FileTokenizer(config, file)
-    _check_hash(model, str(file or "the tokenizer"), made.hash, wanted)
+    if wanted is not None:
+        _check_hash(model, str(file or "the tokenizer"), made.hash, wanted)
     return made
 
 

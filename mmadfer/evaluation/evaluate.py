@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +15,11 @@ from mmadfer.data.compatibility import check_store, other_crops
 from mmadfer.data.fold_clips import test_clips
 from mmadfer.data.frame_windows import check_windows
 from mmadfer.data.loading.batch import Batch, preprocess
-from mmadfer.data.loading.loader import Loader
-from mmadfer.data.sentences import check_same_sentences, check_sentences
+from mmadfer.data.loading.loader import Loader, place
+from mmadfer.data.sentences import ClipTokens, check_same_sentences, check_sentences
 from mmadfer.data.store.store import Store
 from mmadfer.data.task_targets import check_targets
+from mmadfer.data.tokens import tokenizer_beside
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.evaluation.clip_windows import by_clip, looks, rows_of
@@ -36,7 +38,14 @@ _MAX_SHOWN = 5
 Forward = Callable[[Batch], Tensor]
 
 
-def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str], ids: Sequence[str]) -> Scored:
+def evaluate(
+    model: MMADFER,
+    store: Store,
+    config: Config,
+    labels: Sequence[str],
+    ids: Sequence[str],
+    tokens: ClipTokens | None = None,
+) -> Scored:
     """Test a model on clips of a store, on the device that it is on and with the arithmetic of `train.precision`.
 
     bf16 rounds the operands of matrix products as training did; the sums may differ by the order of addition.
@@ -48,6 +57,7 @@ def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str]
             `train.precision`.
         labels: class names in the model's order.
         ids: the clips.
+        tokens: as for `Loader`.
 
     Raises:
         DataError: a clip that cannot be read.
@@ -59,7 +69,7 @@ def evaluate(model: MMADFER, store: Store, config: Config, labels: Sequence[str]
         with autocast(config.train.precision, device):
             return model(preprocess(batch), batch.fbank, tokens=batch.tokens)
 
-    with closing(Loader(store, config, labels, "cpu" if device.type == "cpu" else device.index or 0)) as loader:
+    with closing(Loader(store, config, labels, place(device), tokens)) as loader:
         predictions = run_test(forward, loader, ids, Ranks(device=device))
     assert predictions is not None
     return predictions
@@ -165,12 +175,34 @@ def evaluate_path(
     _warn_of_other_folds(contract, store)
     if told := other_crops(contract, store):
         LOGGER.warning(f"WARNING: {told}")
-    predictions = score_model(model, store, fold, clips, flips, sentences=sentences)
+    predictions = score_model(model, store, fold, clips, flips, text=TextSource(path, sentences))
     if isinstance(predictions, Predictions) and adjust:
         predictions = predictions.adjusted(priors, adjust)
     if out is not None:
         write_csv(predictions, out)
     return predictions
+
+
+class TextSource(NamedTuple):
+    """What a test of a model that reads sentences needs beside it; others look at none of it."""
+
+    model: Path
+    """Where the model was loaded from: its tokenizer may lie beside it."""
+    sentences: Path | None = None
+    """The file; by default the one beside the store."""
+
+    def tokens(self, contract: Contract, config: Config, store: Store) -> ClipTokens | None:
+        """Of the store's clips, for a model with this contract; None for one that reads none.
+
+        Raises:
+            ConfigError, DataError, WeightsError: as `tokenizer_beside`, `check_sentences` and `check_same_sentences`.
+        """
+        if contract.model.text is None:
+            return None
+        wanted = contract.text.tokenizer if contract.text else None
+        found = check_sentences(config, store, tokenizer_beside(self.model, contract.model.text, wanted))
+        check_same_sentences(contract, store, found.facts if found else None)
+        return found
 
 
 def score_model(
@@ -180,12 +212,11 @@ def score_model(
     clips: int,
     flips: bool,
     ids: Sequence[str] | None = None,
-    sentences: Path | None = None,
+    text: TextSource | None = None,
 ) -> Scored:
     """Test a loaded model on a fold of a store that fits it, on the GPU where there is one, as its contract says.
 
-    Tested are the clips of the fold, or `ids`; `sentences` is the file of what the model reads, if anything, by default
-    the one beside the store.
+    Tested are the clips of the fold, or `ids`; `text` is needed for a model that reads sentences.
 
     Raises:
         DataError: no such fold, or a clip that cannot be read.
@@ -201,7 +232,7 @@ def score_model(
         "modalities": contract.modalities,
         "labels": contract.labels or None,
         "window": contract.window,
-        "text": sentences if contract.model.text else None,
+        "text": text.sentences if text and contract.model.text else None,
         **({"folds": contract.folds} if contract.folds else {}),
     }
     sections = {
@@ -214,13 +245,13 @@ def score_model(
     config = validated(Config, {"name": "evaluation", **sections}, "evaluation")
     check_targets(config, store, [fold], trained=False)
     check_windows(config, store)
-    check_same_sentences(contract, store, check_sentences(config, store))
+    tokens = None if text is None else text.tokens(contract, config, store)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _compute_as(contract.precision, model.to(device), device)
     same = contract.store == store.header.fingerprint
     share = contract.adapted.share if contract.adapted and same else None
     tested = test_clips(config, store, fold, share) if ids is None else ids
-    return evaluate(model, store, config, contract.labels or store.labels, tested)
+    return evaluate(model, store, config, contract.labels or store.labels, tested, tokens)
 
 
 def _task(contract: Contract) -> TaskConfig:

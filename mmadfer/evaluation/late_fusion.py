@@ -15,7 +15,7 @@ from mmadfer.data.compatibility import check_store
 from mmadfer.data.fold_clips import validation_clips
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.evaluation.evaluate import print_result, score_model
+from mmadfer.evaluation.evaluate import TextSource, print_result, score_model
 from mmadfer.evaluation.predictions import Predictions, write_csv
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.load import load
@@ -78,7 +78,8 @@ def late_fusion(one: Path, other: Path, data: Path, fold: int | None = None, out
             assert model.contract is not None
             check_store(model.contract, store)
         ids = _validation(one, other, configs, store, tested)
-        pairs = [*zip(models, (config.data.text for config in configs), strict=True)]
+        texts = [TextSource(run, config.data.text) for run, config in zip((one, other), configs, strict=True)]
+        pairs = [*zip(models, texts, strict=True)]
         weight = chosen_weight(*(_said(*pair, store, tested, ids) for pair in pairs))
         first, second = (_said(*pair, store, tested) for pair in pairs)
     found = fused(first, second, weight)
@@ -116,9 +117,7 @@ def _validation(one: Path, other: Path, configs: Sequence[Config], store: Store,
     return ids[0]
 
 
-def _said(
-    model: MMADFER, sentences: Path | None, store: Store, fold: int, ids: Sequence[str] | None = None
-) -> Predictions:
-    found = score_model(model, store, fold, 1, flips=False, ids=ids, sentences=sentences)
+def _said(model: MMADFER, text: TextSource, store: Store, fold: int, ids: Sequence[str] | None = None) -> Predictions:
+    found = score_model(model, store, fold, 1, flips=False, ids=ids, text=text)
     assert isinstance(found, Predictions)
     return found

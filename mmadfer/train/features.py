@@ -24,6 +24,7 @@ from mmadfer.config.schema import Config
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader
 from mmadfer.data.loading.samplers import WITHHELD, Pick
+from mmadfer.data.sentences import ClipTokens
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import Ranks, on_all_ranks
 from mmadfer.model.weights.build import tensors_hash
@@ -63,9 +64,14 @@ class FeatureLoader(Loader):
     """Batches of features in the place of frames and sound; all clips are seen as in tests, whatever the epoch."""
 
     def __init__(
-        self, store: Store, config: Config, labels: Sequence[str], device: Literal["cpu"] | int = "cpu"
+        self,
+        store: Store,
+        config: Config,
+        labels: Sequence[str],
+        device: Literal["cpu"] | int = "cpu",
+        tokens: ClipTokens | None = None,
     ) -> None:
-        super().__init__(store, config, labels, device)
+        super().__init__(store, config, labels, device, tokens)
         self.features: Features | None = None
         """None: they are not there yet, and batches have frames and sound, seen as in tests."""
 

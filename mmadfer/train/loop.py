@@ -19,9 +19,8 @@ from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
 from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, training_clips, validation_clips
 from mmadfer.data.loading.adaptation import AdaptationSampler, fold_sampler
 from mmadfer.data.loading.batch import Batch
-from mmadfer.data.loading.loader import Loader, batches, epoch_picks
+from mmadfer.data.loading.loader import Loader, batches, epoch_picks, place
 from mmadfer.data.loading.samplers import Pick
-from mmadfer.data.sentences import check_sentences
 from mmadfer.data.store.store import Store
 from mmadfer.data.training_files import check_clips, store_path
 from mmadfer.distributed.fold_lease import alone
@@ -47,6 +46,7 @@ from mmadfer.train.parents import Parents
 from mmadfer.train.profiler import Trace, next_items
 from mmadfer.train.result import Result, publish, read_finished
 from mmadfer.train.schedules import learning_rate
+from mmadfer.train.sentences import data_origin, ranks_sentences
 from mmadfer.utils.durations import duration
 from mmadfer.utils.logs import logger
 from mmadfer.version import VERSION
@@ -107,7 +107,8 @@ class Trainer:
         config, self.prepared = adopted(config, self.store)
         self.config = config
         check_clips(config, self.store, [fold])
-        self.text = check_sentences(config, self.store)
+        self.tokens = ranks_sentences(config, self.store, ranks)
+        self.text = self.tokens.facts if self.tokens else None
         self.labels = labels_of(config, self.store)
         self.steps = steps_per_epoch(config, self.store, fold)
         self.validation = validation_clips(config, self.store, fold)
@@ -116,7 +117,7 @@ class Trainer:
         self.log = Log(folder, held, ranks.main, f"fold {fold}  ", self.echo)
         self.trace = Trace(folder, held, self.log.say, on=False)
         made = FeatureLoader if config.adapt and config.adapt.trains == "temporal" else Loader
-        self.loader = made(self.store, config, self.labels, "cpu" if ranks.device.type == "cpu" else ranks.device.index)
+        self.loader = made(self.store, config, self.labels, place(ranks.device), self.tokens)
         self.parents, model = self._beginning()
         self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
@@ -124,9 +125,7 @@ class Trainer:
         self.feedback = Feedback(self.sampler, ranks)
         self.engine.each, self.engine.observed = [] if self.sampler.observes else None, self.sampler.observed
         self.parents.check_text(self.text)
-        origin, labels = self.store.header.fingerprint, list(self.labels)
-        if self.text is not None:
-            origin += f", sentences {self.text.sentences}, tokenizer {self.text.tokenizer}"
+        origin, labels = data_origin(self.store, self.text), list(self.labels)
         belonging = Belonging(config.model_dump(mode="json"), fold, origin, labels, self.encoder_hash, ranks.world)
         self.checkpoints = Checkpoints(folder, held, belonging, config.train.keep, ranks, self.log.say)
         self.at, self.strikes, self.pace = Progress(), Strikes(), Pace()

@@ -13,6 +13,7 @@ from mmadfer.config.text import TextConfig
 from mmadfer.data.sentences import read_sentences
 from mmadfer.data.tokens import FileTokenizer, HashedWords, tokenizer_of
 from mmadfer.errors import ConfigError, DataError, WeightsError
+from mmadfer.utils.files import sha256
 
 SMALL = {"width": 8, "depth": 1, "heads": 1, "mlp_width": 8, "vocabulary": 512, "positions": 16, "tokens": 8}
 
@@ -89,10 +90,10 @@ def row(clip: str = "a", said: str = "Words: ho;", template: int = 1, **cues: An
 
 
 def test_sentences_are_read(tmp_path: Path) -> None:
-    found = read_sentences(
-        write(tmp_path / "cues.jsonl", row(transcript="ho"), row("b", "Words: hi;", transcript="hi"))
-    )
-    assert (found.texts, found.template, len(found.hash)) == ({"a": "Words: ho;", "b": "Words: hi;"}, 1, 64)
+    path = write(tmp_path / "cues.jsonl", row(transcript="ho"), row("b", "Words: hi;", transcript="hi"))
+    path.write_text("\n" + path.read_text() + " \n")
+    found = read_sentences(path)
+    assert (found.texts, found.template, found.hash) == ({"a": "Words: ho;", "b": "Words: hi;"}, 1, sha256(path))
     assert found.of(["b"]) == ["Words: hi;"]
     with pytest.raises(DataError, match="no sentence of clip 'c'"):
         found.of(["c"])

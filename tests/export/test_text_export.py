@@ -2,9 +2,11 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from export_setup import CONTRACT, MODEL
@@ -24,6 +26,7 @@ from mmadfer.data.store.store import Store
 from mmadfer.data.tokens import HashedWords, tokenizer_of
 from mmadfer.data.tokens import Tokenizer as Words
 from mmadfer.errors import ConfigError, DataError, WeightsError
+from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.explain.explainer import Asked, Explainer
 from mmadfer.export.engine.to_trt import _built
 from mmadfer.export.graph.to_onnx import to_onnx
@@ -161,6 +164,21 @@ def test_the_tokenizer_goes_with_the_model(folder: Path, video: Path, tmp_path: 
     beside.unlink()
     with pytest.raises(WeightsError, match=r"its tokenizer is neither at .*again\.tokenizer\.json nor at"):
         Recogniser(out, text=given)
+
+
+def test_a_file_of_weights_is_tested_with_the_tokenizer_beside_it(folder: Path, told: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / "bert"))
+    run = stored(tmp_path / "m.safetensors", told.with_suffix(".cues.jsonl"), {**SIZES, "folder": own}, ALONE)
+    wanted = evaluate_path(run, told)
+    weights = to_weights(run, tmp_path / "out" / "w.safetensors")
+    own.rename(tmp_path / "elsewhere")
+    assert np.array_equal(evaluate_path(weights, told).logits, wanted.logits)
+    (beside := weights.with_suffix(".tokenizer.json")).unlink()
+    with pytest.raises(WeightsError, match=r"its tokenizer is neither at .*w\.tokenizer\.json nor at .*bert"):
+        evaluate_path(weights, told)
+    beside.write_bytes((folder / "tokenizer.json").read_bytes().replace(b'"No"', b'"Nay"'))
+    with pytest.raises(WeightsError, match=r"w\.tokenizer\.json \(hash .*\) is not the tokenizer that"):
+        evaluate_path(weights, told)
 
 
 def test_another_tokenizer_is_not_delivered(folder: Path, tmp_path: Path) -> None:

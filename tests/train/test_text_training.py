@@ -1,6 +1,7 @@
 """Training with sentences: alone and beside the features, resumed exactly; sentences that do not fit are refused."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from setting import StopAt, checkpoints, make_config, promises, weights
 
 from mmadfer.config.schema import Config, parse
+from mmadfer.data.loading.loader import Loader
 from mmadfer.data.store.store import Store
+from mmadfer.data.tokens import HashedWords
 from mmadfer.data.training_files import check_files
 from mmadfer.errors import ConfigError, DataError, RunError, WeightsError
 from mmadfer.evaluation.evaluate import evaluate_path
@@ -84,6 +87,16 @@ def test_a_run_goes_on_with_its_own_sentences(told: Path, tmp_path: Path) -> Non
         evaluate_path(tmp_path / "fold", told)
     tested = evaluate_path(tmp_path / "fold", told, sentences=moved)
     assert tested.scores()["uar"] == json.loads((tmp_path / "fold" / "result.json").read_text())["uar"]
+
+
+def test_sentences_are_read_once(told: Path, tmp_path: Path) -> None:
+    """What was checked is what is learnt, whatever becomes of the file."""
+    config = reading(told, {}, ALONE)
+    with Store(told) as store, closing(Loader(store, config, store.labels)) as loader:
+        write_sentences(told, c00="Something else")
+        (batch,) = loader.test(["c00"], 1)
+        assert batch.tokens is not None
+        assert batch.tokens[0].tolist() == HashedWords(config.model.text)("The lips are up; clip 0").tolist()
 
 
 def test_sentences_of_other_clips_are_refused(told: Path) -> None:

@@ -4,7 +4,7 @@ A row is one line of JSON: `id`, `template` (the version of the sentence), `calm
 are not known are not in the row.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
@@ -143,14 +143,16 @@ class Row(Section):
         return self.model_dump_json(exclude_none=True, exclude=None if self.notes else {"notes"}) + "\n"
 
 
-def read_rows(path: Path | str) -> Iterator[Row]:
+def read_rows(path: Path | str, seen: Callable[[bytes], object] = bool) -> Iterator[Row]:
     """The rows of a file, one after the other; of the whole file, the ids alone are held.
+
+    `seen` is called with the bytes of each line, in their order: together they are the file's.
 
     Raises:
         FileError: no regular file, a line that is no row (it is named) or too long, or an id that is there twice.
         OSError: it cannot be read.
     """
-    return _rows(path, Row)
+    return _rows(path, Row, seen)
 
 
 def read_detected(path: Path | str) -> dict[str, DetectedCues]:
@@ -161,10 +163,10 @@ def read_detected(path: Path | str) -> dict[str, DetectedCues]:
 R = TypeVar("R", Row, DetectedRow)
 
 
-def _rows(path: Path | str, kind: type[R]) -> Iterator[R]:
+def _rows(path: Path | str, kind: type[R], seen: Callable[[bytes], object] = bool) -> Iterator[R]:
     ids = set[str]()
     with open_regular(path) as file:
-        for number, line in enumerate(_lines(file, path), 1):
+        for number, line in enumerate(_lines(file, path, seen), 1):
             where = f"{path}, line {number}"
             row = _row(line, where, kind)
             if row.id in ids:
@@ -173,10 +175,11 @@ def _rows(path: Path | str, kind: type[R]) -> Iterator[R]:
             yield row
 
 
-def _lines(file: BinaryIO, path: Path | str) -> Iterator[bytes]:
+def _lines(file: BinaryIO, path: Path | str, seen: Callable[[bytes], object]) -> Iterator[bytes]:
     while line := file.readline(MOST_LINE_BYTES + 1):
         if len(line) > MOST_LINE_BYTES:
             raise FileError(f"{path} has a line of more than {MOST_LINE_BYTES} bytes: it is no file of cues")
+        seen(line)
         if line.strip():
             yield line
 

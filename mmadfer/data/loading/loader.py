@@ -42,7 +42,7 @@ from mmadfer.data.loading.mixup import mixed, paired, seconds
 from mmadfer.data.loading.samplers import Pick, Sampler
 from mmadfer.data.loading.specaugment import masked
 from mmadfer.data.media.fbank import SILENCE
-from mmadfer.data.sentences import ClipTokens
+from mmadfer.data.sentences import ClipTokens, check_sentences
 from mmadfer.data.source_subjects import subjects_of
 from mmadfer.data.store.landmark_tensors import landmark_rows
 from mmadfer.data.store.store import ClipRecord, Rows, Store
@@ -55,6 +55,11 @@ from mmadfer.utils.prefetch import lookahead
 
 How = Callable[[Pick], Draw]
 Read = tuple[Draw, ClipRecord]
+
+
+def place(device: torch.device) -> Literal["cpu"] | int:
+    """A device as a `Loader` takes it."""
+    return "cpu" if device.type == "cpu" else device.index or 0
 
 
 class Inputs(NamedTuple):
@@ -145,21 +150,28 @@ class Loader:
         config: `data`, `model` (frames, image_size, depth) and `train.seed`.
         labels: class names in class order.
         device: `cpu`, or the number of the GPU that decodes and gets the batches.
+        tokens: of the clips' sentences, for a model that reads them; by default those of the configuration.
 
     `threads` is what `data.threads` came to here.
 
     Raises:
         ConfigError: a label of the store is not in `labels`, or one is there twice.
         MissingDependencyError: DALI is not installed.
+        ConfigError, DataError, WeightsError: as `check_sentences`, without `tokens`.
     """
 
     def __init__(
-        self, store: Store, config: Config, labels: Sequence[str], device: Literal["cpu"] | int = "cpu"
+        self,
+        store: Store,
+        config: Config,
+        labels: Sequence[str],
+        device: Literal["cpu"] | int = "cpu",
+        tokens: ClipTokens | None = None,
     ) -> None:
         self.store, self.config, self.labels = store, config, tuple(labels)
         self.device = torch.device(device if isinstance(device, str) else f"cuda:{device}")
         check_labels(store, self.labels)
-        self._tokens = ClipTokens(config, store) if config.model.text else None
+        self._tokens = tokens or check_sentences(config, store)
         self._subjects = {subject: k for k, subject in enumerate(subjects_of(store.clips.values()))}
         asked = config.data.threads
         self.threads = cores.of_a_rank() if asked == "auto" else asked

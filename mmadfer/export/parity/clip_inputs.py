@@ -8,7 +8,7 @@ import numpy as np
 from mmadfer.contract import Contract
 from mmadfer.data.faces.mtcnn_networks import WITHOUT_TORCH
 from mmadfer.data.media.frames import NumberedCrops
-from mmadfer.data.sentences import SUFFIX, check_facts, facts_of, read_sentences
+from mmadfer.data.sentences import SUFFIX, ClipTokens, check_facts, read_sentences
 from mmadfer.data.store.splits import FOLDS
 from mmadfer.data.store.store import Store
 from mmadfer.errors import DataError
@@ -40,16 +40,14 @@ class Tokens:
     """
 
     def __init__(self, model: Recogniser, store: Store) -> None:
-        self._tokenizer = None if model.sentences is None else model.sentences.tokenizer
-        if self._tokenizer is not None:
-            self._sentences = read_sentences(store.path.with_suffix(SUFFIX))
-            check_facts(model.contract.text, facts_of(self._sentences, self._tokenizer))
+        self._tokens: ClipTokens | None = None
+        if model.sentences is not None:
+            self._tokens = ClipTokens(read_sentences(store.path.with_suffix(SUFFIX)), model.sentences.tokenizer)
+            check_facts(model.contract.text, self._tokens.facts)
 
     def __call__(self, name: str) -> Inputs:
         """int64 (1, L) of a clip, or nothing."""
-        if self._tokenizer is None:
-            return ()
-        return (self._tokenizer(*self._sentences.of([name]))[None],)
+        return () if self._tokens is None else (self._tokens.of([name]),)
 
 
 def read(

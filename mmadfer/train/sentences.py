@@ -1,0 +1,36 @@
+"""The sentences that a fold is trained on: the same ones on all of its ranks."""
+
+from mmadfer.config.schema import Config
+from mmadfer.contract.facts import TextFacts
+from mmadfer.data.draws import digest
+from mmadfer.data.sentences import ClipTokens, check_sentences
+from mmadfer.data.store.store import Store
+from mmadfer.distributed.ranks import Ranks
+from mmadfer.errors import DataError
+
+_BYTES = 6
+"""Of a hash that ranks compare: as many as a float64 holds."""
+
+
+def data_origin(store: Store, text: TextFacts | None) -> str:
+    """What a checkpoint says of the data that it was trained on."""
+    told = f", sentences {text.sentences}, tokenizer {text.tokenizer}" if text else ""
+    return store.header.fingerprint + told
+
+
+def ranks_sentences(config: Config, store: Store, ranks: Ranks) -> ClipTokens | None:
+    """The tokens of the clips; None for a model that reads none. All ranks must ask.
+
+    Raises:
+        ConfigError, DataError, WeightsError: as `check_sentences`; or the ranks have read other files.
+    """
+    found = check_sentences(config, store)
+    if found is None:
+        return None
+    mine = int.from_bytes(digest(found.facts.sentences, found.facts.tokenizer)[:_BYTES], "big")
+    if len({row[0] for row in ranks.gather([mine])}) > 1:
+        raise DataError(
+            f"the ranks have read other contents of {found.sentences.path}, or of the tokenizer: it was changed while "
+            "they started, or is another file on some node; put the same file there for all, and start again"
+        )
+    return found
