@@ -198,6 +198,26 @@ def note_parents(folder: Path, fold: int, parents: dict[str, dict[str, Any]]) ->
         write_json(folder / "run.json", {**found, "parents": {**found.get("parents", {}), str(fold): parents}})
 
 
+def note_text(folder: Path, fold: int, read: records.TextRead) -> None:
+    """Write into run.json what all folds read; nothing where `folder` is no run.
+
+    Raises:
+        RunError: other folds have been trained, or begun, with something else, or this one has a checkpoint of it.
+    """
+    if not (folder / "config.yaml").is_file():
+        return
+    with lock(folder, "opened"):
+        found, new = about(folder), read.model_dump()
+        before = found.get("text") or new
+        if (odd := [key for key in new if before.get(key) != new[key]]) and _trained(folder, own=fold):
+            what = {"encoder": "another text encoder", "tokenizer": "another tokenizer"}.get(odd[-1], "other sentences")
+            raise RunError(
+                f"fold {fold} reads {what} than {folder.name} was begun with (hash {before[odd[-1]][:12]}, now "
+                f"{new[odd[-1]][:12]}), and all folds of a run must read the same: put those back, or begin a new run"
+            )
+        write_json(folder / "run.json", {**found, "text": new})
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -256,10 +276,13 @@ def _changed(old: Config, new: Config, folder: Path) -> dict[str, tuple[Any, Any
     return changed
 
 
-def _trained(run: Path) -> bool:
-    """Whether any fold is finished, has a checkpoint, or is being trained now."""
-    places = (fold_dir(run, fold) for fold in folds(run))
-    return any((place / "result.json").exists() or latest_checkpoint(place) or holder(place) for place in places)
+def _trained(run: Path, own: int | None = None) -> bool:
+    """Whether any fold is finished, has a checkpoint, or is being trained now; `own` is the one that asks."""
+    places = {fold: fold_dir(run, fold) for fold in folds(run)}
+    return any(
+        (place / "result.json").exists() or latest_checkpoint(place) or (fold != own and holder(place))
+        for fold, place in places.items()
+    )
 
 
 def refuse_file(folder: Path) -> None:

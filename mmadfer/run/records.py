@@ -51,6 +51,16 @@ class ParentFold(_Known):
     """SHA-256 of that run's config.yaml."""
 
 
+class TextRead(_Known):
+    """What all folds of a run read, whose model reads sentences; each is a SHA-256, or what stands in its place."""
+
+    sentences: Line
+    """Of their file."""
+    tokenizer: Line
+    encoder: Line
+    """Over the text encoder's tensors before training, without updates."""
+
+
 class Origin(_Known):
     """run.json."""
 
@@ -63,6 +73,7 @@ class Origin(_Known):
     changed: list[dict[str, Any]] = Field(default_factory=list)
     parents: dict[str, dict[str, ParentFold]] = Field(default_factory=dict)
     """By fold, and by key of `stages`."""
+    text: TextRead | None = None
 
 
 class Best(_Known):

@@ -16,8 +16,8 @@ from mmadfer.config.schema import Config
 from mmadfer.contract import Contract, left_out, licences, used
 from mmadfer.data.aligned_clips import aligned
 from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
-from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, training_clips, validation_clips
-from mmadfer.data.loading.adaptation import AdaptationSampler, fold_sampler
+from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, validation_clips
+from mmadfer.data.loading.adaptation import AdaptationSampler, fold_sampler, label_shares
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches, epoch_picks, place
 from mmadfer.data.loading.samplers import Pick
@@ -33,7 +33,6 @@ from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.build import build_model, encoder_hash
 from mmadfer.run.checkpoint_state import Belonging, Progress
 from mmadfer.run.lease import Held
-from mmadfer.tasks.logit_adjustment import shares
 from mmadfer.tasks.tables import VALIDATION, of_events
 from mmadfer.train.adaptation import ADAPTATION, UNADAPTED, Adaptation
 from mmadfer.train.checkpoint import SAMPLER, Checkpoints
@@ -46,7 +45,7 @@ from mmadfer.train.parents import Parents
 from mmadfer.train.profiler import Trace, next_items
 from mmadfer.train.result import Result, publish, read_finished
 from mmadfer.train.schedules import learning_rate
-from mmadfer.train.sentences import data_origin, ranks_sentences
+from mmadfer.train.sentences import data_origin, note_text, ranks_sentences, text_read
 from mmadfer.utils.durations import duration
 from mmadfer.utils.logs import logger
 from mmadfer.version import VERSION
@@ -119,6 +118,7 @@ class Trainer:
         made = FeatureLoader if config.adapt and config.adapt.trains == "temporal" else Loader
         self.loader = made(self.store, config, self.labels, place(ranks.device), self.tokens)
         self.parents, model = self._beginning()
+        self.read = text_read(self.tokens, model)
         self.begins = self.parents.begin(model)
         self.encoder_hash = encoder_hash(model)
         self.engine = Engine(model, config.train, ranks, config.task, self.parents.teacher(self.labels), config.adapt)
@@ -169,6 +169,7 @@ class Trainer:
         if found and self.sampler.observes:
             self.feedback.load(self.checkpoints.note(SAMPLER), self.at.step * self.config.train.batch_size)
         on_all_ranks(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
+        on_all_ranks(self.ranks, self.held, self.folder, partial(note_text, self.folder, self.fold, self.read))
         self.log.open(self.at.total)
         how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
         ranks, threads = self.ranks, self.loader.threads
@@ -355,7 +356,7 @@ class Trainer:
             epoch=self.at.epoch,
             epochs=self.config.train.epochs,
             precision=self.config.train.precision,
-            priors=self._priors(),
+            priors=label_shares(self.config, self.store, self.fold, self.sampler),
             missing=left_out(self.config),
             metrics={} if self.at.step else self.at.metrics,  # in an epoch, they are of earlier weights
             encoder_hash=self.encoder_hash,
@@ -364,14 +365,6 @@ class Trainer:
             version=VERSION,
         )
         return self.parents.inherit(found)
-
-    def _priors(self) -> tuple[float, ...]:
-        """The share of each label in training; equal ones where clips are drawn so."""
-        if self.config.task.values:
-            return ()
-        clips = self.sampler.clips if self.adaptation else training_clips(self.config, self.store, self.fold)
-        trained = [clip.label for clip in clips]
-        return shares(self.labels, set(trained) if self.sampler.even else trained)
 
     def _stopped(self) -> Result:
         self.log.event("stop", epoch=self.at.epoch + 1, step=self.at.total)

@@ -1,5 +1,7 @@
 """The sentences that a fold is trained on: the same ones on all of its ranks."""
 
+from pathlib import Path
+
 from mmadfer.config.schema import Config
 from mmadfer.contract.facts import TextFacts
 from mmadfer.data.draws import digest
@@ -7,6 +9,11 @@ from mmadfer.data.sentences import ClipTokens, check_sentences
 from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.errors import DataError
+from mmadfer.model.mma_dfer import MMADFER
+from mmadfer.model.text import said_by
+from mmadfer.model.weights.build import tensors_hash
+from mmadfer.run import directory as runs
+from mmadfer.run.records import TextRead
 
 _BYTES = 6
 """Of a hash that ranks compare: as many as a float64 holds."""
@@ -16,6 +23,21 @@ def data_origin(store: Store, text: TextFacts | None) -> str:
     """What a checkpoint says of the data that it was trained on."""
     told = f", sentences {text.sentences}, tokenizer {text.tokenizer}" if text else ""
     return store.header.fingerprint + told
+
+
+def text_read(tokens: ClipTokens | None, model: MMADFER) -> TextRead | None:
+    """What a run says of the sentences and of the text encoder of a model that has just been built."""
+    if tokens is None:
+        return None
+    own = {name: value for name, value in model.state_dict().items() if said_by("text", name)}
+    return TextRead(sentences=tokens.facts.sentences, tokenizer=tokens.facts.tokenizer, encoder=tensors_hash(own))
+
+
+def note_text(folder: Path, fold: int, read: TextRead | None) -> None:
+    """Write into the run of a fold directory what it reads; raises as `mmadfer.run.directory.note_text`."""
+    run = folder.parent
+    if read is not None and folder == runs.fold_dir(run, fold):
+        runs.note_text(run, fold, read)
 
 
 def ranks_sentences(config: Config, store: Store, ranks: Ranks) -> ClipTokens | None:

@@ -1,12 +1,17 @@
 """Training with sentences: alone and beside the features, resumed exactly; sentences that do not fit are refused."""
 
 import json
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from setting import StopAt, checkpoints, make_config, promises, weights
+from tokenizers import Tokenizer as Library
+from tokenizers import models, pre_tokenizers
+from transformers import BertConfig, BertModel
 
 from mmadfer.config.schema import Config, parse
 from mmadfer.data.loading.loader import Loader
@@ -15,6 +20,7 @@ from mmadfer.data.tokens import HashedWords
 from mmadfer.data.training_files import check_files
 from mmadfer.errors import ConfigError, DataError, RunError, WeightsError
 from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.run import directory as runs
 from mmadfer.train.loop import train
 
 SAID = {"glad": "The lips are up", "sad": "The lips are down", "calm": "Nothing moves"}
@@ -87,6 +93,49 @@ def test_a_run_goes_on_with_its_own_sentences(told: Path, tmp_path: Path) -> Non
         evaluate_path(tmp_path / "fold", told)
     tested = evaluate_path(tmp_path / "fold", told, sentences=moved)
     assert tested.scores()["uar"] == json.loads((tmp_path / "fold" / "result.json").read_text())["uar"]
+
+
+def train_fold(run: Path, config: Config, fold: int, resume: bool = False, stop: StopAt | None = None) -> Path:
+    folder = runs.open_fold(run, config, fold, resume)
+    assert train(config, fold, folder, resume=resume, stop=stop).finished == (stop is None)
+    return folder
+
+
+def test_all_folds_of_a_run_read_the_same_sentences(told: Path, tmp_path: Path) -> None:
+    config, run = reading(told, {}, ALONE, epochs=1), tmp_path / "run"
+    train_fold(run, config, 2, stop=StopAt(0))
+    kept = write_sentences(told, c00="Something else").read_bytes()
+    with pytest.raises(RunError, match=r"fold 1 reads other sentences than .*run was begun with \(hash .*, now .*\)"):
+        train_fold(run, config, 1)
+    shutil.rmtree(run / "fold-2")
+    train_fold(run, config, 1, resume=True)
+    write_sentences(told)
+    with pytest.raises(RunError, match=r"fold 2 reads other sentences than .* put those back, or begin a new run"):
+        train_fold(run, config, 2)
+    told.with_suffix(".cues.jsonl").write_bytes(kept)
+    train_fold(run, config, 2, resume=True)
+
+
+def bert(folder: Path, seed: int) -> Path:
+    """A BERT of the sizes of `TEXT`, with a tokenizer, as transformers saves them."""
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(**sizes, vocab_size=256, max_position_embeddings=24)).save_pretrained(folder)
+    words = Library(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "lips": 2, "Nothing": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize("text", [{"learns": "all"}, {"lora": UPDATES}], ids=["all", "updates"])
+def test_all_folds_of_a_run_begin_with_the_same_encoder(told: Path, tmp_path: Path, text: Any) -> None:
+    run, (one, other) = tmp_path / "run", (bert(tmp_path / f"bert-{seed}", seed) for seed in (0, 1))
+    own, another = (reading(told, {**text, "folder": folder}, ALONE, epochs=1) for folder in (one, other))
+    train_fold(run, own, 1)
+    with pytest.raises(RunError, match=r"fold 2 reads another text encoder than .*run was begun with"):
+        train_fold(run, another, 2)
+    moved = reading(told, {**text, "folder": one.rename(tmp_path / "moved")}, ALONE, epochs=1)
+    train_fold(run, moved, 2, resume=True)
 
 
 def test_sentences_are_read_once(told: Path, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from itertools import chain, count, islice
 
 from mmadfer.config.schema import Config
 from mmadfer.data.draws import digest
-from mmadfer.data.fold_clips import adapting_clips
+from mmadfer.data.fold_clips import adapting_clips, labels_of, training_clips
 from mmadfer.data.loading.samplers import WITHHELD, Pick, Sampler, sampler_of
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError
+from mmadfer.tasks.logit_adjustment import shares
 
 
 class AdaptationSampler(Sampler):
@@ -71,3 +72,12 @@ def fold_sampler(config: Config, store: Store, fold: int) -> Sampler:
             "set fewer, or adapt.sources all"
         )
     return AdaptationSampler(found, adapting)
+
+
+def label_shares(config: Config, store: Store, fold: int, sampler: Sampler) -> tuple[float, ...]:
+    """The share of each label in a fold's training; equal ones where the sampler draws so, none where it has values."""
+    if config.task.values:
+        return ()
+    adapting = isinstance(sampler, AdaptationSampler)
+    trained = [clip.label for clip in (sampler.clips if adapting else training_clips(config, store, fold))]
+    return shares(labels_of(config, store), set(trained) if sampler.even else trained)
