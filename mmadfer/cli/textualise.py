@@ -42,7 +42,8 @@ def textualise_files(
     with terminable():
         if stores:
             with Store(stores[0]) as store:
-                found = textualise(of_store(store, template.use), out, template, transcripts, cues, jobs=jobs)
+                clips, left_out = of_store(store, template.use), store.left_out
+                found = textualise(clips, out, template, transcripts, cues, left_out=left_out, jobs=jobs)
         else:
             found = textualise(_of_videos(paths, template.use), out, template, transcripts, cues, jobs=jobs, go_on=True)
     return _tell(found, out)
@@ -63,6 +64,8 @@ def _of_videos(paths: Sequence[Path], use: Sequence[Part]) -> list[Source]:
 def _tell(summary: Summary, out: Path) -> int:
     for error in summary.failures:
         say(str(error), err=True)
+    for line in summary.passed_over():
+        say(line)
     clips = f"{summary.rows} clip{'s' * (summary.rows != 1)}"
     say(f"{out}: {clips}" + f" ({summary})" * bool(str(summary)))
     return DataError.exit_code if summary.failures else 0

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from layouts import wav
 from make_media import grey, moving_face, portrait, tone, video, write_images, write_video
 from PIL import Image
 
@@ -37,6 +38,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         SourceClip("talks", video(root / "talks.mp4", 0.4), "glad", 1),
         SourceClip("mute", write_images(root / "mute", [face, face]), "glad", 2, cropped=True),
         SourceClip("wall", write_images(root / "wall", grey(2)), "glad", 1, cropped=True),
+        SourceClip("hidden", write_images(root / "hidden", grey(2)), "glad", 2),
+        SourceClip("gone", root / "gone.mp4", "glad", 2),
     ]
     table = ClipTable("made", ("glad",), clips)
     plain, marked = root / "plain.store", root / "marked.store"
@@ -202,6 +205,26 @@ def test_words_of_a_table(made: SimpleNamespace, tmp_path: Path) -> None:
     assert voice.words_per_second == pytest.approx(2 / 0.4, abs=0.6)
 
 
+def test_rows_of_clips_that_were_left_out_are_passed_over(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words are of the whole set; preparation has left two of its clips out."""
+    words = file(tmp_path / "t.csv", "clip,text\ngone,x\ntalks,What now?\nhidden,y\n")
+    cues = file(tmp_path / "c.jsonl", '{"id": "gone", "cues": {"valence": 0.5}}\n')
+    asked = [made.marked, "--out", tmp_path / "cues.jsonl", "--transcripts", words, "--cues", cues]
+    assert told(*asked) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "t.csv: 2 rows are of clips that the store has left out (gone, hidden), and are passed over" in said
+    assert "c.jsonl: 1 row is of a clip that the store has left out (gone), and is passed over" in said
+    assert [*rows(tmp_path / "cues.jsonl")] == ["mute", "talks", "wall"]
+    file(words, "clip,text\ngone,x\n" + "".join(f"film_{k},y\n" for k in range(7)))
+    assert told(*asked) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "has words of 7 clips that are none of the 3 that are put into words (mute, talks, wall)" in said
+    assert "'film_0' (line 3), 'film_1' (line 4), 'film_2' (line 5), 'film_3' (line 6), 'film_4' (line 7)" in said
+    assert "and 2 more: is the file of another data set?" in said
+
+
 def test_cues_of_other_programs_stand_beside_what_is_measured(made: SimpleNamespace, tmp_path: Path) -> None:
     given = {"units": {"6": 0.9, "12": 0.5}, "emotions": {"happiness": 0.9}, "prosody": {"Joy": 0.4}, "valence": 0.9}
     cues = file(tmp_path / "py-feat.jsonl", json.dumps({"id": "talks", "cues": given}) + "\n")
@@ -219,7 +242,7 @@ def test_cues_of_other_programs_stand_beside_what_is_measured(made: SimpleNamesp
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"id": "film_7", "cues": {}}, "has cues of clip 'film_7', which is none of the 3"),
+        ({"id": "film_7", "cues": {}}, "has cues of 1 clip that is none of the 3"),
         ({"id": "talks", "cues": {"units": {"6": 1.2}}}, "cues.units.6"),
         ({"id": "talks", "cues": {"face": {}}}, "cues.face: unknown key"),
         ({"id": "talks"}, "cues"),
@@ -249,6 +272,24 @@ def test_a_video_that_is_too_long_is_refused(tmp_path: Path) -> None:
         measure_video(film, ("face", "voice"), settings=SETTINGS.model_copy(update={"max_seconds": 0.1}))
 
 
+CAPTIONS = "1\n00:00:00,000 --> 00:00:00,100\nOh no.\n\n2\n00:00:09,000 --> 00:00:10,000\nThe end.\n"
+
+
+@pytest.mark.parametrize("use", [("text", "face"), ("text", "voice"), ("text",)])
+def test_subtitles_are_cut_to_a_video_whose_face_is_not_seen(use: tuple[str, ...], tmp_path: Path) -> None:
+    film = write_video(tmp_path / "film.mp4", grey(5), tone(0.2))
+    words = read_transcripts(file(tmp_path / "film.srt", CAPTIONS), {"film": film})
+    measured = measure_video(film, use, settings=SETTINGS)
+    assert measured.span == (0.0, 0.2)
+    assert words.of("film", measured.span) == "Oh no."
+
+
+def test_subtitles_are_cut_to_a_file_of_sound_alone(tmp_path: Path) -> None:
+    sound = wav(tmp_path / "film.wav", 0.2)
+    assert measure_video(sound, ("text", "voice"), settings=SETTINGS).span == pytest.approx((0.0, 0.2), abs=0.01)
+    assert measure_video(sound, ("text",), settings=SETTINGS).span == pytest.approx((0.0, 0.2), abs=0.01)
+
+
 SRT = (
     "1\n00:00:00,500 --> 00:00:01,000\n<i>Well</i>, {\\an8}what a\nday!\n\n"
     "2\n00:00:02,000 --> 00:00:03,000\nOh no.\n\n3\n00:59:00,000 --> 00:59:02,000\nThe end.\n"
@@ -275,7 +316,12 @@ def test_subtitles_of_a_single_film_may_have_any_name(tmp_path: Path) -> None:
 
 ROW = "00:00:00,500 --> 00:00:01,000\n"
 REFUSED: list[tuple[str, str | bytes, type[MmadferError], str]] = [
-    ("t.csv", "clip,text\na,x\nfilm_7,y\n", DataError, "line 3: clip 'film_7' is none of the 3"),
+    (
+        "t.csv",
+        "clip,text\na,x\nfilm_7,y\n",
+        DataError,
+        r"has words of 1 clip that is none of the 3 that are put into words \(a, b, c\): 'film_7' \(line 3\): is",
+    ),
     ("t.csv", "clip,text\na,x\na,y\n", DataError, "clip 'a' is there twice"),
     ("t.csv", "path,text\na,x\n", DataError, "has the columns path, text: clip,text are meant"),
     ("t.csv", "", DataError, "has the columns none"),

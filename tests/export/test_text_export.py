@@ -114,7 +114,7 @@ def test_what_is_said_is_given(video: Path, tmp_path: Path) -> None:
     assert said.sentence == "Words: No!;"
     given = own_words(tmp_path / "v.jsonl", **{str(video): "No!"})
     assert Recogniser(model, text=GivenText(sentences=given))(video).probabilities == said.probabilities
-    with pytest.raises(DataError, match="none of the 1 that are put into words"):
+    with pytest.raises(DataError, match="has words of 1 clip that is none of the 1 that are put into words"):
         Recogniser(model, text=GivenText(transcripts=tmp_path / "t.csv", videos=(tmp_path / "other.mp4",)))
     with pytest.raises(ConfigError, match="leave --window out, or cut the video into clips"):
         Recogniser(model)(video, window=1)

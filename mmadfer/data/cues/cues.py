@@ -155,9 +155,12 @@ def read_rows(path: Path | str, seen: Callable[[bytes], object] = bool) -> Itera
     return _rows(path, Row, seen)
 
 
-def read_detected(path: Path | str) -> dict[str, DetectedCues]:
-    """Id of each clip in a file of the user's -> what detectors say of it; raises as `read_rows`."""
-    return {row.id: row.cues for row in _rows(path, DetectedRow)}
+def read_detected(path: Path | str) -> dict[str, tuple[int, DetectedCues]]:
+    """Id of each clip in a file of the user's -> the row, from 1, and what detectors say there; raises as `read_rows`.
+
+    Blank lines are not counted.
+    """
+    return {row.id: (number, row.cues) for number, row in enumerate(_rows(path, DetectedRow), 1)}
 
 
 R = TypeVar("R", Row, DetectedRow)

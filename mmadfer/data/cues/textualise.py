@@ -1,7 +1,7 @@
 """A file with the cues and the sentence of each clip, of a store or of videos; whole when it is there, or not there."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mmadfer.data.cues.cues import PARTS, Cues, DetectedCues, Part, Row, read_detected
 from mmadfer.data.cues.stores import measure_clip
 from mmadfer.data.cues.template import Template, sentence
-from mmadfer.data.cues.transcripts import Transcripts, read_transcripts
+from mmadfer.data.cues.transcripts import Transcripts, passed_over, read_transcripts
 from mmadfer.data.cues.videos import Measured
 from mmadfer.data.faces.face_mesh import network
 from mmadfer.data.store.store import Store
@@ -42,6 +42,8 @@ class Summary:
     lacking: Counter[str] = field(default_factory=Counter)
     """What a clip can lack -> how many do."""
     failures: list[DataError] = field(default_factory=list)
+    left_out: dict[Path, Sequence[str]] = field(default_factory=dict)
+    """File of the user's -> clips that it has a row of, and the store has not."""
 
     def count(self, cues: Cues, use: Sequence[Part]) -> None:
         """One more row, with these parts."""
@@ -49,6 +51,12 @@ class Summary:
         self.lacking["a face"] += cues.face is not None and not cues.face.found
         self.lacking["speech"] += cues.voice is not None and not cues.voice.speech
         self.lacking["a transcript"] += "text" in use and cues.transcript is None
+
+    def passed_over(self) -> Iterator[str]:
+        """What was not used of files, for a person."""
+        for path, clips in self.left_out.items():
+            rows, are = ("1 row is of a clip", "is") if len(clips) == 1 else (f"{len(clips)} rows are of clips", "are")
+            yield f"{path}: {rows} that the store has left out ({some(clips)}), and {are} passed over"
 
     def __str__(self) -> str:
         return ", ".join(f"{count} without {what}" for what, count in self.lacking.items() if count)
@@ -85,6 +93,7 @@ def textualise(
     transcripts: Path | None = None,
     detected: Path | None = None,
     *,
+    left_out: Collection[str] = (),
     jobs: int = 1,
     go_on: bool = False,
 ) -> Summary:
@@ -96,6 +105,7 @@ def textualise(
         template: how sentences are made; only what it uses is measured.
         transcripts: a file as `read_transcripts` takes it.
         detected: a file with rows of `DetectedCues`, of all or some of the clips.
+        left_out: clips that these files may have rows of, too, which are passed over.
         jobs: clips that are read at once.
         go_on: a clip that cannot be read is told of, and has no row; otherwise it ends the work.
 
@@ -106,9 +116,13 @@ def textualise(
         MissingDependencyError: what measures sound or finds landmarks is not installed.
     """
     _check(sources, out, template)
-    words = read_transcripts(transcripts, {one.id: one.media for one in sources}) if transcripts else None
-    brought = _of_clips(detected, sources)
-    summary = Summary()
+    summary, words, brought = Summary(), None, dict[str, DetectedCues]()
+    if transcripts:
+        words = read_transcripts(transcripts, {one.id: one.media for one in sources}, left_out)
+        summary.left_out |= {transcripts: words.left_out} if words.left_out else {}
+    if detected:
+        brought, passed = _brought(detected, sources, left_out)
+        summary.left_out |= {detected: passed} if passed else {}
 
     def rows(source: Source) -> Iterator[Row]:
         yield _row(source, words, brought.get(source.id, DetectedCues()), template)
@@ -144,14 +158,14 @@ def _check(sources: Sequence[Source], out: Path, template: Template) -> None:
         need("parselmouth", extra="cues")
 
 
-def _of_clips(detected: Path | None, sources: Sequence[Source]) -> dict[str, DetectedCues]:
-    brought = read_detected(detected) if detected else {}
-    if foreign := brought.keys() - {one.id for one in sources}:
-        raise DataError(
-            f"{detected} has cues of clip {min(foreign)!r:.220}, which is none of the {len(sources)} that are put into "
-            f"words ({some([one.id for one in sources])}): is the file of another data set?"
-        )
-    return brought
+def _brought(
+    detected: Path, sources: Sequence[Source], left_out: Collection[str]
+) -> tuple[dict[str, DetectedCues], Sequence[str]]:
+    """Cues by clip, and the clips of them that were left out."""
+    found = read_detected(detected)
+    lines = {clip: line for clip, (line, _) in found.items()}
+    passed = passed_over(f"{detected} has cues of", lines, {one.id: one for one in sources}, left_out)
+    return {clip: cues for clip, (_, cues) in found.items()}, passed
 
 
 def _row(source: Source, words: Transcripts | None, detected: DetectedCues, template: Template) -> Row:

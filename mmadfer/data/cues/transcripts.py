@@ -7,7 +7,7 @@ name, as transcripts of another set would be no words of these clips.
 import csv
 import io
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from html import unescape
 from operator import attrgetter
 from pathlib import Path
@@ -25,6 +25,8 @@ CLIP, TEXT = "clip", "text"
 """Columns of the CSV; others are passed over."""
 SEPARATORS = ",;\t"
 """Between columns: a comma, or what spreadsheets write in its place; the header has it."""
+_MOST_SHOWN = 5
+"""Clips that a message names."""
 _MOST_SUBTITLE_BYTES = 1 << 20
 """Of a file of subtitles; those of a long film have a tenth."""
 _MOST_CAPTION_CHARACTERS = 2000
@@ -37,26 +39,30 @@ Span = tuple[float, float]
 class Transcripts(Protocol):
     """The words of clips."""
 
+    left_out: Sequence[str]
+    """Clips that have a row, and that the store has left out."""
+
     def of(self, clip: str, span: Span) -> str | None:
         """On one line, empty where nothing is said; None where they are not known."""
 
 
-def read_transcripts(path: Path, media: Mapping[str, Path]) -> Transcripts:
+def read_transcripts(path: Path, media: Mapping[str, Path], left_out: Collection[str] = ()) -> Transcripts:
     """The transcripts in a file.
 
     Args:
         path: .csv, .srt or .vtt.
         media: id of each clip that is to be textualised -> its media file.
+        left_out: ids of others that may have a row, which is passed over.
 
     Raises:
-        DataError: not such a file, a line that cannot be understood, a clip that is not among these or is there twice,
-            or subtitles of none of them, or nobody knows of which.
+        DataError: not such a file, a line that cannot be understood, clips that are among neither (they are named) or a
+            clip that is there twice, or subtitles of none of them, or nobody knows of which.
         FileError: the file is too large, or no text.
         MissingDependencyError: pysubs2 is not installed, and it is needed.
     """
     kind = path.suffix.lower()
     if kind == CSV:
-        return _Table(path, media)
+        return _Table(path, media, left_out)
     if kind in SUBTITLES:
         return _Subtitles(path, media)
     raise DataError(f"{path} is no file of transcripts by its name: give {CSV}, {' or '.join(SUBTITLES)}")
@@ -66,27 +72,44 @@ def read_transcripts(path: Path, media: Mapping[str, Path]) -> Transcripts:
 
 
 class _Table:
-    def __init__(self, path: Path, media: Mapping[str, Path]) -> None:
-        self._words, known = dict[str, str](), {one_form(clip): clip for clip in media}
-        for where, name, text in _rows(path):
-            clip = known.get(one_form(name), name)
+    def __init__(self, path: Path, media: Mapping[str, Path], left_out: Collection[str]) -> None:
+        known, lines = {one_form(clip): clip for clip in (*left_out, *media)}, dict[str, int]()
+        self._words = dict[str, str]()
+        for line, name, text in _rows(path):
+            clip, where = known.get(one_form(name), name), f"{path}, line {line}"
             if clip in self._words:
                 raise DataError(f"{where}: clip {clip!r} is there twice; give each clip one transcript")
-            if clip not in media:
-                raise DataError(
-                    f"{where}: clip {clip!r:.220} is none of the {len(media)} that are put into words "
-                    f"({some([*media])}): is the file of another data set? Take the line out, or give the right file"
-                )
             if len(text) > MOST_CHARACTERS:
                 raise DataError(f"{where}: {len(text)} characters are too many for a transcript ({MOST_CHARACTERS})")
-            self._words[clip] = one_line(text)
+            self._words[clip], lines[clip] = one_line(text), line
+        self.left_out = passed_over(f"{path} has words of", lines, media, left_out)
 
     def of(self, clip: str, span: Span) -> str | None:
         return self._words.get(clip)
 
 
-def _rows(path: Path) -> list[tuple[str, str, str]]:
-    """Of each row that is not blank: where it is, the clip and its text."""
+def passed_over(
+    what: str, lines: Mapping[str, int], known: Collection[str], left_out: Collection[str]
+) -> tuple[str, ...]:
+    """The clips with a line in a file, as `what` says, that the store has left out.
+
+    Raises:
+        DataError: there are lines of clips that are neither among the `known` nor left out.
+    """
+    odd = [clip for clip in lines if clip not in known and clip not in left_out]
+    if odd:
+        told = ", ".join(f"{clip!r:.220} (line {lines[clip]})" for clip in odd[:_MOST_SHOWN])
+        more = f" and {len(odd) - _MOST_SHOWN} more" if len(odd) > _MOST_SHOWN else ""
+        clips = "1 clip that is" if len(odd) == 1 else f"{len(odd)} clips that are"
+        raise DataError(
+            f"{what} {clips} none of the {len(known)} that are put into words ({some([*known])}): {told}{more}: is the "
+            "file of another data set? Take these lines out, or give the right file"
+        )
+    return tuple(clip for clip in lines if clip not in known)
+
+
+def _rows(path: Path) -> list[tuple[int, str, str]]:
+    """Of each row that is not blank: its line, the clip and its text."""
     text = read_text(path)
     begin = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(SEPARATORS, key=begin.count))
@@ -94,13 +117,14 @@ def _rows(path: Path) -> list[tuple[str, str, str]]:
         header = [name.strip().lower() for name in next(reader, [])]
         if {CLIP, TEXT} - {*header} or len({*header}) < len(header):
             raise DataError(f"{path} has the columns {', '.join(header) or 'none'!s:.200}: {CLIP},{TEXT} are meant")
-        rows = [(f"{path}, line {reader.line_num}", cells) for cells in reader if any(cells)]
+        rows = [(reader.line_num, cells) for cells in reader if any(cells)]
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}; quote a text with commas as a whole") from error
-    if short := next((where for where, cells in rows if len(cells) != len(header)), None):
-        raise DataError(f"{short} has not {len(header)} cells as the first line; quote a text with commas as a whole")
+    if short := next((line for line, cells in rows if len(cells) != len(header)), None):
+        cure = "quote a text with commas as a whole"
+        raise DataError(f"{path}, line {short} has not {len(header)} cells as the first line; {cure}")
     clip, words = header.index(CLIP), header.index(TEXT)
-    return [(where, cells[clip].strip(), cells[words]) for where, cells in rows]
+    return [(line, cells[clip].strip(), cells[words]) for line, cells in rows]
 
 
 # ---------------------------------------------------------------- subtitles
@@ -113,6 +137,8 @@ class _Caption(NamedTuple):
 
 
 class _Subtitles:
+    left_out = ()
+
     def __init__(self, path: Path, media: Mapping[str, Path]) -> None:
         films = {file for file in media.values() if one_form(file.stem) == one_form(path.stem)}
         films = films or ({*media.values()} if len({*media.values()}) == 1 else set())

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmadfer.config.schema import PrepareConfig
-from mmadfer.data.clip import read_clip, readable_clip
+from mmadfer.data.clip import read_clip, readable_clip, shown_span_seconds
 from mmadfer.data.cues.cues import Cues, Part
 from mmadfer.data.cues.face import face_cues
 from mmadfer.data.cues.transcripts import Span
 from mmadfer.data.cues.voice import Sound, read_sound, voice_cues
 from mmadfer.data.faces.landmarks import NOWHERE, clip_landmarks
-from mmadfer.data.media.frames import FrameSource
+from mmadfer.data.media.frames import FrameSource, Seen, pictures
 from mmadfer.errors import ClipError
 
 MOST_FRAMES = 32
@@ -27,7 +27,7 @@ class Measured(NamedTuple):
     """What a clip is measured by."""
 
     span: Span
-    """When its pictures are shown, in seconds; all times where they were not looked at."""
+    """When its pictures are shown, in seconds; all times where nobody looks at them, or needs to know for its words."""
     landmarks: np.ndarray | None
     """float (n, 68, 2); None where faces are not used."""
     sound: Sound | None
@@ -47,6 +47,17 @@ def spread(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int)).tolist()
 
 
+def _span(path: FrameSource, sound: Path | None, settings: PrepareConfig) -> Span:
+    """When the pictures are shown, whatever is on them; of a file of sound alone, how long it is."""
+    try:
+        return shown_span_seconds(Seen.of(pictures(path, settings)).times)
+    except ClipError as error:
+        heard = read_sound(path, sound, settings) if error.reason == "empty" else None
+        if heard is None:
+            raise
+        return 0.0, round(len(heard.samples) / heard.rate, 3)
+
+
 def measure_video(
     path: FrameSource,
     use: Container[Part],
@@ -63,12 +74,12 @@ def measure_video(
     try:
         with readable_clip(path):
             heard = read_sound(path, sound, settings) if hears else None
-        if "face" not in use:
-            return Measured(ALWAYS, None, heard, hears)
+            if "face" not in use:
+                return Measured(_span(path, sound, settings) if "text" in use else ALWAYS, None, heard, hears)
         clip = read_clip(path, settings, mute=True, cropped=cropped, keep=spread)
     except ClipError as error:
         if error.reason == "no face":
-            return Measured(ALWAYS, NOWHERE[None], heard, hears)
+            return Measured(_span(path, sound, settings), NOWHERE[None], heard, hears)
         if error.reason == "too long":
             what, _, _ = str(error).rpartition(": ")
             raise ClipError(f"{what}: cut it into clips, as there is one sentence for each", error.reason) from error
