@@ -7,7 +7,7 @@ name, as transcripts of another set would be no words of these clips.
 import csv
 import io
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from html import unescape
 from operator import attrgetter
 from pathlib import Path
@@ -39,7 +39,7 @@ Span = tuple[float, float]
 class Transcripts(Protocol):
     """The words of clips."""
 
-    left_out: Sequence[str]
+    left_out: tuple[str, ...]
     """Clips that have a row, and that the store has left out."""
 
     def of(self, clip: str, span: Span) -> str | None:
@@ -137,7 +137,7 @@ class _Caption(NamedTuple):
 
 
 class _Subtitles:
-    left_out = ()
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, path: Path, media: Mapping[str, Path]) -> None:
         films = {file for file in media.values() if one_form(file.stem) == one_form(path.stem)}
