@@ -1,6 +1,7 @@
 """Two models of one task together: the weighted mean of their log-probabilities, the weight chosen on validation clips.
 
 The test fold is never looked at for the weight: where a run was trained without clips for validation, there is none.
+Clips of it that one of the runs was adapted on (`adapt`) are not tested.
 """
 
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ class LateFusion:
     """Of the first run's log-probabilities; the other's have the rest."""
     validated: int
     """Clips that the weight was chosen on."""
+    adapted: int = 0
+    """Clips of the test fold that are left out, since one of the runs was adapted on them."""
 
 
 def fused(one: Predictions, other: Predictions, weight: float) -> Predictions:
@@ -82,10 +85,11 @@ def late_fusion(one: Path, other: Path, data: Path, fold: int | None = None, out
         pairs = [*zip(models, texts, strict=True)]
         weight = chosen_weight(*(_said(*pair, store, tested, ids) for pair in pairs))
         first, second = (_said(*pair, store, tested) for pair in pairs)
-    found = fused(first, second, weight)
+    both = {*first.ids} & {*second.ids}
+    found = fused(first.of(both), second.of(both), weight)
     if out is not None:
         write_csv(found, out)
-    return LateFusion(found, weight, len(ids))
+    return LateFusion(found, weight, len(ids), len({*first.ids} ^ {*second.ids}))
 
 
 def print_fused(found: LateFusion) -> None:
@@ -94,7 +98,10 @@ def print_fused(found: LateFusion) -> None:
 
     print_result(found.predictions)
     told = f"weight {found.weight:g} of the first run, chosen on {found.validated} clips for validation"
-    Console().print(told, highlight=False)
+    console = Console()
+    console.print(told, highlight=False)
+    if found.adapted:
+        console.print(f"{found.adapted} clips are left out: one of the runs was adapted on them", highlight=False)
 
 
 def _fold(one: Path, other: Path, models: Sequence[MMADFER]) -> int:

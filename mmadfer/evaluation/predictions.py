@@ -1,6 +1,6 @@
 """What a model says of the clips of a fold: scores, and a line for each clip."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,11 @@ class Predictions:
     def confusion(self) -> np.ndarray:
         """int64 (classes, classes), rows are the truth."""
         return metrics.confusion(self.labels, self.predicted, len(self.names))
+
+    def of(self, clips: Collection[str]) -> "Predictions":
+        """Those of these clips alone, in the order that they have here."""
+        rows = [row for row, clip in enumerate(self.ids) if clip in clips]
+        return replace(self, ids=[self.ids[row] for row in rows], labels=self.labels[rows], logits=self.logits[rows])
 
     def scores(self) -> dict[str, float]:
         """The task's, by name."""

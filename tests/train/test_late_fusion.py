@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from setting import LABELS, make_config
+from setting import LABELS, make_config, make_store
+from test_adaptation import adapting, on_people, subject
+from test_stages import changed, trained
 from typer.testing import CliRunner
 
 from mmadfer.cli.main import app
-from mmadfer.config.schema import Config
+from mmadfer.config.schema import Config, parse
 from mmadfer.errors import ConfigError
 from mmadfer.evaluation.evaluate import evaluate_path
 from mmadfer.evaluation.late_fusion import chosen_weight, fused, late_fusion
@@ -73,3 +75,21 @@ def test_two_runs_of_one_store(store: Path, tmp_path: Path) -> None:
     third = run_of(tmp_path / "3", make_config(store, epochs=1))
     with pytest.raises(ConfigError, match=r"0 clips for validation and .* has 3: the weight is chosen"):
         late_fusion(third, one, store)
+
+
+def test_beside_an_adapted_run_what_it_adapted_on_is_left_out(tmp_path: Path) -> None:
+    store = changed(make_store(tmp_path / "plain.store"), tmp_path / "people.store", subject=subject)
+    plain = on_people(store, epochs=1).model_dump(mode="json")
+    plain["data"]["validation"] = 0.34
+    one = trained(parse(plain, "the test"), tmp_path / "one", 1)
+    later = adapting(store, one, {"epochs": 1}, share=0.3).model_dump(mode="json")
+    later["data"]["validation"] = 0.34
+    other = trained(parse(later, "the test"), tmp_path / "other", 1)
+    for pair in ((one, other), (other, one)):
+        asked = CliRunner().invoke(app, ["evaluate", str(pair[0]), "--beside", str(pair[1]), "--data", str(store)])
+        assert asked.exit_code == 0, asked.output
+        assert "4 clips  UAR" in asked.output
+        assert "2 clips are left out: one of the runs was adapted on them" in asked.output
+    found = late_fusion(one, other, store)
+    assert found.predictions.ids == evaluate_path(other, store).ids
+    assert found.adapted == 2
