@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from mmadfer.data.store.store import Store
 from mmadfer.data.video_windows import windows_of
 from mmadfer.errors import ConfigError, DataError
+from mmadfer.launch.launching import INTERRUPTED
 from mmadfer.run import directory as runs
 from mmadfer.runtime.find_videos import videos as find
 from mmadfer.utils.files import check_place, sync
@@ -43,18 +46,28 @@ def adapt_files(model: Path, asked: Asked) -> None:
 
     Raises:
         ConfigError, DataError, WeightsError: what cannot be, or a model that is not better; says the rule.
+        typer.Exit: it was asked to stop, and has said so.
     """
+    _check(asked)
+    try:
+        made = _written(model, asked)
+    except KeyboardInterrupt:
+        say("stopped: nothing was written", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    for line in made.lines(asked.out):
+        say(line)
+
+
+def _written(model: Path, asked: Asked) -> "Adapted":
     from mmadfer.model.weights.build import save_weights
 
-    _check(asked)
     with workplace(asked.out) as folder:
         made = _adapted(model, asked, folder)
         save_weights(folder / asked.out.name, made.model, made.contract, frozen=True)
         _refuse_existing(asked.out)
         os.replace(folder / asked.out.name, asked.out)
         sync(asked.out.parent)
-    for line in made.lines(asked.out):
-        say(line)
+    return made
 
 
 def _adapted(model: Path, asked: Asked, folder: Path) -> "Adapted":

@@ -136,7 +136,7 @@ class Trainer:
     def run(self, resume: bool) -> Result:
         """All epochs that are left, then the result."""
         if not self._begin(resume):
-            return self._stopped()
+            return self._stopped(saved=False)
         while self.at.epoch < self.config.train.epochs:
             if not (self._label() and self._steps() and self._test()):
                 return self._stopped()
@@ -171,9 +171,8 @@ class Trainer:
         on_all_ranks(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
         on_all_ranks(self.ranks, self.held, self.folder, partial(note_text, self.folder, self.fold, self.read))
         self.log.open(self.at.total)
-        how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
-        ranks, threads = self.ranks, self.loader.threads
-        self.log.event("begin", **how, device=ranks.hardware, ranks=ranks.world, threads=threads)
+        how = {"device": self.ranks.hardware, "ranks": self.ranks.world, "threads": self.loader.threads}
+        self.log.event("begin", precision=self.config.train.precision, compiled=self.engine.compiled, **how)
         if self.engine.compiled:
             self.log.say("compiling the encoders' layers: the first steps wait for it, for up to a minute or two")
         if self.prepared:
@@ -366,9 +365,10 @@ class Trainer:
         )
         return self.parents.inherit(found)
 
-    def _stopped(self) -> Result:
+    def _stopped(self, saved: bool = True) -> Result:
         self.log.event("stop", epoch=self.at.epoch + 1, step=self.at.total)
-        self.log.say(f"stopped and saved after step {self.at.total}; --resume goes on from there")
+        done = "and saved" if saved else "with nothing to save"
+        self.log.say(f"stopped {done} after step {self.at.total}; --resume goes on from there")
         return Result(self.fold, self.folder, False, self.at.epoch, self.config.train.epochs)
 
     def _end(self) -> Result:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 import yaml
@@ -289,17 +289,20 @@ class PersonTrainer(Trainer):
     def _label(self) -> bool:
         if not super()._label():
             return False
-        if not self.at.total and not self.person.given:
-            self._refuse_unsure()
-        return True
+        if self.at.total or self.person.given:
+            return True
+        said = self.answers(self.person.adapting)
+        if said is None:
+            self.save()
+            return False
+        self._refuse_unsure(float(said.confidence.max()))
 
-    def _refuse_unsure(self) -> None:
+    def _refuse_unsure(self, surest: float) -> NoReturn:
         assert self.config.adapt is not None
-        said, threshold = self.answers(self.person.adapting), self.config.adapt.threshold
-        surest = float(said.confidence.max()) if said else 0.0
         raise DataError(
-            f"no clip has a pseudo-label, so nothing was written: the model must be surer of it than {threshold:g}, "
-            f"and it is {surest:.2f} sure of the surest. Give more videos, or --set adapt.threshold lower than that"
+            "no clip has a pseudo-label, so nothing was written: the model must be surer of it than "
+            f"{self.config.adapt.threshold:g}, and it is {surest:.2f} sure of the surest. Give more videos, or --set "
+            "adapt.threshold lower than that"
         )
 
     def _score(self, scores: dict[str, float]) -> None:

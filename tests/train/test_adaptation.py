@@ -174,6 +174,9 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(
     config = adapting(store, sources, **TEMPORAL)
     folder = runs.open_fold(tmp_path / "run", config, 1)
     assert not train(config, 1, folder, stop=StopAt(asked)).finished
+    told = (folder / "log.txt").read_text().splitlines()[-1]
+    assert ("stopped and saved after step" in told) == bool(checkpoints(folder))
+    assert ("stopped with nothing to save after step 0; --resume" in told) == (not checkpoints(folder))
     assert trained(config, tmp_path / "run", 1)
     assert weights(folder) == weights(adapted / "fold-1")
     for kind in ("unadapted", "labels"):

@@ -6,7 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +25,13 @@ from mmadfer.cli.main import run as command
 from mmadfer.data.sets import toy
 from mmadfer.data.store.store import Store, write_store
 from mmadfer.data.video_windows import Windows
+from mmadfer.distributed.signals import stop_on_signals
 from mmadfer.errors import DataError
 from mmadfer.export.to_weights import to_weights
 from mmadfer.run import directory as runs
 from mmadfer.runtime.arrays import from_record
 from mmadfer.runtime.inputs import Video, read_parts
+from mmadfer.train import person
 from mmadfer.train.loop import train
 from mmadfer.train.person import Answers, _refuse_worse
 from mmadfer.train.person_store import write_person_store
@@ -161,6 +167,41 @@ def test_an_unsure_model_is_not_adapted(
     assert "left out: " in told
     assert "torn.mp4" in told
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.slow
+def test_asked_to_stop_it_says_so_and_nothing_of_the_model(
+    run: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real signal, the n-th time that it looks for one; the last times, it asks how sure the model is."""
+    arguments = words(run, videos, tmp_path / "x.safetensors", "--fold", 2, **{"adapt.threshold": 0.999})
+    told = dict[int, tuple[int, str]]()
+    for number in range(1, 100):
+        monkeypatch.setattr(person, "stop_on_signals", partial(signalled, number))
+        code = command(app, arguments)
+        told[number] = code, capsys.readouterr().err
+        if code == 2:
+            break
+    *stopped, last = told.values()
+    assert len(stopped) > 5
+    assert {code for code, _ in stopped} == {130}
+    assert [said for _, said in stopped if "sure" in said or not said.endswith("\nstopped: nothing was written\n")] == []
+    assert "no clip has a pseudo-label, so nothing was written" in last[1]
+    assert [*tmp_path.iterdir()] == []
+
+
+@contextmanager
+def signalled(number: int) -> Iterator[Callable[[], bool]]:
+    """As `stop_on_signals`, with SIGTERM to this process when it is asked for the time `number`."""
+    with stop_on_signals() as stop:
+        asked = count(1)
+
+        def ask() -> bool:
+            if next(asked) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return stop()
+
+        yield ask
 
 
 @pytest.mark.slow
