@@ -171,8 +171,9 @@ class Trainer:
         on_all_ranks(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
         on_all_ranks(self.ranks, self.held, self.folder, partial(note_text, self.folder, self.fold, self.read))
         self.log.open(self.at.total)
-        how = {"device": self.ranks.hardware, "ranks": self.ranks.world, "threads": self.loader.threads}
-        self.log.event("begin", precision=self.config.train.precision, compiled=self.engine.compiled, **how)
+        how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
+        ranks, threads = self.ranks, self.loader.threads
+        self.log.event("begin", **how, device=ranks.hardware, ranks=ranks.world, threads=threads)
         if self.engine.compiled:
             self.log.say("compiling the encoders' layers: the first steps wait for it, for up to a minute or two")
         if self.prepared:
