@@ -21,6 +21,8 @@ from mmadfer.utils.optional import need
 NAME = "tokenizer.json"
 _MAX_BYTES = 1 << 26
 """Of a tokenizer's file; those of large vocabularies have 20 MB."""
+_PADDING = ("[PAD]", "<pad>")
+"""What BERT's and RoBERTa's tokenizers call padding."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 _FIRST, _LAST, _OTHERS = 2, 3, 8
 """Tokens before and after the words of a sentence, and the first one of a word; lower ones may be padding."""
@@ -66,7 +68,7 @@ class FileTokenizer:
     """A `tokenizer.json`.
 
     Raises:
-        WeightsError: there is none, it is damaged, or it has tokens that the encoder does not know.
+        WeightsError: there is none, it is damaged, it has tokens that the encoder does not know, or another padding.
         MissingDependencyError: the package tokenizers is not installed.
     """
 
@@ -75,6 +77,7 @@ class FileTokenizer:
         text = _read(path)
         self.hash = _hash(text)
         self._tokenizer = _made(path, text)
+        padding = _padding(self._tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(config.tokens)
         last = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
@@ -82,15 +85,30 @@ class FileTokenizer:
             raise WeightsError(
                 f"{path} has a token {last}, but model.text.vocabulary is {config.vocabulary}: it is another encoder's"
             )
+        self._check_padding(padding)
+
+    def _check_padding(self, own: int | None) -> None:
+        """Whether what is not attended to is no token of every sentence; `own` is the tokenizer's padding."""
+        pad = self._config.pad
+        if own is not None and own != pad:
+            raise WeightsError(
+                f"{self._path}: its padding is token {own}, but model.text.pad is {pad}: set that to {own}"
+            )
+        if pad in self._tokenizer.encode("").ids:
+            name = self._tokenizer.id_to_token(pad)
+            raise WeightsError(
+                f"{self._path}: model.text.pad is {pad}, and that is {name!r:.40}, with which all sentences begin or "
+                "end: give the encoder's padding"
+            )
 
     def __call__(self, text: str) -> np.ndarray:
         """As `Tokenizer`.
 
         Raises:
-            DataError: it makes no token of the sentence.
+            DataError: it makes no token of the sentence, or nothing but padding.
         """
         found = self._tokenizer.encode(text).ids
-        if not found:
+        if not {*found} - {self._config.pad}:
             raise DataError(f"{self._path} makes no token of the sentence {text[:80]!r}: give another one")
         return padded(found, self._config)
 
@@ -110,6 +128,14 @@ def _made(path: Path, text: str) -> Any:
         return library.Tokenizer.from_str(text)
     except Exception as error:  # the library raises nothing more special
         raise WeightsError(f"{path} is no tokenizer ({error}): get it again") from error
+
+
+def _padding(tokenizer: Any) -> int | None:
+    """The number of a tokenizer's padding: what it says, or what is called so; None where it has none."""
+    if tokenizer.padding:
+        return int(tokenizer.padding["pad_id"])
+    found = (tokenizer.token_to_id(name) for name in _PADDING)
+    return next((number for number in found if number is not None), None)
 
 
 def padded(tokens: list[int], config: TextConfig) -> np.ndarray:

@@ -85,6 +85,35 @@ def test_a_tokenizer_that_does_not_fit(folder: Path) -> None:
         FileTokenizer(text(), folder / "none.json")
 
 
+@pytest.mark.parametrize(
+    ("names", "pad", "told"),
+    [
+        (["<s>", "<pad>", "</s>"], 0, r"its padding is token 1, but model\.text\.pad is 0: set that to 1"),
+        (["<s>", "<pad>", "</s>"], 1, ""),
+        (["<s>", "joy", "</s>"], 0, r"model\.text\.pad is 0, and that is '<s>', with which all sentences begin or end"),
+        (["[CLS]", "joy", "[PAD]"], 1, r"its padding is token 2, but model\.text\.pad is 1"),
+        (["[CLS]", "joy", "[SEP]"], 1, ""),
+    ],
+)
+def test_padding_is_that_of_the_tokenizer(tmp_path: Path, names: list[str], pad: int, told: str) -> None:
+    made = Library(models.WordLevel({name: k for k, name in enumerate([*names, "[UNK]"])}, unk_token="[UNK]"))
+    ends = [(name, k) for k, name in enumerate(names) if k != 1]
+    made.post_processor = processors.TemplateProcessing(single=f"{ends[0][0]} $A {ends[1][0]}", special_tokens=ends)
+    made.save(str(tmp_path / "tokenizer.json"))
+    config = text(folder=tmp_path, pad=pad)
+    if told:
+        with pytest.raises(WeightsError, match=told):
+            tokenizer_of(config)
+    else:
+        assert tokenizer_of(config)("ho").tolist() == [0, 3, 2, *[pad] * 5]
+
+
+def test_a_sentence_of_padding_alone(tmp_path: Path) -> None:
+    Library(models.WordLevel({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]")).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(DataError, match=r"makes no token of the sentence '\[PAD\]'"):
+        tokenizer_of(text(folder=tmp_path))("[PAD]")
+
+
 def row(clip: str = "a", said: str = "Words: ho;", template: int = 1, **cues: Any) -> dict[str, Any]:
     return {"id": clip, "template": template, "cues": cues, "sentence": said}
 

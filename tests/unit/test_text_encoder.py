@@ -69,13 +69,40 @@ def test_bert_is_that_of_transformers(bert: Path, pool: str) -> None:
     torch.testing.assert_close(read(bert, given, pool=pool), wanted, rtol=0, atol=2e-6)
 
 
-def test_roberta_is_that_of_transformers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pad", [0, 1, 3])
+def test_roberta_is_that_of_transformers(tmp_path: Path, pad: int) -> None:
+    """Its positions begin behind padding's number; which is 1 where a folder does not say it."""
+    model = roberta(tmp_path, pad)
+    given = tokens(pad)
+    wanted, way = said_by_transformers(model, given, pad)[:, 0], {**ROBERTA, "pad": pad, "first_position": pad + 1}
+    torch.testing.assert_close(read(tmp_path, given, **way), wanted, rtol=0, atol=2e-6)
+    if pad == 1:
+        told = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps({key: told[key] for key in told if key != "pad_token_id"}))
+        torch.testing.assert_close(read(tmp_path, given, **way), wanted, rtol=0, atol=2e-6)
+
+
+def roberta(folder: Path, pad: int | None) -> RobertaModel:
     torch.manual_seed(1)
-    model = RobertaModel(RobertaConfig(**THEIRS, type_vocab_size=2, pad_token_id=1))
+    model = RobertaModel(RobertaConfig(**THEIRS, type_vocab_size=2, pad_token_id=pad))
+    model.save_pretrained(folder)
+    return model
+
+
+def test_encoders_without_padding(tmp_path: Path) -> None:
+    """BERT does without; RoBERTa does not, also in transformers."""
+    with pytest.raises(TypeError):
+        said_by_transformers(roberta(tmp_path, None), tokens(1), 1)
+    for pad in (0, 1):
+        with pytest.raises(
+            ConfigError, match=r"config\.json has pad_token_id None, and positions of a roberta begin behind"
+        ):
+            read(tmp_path, tokens(pad), **{**ROBERTA, "pad": pad, "first_position": pad + 1})
+    model = BertModel(BertConfig(**THEIRS, pad_token_id=None))
     model.save_pretrained(tmp_path)
-    given = tokens(pad=1)
-    wanted = said_by_transformers(model, given, 1)[:, 0]
-    torch.testing.assert_close(read(tmp_path, given, **ROBERTA), wanted, rtol=0, atol=2e-6)
+    for pad in (0, 3):
+        wanted = said_by_transformers(model, tokens(pad), pad)[:, 0]
+        torch.testing.assert_close(read(tmp_path, tokens(pad), pad=pad), wanted, rtol=0, atol=2e-6)
 
 
 def test_a_file_with_a_head_and_old_names(bert: Path, tmp_path: Path) -> None:

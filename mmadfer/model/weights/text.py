@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +100,29 @@ def check_folder(config: TextConfig, folder: Path) -> None:
             f"model.text.folder: {folder} has {odd[0]} {told[odd[0]]!r}, and only {plain[odd[0]]!r} is known here: "
             "take another encoder"
         )
-    sizes = {**_DEFAULTS, **{ours: told[theirs] for theirs, ours in SIZES.items() if theirs in told}}
-    sizes["first_position"] = 0 if kind == "bert" else sizes["pad"] + 1
+    sizes = _sizes(config, folder, kind, told)
     if any(getattr(config, name) != value for name, value in sizes.items()):
         needed = ", ".join(f"{name}: {value}" for name, value in sizes.items())
         raise ConfigError(f"model.text has other sizes than {folder}: set model.text to {{{needed}}}")
 
 
+def _sizes(config: TextConfig, folder: Path, kind: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What `model.text` must be for a `config.json`."""
+    sizes = {**_DEFAULTS, "pad": 0 if kind == "bert" else 1}
+    sizes |= {ours: told[theirs] for theirs, ours in SIZES.items() if theirs in told}
+    if kind == "bert":
+        pad = config.pad if sizes["pad"] is None else sizes["pad"]  # nothing attends to it, so it may be any
+        return {**sizes, "pad": pad, "first_position": 0}
+    if not isinstance(sizes["pad"], int):
+        raise ConfigError(
+            f"model.text.folder: {folder / 'config.json'} has pad_token_id {sizes['pad']!r:.40}, and positions of a "
+            f"{kind} begin behind that number: give the number that it was trained with there, mostly 1"
+        )
+    return {**sizes, "first_position": sizes["pad"] + 1}
+
+
 _DEFAULTS: dict[str, Any] = {name: TextConfig.model_fields[name].default for name in SIZES.values()}
-"""BERT base's, which a `config.json` leaves out where they are its own."""
+"""BERT base's, which a `config.json` may leave out where they are its own; padding is 1 in the other kinds."""
 
 
 def _told(path: Path) -> dict[str, Any]:
