@@ -17,7 +17,7 @@ from mmadfer.data.cues.cues import PARTS, CalmFace, Cues, Part, Row, read_rows
 from mmadfer.data.cues.template import VERSION, Template, sentence
 from mmadfer.data.fold_clips import used_clips
 from mmadfer.data.store.store import Store
-from mmadfer.data.tokens import NAME, Tokenizer, tokenizer_of
+from mmadfer.data.tokens import NAME, Tokenizer, cut_words, tokenizer_of
 from mmadfer.errors import ConfigError, DataError, FileError, WeightsError
 
 SUFFIX = ".cues.jsonl"
@@ -103,6 +103,11 @@ class ClipTokens:
             DataError: there is no sentence of one of them, or no token of it.
         """
         return np.stack([self.tokenizer(text) for text in self.sentences.of(clips)])
+
+    def cut(self, clips: Iterable[str]) -> str:
+        """How many of their sentences are longer than what the model reads, for a person; empty where none is."""
+        readings = [self.tokenizer.read(text) for text in self.sentences.of(clips)]
+        return cut_words(readings)
 
 
 def check_sentences(config: Config, store: Store, tokenizer: Tokenizer | None = None) -> ClipTokens | None:

@@ -6,8 +6,11 @@ word's hash: no vocabulary has to be made, so none is made of clips that a fold 
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,18 +33,38 @@ HASHED = "hashed words, version 1"
 """Stands for the tokenizer's hash where there is no file."""
 
 
-class Tokenizer(Protocol):
+class Reading(NamedTuple):
+    """What a model reads of a sentence."""
+
+    tokens: np.ndarray
+    """int64 (L,): cut to the model's tokens, or padded."""
+    length: int
+    """Tokens of the whole sentence, with those before and after it."""
+    end: int
+    """Characters of the sentence that are read."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the rest is not read."""
+        return self.length > len(self.tokens)
+
+
+class Tokenizer(ABC):
     """What makes tokens."""
 
     hash: str
     """SHA-256 of its file, or `HASHED`."""
 
+    @abstractmethod
+    def read(self, text: str) -> Reading:
+        """What the model reads of a sentence."""
+
     def __call__(self, text: str) -> np.ndarray:
-        """int64 (L,): cut to the model's tokens, or padded."""
-        ...
+        """The tokens, int64 (L,); raises as `read`."""
+        return self.read(text).tokens
 
 
-class HashedWords:
+class HashedWords(Tokenizer):
     """Words and marks in lower case, each by its hash: two words may share a token, the fewer the larger `vocabulary`.
 
     Raises:
@@ -55,16 +78,22 @@ class HashedWords:
             raise ConfigError(f"model.text.pad is {config.pad}: without a folder, padding is token 0 or 1")
         self._config = config
 
-    def __call__(self, text: str) -> np.ndarray:
+    def read(self, text: str) -> Reading:
         """As `Tokenizer`."""
-        words = _WORD.findall(text.lower())[: self._config.tokens - 2]
-        return padded([_FIRST, *map(self._token, words), _LAST], self._config)
+        words, kept = [*_WORD.finditer(text.lower())], self._config.tokens - 2
+        made = padded([_FIRST, *(self._token(word[0]) for word in words[:kept]), _LAST], self._config)
+        return Reading(made, len(words) + 2, _place(text, words[kept - 1].end()) if len(words) > kept else len(text))
 
     def _token(self, word: str) -> int:
         return _OTHERS + int.from_bytes(digest("word", word)[:8], "little") % (self._config.vocabulary - _OTHERS)
 
 
-class FileTokenizer:
+def _place(text: str, end: int) -> int:
+    """Where the first `end` characters of `text.lower()` end in the text: a small letter may be two characters."""
+    return next(k for k, length in enumerate(accumulate(len(sign.lower()) for sign in text), 1) if length >= end)
+
+
+class FileTokenizer(Tokenizer):
     """A `tokenizer.json`.
 
     Raises:
@@ -101,16 +130,31 @@ class FileTokenizer:
                 "end: give the encoder's padding"
             )
 
-    def __call__(self, text: str) -> np.ndarray:
+    def read(self, text: str) -> Reading:
         """As `Tokenizer`.
 
         Raises:
             DataError: it makes no token of the sentence, or nothing but padding.
         """
-        found = self._tokenizer.encode(text).ids
+        made = self._tokenizer.encode(text)
+        found, rest = made.ids, made.overflowing
         if not {*found} - {self._config.pad}:
             raise DataError(f"{self._path} makes no token of the sentence {text[:80]!r}: give another one")
-        return padded(found, self._config)
+        count = len(found) + sum(len(piece.ids) - sum(piece.special_tokens_mask) for piece in rest)
+        end = max(last for _, last in made.offsets) if rest else len(text)
+        return Reading(padded(found, self._config), count, end)
+
+
+def cut_words(readings: Sequence[Reading]) -> str:
+    """How many sentences are longer than what the model reads, for a person; empty where none is."""
+    long = [one.length for one in readings if one.cut]
+    if not long:
+        return ""
+    told = f"{len(long)} of {len(readings)} sentences {'is' if len(long) == 1 else 'are'}"
+    return (
+        f"{told} longer than the {len(readings[0].tokens)} tokens that the model reads (model.text.tokens), and what "
+        f"is behind is not seen; the longest has {max(long)}"
+    )
 
 
 def _read(path: Path) -> str:

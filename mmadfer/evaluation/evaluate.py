@@ -251,6 +251,8 @@ def score_model(
     same = contract.store == store.header.fingerprint
     share = contract.adapted.share if contract.adapted and same else None
     tested = test_clips(config, store, fold, share) if ids is None else ids
+    if tokens and (long := tokens.cut(tested)):
+        LOGGER.warning(f"WARNING: {long}")
     return evaluate(model, store, config, contract.labels or store.labels, tested, tokens)
 
 

@@ -44,7 +44,7 @@ class Prediction:
     list with the value at each; windows that overlap are averaged. Frames in no window that has a face and sound are
     left out."""
     sentence: str = ""
-    """That a model of sentences has read about the video; others read none."""
+    """That a model of sentences has read about the video, with ` […]` where it was cut; others read none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON: label and probabilities, or values."""

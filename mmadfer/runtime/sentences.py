@@ -16,12 +16,15 @@ from mmadfer.data.cues.template import VERSION, Template, sentence
 from mmadfer.data.cues.transcripts import Transcripts, read_transcripts
 from mmadfer.data.cues.videos import measure_video
 from mmadfer.data.sentences import Sentences, check_facts, facts_of, read_sentences
-from mmadfer.data.tokens import Tokenizer, tokenizer_beside
+from mmadfer.data.tokens import Reading, Tokenizer, tokenizer_beside
 from mmadfer.data.video_windows import Windows
 from mmadfer.errors import ClipError, ConfigError, WeightsError
 from mmadfer.runtime.arrays import Inputs
 from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, read_parts
 from mmadfer.utils.names import in_utf8
+
+CUT = " […]"
+"""Where a sentence is cut."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,13 @@ class VideoSentences:
                 "the model reads one sentence about a whole clip: leave --window out, or cut the video into clips"
             )
         told, span, notes = self._of(video)
-        tokens = (self.tokenizer(told)[None],)
+        reading = self.tokenizer.read(told)
+        tokens, told, cut = (reading.tokens[None],), _shown(told, reading), _cut_notes(reading)
         if not self.contract.model.modalities:
-            yield VideoPart(*span, tokens, notes, sentence=told)
+            yield VideoPart(*span, tokens, (*notes, *cut), sentence=told)
             return
         for part in read_parts(video, self.contract, None, views):
-            yield part if part.inputs is None else _with(part, tokens, told)
+            yield part if part.inputs is None else _with(part, tokens, told, cut)
 
     def _of(self, video: Video) -> tuple[str, tuple[float, float], tuple[str, ...]]:
         """The sentence, the time that it is of, as far as that is known, and notes."""
@@ -131,6 +135,17 @@ def _name(path: Path) -> str:
     return in_utf8(str(path))
 
 
-def _with(part: VideoPart, tokens: Inputs, told: str) -> VideoPart:
+def _shown(told: str, reading: Reading) -> str:
+    """The sentence as far as it is read."""
+    return told[: reading.end] + CUT if reading.cut else told
+
+
+def _cut_notes(reading: Reading) -> tuple[str, ...]:
+    told = f"the model reads the first {len(reading.tokens)} of the sentence's {reading.length} tokens"
+    return (told,) if reading.cut else ()
+
+
+def _with(part: VideoPart, tokens: Inputs, told: str, notes: Iterable[str]) -> VideoPart:
     inputs: Iterable[np.ndarray] = part.inputs or ()
-    return part._replace(inputs=(*inputs, *tokens), others=tuple((*one, *tokens) for one in part.others), sentence=told)
+    others = tuple((*one, *tokens) for one in part.others)
+    return part._replace(inputs=(*inputs, *tokens), others=others, sentence=told, notes=(*part.notes, *notes))

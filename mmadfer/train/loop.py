@@ -16,7 +16,7 @@ from mmadfer.config.schema import Config
 from mmadfer.contract import Contract, left_out, licences, used
 from mmadfer.data.aligned_clips import aligned
 from mmadfer.data.compatibility import adopted, mostly_cropped, sound_rates
-from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, validation_clips
+from mmadfer.data.fold_clips import labels_of, steps_per_epoch, test_clips, used_clips, validation_clips
 from mmadfer.data.loading.adaptation import AdaptationSampler, fold_sampler, label_shares
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches, epoch_picks, place
@@ -178,6 +178,8 @@ class Trainer:
             self.log.say("compiling the encoders' layers: the first steps wait for it, for up to a minute or two")
         if self.prepared:
             self.log.say(f"WARNING: {self.prepared}")
+        if self.tokens and (long := self.tokens.cut(clip.id for clip in used_clips(self.config, self.store))):
+            self.log.say(f"WARNING: {long}")
         if self.config.task.align:
             self.log.say(str(aligned(self.config, self.store, self.fold)))
         if self.config.stages.teacher and not self.config.taught:

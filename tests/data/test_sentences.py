@@ -11,7 +11,7 @@ from tokenizers import models, pre_tokenizers, processors
 
 from mmadfer.config.text import TextConfig
 from mmadfer.data.sentences import read_sentences
-from mmadfer.data.tokens import FileTokenizer, HashedWords, tokenizer_of
+from mmadfer.data.tokens import FileTokenizer, HashedWords, cut_words, tokenizer_of
 from mmadfer.errors import ConfigError, DataError, WeightsError
 from mmadfer.utils.files import sha256
 
@@ -66,6 +66,26 @@ def test_a_file_of_the_folder(folder: Path) -> None:
     assert made("joy and joy").tolist() == [2, 4, 1, 4, 3, 0, 0, 0]
     assert made("joy " * 20).tolist() == [2, 4, 4, 4, 4, 4, 4, 3]
     assert len(made.hash) == 64
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_what_is_cut_is_known(folder: Path, hashed: bool) -> None:
+    made = tokenizer_of(text(folder=None if hashed else folder))
+    whole, said = "joy, é joy joy joy joy and joy!", "joy, é joy joy joy"
+    found = made.read(whole)
+    assert (found.tokens.tolist(), found.length) == (made(whole).tolist(), 12)
+    assert (found.cut, whole[: found.end]) == (True, said)
+    assert found.tokens.tolist() == made(said).tolist(), "the rest is not read"
+    found = made.read(said)
+    assert (found.length, found.cut, found.end) == (8, False, len(said))
+    assert not hashed or made.read("İİ a b c d").end == 6, "a letter whose small form is two"
+    short = made.read("joy ")
+    assert (short.length, short.cut, short.end) == (3, False, 4)
+    assert cut_words([made.read(one) for one in (said, whole, whole + " joy")]) == (
+        "2 of 3 sentences are longer than the 8 tokens that the model reads (model.text.tokens), and what is behind is "
+        "not seen; the longest has 13"
+    )
+    assert not cut_words([made.read(said)])
 
 
 def test_a_tokenizer_that_does_not_fit(folder: Path) -> None:

@@ -18,7 +18,7 @@ from mmadfer.cli.main import app
 from mmadfer.config.schema import ModelConfig
 from mmadfer.config.text import TextConfig
 from mmadfer.contract import Contract
-from mmadfer.data.cues.cues import PARTS, Cues, Part, Row
+from mmadfer.data.cues.cues import PARTS, Cues, Part, Row, read_rows
 from mmadfer.data.cues.template import Template, sentence
 from mmadfer.data.cues.textualise import of_store, textualise
 from mmadfer.data.sentences import check_same_sentences, facts_of, read_sentences
@@ -39,7 +39,7 @@ from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.runtime.prediction import Failure
 from mmadfer.runtime.sentences import GivenText
 
-SIZES = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 32, "vocabulary": 256, "positions": 64, "tokens": 48}
+SIZES = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 32, "vocabulary": 256, "positions": 64, "tokens": 64}
 ALONE = {"branches": "text", "fusion": "none", "joint": "none", "temporal": "none", "prompts": 0, "progressive": 0}
 UPDATED = {**SIZES, "lora": {"rank": 2, "scale_by": "sqrt"}}
 
@@ -93,6 +93,19 @@ def test_a_person_reads_why(alone: Path, video: Path, tmp_path: Path) -> None:
     (found,) = json.loads(out.read_text())
     assert found["sentence"].startswith("Movements of the face: ")
     assert f"was read as: {found['sentence']}" in asked.output
+
+
+def test_a_person_reads_where_a_sentence_was_cut(told: Path, video: Path, tmp_path: Path) -> None:
+    facts = told.with_suffix(".cues.jsonl")
+    model = stored(tmp_path / "m.safetensors", facts, {**SIZES, "tokens": 12}, ALONE)
+    (whole,) = (row.sentence for row in read_rows(facts) if row.id == "sad-000")
+    found = Recogniser(model)(video)
+    kept, mark, rest = found.sentence.partition(" […]")
+    assert (mark, rest) == (" […]", "")
+    assert whole.startswith(kept)
+    reading = HashedWords(TextConfig.model_validate({**SIZES, "tokens": 12})).read(whole)
+    assert kept == whole[: reading.end]
+    assert found.notes[-1] == f"the model reads the first 12 of the sentence's {reading.length} tokens"
 
 
 def own_words(path: Path, use: tuple[Part, ...] = ("text",), **said: str) -> Path:

@@ -138,6 +138,17 @@ def test_all_folds_of_a_run_begin_with_the_same_encoder(told: Path, tmp_path: Pa
     train_fold(run, moved, 2, resume=True)
 
 
+def test_sentences_that_are_cut_are_told_of(told: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sentences(told, c00="Of a clip that has much more to be said of it than a model of sixteen tokens has read")
+    train(reading(told, {}, ALONE, epochs=1), 1, tmp_path / "fold")
+    long = "sentences is longer than the 16 tokens that the model reads (model.text.tokens)"
+    assert f"WARNING: 1 of 24 {long}" in capsys.readouterr().out
+    evaluate_path(tmp_path / "fold", told)
+    assert f"WARNING: 1 of 12 {long}" in capsys.readouterr().err
+    train(reading(told, {"tokens": 24}, ALONE, epochs=1), 1, tmp_path / "longer")
+    assert "longer than" not in capsys.readouterr().out
+
+
 def test_sentences_are_read_once(told: Path, tmp_path: Path) -> None:
     """What was checked is what is learnt, whatever becomes of the file."""
     config = reading(told, {}, ALONE)
