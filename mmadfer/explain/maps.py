@@ -17,12 +17,12 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
-from timm.layers import Attention
 from torch import Tensor, nn
 
 from mmadfer.config.model import Modality
 from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError
+from mmadfer.model.block import Attention
 from mmadfer.model.encoder import Encoder
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.utils.optional import need

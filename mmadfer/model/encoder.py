@@ -2,7 +2,7 @@
 
 Shapes: n images (frames, or one filter bank a clip), C channels, N patches, P prompts, D width; L = 1 + N + P tokens,
 where the ViT has a class token and no registers.
-The blocks are timm's, in the layout of MAE-Face and AudioMAE; what else there can be is in `mmadfer.model.vit`.
+The blocks are in timm's layout, as those of MAE-Face and AudioMAE; what else there can be is in `mmadfer.model.vit`.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from math import prod
 from typing import cast
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mmadfer.config.model import EncoderConfig, Modality, ModelConfig
 from mmadfer.model import lora
+from mmadfer.model.block import Block
 from mmadfer.model.initializers import Stream
 from mmadfer.model.layer import kept
 from mmadfer.model.prompts import Prompts

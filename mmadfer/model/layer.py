@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+
+from mmadfer.model.block import Block
 
 
 def layer(

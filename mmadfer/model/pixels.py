@@ -1,24 +1,16 @@
 """How pixels in [0, 1] enter the vision encoder: less a mean and by a deviation of each colour (`model.pixels`)."""
 
 import torch
-from timm.data.constants import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    IMAGENET_INCEPTION_MEAN,
-    IMAGENET_INCEPTION_STD,
-    OPENAI_CLIP_MEAN,
-    OPENAI_CLIP_STD,
-)
 from torch import Tensor
 
 from mmadfer.config.model import PixelScaling
 
 NUMBERS: dict[PixelScaling, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "imagenet": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
-    "half": (IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD),
-    "clip": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
-"""Mean and deviation of red, green and blue, from timm.data.constants; `unit` has none, pixels stay as they are."""
+"""Mean and deviation of red, green and blue, as in timm.data.constants; `unit` has none, pixels stay as they are."""
 
 
 def scaled(images: Tensor, pixels: PixelScaling) -> Tensor:

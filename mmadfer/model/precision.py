@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmadfer.config.schema import Precision, TrainConfig
 from mmadfer.errors import MissingDependencyError
 from mmadfer.model import float8
+from mmadfer.model.block import Block
 from mmadfer.model.layer import layer
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.utils.compat import compiled_programs_folder

@@ -1,22 +1,20 @@
 """What an encoder is made of: the ViT of MAE-Face and AudioMAE, or a VisionTransformer of timm's, by name.
 
-Taken from timm are the patch embedding, class and register tokens, norms and blocks; not its head, its attention
+Taken from timm's are the patch embedding, class and register tokens, norms and blocks; not its head, its attention
 pooling or its positions, which are made for the encoder's own grid.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import partial
 from typing import Any, Literal, cast
 
-import timm
-from timm.layers import Attention
-from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn, zeros
 
 from mmadfer.config.model import EncoderConfig, Modality
 from mmadfer.errors import ConfigError
+from mmadfer.model.block import EPSILON, Block
+from mmadfer.utils.optional import need
 
 MODULES = ("vision_transformer", "deit")
 """Where timm has its VisionTransformers."""
@@ -50,19 +48,16 @@ def encoder_parts(config: EncoderConfig, name: Modality, channels: int) -> _Part
     """
     if config.timm is not None:
         return _of_timm(config, f"model.{name}", channels)
-    norm = partial(nn.LayerNorm, eps=1e-6)
-    blocks = [
-        Block(config.width, config.heads, config.mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(config.depth)
-    ]
+    blocks = [Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)]
     patch = nn.Conv2d(channels, config.width, config.patch, stride=config.patch)
-    return _Parts(patch, nn.Parameter(zeros(1, 1, config.width)), blocks, norm(config.width))
+    return _Parts(patch, nn.Parameter(zeros(1, 1, config.width)), blocks, nn.LayerNorm(config.width, eps=EPSILON))
 
 
 def _of_timm(config: EncoderConfig, key: str, channels: int) -> _Parts:
     model = _plain(str(config.timm), f"{key}.timm", channels)
-    blocks = [cast(Block, block) for block in model.blocks]
+    blocks = [cast(Block, block) for block in model.blocks]  # of timm's, with the same parts
     _check_sizes(config, key, model, blocks)
-    embed, first = cast(Any, model.patch_embed), not isinstance(model.fc_norm, nn.Identity)
+    embed, first = model.patch_embed, not isinstance(model.fc_norm, nn.Identity)
     return _Parts(
         embed.proj,
         model.cls_token,
@@ -76,7 +71,9 @@ def _of_timm(config: EncoderConfig, key: str, channels: int) -> _Parts:
     )
 
 
-def _plain(name: str, key: str, channels: int) -> VisionTransformer:
+def _plain(name: str, key: str, channels: int) -> Any:
+    timm = need("timm", extra="torch")
+    parts = need("timm.models.vision_transformer", extra="torch")
     known = {found for module in MODULES for found in timm.list_models(module=module)}
     if name not in known:
         if name in timm.list_models():
@@ -84,22 +81,22 @@ def _plain(name: str, key: str, channels: int) -> VisionTransformer:
         near = ", ".join(get_close_matches(name, sorted(known), n=3)) or "a name that `timm.list_models` gives"
         raise ConfigError(f"{key}: timm {timm.__version__} has no {name}: did you mean {near}? Names are without a tag")
     model = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
-    kinds = {type(model): VisionTransformer}
-    for block in model.blocks if isinstance(model, VisionTransformer) else ():
-        kinds |= {type(block): Block, type(getattr(block, "attn", None)): Attention}
+    kinds = {type(model): parts.VisionTransformer}
+    for block in model.blocks if isinstance(model, parts.VisionTransformer) else ():
+        kinds |= {type(block): parts.Block, type(getattr(block, "attn", None)): parts.Attention}
     odd = sorted(kind.__name__ for kind, wanted in kinds.items() if kind is not wanted and kind is not type(None))
     if odd:
         raise ConfigError(
             f"{key}: {name} is made of {' and '.join(odd)}, which cannot be fused layer by layer here: take one of "
             "timm's VisionTransformers with plain pre-norm blocks"
         )
-    return cast(VisionTransformer, model)
+    return model
 
 
 _LISTED = " and ".join(MODULES)
 
 
-def _check_sizes(config: EncoderConfig, key: str, model: VisionTransformer, blocks: list[Block]) -> None:
+def _check_sizes(config: EncoderConfig, key: str, model: Any, blocks: list[Block]) -> None:
     mlp = cast(Any, blocks[0].mlp)
     hidden = (mlp.fc1 if hasattr(mlp, "fc1") else mlp.fc1_g).out_features
     (patch, _), width = cast(Any, model.patch_embed).patch_size, model.embed_dim

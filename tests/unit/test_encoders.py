@@ -1,6 +1,7 @@
 """Encoders beyond MAE-Face and AudioMAE: timm's ViTs, other sizes, longer sound, and scaled pixels."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ import timm
 import torch
 from model_setup import ENCODER, LABELS, TINY, clips, open_gates
 from safetensors.torch import load_file, save_file
+from timm.data import constants
+from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
 import mmadfer
 from mmadfer.config.schema import EncoderConfig, ModelConfig, SoundConfig
 from mmadfer.contract import Contract, licences
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.model.layer import layer
+from mmadfer.model.block import EPSILON, Block
+from mmadfer.model.layer import layer, through
 from mmadfer.model.mma_dfer import MMADFER, empty_model
-from mmadfer.model.pixels import scaled
+from mmadfer.model.pixels import NUMBERS, scaled
 from mmadfer.model.precision import apply, autocast
 from mmadfer.model.weights.build import build_model, encoder_hash, save_weights
 from mmadfer.model.weights.encoders import load_encoder, resize_positions
@@ -27,6 +31,31 @@ SMALL = EncoderConfig(timm="test_vit", width=64, depth=6, heads=2, mlp_ratio=3)
 REGISTERS = EncoderConfig(timm="test_vit2", width=64, depth=8, heads=2, mlp_ratio=3)
 """A register, no class token, LayerScale, and the mean of its patches before the norm."""
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_block_computes_what_timms_does_to_the_bit(fused: bool, kind: torch.dtype) -> None:
+    norm = partial(nn.LayerNorm, eps=EPSILON)
+    theirs, ours = TimmBlock(32, 2, 3.5, qkv_bias=True, norm_layer=norm).to(kind), Block(32, 2, 3.5).to(kind)
+    ours.load_state_dict(theirs.state_dict())
+    found = []
+    for block in (theirs, ours):
+        block.attn.fused_attn = fused
+        tokens = torch.randn(3, 9, 32, generator=torch.Generator().manual_seed(1)).to(kind).requires_grad_()
+        outputs = block(tokens) if block is theirs else through([ours], tokens, None)
+        outputs.square().sum().backward()
+        found.append([outputs, tokens.grad, *(weight.grad for weight in block.parameters())])
+    assert len(found[0]) == len(found[1]) == 14
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+
+
+def test_pixels_are_scaled_by_timms_numbers() -> None:
+    assert NUMBERS == {
+        "imagenet": (constants.IMAGENET_DEFAULT_MEAN, constants.IMAGENET_DEFAULT_STD),
+        "half": (constants.IMAGENET_INCEPTION_MEAN, constants.IMAGENET_INCEPTION_STD),
+        "clip": (constants.OPENAI_CLIP_MEAN, constants.OPENAI_CLIP_STD),
+    }
 
 
 def model_of(**change: Any) -> ModelConfig:

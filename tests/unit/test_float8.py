@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 import torch
 from needs import missing
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmadfer.errors import ConfigError
 from mmadfer.model import float8
+from mmadfer.model.block import Block
 from mmadfer.model.float8 import FLOAT8, Float8Linear
+from mmadfer.model.layer import through
 
 INPUTS, OUTPUTS, ROWS = 96, 64, 10
 CPU = torch.device("cpu")
@@ -180,16 +181,16 @@ def test_changing_a_models_type_leaves_the_8_bits_alone() -> None:
 
 
 def test_a_blocks_frozen_linear_layers_are_replaced() -> None:
-    block = Block(32, 2, qkv_bias=True).requires_grad_(False)
+    block = Block(32, 2, 4).requires_grad_(False)
     block.mlp.fc2.requires_grad_(True)
     tokens = normal(2, 5, 32)
-    wanted = block(tokens).detach()
+    wanted = through([block], tokens, None).detach()
     float8.replace(block)
     found = {name for name, module in block.named_modules() if isinstance(module, Float8Linear)}
     assert found == {"attn.qkv", "attn.proj", "mlp.fc1"}
     assert {name.rpartition(".")[0] for name in block.state_dict()} == {"norm1", "norm2", "mlp.fc2"}
     with torch.autocast("cpu", torch.bfloat16):
-        assert 0.005 < (block(tokens) - wanted).norm() / (wanted - tokens).norm() < 0.1
+        assert 0.005 < (through([block], tokens, None) - wanted).norm() / (wanted - tokens).norm() < 0.1
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(24, 32), (32, 24)])

@@ -22,6 +22,15 @@ def test_a_command_starts_without_numpy(module: str) -> None:
     assert found.strip() == "False"
 
 
+def test_a_model_is_built_without_timm_and_the_compiler_of_torch() -> None:
+    """Each takes as long to import as torch."""
+    code = "import sys, mmadfer.model.mma_dfer as made; from mmadfer.config.model import ModelConfig; "
+    code += "made.empty_model(ModelConfig(), 7); "
+    code += "print([name for name in ('timm', 'torchvision', 'torch._dynamo') if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"
+
+
 def test_import_on_top_of_torch_takes_less_than_the_limit() -> None:
     # Counted as process time in the child, so that a busy machine does not decide.
     code = "import torch, time; s = time.process_time(); import mmadfer; print(time.process_time() - s)"

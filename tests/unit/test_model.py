@@ -5,11 +5,11 @@ from typing import Any, cast
 import pytest
 import torch
 from model_setup import ENCODER, TINY, clips, open_gates
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig
 from mmadfer.errors import ConfigError
+from mmadfer.model.block import Block
 from mmadfer.model.encoder import Encoder, vision_encoder
 from mmadfer.model.layer import kept, through
 from mmadfer.model.mma_dfer import MMADFER, empty_model

@@ -31,7 +31,6 @@ class TorchBackend:
             raise MissingDependencyError(
                 f"device {self.device}: torch finds no such GPU here; use cpu, or mend the driver"
             )
-        need("timm", extra="torch")
         from mmadfer.model.weights.load import load
 
         with enough(path, self.device):
