@@ -259,15 +259,23 @@ def textualise(
         typer.Option(help="Part of the sentence: text, face or voice (repeat; default: all that there can be)."),
     ] = None,
     calm_face: Annotated[
-        Literal["own", "program"],
-        typer.Option(help="A face at rest is told as such, or as none, as by the published program."),
-    ] = "own",
+        Literal["own", "program"] | None,
+        typer.Option(help="A face at rest is told as such (default), or as none, as by the published program."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Of videos: a model that is to read them, and says how they are made.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
+    sound: _Sound = None,
+    cropped: _Cropped = False,
+    fps: Annotated[float | None, typer.Option(max=1000, help="Images per second of folders of images.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Clips read at once.")] = min(256, cores.granted()),
 ) -> None:
     """Put face, voice and words of clips into sentences, for a model of text."""
-    from mmadfer.cli.textualise import textualise_files
+    from mmadfer.cli.textualise import SentenceOptions, VideoOptions, textualise_files
 
-    raise typer.Exit(textualise_files(paths, out, transcripts, cues, use or (), calm_face, jobs))
+    how, of_videos = SentenceOptions(use or (), calm_face, cues), VideoOptions(model, fold, sound, cropped, fps)
+    raise typer.Exit(textualise_files(paths, out, transcripts, how, of_videos, jobs))
 
 
 @app.command()

@@ -221,9 +221,16 @@ def _asked(video: Video, contract: Contract, clips: int) -> tuple[PrepareConfig,
     blind = "vision" in missing
     given = {"sound": video.sound, "mute": mute, "cropped": cropped, "keep": keep, "heard": heard, "blind": blind}
     changed: dict[str, Any] = {"no_sound": "silence"} if "audio" in missing else {}
-    if video.fps is not None:
-        changed["fps"] = _checked(video.fps)
-    return contract.prepare.model_copy(update=changed), given
+    return at_own_rate(contract.prepare, video).model_copy(update=changed), given
+
+
+def at_own_rate(settings: PrepareConfig, video: Video) -> PrepareConfig:
+    """What is done to clips, with the images per second of this one.
+
+    Raises:
+        ConfigError: it is no rate.
+    """
+    return settings if video.fps is None else settings.model_copy(update={"fps": _checked(video.fps)})
 
 
 def _heard(given: dict[str, Any]) -> dict[str, Any]:

@@ -13,15 +13,15 @@ import numpy as np
 from mmadfer.contract import Contract
 from mmadfer.contract.facts import TextFacts
 from mmadfer.data.cues.template import VERSION, Template, sentence
-from mmadfer.data.cues.transcripts import Transcripts, read_transcripts
-from mmadfer.data.cues.videos import measure_video
+from mmadfer.data.cues.transcripts import Transcripts, read_transcripts, words_of
+from mmadfer.data.cues.videos import Measured, measure_video
 from mmadfer.data.sentences import Sentences, check_facts, facts_of, read_sentences
 from mmadfer.data.tokens import Reading, Tokenizer, tokenizer_beside
 from mmadfer.data.video_windows import Windows
-from mmadfer.errors import ClipError, ConfigError, WeightsError
+from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.runtime.arrays import Inputs
-from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, read_parts
-from mmadfer.utils.names import in_utf8
+from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, at_own_rate, read_parts
+from mmadfer.utils.terminal import shown
 
 CUT = " […]"
 """Where a sentence is cut."""
@@ -55,8 +55,8 @@ class VideoSentences:
 
     def __init__(self, path: Path, contract: Contract, given: GivenText | None = None) -> None:
         given = given or GivenText()
-        self.contract, self._facts = contract, _known(path, contract)
-        self._check(path, given)
+        self._path, self.contract, self._facts = path, contract, _known(path, contract)
+        self._check(given)
         assert contract.model.text is not None
         self.tokenizer: Tokenizer = tokenizer_beside(path, contract.model.text, self._facts.tokenizer)
         self._given = None if given.sentences is None else self._checked(given.sentences)
@@ -69,12 +69,51 @@ class VideoSentences:
         check_facts(self._facts, facts_of(found, self.tokenizer))
         return found
 
-    def _check(self, path: Path, given: GivenText) -> None:
-        use = self._facts.use
+    def _check(self, given: GivenText) -> None:
         if given.sentences is not None and given.transcripts is not None:
             raise ConfigError("--sentences has the words of videos in it: leave --transcripts out")
-        if given.transcripts is not None and "text" not in use:
-            raise ConfigError(f"{path} has not learnt from what is said: leave --transcripts out")
+        if given.transcripts is not None:
+            self.check_makeable(given.transcripts)
+
+    def check_makeable(self, transcripts: Path | None) -> None:
+        """Ask before hours of work whether sentences of videos can be made with these transcripts.
+
+        Raises:
+            ConfigError: they lack, or are too much.
+        """
+        if transcripts is not None and not self.needs_words:
+            raise ConfigError(f"{self._path} has not learnt from what is said: leave --transcripts out")
+        if transcripts is None and self.needs_words:
+            raise ConfigError(f"{self._path} has learnt from what is said: give it in --transcripts FILE")
+
+    @property
+    def template(self) -> Template:
+        """That the model's sentences are made by.
+
+        Raises:
+            ConfigError: they are made of cues that no video gives.
+        """
+        if not self._facts.use:
+            raise ConfigError(
+                f"{self._path} has learnt sentences that are made of other cues than a video gives: `mmadfer predict` "
+                "takes those of the videos from a file, --sentences FILE"
+            )
+        return Template(calm_face=self._facts.calm_face, use=self._facts.use)
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether the model has learnt from what is said."""
+        return "text" in self._facts.use
+
+    def measure(self, video: Video) -> Measured:
+        """What the sentence of a video is made of, by `template`, as the model's training had it.
+
+        Raises:
+            ConfigError: the model's sentences are made of other cues.
+            ClipError: as `measure_video`.
+        """
+        settings, source = at_own_rate(self.contract.prepare, video), video.pictures or video.path
+        return measure_video(source, self.template.use, video.sound, settings, video.cropped)
 
     def read_parts(
         self, video: Video, windows: Windows | None = None, views: ClipViews | None = None
@@ -103,21 +142,9 @@ class VideoSentences:
         name = _name(video.path)
         if self._given is not None:
             return self._given.of([name])[0], (0.0, 0.0), ()
-        use = self._facts.use
-        if not use:
-            raise ConfigError(
-                "the model has learnt sentences that are made of other cues than a video gives: give a file with those "
-                "of the videos, --sentences FILE"
-            )
-        measured = measure_video(video.pictures or video.path, use, video.sound, self.contract.prepare, video.cropped)
-        words = self._words.of(name, measured.span) if self._words else None
-        if "text" in use and words is None:
-            raise ClipError(
-                f"{video.path} has no transcript, and the model has learnt from what is said: give it in "
-                "--transcripts FILE",
-                "no transcript",
-            )
-        told = sentence(measured.cues(words), Template(calm_face=self._facts.calm_face, use=use))
+        measured = self.measure(video)
+        words = words_of(self._words, name, video.path, measured.span, self.needs_words)
+        told = sentence(measured.cues(words), self.template)
         span = measured.span if math.isfinite(sum(measured.span)) else (0.0, 0.0)
         return told, span, tuple(measured.notes)
 
@@ -132,7 +159,7 @@ def _known(path: Path, contract: Contract) -> TextFacts:
 
 def _name(path: Path) -> str:
     """Of a video, in files of words and sentences."""
-    return in_utf8(str(path))
+    return shown(str(path))
 
 
 def _shown(told: str, reading: Reading) -> str:

@@ -6,21 +6,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
-from export_setup import CONTRACT, MODEL
+from export_setup import CONTRACT, MODEL, SETTINGS
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 from typer.testing import CliRunner
 
-from mmadfer.cli.main import app
+from mmadfer.cli.main import app, run
 from mmadfer.config.schema import ModelConfig
 from mmadfer.config.text import TextConfig
 from mmadfer.contract import Contract
 from mmadfer.data.cues.cues import PARTS, Cues, Part, Row, read_rows
 from mmadfer.data.cues.template import Template, sentence
 from mmadfer.data.cues.textualise import of_store, textualise
+from mmadfer.data.cues.videos import measure_video
 from mmadfer.data.sentences import check_same_sentences, facts_of, read_sentences
 from mmadfer.data.store.store import Store
 from mmadfer.data.tokens import HashedWords, tokenizer_of
@@ -44,7 +46,7 @@ ALONE = {"branches": "text", "fusion": "none", "joint": "none", "temporal": "non
 UPDATED = {**SIZES, "lora": {"rank": 2, "scale_by": "sqrt"}}
 
 
-def stored(path: Path, facts: Path, text: dict[str, Any], change: dict[str, Any]) -> Path:
+def stored(path: Path, facts: Path, text: dict[str, Any], change: dict[str, Any], **contract: Any) -> Path:
     """A model with all parts awake, whose contract says that it was trained on the sentences in `facts`."""
     config = ModelConfig.model_validate({**MODEL.model_dump(), **change, "text": text})
     model, generator = build_model(config, len(CONTRACT.labels)), torch.Generator().manual_seed(1)
@@ -53,7 +55,7 @@ def stored(path: Path, facts: Path, text: dict[str, Any], change: dict[str, Any]
             value.add_(0.2 * torch.randn(value.shape, generator=generator))
     assert config.text is not None
     told = facts_of(read_sentences(facts), tokenizer_of(config.text))
-    save_weights(path, model, CONTRACT.model_copy(update={"model": config, "text": told}), frozen=True)
+    save_weights(path, model, CONTRACT.model_copy(update={"model": config, "text": told, **contract}), frozen=True)
     return path
 
 
@@ -131,6 +133,88 @@ def test_what_is_said_is_given(video: Path, tmp_path: Path) -> None:
         Recogniser(model, text=GivenText(transcripts=tmp_path / "t.csv", videos=(tmp_path / "other.mp4",)))
     with pytest.raises(ConfigError, match="leave --window out, or cut the video into clips"):
         Recogniser(model)(video, window=1)
+
+
+@pytest.fixture(scope="module")
+def heard(told: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has learnt from all parts of a sentence, of folders with 5 images a second."""
+    folder = tmp_path_factory.mktemp("heard")
+    (folder / "t.csv").write_text("clip,text\nsad-000,Oh no.\n")
+    with Store(told) as store:
+        textualise(of_store(store, PARTS), folder / "c.jsonl", Template(), folder / "t.csv")
+    slow = CONTRACT.prepare.model_copy(update={"fps": 5.0})
+    return stored(folder / "m.safetensors", folder / "c.jsonl", SIZES, ALONE, prepare=slow)
+
+
+@pytest.fixture
+def frames(video: Path, tmp_path: Path) -> Path:
+    """A folder with the first five frames of a video, and captions for a while."""
+    with av.open(str(video)) as film:
+        for k, frame in zip(range(5), film.decode(video=0), strict=False):
+            (tmp_path / "film").mkdir(exist_ok=True)
+            frame.to_image().save(tmp_path / "film" / f"{k}.png")
+    lines = [f"{k}\n00:00:00,{k}00 --> 00:00:00,{k + 1}00\nWord {k}.\n" for k in (0, 8)]
+    (tmp_path / "film.srt").write_text("\n".join(lines))
+    return tmp_path / "film"
+
+
+@pytest.mark.parametrize("options", [["--cropped"], ["--fps", "25"], []], ids=["cropped", "fps", "plain"])
+def test_a_sentence_is_that_of_predict(
+    heard: Path, frames: Path, video: Path, tmp_path: Path, options: list[str]
+) -> None:
+    asked = [str(frames), "--model", heard, "--transcripts", frames.with_suffix(".srt"), "--sound", video, *options]
+    rows, said = tmp_path / "rows.jsonl", tmp_path / "said.json"
+    assert run(app, ["textualise", *map(str, asked), "--out", str(rows)]) == 0
+    assert run(app, ["predict", *map(str, asked), "--out", str(said)]) == 0
+    ((found,), (row,)) = json.loads(said.read_text()), read_rows(rows)
+    assert row.sentence == found["sentence"]
+    assert row.sentence.startswith("Words: Word 0.; " if "--fps" in options else "Words: Word 0. Word 8.; ")
+    plain = measure_video(frames, ("face",), settings=SETTINGS).cues(None).face
+    assert (row.cues.face == plain) == (options != ["--cropped"])
+    assert "medium loudness" in row.sentence
+    given = GivenText(sentences=rows, videos=(frames,))
+    assert Recogniser(heard, text=given)(frames).sentence == row.sentence
+
+
+def test_what_textualise_needs_for_a_model(
+    heard: Path,
+    alone: Path,
+    checkpoint: Path,
+    told: Path,
+    video: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words, out = tmp_path / "t.csv", tmp_path / "rows.jsonl"
+    words.write_text("clip,text\n")
+    own = stored(tmp_path / "own.safetensors", own_words(tmp_path / "v.jsonl", ("face",), a="No!"), SIZES, ALONE)
+    for arguments, cure in (
+        ([video, "--model", heard], "has learnt from what is said: give it in --transcripts FILE"),
+        ([video, "--model", heard, "--transcripts", words], "has no transcript, and the model has learnt from what"),
+        (
+            [video, "--model", alone, "--transcripts", words],
+            "has not learnt from what is said: leave --transcripts out",
+        ),
+        ([video, "--model", checkpoint], "reads no sentences: leave --model out"),
+        ([video, "--model", own], "has learnt sentences that are made of other cues than a video gives"),
+        ([video, "--model", alone, "--use", "face"], "says how its sentences are made: leave --use out"),
+        ([video, "--model", alone, "--calm-face", "own"], "says how its sentences are made: leave --calm-face out"),
+        ([video, "--model", alone, "--cues", words], "says how its sentences are made: leave --cues out"),
+        ([video, "--fold", "1"], "--fold is of a run directory: give it in --model"),
+        ([told, "--cropped"], "is a store, which says itself what its clips are: leave --cropped out"),
+        ([told, "--model", alone], "is a store, which says itself what its clips are: leave --model out"),
+    ):
+        assert run(app, ["textualise", *map(str, arguments), "--out", str(out)]) == 2
+        assert cure in " ".join(capsys.readouterr().err.split())
+        assert not out.exists()
+
+
+def test_textualise_says_what_the_model_cuts(
+    told: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = stored(tmp_path / "m.safetensors", told.with_suffix(".cues.jsonl"), {**SIZES, "tokens": 12}, ALONE)
+    assert run(app, ["textualise", str(video), "--model", str(model), "--out", str(tmp_path / "r.jsonl")]) == 0
+    assert "1 of 1 sentences is longer than the 12 tokens that the model reads" in capsys.readouterr().out
 
 
 def test_sentences_made_otherwise_are_refused(alone: Path, checkpoint: Path, video: Path, tmp_path: Path) -> None:

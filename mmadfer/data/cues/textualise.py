@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mmadfer.data.cues.cues import PARTS, Cues, DetectedCues, Part, Row, read_detected
 from mmadfer.data.cues.stores import measure_clip
 from mmadfer.data.cues.template import Template, sentence
-from mmadfer.data.cues.transcripts import Transcripts, passed_over, read_transcripts
+from mmadfer.data.cues.transcripts import passed_over, read_transcripts, words_of
 from mmadfer.data.cues.videos import Measured
 from mmadfer.data.faces.face_mesh import network
 from mmadfer.data.store.store import Store
@@ -96,6 +96,7 @@ def textualise(
     left_out: Collection[str] = (),
     jobs: int = 1,
     go_on: bool = False,
+    needs_words: bool = False,
 ) -> Summary:
     """Write a row for each clip, in their order; the same clips give the same bytes.
 
@@ -108,6 +109,7 @@ def textualise(
         left_out: clips that these files may have rows of, too, which are passed over.
         jobs: clips that are read at once.
         go_on: a clip that cannot be read is told of, and has no row; otherwise it ends the work.
+        needs_words: one without a transcript cannot be read.
 
     Raises:
         DataError: a clip twice, none that can be read, or transcripts or detected cues that are not of these clips.
@@ -125,7 +127,9 @@ def textualise(
         summary.left_out |= {detected: passed} if passed else {}
 
     def rows(source: Source) -> Iterator[Row]:
-        yield _row(source, words, brought.get(source.id, DetectedCues()), template)
+        measured = source.measure()
+        transcript = words_of(words, source.id, source.media, measured.span, needs_words)
+        yield _row(source.id, measured, transcript, brought.get(source.id, DetectedCues()), template)
 
     made = closing(ahead(sources, rows, jobs, 1))  # type: ignore[type-var]
     with atomic(out) as temporary, temporary.open("w", encoding="utf-8") as file, made as found:
@@ -168,12 +172,8 @@ def _brought(
     return {clip: cues for clip, (_, cues) in found.items()}, passed
 
 
-def _row(source: Source, words: Transcripts | None, detected: DetectedCues, template: Template) -> Row:
-    measured = source.measure()
-    transcript = words.of(source.id, measured.span) if words else None
+def _row(clip: str, measured: Measured, transcript: str | None, detected: DetectedCues, template: Template) -> Row:
     cues = measured.cues(transcript, detected.of(template.use))
     told = sentence(cues, template)
     notes = tuple(map(shown, measured.notes))
-    return Row(
-        id=source.id, template=template.version, calm_face=template.calm_face, cues=cues, sentence=told, notes=notes
-    )
+    return Row(id=clip, template=template.version, calm_face=template.calm_face, cues=cues, sentence=told, notes=notes)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from mmadfer.data.cues.cues import MOST_CHARACTERS, one_line
-from mmadfer.errors import DataError, FileError
+from mmadfer.errors import ClipError, DataError, FileError
 from mmadfer.utils.files import read_text
 from mmadfer.utils.folders import some
 from mmadfer.utils.names import one_form
@@ -86,6 +86,22 @@ class _Table:
 
     def of(self, clip: str, span: Span) -> str | None:
         return self._words.get(clip)
+
+
+def words_of(words: Transcripts | None, clip: str, media: Path, span: Span, needed: bool) -> str | None:
+    """The words of a clip, where they are known.
+
+    Raises:
+        ClipError: they are not, and they are `needed`.
+        DataError: there are too many.
+    """
+    found = words.of(clip, span) if words else None
+    if needed and found is None:
+        raise ClipError(
+            f"{media} has no transcript, and the model has learnt from what is said: give it in --transcripts FILE",
+            "no transcript",
+        )
+    return found
 
 
 def passed_over(
