@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from setting import StopAt, checkpoints, make_config, promises, weights
+from safetensors.torch import load_file
+from setting import StopAt, checkpoints, events, make_config, promises, train_on_two_ranks, weights
 from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers
 from transformers import BertConfig, BertModel
@@ -20,6 +21,7 @@ from mmadfer.data.tokens import HashedWords
 from mmadfer.data.training_files import check_files
 from mmadfer.errors import ConfigError, DataError, RunError, WeightsError
 from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.model.weights.build import build_model
 from mmadfer.run import directory as runs
 from mmadfer.train.loop import train
 
@@ -136,6 +138,28 @@ def test_all_folds_of_a_run_begin_with_the_same_encoder(told: Path, tmp_path: Pa
         train_fold(run, another, 2)
     moved = reading(told, {**text, "folder": one.rename(tmp_path / "moved")}, ALONE, epochs=1)
     train_fold(run, moved, 2, resume=True)
+
+
+@pytest.mark.slow
+def test_two_ranks_learn_as_one_does(told: Path, tmp_path: Path) -> None:
+    """By plain gradient descent, whose steps are as long as the gradient: one of a rank alone would be half of it."""
+    descent = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "lr": 1e-2, "schedule": "constant"}
+    config = reading(told, {"learns": "all"}, ALONE, epochs=1, **descent)
+    one, two, before = (
+        train_fold(tmp_path / "one", config, 1),
+        tmp_path / "two" / "fold-1",
+        build_model(config.model, 3),
+    )
+    train_on_two_ranks(config, tmp_path / "two")
+    alone, together = (load_file(checkpoints(fold)[-1] / "weights.safetensors") for fold in (one, two))
+    moved = {name: alone[name] - value for name, value in before.state_dict().items() if name in alone}
+    assert moved["text.words.weight"].abs().max() > 1e-5
+    for name, change in moved.items():
+        other = together[name] - before.state_dict()[name]
+        torch.testing.assert_close(other, change, rtol=0, atol=1e-3 * float(change.abs().max()) + 1e-7, msg=name)
+    assert [row["loss"] for row in events(two, "step")] == pytest.approx([row["loss"] for row in events(one, "step")])
+    text = json.loads((two.parent / "run.json").read_text())["text"]
+    assert text == json.loads((one.parent / "run.json").read_text())["text"]
 
 
 def test_sentences_that_are_cut_are_told_of(told: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
