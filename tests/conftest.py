@@ -4,6 +4,10 @@ from typing import Any
 
 import pytest
 
+from mmadfer.utils.garbage import collect_less_often
+
+collect_less_often()  # each worker imports what all of mmadfer does, and more
+
 CLUSTER = "tests/slurm"
 FAULTS = Path(__file__).parents[1] / "build" / "slurm_faults.md"
 BEGUN = time.time()

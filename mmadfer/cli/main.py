@@ -15,6 +15,7 @@ from mmadfer.cli.evaluate import Adjust, Clips, Flips, evaluate
 from mmadfer.cli.launch_options import Set
 from mmadfer.errors import MmadferError, RunError
 from mmadfer.utils import cores, logs, terminal
+from mmadfer.utils.garbage import collect_less_often
 from mmadfer.utils.optional import need
 from mmadfer.utils.terminal import say
 
@@ -382,5 +383,6 @@ def run(application: typer.Typer, arguments: list[str] | None = None) -> int:
 
 def main() -> None:
     """Entry point of the `mmadfer` command."""
+    collect_less_often()
     warnings.formatwarning, sys.excepthook = terminal.warning, terminal.fault
     sys.exit(run(app))

@@ -24,6 +24,7 @@ from mmadfer.run import directory as runs
 from mmadfer.run.lease import LostError
 from mmadfer.run.lock import BusyError
 from mmadfer.utils import compat, cores
+from mmadfer.utils.garbage import collect_less_often
 from mmadfer.utils.slurm_env import port_of
 
 
@@ -54,6 +55,7 @@ class RankJob:
         """Do this rank's part of it."""
         from submitit import JobEnvironment
 
+        collect_less_often()
         job = JobEnvironment()
         os.environ.update(self.environment(job))
         if job.cluster == "local":
@@ -153,6 +155,7 @@ class ExportJob(Requeued):
 
     def __call__(self) -> None:
         """Write RUN/export."""
+        collect_less_often()
         code_snapshot.verify(Path(self.run))
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         from mmadfer.export.finished_folds import export_run

@@ -13,18 +13,24 @@ from torch import nn
 
 from mmadfer.config.training import GroupConfig, TrainConfig
 from mmadfer.errors import ConfigError
+from mmadfer.utils import compat
 
 Groups = list[dict[str, Any]]
 
 
 def adamw(groups: Groups, config: TrainConfig, fused: bool) -> torch.optim.Optimizer:
     """AdamW with torch's own betas and epsilon, as published."""
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, **_kind(fused))
+    made: torch.optim.Optimizer = compat.without_compiler(torch.optim.AdamW)(
+        groups, weight_decay=config.weight_decay, **_kind(fused)
+    )
+    return made
 
 
 def sgd(groups: Groups, config: TrainConfig, fused: bool) -> torch.optim.Optimizer:
     """Gradient descent with momentum."""
-    optimizer = torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay, **_kind(fused))
+    optimizer: torch.optim.Optimizer = compat.without_compiler(torch.optim.SGD)(
+        groups, momentum=config.momentum, weight_decay=config.weight_decay, **_kind(fused)
+    )
     if fused and config.momentum and config.zero_stage == 0:  # torch leaves them unset where the first step is skipped
         for weight in (weight for group in groups for weight in group["params"]):
             optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)

@@ -5,6 +5,7 @@ versions of all three. Nothing is imported before it is asked for.
 """
 
 import importlib
+import inspect
 import os
 import shlex
 import signal
@@ -47,6 +48,25 @@ def copy_all(targets: list[Any], values: list[Any]) -> None:
     import torch
 
     torch._foreach_copy_(targets, values)
+
+
+def allocate(model: Any) -> Any:
+    """`model.to_empty(device="cpu")` for a module on `meta`, without the half second in which that imports sympy."""
+    import torch
+
+    return model._apply(lambda value: torch.empty(value.shape, dtype=value.dtype))
+
+
+def without_compiler(kind: type[Any]) -> type[Any]:
+    """A class of torch's optimizers, which computes the same and does not import torch's compiler for half a second.
+
+    These methods ask the compiler to leave them alone; nothing that is compiled here calls an optimizer.
+    """
+    import torch
+
+    names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    plain = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
 def without_compiled_communication() -> None:

@@ -5,7 +5,10 @@ import importlib
 import inspect
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,6 +64,49 @@ def test_torch_multiplies_float8() -> None:
     for part in ("self", "mat2", "scale_a", "scale_b", "bias", "out_dtype"):
         assert f" {part}" in schema
     assert compat.scaled_matrix_product() is torch._scaled_mm
+
+
+def test_a_module_without_memory_is_allocated_as_torch_does_it() -> None:
+    kinds = []
+    for make in (compat.allocate, lambda model: model.to_empty(device="cpu")):
+        with torch.device("meta"):
+            model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3).half())
+        model[0].bias.requires_grad_(False)
+        made = make(model)
+        assert made is model
+        values = [*made.named_parameters(), *made.named_buffers()]
+        kinds.append([(k, type(v), v.shape, v.stride(), v.dtype, v.device, v.requires_grad) for k, v in values])
+    assert kinds[0] == kinds[1]
+    assert {device for *_, device, _ in kinds[0]} == {torch.device("cpu")}
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimizer_without_the_compiler_steps_as_torchs_does(kind: Any, fused: bool) -> None:
+    found = []
+    for made in (kind, compat.without_compiler(kind)):
+        weight = torch.linspace(-1, 1, 40).requires_grad_()
+        optimizer = made([weight], lr=0.1, weight_decay=0.01, fused=fused)
+        assert isinstance(optimizer, kind)
+        optimizer.add_param_group({"params": [torch.ones(2, requires_grad=True)], "lr": 1.0})
+        for _ in range(3):
+            optimizer.zero_grad()
+            weight.pow(3).sum().backward()
+            optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+        found.append((weight.detach(), optimizer.state_dict()))
+    assert torch.equal(found[0][0], found[1][0])
+    assert str(found[0][1]) == str(found[1][1])
+    assert not torch.equal(found[0][0], torch.linspace(-1, 1, 40))
+
+
+def test_an_optimizer_without_the_compiler_does_not_import_it() -> None:
+    code = "import sys, torch; from mmadfer.utils import compat; weight = torch.ones(2, requires_grad=True); "
+    code += "made = compat.without_compiler(torch.optim.AdamW)([weight], fused=True); weight.sum().backward(); "
+    code += "made.step(); made.zero_grad(); made.load_state_dict(made.state_dict()); "
+    code += "print('torch._dynamo' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "False"
 
 
 def _lists() -> tuple[list[Tensor], list[Tensor]]:

@@ -24,9 +24,10 @@ def test_a_command_starts_without_numpy(module: str) -> None:
 
 def test_a_model_is_built_without_timm_and_the_compiler_of_torch() -> None:
     """Each takes as long to import as torch."""
-    code = "import sys, mmadfer.model.mma_dfer as made; from mmadfer.config.model import ModelConfig; "
-    code += "made.empty_model(ModelConfig(), 7); "
-    code += "print([name for name in ('timm', 'torchvision', 'torch._dynamo') if name in sys.modules])"
+    code = "import sys, mmadfer.model.weights.build as build; from mmadfer.config.model import ModelConfig; "
+    code += "small = {'width': 32, 'depth': 2, 'heads': 2}; "
+    code += "build.build_model(ModelConfig(vision=small, audio=small), 7); "
+    code += "print([name for name in ('timm', 'torchvision', 'torch._dynamo', 'sympy') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
 
@@ -52,3 +53,10 @@ def test_the_threads_of_matrix_products_are_set_before_numpy_is_there() -> None:
     code = f"import sys, os, mmadfer.data.preparation.blas_threads; {told}"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.split() == ["False", "1"]
+
+
+def test_a_command_looks_for_garbage_less_often() -> None:
+    code = "import gc, sys; from mmadfer.cli import main; sys.argv = ['mmadfer', '--help']\n"
+    code += "try: main.main()\nfinally: print(gc.get_threshold()[0])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(found.split()[-1]) == 10_000

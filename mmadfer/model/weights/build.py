@@ -27,6 +27,7 @@ from mmadfer.model.weights.init import draw_encoder, draw_learned, draw_text
 from mmadfer.model.weights.text import WEIGHTS as TEXT_WEIGHTS
 from mmadfer.model.weights.text import load_text
 from mmadfer.tasks.base import OWN
+from mmadfer.utils import compat
 from mmadfer.utils.files import atomic
 from mmadfer.utils.memory import first_line
 
@@ -48,7 +49,7 @@ def build_model(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
         WeightsError: an encoder file that is missing, damaged or of another model.
         ConfigError: a tensor of a part that does not say how it is drawn.
     """
-    model = empty_model(config, classes).to_empty(device="cpu")
+    model: MMADFER = compat.allocate(empty_model(config, classes))
     _fill_encoders(model)
     draw_learned(model, seed)
     return model
@@ -154,7 +155,7 @@ def load_weights(path: Path | str) -> tuple[MMADFER, Contract]:
         model.load_state_dict(tensors, assign=True)
         fill_constants(model)
     else:
-        model.to_empty(device="cpu")
+        compat.allocate(model)
         _fill_encoders(model)
         model.load_state_dict(tensors, strict=False)
         fill_constants(model)
