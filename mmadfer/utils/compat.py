@@ -109,11 +109,11 @@ def count_skipped_micro_batch(engine: Any) -> None:
 
 def checkpoint_classes() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """Classes other than torch's that DeepSpeed pickles into its checkpoints; they hold plain values."""
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    return [LossScaler, ZeroStageEnum, fragment_address]
+    return [
+        need("deepspeed.runtime.fp16.loss_scaler", "train").LossScaler,
+        need("deepspeed.runtime.zero.config", "train").ZeroStageEnum,
+        need("deepspeed.utils.tensor_fragment", "train").fragment_address,
+    ]
 
 
 def sbatch_text(folder: Path, options: dict[str, Any]) -> str:
