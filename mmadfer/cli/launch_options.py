@@ -88,7 +88,7 @@ def _check(wanted: launching.Launch) -> None:
     from mmadfer.data import training_files
 
     check_path(wanted.run)
-    training_files.check_files(wanted.config, wanted.todo(), {one.run: one.config for one in wanted.after})
+    training_files.check_files(wanted.config, wanted.todo(), {one.run: one.config for one in wanted.after}, wanted.run)
 
 
 def carry_out(wanted: launching.Launch, dry_run: bool, estimate: bool = False) -> None:

@@ -13,11 +13,12 @@ from mmadfer.data.fold_clips import check_training
 from mmadfer.data.frame_windows import check_windows
 from mmadfer.data.loading.adaptation import fold_sampler
 from mmadfer.data.parent_leakage import check_stages
-from mmadfer.data.sentences import check_sentences
+from mmadfer.data.sentences import ClipTokens, check_sentences
 from mmadfer.data.source_subjects import check_subjects
 from mmadfer.data.store.store import Store
 from mmadfer.data.task_targets import check_targets
 from mmadfer.errors import ConfigError
+from mmadfer.run import directory as runs
 
 
 def from_store(config: Config) -> Config:
@@ -32,17 +33,19 @@ def from_store(config: Config) -> Config:
         return adopted(config, store)[0]
 
 
-def check_files(config: Config, folds: Iterable[int] = (), planned: Mapping[Path, Config] | None = None) -> None:
+def check_files(
+    config: Config, folds: Iterable[int] = (), planned: Mapping[Path, Config] | None = None, run: Path | None = None
+) -> None:
     """Refuse, before anything is made, a training of these folds that could not begin.
 
-    `planned` are configurations of parents (`stages`) that are made with it.
+    `planned` are configurations of parents (`stages`) that are made with it; `run` is the run directory, if known.
 
     Raises:
         ConfigError: no store is given, a file is not there, or the store has other folds, labels or sound, or too few
             clips; or the sampler does not take its options.
         DataError: the store is damaged, or another file, or lacks what the task learns; or a parent has seen clips of
             the test.
-        RunError: a parent is no run.
+        RunError: a parent is no run; or other folds of the run have read other sentences.
     """
     _check_paths(config)
     with Store(store_path(config)) as store:
@@ -50,10 +53,18 @@ def check_files(config: Config, folds: Iterable[int] = (), planned: Mapping[Path
         there = [fold for fold in folds if fold in store.split(whole.data.split, whole.data.folds).folds]
         check_clips(whole, store, there)
         check_training(whole, store, there)
-        check_sentences(whole, store)
+        _check_read(check_sentences(whole, store), run, there)
         for fold in there:
             fold_sampler(whole, store, fold)
         check_stages(whole, store, there, planned)
+
+
+def _check_read(tokens: ClipTokens | None, run: Path | None, folds: Iterable[int]) -> None:
+    """Whether these folds would read what the run has read, as far as that is known without the model."""
+    if tokens is None or run is None:
+        return
+    for fold in folds:
+        runs.check_text(run, fold, {"sentences": tokens.facts.sentences, "tokenizer": tokens.facts.tokenizer})
 
 
 def check_clips(config: Config, store: Store, folds: Iterable[int]) -> None:

@@ -11,6 +11,7 @@ RUN/explain/METHOD/                    explain.json and pictures, where `mmadfer
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,24 +199,28 @@ def note_parents(folder: Path, fold: int, parents: dict[str, dict[str, Any]]) ->
         write_json(folder / "run.json", {**found, "parents": {**found.get("parents", {}), str(fold): parents}})
 
 
-def note_text(folder: Path, fold: int, read: records.TextRead) -> None:
-    """Write into run.json what all folds read; nothing where `folder` is no run.
+def check_text(folder: Path, fold: int, read: Mapping[str, str]) -> None:
+    """Whether a fold would read what the run was begun with; `read` has fields of `records.TextRead`, or some of them.
 
     Raises:
         RunError: other folds have been trained, or begun, with something else, or this one has a checkpoint of it.
     """
+    before = about(folder).get("text") or read
+    if (odd := [key for key in read if before[key] != read[key]]) and _trained(folder, own=fold):
+        what = {"encoder": "another text encoder", "tokenizer": "another tokenizer"}.get(odd[-1], "other sentences")
+        raise RunError(
+            f"fold {fold} reads {what} than {folder.name} was begun with (hash {before[odd[-1]][:12]}, now "
+            f"{read[odd[-1]][:12]}), and all folds of a run must read the same: put those back, or begin a new run"
+        )
+
+
+def note_text(folder: Path, fold: int, read: records.TextRead) -> None:
+    """Write into run.json what all folds read; nothing where `folder` is no run. Raises as `check_text`."""
     if not (folder / "config.yaml").is_file():
         return
     with lock(folder, "opened"):
-        found, new = about(folder), read.model_dump()
-        before = found.get("text") or new
-        if (odd := [key for key in new if before.get(key) != new[key]]) and _trained(folder, own=fold):
-            what = {"encoder": "another text encoder", "tokenizer": "another tokenizer"}.get(odd[-1], "other sentences")
-            raise RunError(
-                f"fold {fold} reads {what} than {folder.name} was begun with (hash {before[odd[-1]][:12]}, now "
-                f"{new[odd[-1]][:12]}), and all folds of a run must read the same: put those back, or begin a new run"
-            )
-        write_json(folder / "run.json", {**found, "text": new})
+        check_text(folder, fold, read.model_dump())
+        write_json(folder / "run.json", {**about(folder), "text": read.model_dump()})
 
 
 def now() -> str:

@@ -114,6 +114,9 @@ def test_all_folds_of_a_run_read_the_same_sentences(told: Path, tmp_path: Path) 
     write_sentences(told)
     with pytest.raises(RunError, match=r"fold 2 reads other sentences than .* put those back, or begin a new run"):
         train_fold(run, config, 2)
+    with pytest.raises(RunError, match="fold 2 reads other sentences than run was begun with"):
+        check_files(config, [2], run=run)
+    check_files(config, [2], run=tmp_path / "another")
     told.with_suffix(".cues.jsonl").write_bytes(kept)
     train_fold(run, config, 2, resume=True)
 
