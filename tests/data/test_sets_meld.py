@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 from layouts import text, touch
+from make_media import video
 
+from mmadfer.cli.main import app, run
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.cues.cues import read_rows
+from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import meld, table
 from mmadfer.errors import DataError
 
@@ -45,6 +50,21 @@ def test_the_words_are_for_textualise(tmp_path: Path) -> None:
     meld.write_transcripts(made(tmp_path / "set"), tmp_path / "said.csv")
     lines = (tmp_path / "said.csv").read_text(encoding="utf-8").splitlines()
     assert lines[:3] == ["clip,text", 'train-dia0_utt0,"Oh my God, he is lost it."', "train-dia0_utt1,What?"]
+
+
+def test_words_of_films_that_are_not_there_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, store, said = made(tmp_path / "set"), tmp_path / "meld.store", tmp_path / "said.csv"
+    video(root / "train_splits" / "dia0_utt1.mp4", 0.4)
+    (root / "output_repeated_splits_test" / "dia3_utt10.mp4").unlink()
+    prepare(table("meld", root, 2), store, PrepareConfig(face_size=32))
+    meld.write_transcripts(root, said)
+    asked = ["textualise", store, "--out", tmp_path / "cues.jsonl", "--transcripts", said, "--use", "text"]
+    assert run(app, [*map(str, asked)]) == 0
+    assert "3 rows are of clips that the store has left out (train-dia0_utt0" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    (row,) = read_rows(tmp_path / "cues.jsonl")
+    assert (row.id, row.sentence) == ("train-dia0_utt1", "Words: What?;")
 
 
 @pytest.mark.parametrize(
