@@ -1,7 +1,8 @@
 """`mmadfer adapt`: a trained model, and a folder of one person's own videos, to a model for this person."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import typer
 
 from mmadfer.data.store.store import Store
 from mmadfer.data.video_windows import windows_of
-from mmadfer.errors import ConfigError, DataError
+from mmadfer.errors import ConfigError, DataError, MmadferError
 from mmadfer.launch.launching import INTERRUPTED
 from mmadfer.run import directory as runs
 from mmadfer.runtime.find_videos import videos as find
@@ -21,7 +22,8 @@ from mmadfer.utils.terminal import one_line, say
 if TYPE_CHECKING:
     from mmadfer.train.person import Adapted
 
-_SUFFIX = ".safetensors"
+_SUFFIX, _STORE, _SETTINGS = ".safetensors", "person.store", "adapt.yaml"
+"""Of a model; in the temporary folder, the person's and the labelled clips, and what `--set` says."""
 _SHOWN = 10
 """Videos that could not be used that are named."""
 
@@ -61,13 +63,49 @@ def adapt_files(model: Path, asked: Asked) -> None:
 def _written(model: Path, asked: Asked) -> "Adapted":
     from mmadfer.model.weights.build import save_weights
 
-    with workplace(asked.out) as folder:
+    with workplace(asked.out) as folder, _in_own_words(folder, asked):
         made = _adapted(model, asked, folder)
         save_weights(folder / asked.out.name, made.model, made.contract, frozen=True)
-        _refuse_existing(asked.out)
-        os.replace(folder / asked.out.name, asked.out)
-        sync(asked.out.parent)
+        publish(folder / asked.out.name, asked.out)
     return made
+
+
+def publish(made: Path, out: Path) -> None:
+    """Give a file that is whole its name, unless another command has taken that meanwhile.
+
+    Of two commands at once, one gets the name: a link is refused where a file is, and a rename is not. On disks without
+    links, such a file is looked for just before.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    try:
+        os.link(made, out)
+    except FileExistsError:
+        raise _taken(out) from None
+    except OSError:
+        _refuse_existing(out)
+        os.replace(made, out)
+    sync(out.parent)
+
+
+@contextmanager
+def _in_own_words(folder: Path, asked: Asked) -> Iterator[None]:
+    """An error that names a file in `folder`, which is gone when it is read, says what this was made of."""
+    videos = ", ".join(map(str, asked.videos))
+    words = {
+        folder / _STORE: f"the temporary store of {videos} and the labelled clips",
+        folder / _SETTINGS: "--set",
+        folder: str(asked.out),
+    }
+    try:
+        yield
+    except MmadferError as error:
+        text = str(error)
+        for path, word in words.items():
+            text = text.replace(str(path.absolute()), word).replace(str(path), word)
+        error.args = (text, *error.args[1:])
+        raise
 
 
 def _adapted(model: Path, asked: Asked, folder: Path) -> "Adapted":
@@ -77,8 +115,8 @@ def _adapted(model: Path, asked: Asked, folder: Path) -> "Adapted":
     from mmadfer.train.person_sources import run_of, sources_of
     from mmadfer.train.person_store import write_person_store
 
-    contract, run, path = person.contract_of(load(model, asked.fold), model), run_of(model), folder / "person.store"
-    config = person.person_config(contract, model, path, asked.overrides)
+    contract, run, path = person.contract_of(load(model, asked.fold), model), run_of(model), folder / _STORE
+    config = person.person_config(contract, model, path, folder / _SETTINGS, asked.overrides)
     found, windows = find([*asked.videos]), windows_of(asked.window, asked.hop)
     with Store(_sources_path(asked, run, model)) as store:
         sources = store, sources_of(contract, run, store, asked.name)
@@ -106,7 +144,11 @@ def _check(asked: Asked) -> None:
 
 def _refuse_existing(out: Path) -> None:
     if os.path.lexists(out):
-        raise ConfigError(f"{out} exists, and may be another person's model: choose another --out, or remove it")
+        raise _taken(out)
+
+
+def _taken(out: Path) -> ConfigError:
+    return ConfigError(f"{out} exists, and may be another person's model: choose another --out, or remove it")
 
 
 def _sources_path(asked: Asked, run: runs.Run | None, model: Path) -> Path:

@@ -165,13 +165,14 @@ def contract_of(model: MMADFER, path: Path) -> Contract:
     return contract
 
 
-def person_config(contract: Contract, path: Path, store: Path, overrides: Sequence[str]) -> Config:
+def person_config(contract: Contract, path: Path, store: Path, file: Path, overrides: Sequence[str]) -> Config:
     """The configuration of the stage, and of one person in `store`, which need not be there yet.
 
     Args:
         contract: of the model.
         path: of the model.
-        store: of `write_person_store`; its folder gets a file.
+        store: of `write_person_store`.
+        file: to write it to.
         overrides: of `adapt` and `train`, as `--set` takes them.
 
     Raises:
@@ -183,7 +184,6 @@ def person_config(contract: Contract, path: Path, store: Path, overrides: Sequen
     data = {"store": str(store), "split": SPLIT, "labels": [*contract.labels], "test_flips": True}
     data |= {"modalities": contract.modalities if contract.model.branches == "both" else "both"}
     sections = {"prepare": {**prepare, "landmarks": "none"}, "data": data, "model": model, "train": RECIPE, "adapt": {}}
-    file = store.parent / "adapt.yaml"
     text = yaml.safe_dump({"name": "adapt", **sections, "stages": {"init": str(path.absolute())}})
     write_text(file, text)
     config = configs.load(file, overrides)

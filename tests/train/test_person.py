@@ -5,8 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,13 +22,14 @@ from setting import LABELS, make_config, make_store
 
 from mmadfer import Recogniser
 from mmadfer import load as load_model
+from mmadfer.cli.adapt import publish
 from mmadfer.cli.main import app
 from mmadfer.cli.main import run as command
 from mmadfer.data.sets import toy
 from mmadfer.data.store.store import Store, write_store
 from mmadfer.data.video_windows import Windows
 from mmadfer.distributed.signals import stop_on_signals
-from mmadfer.errors import DataError
+from mmadfer.errors import ConfigError, DataError
 from mmadfer.export.to_weights import to_weights
 from mmadfer.run import directory as runs
 from mmadfer.runtime.arrays import from_record
@@ -189,6 +192,75 @@ def test_asked_to_stop_it_says_so_and_nothing_of_the_model(
     assert all(said.endswith("\nstopped: nothing was written\n") for _, said in stopped)
     assert "no clip has a pseudo-label, so nothing was written" in last[1]
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.slow
+def test_an_error_names_the_persons_videos_and_no_file_that_is_gone(
+    run: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = Path("out") / "x.safetensors"
+    of_both = f"the temporary store of {videos} and the labelled clips"
+    for told, setting in {
+        f"fold 1 of {of_both} leaves 12 training clips": "train.batch_size=1000",
+        "error: --set breaks 1 rule(s):\n  train.lr: Input should be a valid number": "train.lr=fast",
+        "error: --set breaks 1 rule(s):\n  train.bogus: unknown key": "train.bogus=1",
+    }.items():
+        assert command(app, [*words(run, videos, out, "--fold", 2), "--set", setting]) == 2
+        said = capsys.readouterr().err
+        assert told in said
+        assert str(tmp_path / "out") not in said
+        assert ".x.safetensors." not in said
+    limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "-", sys.executable, "-m", "mmadfer"]
+    full = subprocess.run(
+        [*limited, *words(run, videos, out, "--fold", 2)], capture_output=True, text=True, check=False
+    )
+    assert full.returncode == 2
+    assert f"error: {of_both} could not be written: File too large" in full.stderr
+    assert ".x.safetensors." not in full.stderr
+    assert [*out.parent.iterdir()] == []
+
+
+@pytest.mark.slow
+def test_two_at_once_neither_lose_nor_mix_files(adapted: Path, run: Path, videos: Path, tmp_path: Path) -> None:
+    """With one --out, the file of one of them is there and the other is refused; with two, each is as one alone."""
+    outs = tmp_path / "mira.safetensors", tmp_path / "mira.safetensors", tmp_path / "other.safetensors"
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mmadfer", *words(run, videos, out, "--fold", 2, "--name", "mira")],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for out in outs
+    ]
+    said = [process.communicate() for process in begun]
+    assert sorted(process.returncode for process in begun[:2]) == [0, 2], said
+    refused = next(error for process, (_, error) in zip(begun, said, strict=True) if process.returncode)
+    assert f"{outs[0]} exists, and may be another person's model" in refused
+    assert begun[2].returncode == 0, said[2]
+    assert {path.name for path in tmp_path.iterdir()} == {"mira.safetensors", "other.safetensors"}
+    assert all(out.read_bytes() == adapted.read_bytes() for out in outs)
+
+
+def test_of_files_published_at_once_one_has_the_name(tmp_path: Path) -> None:
+    def attempt(made: Path) -> bool:
+        ready.wait()
+        try:
+            publish(made, out)
+        except ConfigError:
+            return False
+        return True
+
+    for number in range(50):
+        out, ready = tmp_path / f"{number}.safetensors", threading.Barrier(4)
+        files = [tmp_path / f"{number}-{k}" for k in range(4)]
+        for file in files:
+            file.write_text(file.name)
+        with ThreadPoolExecutor(4) as pool:
+            won = [*pool.map(attempt, files)]
+        assert sum(won) == 1
+        assert out.read_text() == files[won.index(True)].name
 
 
 @contextmanager
