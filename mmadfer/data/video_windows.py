@@ -17,7 +17,8 @@ import numpy as np
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data import clip as clips
 from mmadfer.data.clip import ClipData, Keep
-from mmadfer.data.faces.search import FaceSearch, search_faces, search_larger
+from mmadfer.data.faces.people import Faces, Person, largest
+from mmadfer.data.faces.search import Face, FaceSearch, search_faces, search_larger
 from mmadfer.data.faces.track import interpolate
 from mmadfer.data.media import frames, notes
 from mmadfer.data.media.audio import Sounds
@@ -34,6 +35,8 @@ SHORTEST_HOP = 0.04
 """Seconds from one window to the next: a frame of most videos, so that each window is another one."""
 OF_ONE = ("no face", "no sound", "empty")
 """Reasons that say nothing of other windows; all others are the file's."""
+MOST_BETWEEN_LOOKS = 5
+"""Every so-many-th frame is searched, at least, where people are told apart: they pass each other within a second."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class VideoWindow:
     """What is missing."""
     notes: tuple[Note, ...] = ()
     """What a person should know of the whole video; it is known with the last window."""
+    person: int = 0
+    """The number of the one whose face it shows, from 1; 0 where people are not told apart, or nobody is there."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,12 @@ class _Plan:
     problem: ClipError | None = None
     made: dict[int, bytes] = field(default_factory=dict)
     """The JPEGs up to now."""
+    person: int = 0
+    """As in `VideoWindow`."""
+    since: float = math.inf
+    """From when on plans behind this one may want sound, if that is before it starts."""
+    final: bool = False
+    """The last of the video."""
 
     @property
     def whole(self) -> bool:
@@ -127,7 +138,7 @@ class _Plan:
 def read_windows(
     path: Path | str,
     settings: PrepareConfig,
-    windows: Windows,
+    windows: Windows | None,
     *,
     sound: Path | str | None = None,
     mute: bool = False,
@@ -136,6 +147,7 @@ def read_windows(
     heard: Callable[[int], None] | None = None,
     device: str = "cpu",
     blind: bool = False,
+    faces: Faces = "largest",
 ) -> Iterator[VideoWindow]:
     """Read a video of any length window by window; arguments and errors are those of `clip.read_clip`.
 
@@ -143,25 +155,33 @@ def read_windows(
     behind the last picture. A face is followed within its window only, so that each scene has its own. What a
     window lacks is its `problem`; what all of them lack, and a damaged file, is an error.
 
+    With other `faces` than the largest, people are told apart over the whole video (`faces.people`), and each window
+    comes once for each of them who is in it: from the first frame in it that shows them to the last, with the sound of
+    that time. Without `windows` the whole video is one, no longer than `max_seconds`.
+
     Yields:
-        the windows in time.
+        the windows in time; those of one window by the time from which on a person is there, then by their number.
+
+    Raises:
+        ClipError: as `clip.read_clip`.
+        MissingDependencyError: people are to be told apart, and scipy is not installed.
     """
     path = Path(path)
     longest = settings.max_seconds
-    settings = settings.model_copy(update={"max_seconds": math.inf})
+    settings = settings.model_copy(update={"max_seconds": math.inf if windows else longest})
     with clips.readable_clip(path):
         source = None if sound is None else Path(sound)
         sounds = Sounds(path, source, settings, mute, placed=True)
         if heard is not None:
             heard(sounds.rate)
-        reader = _Reader(path, settings, cropped, device, blind)
-        spans = windows.spans(reader.times)
+        reader = _Reader(path, settings, cropped, device, blind, faces)
+        spans = windows.spans(reader.times) if windows else [clips.shown_span_seconds(reader.times)]
         whole = (-math.inf, spans[0][1] + longest) if len(spans) == 1 else None  # as `read_clip` hears it
         if whole and settings.media == "published":
             sounds = Sounds(path, source, settings, mute, placed=False)
         for plan in reader.cut(spans, keep):
-            window = _window(plan, sounds, reader.missed, whole or plan.span)
-            if plan.span == spans[-1]:
+            window = _window(plan, sounds, reader.missed, whole if whole and plan.span == spans[0] else plan.span)
+            if plan.final:
                 seconds = sounds.seconds(plan.span[1] + longest)
                 window = replace(window, notes=clips.length_notes_of(path, settings, seconds, reader.times))
             yield window
@@ -172,25 +192,28 @@ def _window(plan: _Plan, sounds: Sounds, missed: set[int], heard: Span) -> Video
     try:
         if plan.problem:
             raise plan.problem
-        found = sounds.within(*heard)
+        found = sounds.within(*heard, plan.since)
         if not found.rate and notes.BLACK in plan.faceless:
             raise ClipError("neither face nor sound", "no face")
     except ClipError as error:
         if error.reason not in OF_ONE:
             raise
-        return VideoWindow(start, end, None, error)
+        return VideoWindow(start, end, None, error, person=plan.person)
     told = tuple(dict.fromkeys((*found.notes, *plan.notes)))
     faceless = plan.faceless or notes.faceless(sum(k in missed for k in plan.frames), len(plan.frames))
     jpegs = [plan.made[k] for k in plan.frames]
     clip = ClipData(jpegs, found.fbank, plan.times, found.rate, found.silent, told, found.waveform, faceless)
-    return VideoWindow(start, end, replace(clip, first=plan.first, boxes=plan.places))
+    return VideoWindow(start, end, replace(clip, first=plan.first, boxes=plan.places), person=plan.person)
 
 
 class _Reader:
     """The pictures of one video."""
 
-    def __init__(self, path: Path, settings: PrepareConfig, cropped: bool, device: str, blind: bool) -> None:
-        self.path, self.settings, self._blind = path, settings, blind
+    def __init__(
+        self, path: Path, settings: PrepareConfig, cropped: bool, device: str, blind: bool, faces: Faces
+    ) -> None:
+        self.path, self.settings, self._blind, self._faces = path, settings, blind, faces
+        self._people: list[Person] | None = None
         self.missed = set[int]()
         self._shared: clips.Cut | None = None
         self._device, self._detections = device, FaceSearch()
@@ -198,8 +221,11 @@ class _Reader:
             seen, self._shared = clips.whole(path, settings)
         elif settings.face_box == "union":
             seen, self._shared = clips.union_crops(path, settings, device, self.missed)
-        else:
+        elif faces == "largest":
             seen, self._detections = search_faces(path, settings, device)
+        else:
+            often = {"detect_every": min(settings.detect_every, MOST_BETWEEN_LOOKS)}
+            seen, self._detections = search_faces(path, settings.model_copy(update=often), device, cuts=True)
         self.times, self._damaged, self._notes = seen.times, seen.damaged, seen.notes
         self._names: list[str] | None = None
         if frames.is_image_folder(path):
@@ -212,11 +238,14 @@ class _Reader:
         """
         parts = [self._searched_in(*map(self._first, span)) for span in spans]
         search_larger(self.path, self.settings, self._device, self._detections, parts)
+        if self._faces != "largest":
+            self._people = largest(self._detections.people(self.times), self._faces)
         todo, open_ = deque(spans), deque[_Plan]()
         for _ in self._cut(self._wanted(todo, open_, keep), open_):
             while open_ and open_[0].whole:
                 yield open_.popleft()
-        open_.extend(self._plan(span, keep) for span in todo)  # those behind the last picture
+        while todo:  # those behind the last picture
+            open_.extend(self._plans(todo, keep))
         if not all(plan.whole for plan in open_):
             raise ClipError(f"{self.path} has changed while it was read: predict it again")
         yield from open_
@@ -225,7 +254,7 @@ class _Reader:
         """The pictures that windows want, which are opened as they begin."""
         for k, picture in enumerate(frames.pictures(self.path, self.settings)):
             while todo and self._first(todo[0][0]) <= k:
-                open_.append(self._plan(todo.popleft(), keep))
+                open_.extend(self._plans(todo, keep))
             if any(k in plan.frames for plan in open_):
                 yield k, picture
             elif not todo and all(plan.whole for plan in open_):
@@ -252,17 +281,48 @@ class _Reader:
         """The first frame that is not shown before a time."""
         return int(np.searchsorted(self.times, time - EXACT))
 
-    def _plan(self, span: Span, keep: Keep) -> _Plan:
+    def _plans(self, todo: deque[Span], keep: Keep) -> list[_Plan]:
+        """Take the next window; as it is to be cut, or for each person in it."""
+        span = todo.popleft()
         first, last = map(self._first, span)
         if first == last:
-            return _Plan(span, np.empty(0), [], problem=ClipError("no pictures", "empty"))
+            plans = [_Plan(span, np.empty(0), [], problem=ClipError("no pictures", "empty"))]
+        elif self._people is None:
+            plans = [self._plan(span, first, last, keep)]
+        else:
+            plans = self._of_people(self._people, span, first, last, keep)
+            plans = [replace(plan, since=todo[0][0] if todo else math.inf) for plan in plans]
+        return plans if todo else [*plans[:-1], replace(plans[-1], final=True)]
+
+    def _of_people(self, people: Sequence[Person], span: Span, first: int, last: int, keep: Keep) -> list[_Plan]:
+        looks, plans = range(*self._searched_in(first, last)), list[tuple[int, _Plan]]()
+        for person in people:
+            if not any(look in person.faces for look in looks):
+                continue
+            begin, end = self._detections.stretch(person, first, last)
+            if begin < end:
+                face = self._detections.face_of(person, *self._searched_in(begin, end))
+                its = self._span(span, (first, last), (begin, end))
+                if its == span or its[1] - its[0] >= SHORTEST:
+                    plans.append((begin, replace(self._plan(its, begin, end, keep, face), person=person.number)))
+        plans.sort(key=lambda one: one[0])
+        nobody = _Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
+        return [plan for _, plan in plans] or [nobody]
+
+    def _span(self, window: Span, frames: tuple[int, int], part: tuple[int, int]) -> Span:
+        """When a part of a window's frames is shown."""
+        start = window[0] if part[0] == frames[0] else round(float(self.times[part[0]]), 3)
+        return start, window[1] if part[1] == frames[1] else round(float(self.times[part[1]]), 3)
+
+    def _plan(self, span: Span, first: int, last: int, keep: Keep, face: Face | None = None) -> _Plan:
+        """What is cut out of the frames from `first` to before `last`: a face, by default the one that is followed."""
         order = self._order(first, last)
         chosen = [first + order[k] for k in keep(len(order))]
         times = self.times[[first + k for k in order]]
         told = (*self._notes, *notes.damaged(self._damaged[first:last]))
         if self._shared:
             return _Plan(span, times, chosen, notes=told, first=first)
-        face = self._detections.follow(*self._searched_in(first, last))
+        face = face or self._detections.follow(*self._searched_in(first, last))
         boxes = interpolate([index - first for index in face.indexes], face.boxes, last - first)
         if boxes is None and self._blind:
             made = dict.fromkeys(chosen, clips.black(self.settings))

@@ -14,7 +14,9 @@ import numpy as np
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import detection, track
 from mmadfer.data.faces.one_thread import one_thread
+from mmadfer.data.faces.people import Person, find_people
 from mmadfer.data.media import frames, notes
+from mmadfer.data.media.cuts import Cuts
 from mmadfer.data.media.frames import FrameSource, Seen
 from mmadfer.data.media.notes import Note
 
@@ -41,6 +43,8 @@ class FaceSearch:
     """Whether the frame may have more pixels than were searched."""
     enlarged: set[int] = field(default_factory=set)
     """Which of the frames, counted from 0, showed their faces in larger pictures only."""
+    cuts: list[int] = field(default_factory=list)
+    """The numbers of all frames that begin a shot, rising; only if they were asked for."""
 
     def follow(self, first: int = 0, end: int | None = None) -> "Face":
         """The face that is followed through a part of the frames searched, by default all."""
@@ -49,6 +53,31 @@ class FaceSearch:
         small = any(box is not None and k in self.enlarged for k, box in zip(part, followed.boxes, strict=True))
         told = (*notes.second_face(followed.others, len(part)), *(notes.SMALL_FACE,) * small)
         return Face(self.indexes[part.start : part.stop], followed.boxes, told, notes.followed(followed.boxes))
+
+    def people(self, times: np.ndarray) -> list[Person]:
+        """Everyone in all the frames searched; `times` are those of all frames, float64 in seconds."""
+        behind = {int(k) for k in np.searchsorted(self.indexes, self.cuts)}
+        return find_people(self.faces, times[self.indexes].tolist(), behind)
+
+    def face_of(self, person: Person, first: int, end: int) -> "Face":
+        """The face of one person in a part of the frames searched."""
+        part = range(len(self.indexes))[first:end]
+        boxes = [person.faces[k][:4] if k in person.faces else None for k in part]
+        small = any(k in person.faces and k in self.enlarged for k in part)
+        return Face(self.indexes[first:end], boxes, (notes.SMALL_FACE,) * small, notes.followed(boxes))
+
+    def stretch(self, person: Person, first: int, end: int) -> tuple[int, int]:
+        """The frames from `first` to before `end` in which a person is there, as numbers of frames: first and end.
+
+        Who is there in the first picture searched of a shot, or the last one, is taken to be there from the cut on, or
+        until the cut.
+        """
+        begin, done = self.indexes[person.first], self.indexes[person.last] + 1
+        before = self.indexes[person.first - 1] + 1 if person.first else 0
+        after = self.indexes[person.last + 1] if person.last + 1 < len(self.indexes) else done
+        begin = max((cut for cut in (0, *self.cuts) if before <= cut <= begin), default=begin)
+        done = min((cut for cut in self.cuts if done <= cut <= after), default=done)
+        return max(first, begin), min(end, done)
 
 
 class Face(NamedTuple):
@@ -66,16 +95,20 @@ class Face(NamedTuple):
 NO_FACE = Face([], [], (), ())
 
 
-def search_faces(path: FrameSource, settings: PrepareConfig, device: str) -> tuple[Seen, FaceSearch]:
-    """Look for faces in every n-th frame, and the last one; all in small pictures.
+def search_faces(
+    path: FrameSource, settings: PrepareConfig, device: str, cuts: bool = False
+) -> tuple[Seen, FaceSearch]:
+    """Look for faces in every n-th frame, and the last one; all in small pictures. With `cuts`, also for those.
 
     Returns:
         what is known of all frames, and what was seen.
     """
-    seen, detections = Seen(), FaceSearch()
-    pictures = seen.passing(frames.pictures(path, settings))
+    seen, detections, shots = Seen(), FaceSearch(), Cuts()
+    pictures: Iterator[frames.Picture] = seen.passing(frames.pictures(path, settings))
     with one_thread():
+        pictures = shots.passing(pictures) if cuts else pictures
         detections.faces.extend(detection.detect(_searched(pictures, settings.detect_every, detections), device))
+    detections.cuts = shots.frames.tolist()
     return seen, detections
 
 

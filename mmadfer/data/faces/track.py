@@ -43,7 +43,7 @@ class _Track:
     @property
     def rank(self) -> tuple[bool, float]:
         """What is in one picture alone may be no face, however large it is; else the largest and surest counts."""
-        return len(self.faces) > 1, float(_weights(np.stack([*self.faces.values()])).sum())
+        return len(self.faces) > 1, float(weights(np.stack([*self.faces.values()])).sum())
 
 
 def follow(found: Sequence[np.ndarray]) -> Followed:
@@ -130,10 +130,10 @@ def _scores(faces: np.ndarray, lasts: np.ndarray, missed: np.ndarray) -> np.ndar
     sides = lasts[:, None, 2:4] - lasts[:, None, :2]
     distance = np.linalg.norm((_centre(faces)[None] - _centre(lasts)[:, None]) / sides, axis=2)
     near = distance <= REACH + missed[:, None]
-    return np.where(near, _overlap(faces, lasts) - distance / 1000, -np.inf)  # distance decides where nothing overlaps
+    return np.where(near, overlap(faces, lasts) - distance / 1000, -np.inf)  # distance decides where nothing overlaps
 
 
-def _overlap(faces: np.ndarray, lasts: np.ndarray) -> np.ndarray:
+def overlap(faces: np.ndarray, lasts: np.ndarray) -> np.ndarray:
     """Intersection over union of every face with each last box: (lasts, faces)."""
     ends, starts = np.minimum(faces[:, 2:4], lasts[:, None, 2:4]), np.maximum(faces[:, :2], lasts[:, None, :2])
     common = (ends - starts).clip(0).prod(axis=2)
@@ -142,8 +142,8 @@ def _overlap(faces: np.ndarray, lasts: np.ndarray) -> np.ndarray:
 
 def _others(found: Sequence[np.ndarray], followed: Sequence[np.ndarray | None]) -> int:
     """Pictures with a face beside the followed one, or in its absence, that is about as large and sure."""
-    least = COMPARABLE * np.mean(_weights(_stacked(face for face in followed if face is not None)))
-    return sum(_has_other(faces[_weights(faces) >= least], own) for faces, own in zip(found, followed, strict=True))
+    least = COMPARABLE * np.mean(weights(_stacked(face for face in followed if face is not None)))
+    return sum(_has_other(faces[weights(faces) >= least], own) for faces, own in zip(found, followed, strict=True))
 
 
 def _has_other(large: np.ndarray, own: np.ndarray | None) -> bool:
@@ -158,7 +158,8 @@ def _stacked(faces: Iterable[np.ndarray]) -> np.ndarray:
     return np.stack(some) if (some := [*faces]) else np.empty((0, 5))
 
 
-def _weights(faces: np.ndarray) -> np.ndarray:
+def weights(faces: np.ndarray) -> np.ndarray:
+    """Probability times area of each face (K, 5): (K,)."""
     return np.asarray(faces[:, 4] * _area(faces))
 
 

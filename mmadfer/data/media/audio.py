@@ -223,13 +223,14 @@ class Sounds:
         self._held.append(first.waveform)
         self.rate, self._start = first.rate, first.start
 
-    def within(self, start: float, end: float) -> Heard:
+    def within(self, start: float, end: float, since: float = math.inf) -> Heard:
         """What the model hears of the sound from `start` to `end`, or silence where the settings take it for missing
         sound.
 
         Args:
             start: in seconds; -inf: where the sound starts.
             end: in seconds; inf: where it ends.
+            since: in seconds; what may still be asked for, if that is before `start`. All before it is forgotten.
 
         Raises:
             ClipError: `no sound`.
@@ -238,7 +239,7 @@ class Sounds:
             return self._nothing
         first = self._sample(start)
         last = min(self._sample(end), first + self._span)
-        self._read(first, last)
+        self._read(min(first, self._sample(since)), last)
         piece = np.concatenate(self._held, axis=1)[:, max(0, first - self._at) :][:, : last - first]
         try:
             if not piece.size:

@@ -1,0 +1,192 @@
+"""Who is in a video: the faces of all its pictures, joined into one track for each person, with a number.
+
+Within a shot, each face goes on with the track that it fits best, of all that were seen less than `LOST_SECONDS` ago:
+near to where the track would be by now at the speed that it had, and about as large. The fit of all of them together
+is the best one (the assignment problem; scipy's `linear_sum_assignment`). So a face keeps its number where it is missed
+for a while, and where two pass each other.
+
+Across a cut a face is the same only if it is in the last picture searched before the cut and in the first one behind it
+and the two boxes cover each other by `SAME_PLACE` (intersection over union): a cut within one view. Else the person has
+a new number, also where somebody comes back: faces are told apart by place and size alone, nobody is recognised.
+
+Boxes are float64 (x0, y0, x1, y1) in shares of the picture's width and height.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from mmadfer.data.faces import track
+from mmadfer.utils.optional import need
+
+Faces = Literal["all", "largest"] | int
+"""Whose faces: all people's; the one that `track.follow` follows; or those of the N largest people."""
+LOST_SECONDS = 3.0
+"""A person who is not seen for longer has a new number when they are back."""
+REACH = 0.8
+"""Widths that a face may be away from where it is expected."""
+REACH_PER_SECOND = 0.8
+"""And so many more for each second without it."""
+GROWTH = 1.8
+"""How many times as wide or high a face may be as the track's last one."""
+FORESEEN_SECONDS = 1.0
+"""Seconds for which a track is taken to keep its speed; then it waits where it would be by then."""
+SPEED_LOOKS = 5
+"""Pictures over which that speed is taken."""
+SAME_PLACE = 0.7
+"""Least intersection over union of a face before a cut and the same one behind it."""
+SURE = 0.95
+"""Probability that a person's face has in one picture at least."""
+LEAST_LOOKS = 2
+"""Pictures that show a person at least, where more were searched: what is in one alone may be no face."""
+_NEVER = 1e6
+"""Costs of a pair that cannot be."""
+
+
+@dataclass
+class Person:
+    """One person's face in the pictures searched."""
+
+    faces: dict[int, np.ndarray] = field(default_factory=dict)
+    """Number of the picture searched, rising -> (5,): box and probability."""
+    number: int = 0
+    """From 1, in the order in which people are first seen, from the left to the right."""
+
+    @property
+    def first(self) -> int:
+        """The first picture that shows them."""
+        return next(iter(self.faces))
+
+    @property
+    def last(self) -> int:
+        """The last one."""
+        return next(reversed(self.faces))
+
+    @property
+    def weight(self) -> float:
+        """Sum of probability times area, by which `track.follow` chooses too."""
+        return float(track.weights(np.stack([*self.faces.values()])).sum())
+
+    def expected(self, seconds: Sequence[float], now: float) -> np.ndarray:
+        """The box (4,) where the face is expected at the time `now`."""
+        looks = [*self.faces][-SPEED_LOOKS:]
+        box = self.faces[looks[-1]][:4]
+        passed = seconds[looks[-1]] - seconds[looks[0]]
+        if passed <= 0:
+            return box
+        way = _middle(box) - _middle(self.faces[looks[0]][:4])
+        return box + np.tile(way / passed * min(now - seconds[looks[-1]], FORESEEN_SECONDS), 2)
+
+
+def check_faces(faces: str | int) -> Faces:
+    """What somebody asks for, in words or digits.
+
+    Raises:
+        ValueError: none of `all`, `largest` and a number of people from 1.
+    """
+    if faces in ("all", "largest"):
+        return "all" if faces == "all" else "largest"
+    if isinstance(faces, bool) or not (number := int(faces)) > 0:
+        raise ValueError(faces)
+    return number
+
+
+def find_people(found: Sequence[np.ndarray], seconds: Sequence[float], cuts: Collection[int] = ()) -> list[Person]:
+    """The people of a video, by number.
+
+    Args:
+        found: for each picture searched (faces, 5), as `detection.detect` gives; their order makes no difference.
+        seconds: when each of these pictures is shown.
+        cuts: those of them before which there is a cut.
+
+    Raises:
+        MissingDependencyError: scipy is not installed.
+    """
+    everyone, open_ = list[Person](), list[Person]()
+    for look, faces in enumerate(found):
+        faces = faces[np.lexsort(faces.T[::-1])]  # from the left
+        if look in cuts:
+            open_ = [person for person in open_ if person.last == look - 1]
+            costs = _costs_across_cut(open_, faces)
+        else:
+            open_ = [person for person in open_ if seconds[look] - seconds[person.last] <= LOST_SECONDS]
+            costs = _costs(open_, faces, seconds, seconds[look])
+        owners = _assigned(costs, len(faces))
+        if look in cuts:
+            open_ = [open_[owner] for owner in owners if owner is not None]
+            owners = _renumbered(owners)
+        for owner, face in zip(owners, faces, strict=True):
+            if owner is None:
+                open_.append(new := Person())
+                everyone.append(new)
+            (new if owner is None else open_[owner]).faces[look] = face
+    return _numbered(everyone, len(found))
+
+
+def largest(people: Sequence[Person], faces: Faces) -> list[Person]:
+    """Those of the people who are asked for: all, or the N whose faces are largest and surest over the whole video."""
+    if not isinstance(faces, int):
+        return [*people]
+    chosen = sorted(people, key=lambda person: -person.weight)[:faces]
+    return sorted(chosen, key=lambda person: person.number)
+
+
+def _numbered(everyone: Sequence[Person], looks: int) -> list[Person]:
+    """Without what may be no face."""
+    least = min(LEAST_LOOKS, looks)
+    people = [
+        person
+        for person in everyone
+        if len(person.faces) >= least and max(face[4] for face in person.faces.values()) >= SURE
+    ]
+    for number, person in enumerate(people, 1):
+        person.number = number
+    return people
+
+
+def _assigned(costs: np.ndarray, count: int) -> list[int | None]:
+    """For each of `count` faces the row of `costs` (tracks, faces) that it goes on with; None: none."""
+    owners: list[int | None] = [None] * count
+    if costs.size:
+        rows, columns = need("scipy.optimize", extra="faces").linear_sum_assignment(costs)
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            if costs[row, column] < _NEVER:
+                owners[column] = row
+    return owners
+
+
+def _renumbered(owners: Sequence[int | None]) -> list[int | None]:
+    """The same owners, in a list of those alone that have a face, in the order of the faces."""
+    left = iter(range(len(owners)))
+    return [None if owner is None else next(left) for owner in owners]
+
+
+def _costs(open_: Sequence[Person], faces: np.ndarray, seconds: Sequence[float], now: float) -> np.ndarray:
+    """Widths between face and expected place, and how much the size differs: (tracks, faces)."""
+    if not open_ or not len(faces):
+        return np.empty((0, 0))
+    expected = np.stack([person.expected(seconds, now) for person in open_])
+    missed = np.array([now - seconds[person.last] for person in open_])
+    sides = _sides(expected)[:, None]
+    away = np.linalg.norm((_middle(faces) - _middle(expected)[:, None]) / sides, axis=2)
+    grown = np.abs(np.log(_sides(faces) / sides)).max(axis=2)
+    possible = (away <= REACH + REACH_PER_SECOND * missed[:, None]) & (grown <= np.log(GROWTH))
+    return np.where(possible, away + grown, _NEVER)
+
+
+def _costs_across_cut(open_: Sequence[Person], faces: np.ndarray) -> np.ndarray:
+    if not open_ or not len(faces):
+        return np.empty((0, 0))
+    overlap = track.overlap(faces, np.stack([person.faces[person.last] for person in open_]))
+    return np.where(overlap >= SAME_PLACE, 1 - overlap, _NEVER)
+
+
+def _middle(boxes: np.ndarray) -> np.ndarray:
+    return np.asarray((boxes[..., :2] + boxes[..., 2:4]) / 2)
+
+
+def _sides(boxes: np.ndarray) -> np.ndarray:
+    """Width and height, never 0."""
+    return np.maximum(boxes[..., 2:4] - boxes[..., :2], 1e-6)
