@@ -141,6 +141,7 @@ def predict(
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads reading videos.")] = min(256, cores.granted()),
     window: _Window = None,
     hop: _Hop = None,
+    faces: Annotated[str, typer.Option(help="Whose faces: largest, all, or the number of people.")] = "largest",
     sound: _Sound = None,
     cropped: _Cropped = False,
     fps: Annotated[
@@ -176,7 +177,7 @@ def predict(
     from mmadfer.cli.predict import predict_files
 
     asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips, fps, plot)
-    code = predict_files(videos, model, backend, fold, *asked, transcripts, sentences)
+    code = predict_files(videos, model, backend, fold, *asked, transcripts, sentences, faces)
     raise typer.Exit(code)
 
 

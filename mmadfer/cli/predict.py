@@ -47,6 +47,7 @@ def predict_files(
     plot: Path | None = None,
     transcripts: Path | None = None,
     sentences: Path | None = None,
+    faces: str = "largest",
 ) -> int:
     """Predict videos, print them, and write what is asked for.
 
@@ -55,7 +56,7 @@ def predict_files(
 
     Args:
         paths: videos, folders of images, and folders of these.
-        model, backend, fold, device, adjust, clips, flips: as for `Recogniser`.
+        model, backend, fold, device, adjust, clips, flips, faces: as for `Recogniser`.
         out: files to write, .json or .csv.
         jobs, batch, window, hop: as for `Recogniser.predict`.
         sound: a file with the sound of the one clip, or a folder with one for each.
@@ -75,7 +76,9 @@ def predict_files(
     check_names(out)
     named = videos(paths, sound, cropped, fps)
     text = GivenText(transcripts, sentences, tuple(video.path for video in named))
-    recogniser = Recogniser(model, backend, fold, device, adjust=adjust, clips=clips, flips=flips, text=text)
+    recogniser = Recogniser(
+        model, backend, fold, device, adjust=adjust, clips=clips, flips=flips, text=text, faces=faces
+    )
     if plot is not None:
         check_plot(plot, recogniser)
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
@@ -92,6 +95,7 @@ class _Out:
     def __init__(self, paths: Sequence[Path], recogniser: Recogniser) -> None:
         self._paths, self._per_step = {path: partial_path(path) for path in paths}, recogniser.contract.per_step
         self._labels, self._values = recogniser.labels, list(recogniser.values)
+        self._people = recogniser.tells_people_apart
 
     def write(self, results: Collected) -> None:
         """Everything, under the names that were asked for."""
@@ -109,7 +113,7 @@ class _Out:
         if self._per_step and path.suffix.lower() == ".csv":
             write_series_csv(path, results, self._values)
         else:
-            WRITERS[path.suffix.lower()](path, results, self._labels, self._values)
+            WRITERS[path.suffix.lower()](path, results, self._labels, self._values, self._people)
 
 
 def check_plot(folder: Path, recogniser: Recogniser) -> None:

@@ -7,6 +7,7 @@ Shapes: T frames, S image side.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from mmadfer.data.clip import ClipData, read_clip, shown_span_seconds
 from mmadfer.data.compatibility import check_rate
 from mmadfer.data.draws import test_indexes
 from mmadfer.data.faces import detection
+from mmadfer.data.faces.people import Faces
 from mmadfer.data.frame_windows import covering_windows, window_indexes
 from mmadfer.data.media.audio import hear
 from mmadfer.data.media.fbank import SHIFT
@@ -27,7 +29,7 @@ from mmadfer.data.media.frames import DecodedClip, NumberedCrops
 from mmadfer.data.media.image import decode_jpeg, encode_jpeg
 from mmadfer.data.media.notes import Note
 from mmadfer.data.store.store import Store
-from mmadfer.data.video_windows import Windows, read_windows
+from mmadfer.data.video_windows import VideoWindow, Windows, read_windows
 from mmadfer.data.window_sound import read_window, window_sound, window_span_seconds
 from mmadfer.errors import ClipError, ConfigError
 from mmadfer.runtime import listening
@@ -104,10 +106,16 @@ class VideoPart(NamedTuple):
     """That the model reads, whose tokens are the last of `inputs`; empty where it reads none."""
     clip: ClipData | None = None
     """What `inputs` were made of; None of the windows that a model was trained on."""
+    person: int = 0
+    """The number of the one whose face `inputs` show, from 1; 0 where people are not told apart, or nobody is there."""
 
 
 def read_parts(
-    video: Video, contract: Contract, windows: Windows | None = None, views: ClipViews | None = None
+    video: Video,
+    contract: Contract,
+    windows: Windows | None = None,
+    views: ClipViews | None = None,
+    faces: Faces = "largest",
 ) -> Iterator[VideoPart]:
     """Read a video as the model's contract says: as one part, or window by window, `windows` or the model's own.
 
@@ -116,6 +124,9 @@ def read_parts(
     from when to when a window goes; one without a vision encoder also reads a file of sound (`listening`). What
     training has left out of some clips may be missing, with a note; but not both faces and sound.
 
+    With other `faces` than the largest there is a part for each person in each window (`video_windows.read_windows`);
+    `people.check_people` says of which models and videos.
+
     Raises:
         DataError: it cannot be read, or lacks what the model needs; or its sound, which somebody named, does not exist.
     """
@@ -123,24 +134,40 @@ def read_parts(
         raise ClipError(f"{video.sound} does not exist: give the file with the sound of {video.path}", "no sound")
     sees = "vision" in contract.model.modalities
     views = views if views and sees else ClipViews()
-    if windows is None and contract.window and not contract.pooled_windows:
+    if faces == "largest" and windows is None and contract.window and not contract.pooled_windows:
         yield from _own_windows(video, contract, views)
         return
-    if windows is None:
+    if faces == "largest" and windows is None:
         clip = read_whole(video, contract, clips=views.clips)
         yield _part(video, contract, clip, *clip.span, views)
         return
     contract = contract.model_copy(update={"window": None})  # frames are spread over each window, as over a clip
     settings, given = _asked(video, contract, views.clips)
+    given |= {} if faces == "largest" else {"faces": faces, "blind": False}
     read = partial(read_windows, **given) if sees else partial(listening.read_windows, **_heard(given))
-    for one in read(video.path, settings, windows):
-        if one.clip is None:
-            yield VideoPart(
-                one.start, one.end, None, (str(one.problem), *one.notes), getattr(one.problem, "reason", "")
-            )
-        else:
-            part = _part(video, contract, one.clip, one.start, one.end, views)
-            yield part._replace(notes=(*part.notes, *one.notes), sound_start=one.start)
+    with _told_of_windows():
+        for one in read(video.path, settings, windows):
+            yield _part_of(one, video, contract, views)
+
+
+def _part_of(one: VideoWindow, video: Video, contract: Contract, views: ClipViews) -> VideoPart:
+    if one.clip is None:
+        notes, reason = (str(one.problem), *one.notes), getattr(one.problem, "reason", "")
+        return VideoPart(one.start, one.end, None, notes, reason, person=one.person)
+    part = _part(video, contract, one.clip, one.start, one.end, views)
+    return part._replace(notes=(*part.notes, *one.notes), sound_start=one.start, person=one.person)
+
+
+@contextmanager
+def _told_of_windows() -> Iterator[None]:
+    """Whoever asks for a video that is too long is told how to have it."""
+    try:
+        yield
+    except ClipError as error:
+        if error.reason != "too long":
+            raise
+        what, _, _ = str(error).rpartition(": ")  # the pictures' or the sound's file
+        raise ClipError(f"{what}: predict it in windows (--window 5 --hop 1)", error.reason) from error
 
 
 def _part(video: Video, contract: Contract, clip: ClipData, start: float, end: float, views: ClipViews) -> VideoPart:
@@ -202,15 +229,10 @@ def read_whole(
     settings, given = _asked(video, contract, clips)
     if contract.window is not None:
         given |= {"keep": window_frames(contract, windows), "whole_sound": True}
-    try:
+    with _told_of_windows():
         if "vision" not in contract.model.modalities:
             return listening.read_clip(video.path, settings, **_heard(given))
         return read_clip(video.pictures or video.path, settings, device=device, **given)
-    except ClipError as error:
-        if error.reason != "too long":
-            raise
-        what, _, _ = str(error).rpartition(": ")  # the pictures' or the sound's file
-        raise ClipError(f"{what}: predict it in windows (--window 5 --hop 1)", error.reason) from error
 
 
 def _asked(video: Video, contract: Contract, clips: int) -> tuple[PrepareConfig, dict[str, Any]]:

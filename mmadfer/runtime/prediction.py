@@ -1,7 +1,7 @@
 """What a model says about a video, and how it comes about part by part."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,7 +31,9 @@ class Prediction:
     segments: list[dict[str, Any]]
     """Parts of the video, in time: {start, end (seconds), label, probabilities, notes}, or `values` in place of label
     and probabilities; one over the whole clip, or the windows. One that lacks a face or sound has the label None, no
-    probabilities or values, and the reason in its notes."""
+    probabilities or values, and the reason in its notes. Where people are told apart, each has its own ones, with
+    `person` (a number from 1; None: nobody) and `box` (the median of the face's boxes, [x0, y0, x1, y1] in shares of
+    the picture's width and height)."""
     model: dict[str, Any]
     """Which model said so: file, backend, data set, fold, weights hash, version."""
     notes: list[str] = field(default_factory=list)
@@ -45,10 +47,16 @@ class Prediction:
     left out."""
     sentence: str = ""
     """That a model of sentences has read about the video, with ` […]` where it was cut; others read none."""
+    people: list[dict[str, Any]] = field(default_factory=list)
+    """Where people are told apart, each of them: {person, start, end, label, probabilities, notes}, or `values`, of all
+    their segments; the video itself then has the label None, and no probabilities or values."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: label and probabilities, or values."""
+        """Plain values, ready for JSON: label and probabilities, or values; of several people theirs."""
         whole = asdict(self)
+        if self.people:
+            return {key: whole[key] for key in ("video", "people", "segments", "model", "notes")}
+        del whole["people"]
         if not whole["sentence"]:
             del whole["sentence"]
         values, series = whole.pop("values"), whole.pop("series")
@@ -154,24 +162,32 @@ class Answer:
         Raises:
             DataError: the video cannot be read, or none of its windows predicted.
         """
+        told = self._predicted()
+        video, notes = str(self._video.path), listed_notes(self._segments, self._told)
+        if self._contract.per_step:
+            return self._over_time(video, notes)
+        whole = self._put_together(told, self._rows)
+        if self._gives_values:
+            return Prediction(video, None, {}, self._segments, self._model, notes, whole, sentence=self._sentence)
+        label = max(whole, key=whole.__getitem__)
+        return Prediction(video, label, whole, self._segments, self._model, notes, sentence=self._sentence)
+
+    def _predicted(self) -> list[dict[str, Any]]:
+        """The segments that could be predicted.
+
+        Raises:
+            DataError: as `prediction`.
+        """
         if self._error:
             raise self._error
-        kind = "values" if self._gives_values else "probabilities"
-        told = [one for one in self._segments if one[kind]]
+        told = [one for one in self._segments if one["values" if self._gives_values else "probabilities"]]
         if not told:
             listed = "; ".join(f"{note} (in {count})" for note, count in self._told.items())
             raise ClipError(
                 f"{self._video.path}: none of {len(self._segments)} windows can be predicted: {listed}",
                 self._reasons.most_common(1)[0][0],
             )
-        video, notes = str(self._video.path), self._notes()
-        if self._contract.per_step:
-            return self._over_time(video, notes)
-        whole = dict(zip(self._contract.names, self._put_together(told).tolist(), strict=True))
-        if self._gives_values:
-            return Prediction(video, None, {}, self._segments, self._model, notes, whole, sentence=self._sentence)
-        label = max(whole, key=whole.__getitem__)
-        return Prediction(video, label, whole, self._segments, self._model, notes, sentence=self._sentence)
+        return told
 
     def _over_time(self, video: str, notes: list[str]) -> Prediction:
         seconds, found = joined(self._series)
@@ -180,21 +196,29 @@ class Answer:
         series = {"seconds": seconds.tolist(), "values": values}
         return Prediction(video, None, {}, self._segments, self._model, notes, means, series, self._sentence)
 
-    def _put_together(self, told: list[dict[str, Any]]) -> np.ndarray:
-        """Probabilities or values of the whole, float64 (C,), of the windows that have some."""
+    def _put_together(self, told: list[dict[str, Any]], rows: Iterable[list[np.ndarray]]) -> dict[str, float]:
+        """Probabilities or values of the whole, of the windows that have some, and the logits of all their looks."""
         if self._gives_values:
-            return np.asarray(np.mean([list(one["values"].values()) for one in told], axis=0), np.float64)
-        return softmax(self._pooled([row for looks in self._rows for row in looks]))
+            found = np.asarray(np.mean([list(one["values"].values()) for one in told], axis=0), np.float64)
+        else:
+            found = softmax(self._pooled([row for looks in rows for row in looks]))
+        return dict(zip(self._contract.names, found.tolist(), strict=True))
 
-    def _notes(self) -> list[str]:
-        """Those of the one part; or those of all, each once, and how many it holds for where that is not all."""
-        count = len(self._segments)
-        if count == 1:
-            return list(self._segments[0]["notes"])
-        return [
-            note if times == count or isinstance(note, Whole) else f"{note} (in {times} of {count} windows)"
-            for note, times in self._told.items()
-        ]
+
+def listed_notes(segments: Sequence[dict[str, Any]], told: Mapping[str, int]) -> list[str]:
+    """The notes of one part; or those of all, each once, and how many it holds for where that is not all.
+
+    Args:
+        segments: the parts.
+        told: kind of note -> how many of the parts have it.
+    """
+    count = len(segments)
+    if count == 1:
+        return list(segments[0]["notes"])
+    return [
+        note if times == count or isinstance(note, Whole) else f"{note} (in {times} of {count} windows)"
+        for note, times in told.items()
+    ]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from mmadfer.runtime.arrays import Inputs, empty_clip, from_clip, from_record, s
 from mmadfer.runtime.backends.choice import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, load_readers, read_parts
+from mmadfer.runtime.people import PeopleAnswer, check_people, check_video
 from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
 from mmadfer.runtime.sentences import GivenText, VideoSentences
 from mmadfer.tasks.logit_adjustment import check_tau, shift
@@ -52,10 +53,12 @@ class Recogniser:
         clips: index sets of each clip or window whose probabilities are averaged, 1 to 16.
         flips: average each of them with its mirror image.
         text: what is said in videos, or sentences about them, for a model that reads sentences.
+        faces: `largest`, the one whose face is largest and surest; `all` people, or as many of the largest, who are
+            told apart over the video (`mmadfer.data.faces.people`) and predicted one by one.
 
     Raises:
         WeightsError: the path holds no usable model, or not for this backend, or none whose logits can be adjusted.
-        ConfigError: `adjust` or `clips` cannot be.
+        ConfigError: `adjust`, `clips` or `faces` cannot be.
         MissingDependencyError: the backend or the device is not there.
     """
 
@@ -70,6 +73,7 @@ class Recogniser:
         clips: int = 1,
         flips: bool = False,
         text: GivenText | None = None,
+        faces: str | int = "largest",
     ) -> None:
         check_tau(adjust)
         if not 1 <= clips <= MOST_CLIPS:
@@ -84,8 +88,10 @@ class Recogniser:
         if clips > 1 and self.contract.window is not None:
             raise ConfigError(f"clips is {clips}, but {path} has learnt windows (data.window), which have one set: 1")
         self.sentences = self._reading(text)
+        self._faces = check_people(faces, self.contract, self.path)
         self._clip_views, self._shift = ClipViews(clips, flips), _shift(self.contract, adjust, path) if adjust else None
-        asked = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips}
+        told = "" if self._faces == "largest" else self._faces
+        asked = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips, "faces": told}
         self._asked = {name: value for name, value in asked.items() if value}
 
     def _reading(self, text: GivenText | None) -> VideoSentences | None:
@@ -109,6 +115,11 @@ class Recogniser:
     def values(self) -> dict[str, tuple[float, float]]:
         """Lowest and highest number of each value, in the order of the output; none of a model that gives classes."""
         return self.contract.values
+
+    @property
+    def tells_people_apart(self) -> bool:
+        """Whether a prediction is of each person in a video, and not of the video."""
+        return self._faces != "largest"
 
     def __call__(
         self,
@@ -201,7 +212,9 @@ class Recogniser:
     def _read_parts(self, video: Video, windows: Windows | None) -> Iterator[VideoPart]:
         if self.sentences is not None:
             return self.sentences.read_parts(video, windows, self._clip_views)
-        return read_parts(video, self.contract, windows, self._clip_views)
+        if self.tells_people_apart:
+            check_video(video)
+        return read_parts(video, self.contract, windows, self._clip_views, self._faces)
 
     def _windows(self, window: float | None, hop: float | None) -> Windows | None:
         if window is not None and self.contract.pooled_windows:
@@ -209,10 +222,16 @@ class Recogniser:
                 f"{self.path} takes {self.contract.pooled_windows} windows of a clip together and tells the clip's "
                 "label: leave --window out, or take the model exported without --windows"
             )
+        if window is None and self.tells_people_apart and self.contract.window is not None:
+            raise ConfigError(
+                f"{self.path} has learnt windows (data.window), which it cuts out of one face's frames: with --faces "
+                "give the windows in seconds, for example --window 5 --hop 1"
+            )
         return windows_of(window, hop)
 
     def _answer(self, task: Video) -> Answer:
-        return Answer(task, self.contract, self.facts(), self._shift)
+        answer = PeopleAnswer if self.tells_people_apart else Answer
+        return answer(task, self.contract, self.facts(), self._shift)
 
     def _add(self, answer: Answer, part: VideoPart, waiting: list[_Waiting]) -> None:
         tell = answer.add(part)

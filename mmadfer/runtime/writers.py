@@ -22,12 +22,13 @@ _MODEL_COLUMNS = {"file": "model", "fold": "fold", "weights_hash": "weights_hash
 
 
 def print_predictions(results: Sequence[Prediction | Failure], console: Console | None = None) -> None:
-    """A table with one row per video and the probabilities as bars, in label order, or the values; failures below it.
+    """A table with one row per video, or person in it, and the probabilities as bars, in label order, or the values;
+    failures below it.
 
     Windows next to each other that have one label are told together.
     """
     console = console or Console()
-    predictions = [result for result in results if isinstance(result, Prediction)]
+    predictions = [one for result in results if isinstance(result, Prediction) for one in _by_person(result)]
     if predictions:
         show = _table_of_series if predictions[0].series else _table_of_values if predictions[0].values else _table
         console.print(show(predictions))
@@ -41,6 +42,17 @@ def print_predictions(results: Sequence[Prediction | Failure], console: Console 
             for note in result.notes:
                 told = f"{shown(result.video)}: {shown(note)}"
                 console.print(f"[yellow]{escape(told)}", soft_wrap=True, highlight=False)
+
+
+def _by_person(prediction: Prediction) -> list[Prediction]:
+    """A prediction of each person, under the video's name and theirs; or the one of the video."""
+    return [_of_person(prediction, one) for one in prediction.people] or [prediction]
+
+
+def _of_person(prediction: Prediction, one: dict[str, Any]) -> Prediction:
+    own = [segment for segment in prediction.segments if segment["person"] == one["person"]]
+    name, label, shares = f"{prediction.video}, person {one['person']}", one.get("label"), one.get("probabilities", {})
+    return Prediction(name, label, shares, own, prediction.model, one["notes"], one.get("values", {}))
 
 
 def _table(predictions: Sequence[Prediction]) -> Table:
@@ -88,7 +100,11 @@ def _stretches(segments: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def write_predictions_json(
-    path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str] = (), values: Sequence[str] = ()
+    path: Path | str,
+    results: Sequence[Prediction | Failure],
+    labels: Sequence[str] = (),
+    values: Sequence[str] = (),
+    people: bool = False,
 ) -> None:
     """Write a list with one object per video, atomically; a failure is {video, error}."""
     write(path, [_object(result) for result in results])
@@ -99,19 +115,28 @@ def _object(result: Prediction | Failure) -> dict[str, object]:
 
 
 def write_csv(
-    path: Path | str, results: Sequence[Prediction | Failure], labels: Sequence[str], values: Sequence[str] = ()
+    path: Path | str,
+    results: Sequence[Prediction | Failure],
+    labels: Sequence[str],
+    values: Sequence[str] = (),
+    people: bool = False,
 ) -> None:
     """Write `video,start,end,label,video_label,p_<label>…,error,notes,model,fold,weights_hash`, atomically.
 
     `video_label` is that of the whole video, beside those of its windows. Of a model that gives values, these stand by
     their names in the place of labels and probabilities.
 
+    With `people`, the number of the person follows `video`, and `person_label`, that of all of their windows, is in the
+    place of `video_label`.
+
     There is one row per video, or per window; one that lacks a face or sound says so as its error. The last three say
     which model it was, so that rows of several can be put together.
     """
-    own = list(map(cell, values)) or ["label", "video_label", *(f"p_{label}" for label in labels)]
-    header = ["video", "start", "end", *own, "error", "notes", *_MODEL_COLUMNS.values()]
-    write_text(path, to_csv([header, *(row for result in results for row in _rows(result, labels, values))]))
+    whole = "person_label" if people else "video_label"
+    own = list(map(cell, values)) or ["label", whole, *(f"p_{label}" for label in labels)]
+    head = ["video", *(["person"] if people else []), "start", "end"]
+    header = [*head, *own, "error", "notes", *_MODEL_COLUMNS.values()]
+    write_text(path, to_csv([header, *(row for result in results for row in _rows(result, labels, values, people))]))
 
 
 def write_series_csv(path: Path | str, results: Sequence[Prediction | Failure], values: Sequence[str]) -> None:
@@ -139,7 +164,7 @@ def _series_rows(result: Prediction | Failure, values: Sequence[str]) -> Iterato
         yield [video, f"{seconds:.3f}", *(f"{value:.6f}" for value in row), "", notes, *model]
 
 
-WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str], Sequence[str]], None]] = {
+WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str], Sequence[str], bool], None]] = {
     ".json": write_predictions_json,
     ".csv": write_csv,
 }
@@ -166,16 +191,21 @@ def partial_path(path: Path) -> Path:
     return path.with_suffix(f".partial{path.suffix}")
 
 
-def _rows(result: Prediction | Failure, labels: Sequence[str], values: Sequence[str]) -> Iterator[list[str]]:
+def _rows(
+    result: Prediction | Failure, labels: Sequence[str], values: Sequence[str], people: bool
+) -> Iterator[list[str]]:
+    video = cell(result.video, "./")
     if isinstance(result, Failure):
-        none = [""] * (len(values) or 2 + len(labels))
-        yield [cell(result.video, "./"), "", "", *none, cell(str(result.error)), "", *("" for _ in _MODEL_COLUMNS)]
+        none = [""] * (people + 2 + (len(values) or 2 + len(labels)))
+        yield [video, *none, cell(str(result.error)), "", *("" for _ in _MODEL_COLUMNS)]
         return
     model = [cell(str(result.model.get(key) or "")) for key in _MODEL_COLUMNS]
+    of_people = {one["person"]: one.get("label") for one in result.people}
     for one in result.segments:
-        told, own = _said(one, result.label or "", labels, values)
+        person = one["person"] if people else None
+        told, own = _said(one, (of_people.get(person) if people else result.label) or "", labels, values)
         notes = cell("; ".join(one["notes"]))
-        place = [cell(result.video, "./"), f"{one['start']:.3f}", f"{one['end']:.3f}"]
+        place = [video, *([str(person or "")] if people else []), f"{one['start']:.3f}", f"{one['end']:.3f}"]
         yield [*place, *own, *(("", notes) if told else (notes, "")), *model]
 
 

@@ -34,8 +34,7 @@ class Cuts:
         before: np.ndarray | None = None
         for picture in pictures:
             small = picture.rgb(SIDE_PX).astype(np.int16)
-            same = before is not None and before.shape == small.shape
-            self._changes.append(float(np.abs(small - before).mean()) if same else 0.0 if before is None else 255.0)
+            self._changes.append(_change(small if before is None else before, small))
             before = small
             yield picture
 
@@ -50,3 +49,8 @@ class Cuts:
         count = sum(beside[k : k + len(changes)] for k in reach) - 1
         usual = around / np.maximum(count, 1)
         return np.flatnonzero((changes >= LEAST) & (changes >= RATIO * usual) & (np.arange(len(changes)) > 0))
+
+
+def _change(before: np.ndarray, now: np.ndarray) -> float:
+    """Mean difference of all colours; of pictures of two sizes, as large as it can be."""
+    return float(np.abs(now - before).mean()) if now.shape == before.shape else 255.0
