@@ -105,8 +105,8 @@ def find_people(found: Sequence[np.ndarray], seconds: Sequence[float], cuts: Col
         MissingDependencyError: scipy is not installed.
     """
     everyone, open_ = list[Person](), list[Person]()
-    for look, faces in enumerate(found):
-        faces = faces[np.lexsort(faces.T[::-1])]  # from the left
+    for look, unordered in enumerate(found):
+        faces = unordered[np.lexsort(unordered.T[::-1])]  # from the left
         if look in cuts:
             open_ = [person for person in open_ if person.last == look - 1]
             costs = _costs_across_cut(open_, faces)

