@@ -108,7 +108,7 @@ class Scene:
             for other, there in known.items():
                 if there is not None and _covered(there, area) >= HIDDEN:
                     known[other] = None
-            known[who] = None if box is None else box + (x, y, x, y)
+            known[who] = None if box is None else np.add(box, (x, y, x, y))
             inside = np.array([0, 0, size[1], size[0]])
             if (there := known[who]) is not None and _covered(there, inside) < 1 - HIDDEN:
                 known[who] = None
@@ -175,17 +175,18 @@ def _portrait(head: Head, k: int) -> tuple[np.ndarray, np.ndarray | None]:
     return picture[y0:y1, x0:x1], None if box is None else box - (x0, y0, x0, y0)
 
 
-def crossing(heads: dict[str, Head], count: int, seconds: float = 4.0, back: bool = False) -> Scene:
-    """Two heads that pass each other again and again, the second in front; or meet and turn back."""
+def crossing(
+    heads: dict[str, Head], count: int, pair: tuple[str, str], seconds: float = 4.0, back: bool = False
+) -> Scene:
+    """Two heads that pass each other every so many seconds, the second in front; or meet and turn back."""
     scene, width = Scene(), 640
     for k in range(count):
         phase = (k / FPS / seconds) % 2  # one way, and the other
-        way = phase if phase <= 1 else 2 - phase
-        (first, its), (second, other) = _portrait(heads["cap12"], k), _portrait(heads["franck"], k)
-        meet = 0.5 if back else 1.0
-        left = 10 + way * meet * (width - first.shape[1] - 20)
-        right = 10 + (1 - way * meet) * (width - second.shape[1] - 20)
-        scene.add((HEIGHT, width), [("cap12", first, its, left, 20), ("franck", second, other, right, 40)])
+        way = (phase if phase <= 1 else 2 - phase) * (0.5 if back else 1.0)
+        (behind, its), (front, other) = (_portrait(heads[who], k) for who in pair)
+        there = 10 + way * (width - behind.shape[1] - 20)
+        here = 10 + (1 - way) * (width - front.shape[1] - 20)
+        scene.add((HEIGHT, width), [(pair[0], behind, its, there, 20), (pair[1], front, other, here, 40)])
     return scene
 
 
@@ -213,8 +214,21 @@ def jumps(heads: dict[str, Head], count: int) -> Scene:
     return scene
 
 
-def coming_and_going(heads: dict[str, Head], count: int) -> Scene:
-    """Two beside each other, of whom one is there every other second alone."""
+def covered(heads: dict[str, Head], count: int) -> Scene:
+    """Two beside each other; the face of one is covered every other second."""
+    scene = Scene()
+    for k in range(count):
+        first, box = heads["cap12"].at(k)
+        if box is not None and k // FPS % 2:
+            x0, y0, x1, y1 = np.round(box).astype(int).tolist()
+            first, box = first.copy(), None
+            first[max(0, y0 - 20) : y1 + 20, max(0, x0 - 20) : x1 + 20] = 128
+        scene.add((HEIGHT, 2 * WIDTH), [("franck", *heads["franck"].at(k), WIDTH, 0), ("cap12", first, box, 0, 0)])
+    return scene
+
+
+def tiles(heads: dict[str, Head], count: int) -> Scene:
+    """As in a call: two beside each other, of whom one leaves every other second and leaves grey."""
     scene = Scene()
     for k in range(count):
         first, second = heads["cap12"].at(k), heads["franck"].at(k)
@@ -223,13 +237,32 @@ def coming_and_going(heads: dict[str, Head], count: int) -> Scene:
     return scene
 
 
+def one_after_the_other(heads: dict[str, Head], count: int) -> Scene:
+    """For three seconds one head, a second later another, about two widths beside it, and so on."""
+    scene, names = Scene(), ["cap12", "cap13"]
+    for k in range(count):
+        turn, now = divmod(k, 4 * FPS)
+        who = names[turn % 2]
+        picture, box = _portrait(heads[who], k)
+        layers = [(f"{who} {turn}", picture, box, 60 + 190 * (turn % 2), 20)] if now < 3 * FPS else []
+        scene.add((HEIGHT, 640), layers)
+    return scene
+
+
+OTHERS = ("cap13", "carphone")
+"""The bounds of `faces.people` were set with the other two."""
 SCENES: dict[str, Callable[[dict[str, Head], int], Scene]] = {
     "two": lambda heads, count: side_by_side(heads, count, ["cap12", "franck"]),
     "three": lambda heads, count: side_by_side(heads, count, ["cap13", "franck", "carphone"]),
-    "crossing": crossing,
-    "crossing fast": lambda heads, count: crossing(heads, count, 2.0),
-    "turning back": lambda heads, count: crossing(heads, count, back=True),
-    "coming and going": coming_and_going,
+    "crossing": lambda heads, count: crossing(heads, count, ("cap12", "franck")),
+    "crossing, others": lambda heads, count: crossing(heads, count, OTHERS),
+    "fast": lambda heads, count: crossing(heads, count, ("cap12", "franck"), 2.0),
+    "fast, others": lambda heads, count: crossing(heads, count, OTHERS, 2.0),
+    "turning back": lambda heads, count: crossing(heads, count, ("cap12", "franck"), back=True),
+    "turning back, others": lambda heads, count: crossing(heads, count, OTHERS, back=True),
+    "covered": covered,
+    "tiles": tiles,
+    "one after the other": one_after_the_other,
     "jumps": jumps,
     "views": views,
 }

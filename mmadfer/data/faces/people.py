@@ -27,13 +27,13 @@ LOST_SECONDS = 3.0
 """A person who is not seen for longer has a new number when they are back."""
 REACH = 0.8
 """Widths that a face may be away from where it is expected."""
-REACH_PER_SECOND = 0.8
-"""And so many more for each second without it."""
+REACH_PER_SECOND = 0.5
+"""And so many more for each second without it, and as many as it has moved in a second: who moves may also turn."""
 GROWTH = 1.8
 """How many times as wide or high a face may be as the track's last one."""
 FORESEEN_SECONDS = 1.0
 """Seconds for which a track is taken to keep its speed; then it waits where it would be by then."""
-SPEED_LOOKS = 5
+SPEED_LOOKS = 4
 """Pictures over which that speed is taken."""
 SAME_PLACE = 0.7
 """Least intersection over union of a face before a cut and the same one behind it."""
@@ -69,15 +69,12 @@ class Person:
         """Sum of probability times area, by which `track.follow` chooses too."""
         return float(track.weights(np.stack([*self.faces.values()])).sum())
 
-    def expected(self, seconds: Sequence[float], now: float) -> np.ndarray:
-        """The box (4,) where the face is expected at the time `now`."""
-        looks = [*self.faces][-SPEED_LOOKS:]
-        box = self.faces[looks[-1]][:4]
-        passed = seconds[looks[-1]] - seconds[looks[0]]
-        if passed <= 0:
-            return box
-        way = _middle(box) - _middle(self.faces[looks[0]][:4])
-        return box + np.tile(way / passed * min(now - seconds[looks[-1]], FORESEEN_SECONDS), 2)
+    def speed(self, seconds: Sequence[float]) -> np.ndarray:
+        """Of the face's middle, (2,) in shares of the picture per second."""
+        first, *_, last = [*self.faces][-SPEED_LOOKS:] if len(self.faces) > 1 else [self.last] * 2
+        passed = seconds[last] - seconds[first]
+        way = _middle(self.faces[last]) - _middle(self.faces[first])
+        return np.asarray(way / passed) if passed > 0 else np.zeros(2)
 
 
 def check_faces(faces: str | int) -> Faces:
@@ -167,12 +164,15 @@ def _costs(open_: Sequence[Person], faces: np.ndarray, seconds: Sequence[float],
     """Widths between face and expected place, and how much the size differs: (tracks, faces)."""
     if not open_ or not len(faces):
         return np.empty((0, 0))
-    expected = np.stack([person.expected(seconds, now) for person in open_])
-    missed = np.array([now - seconds[person.last] for person in open_])
-    sides = _sides(expected)[:, None]
-    away = np.linalg.norm((_middle(faces) - _middle(expected)[:, None]) / sides, axis=2)
+    missed = np.array([now - seconds[person.last] for person in open_])[:, None]
+    lasts = np.stack([person.faces[person.last][:4] for person in open_])
+    speeds = np.stack([person.speed(seconds) for person in open_])
+    sides = _sides(lasts)[:, None]
+    expected = _middle(lasts) + speeds * np.minimum(missed, FORESEEN_SECONDS)
+    away = np.linalg.norm((_middle(faces) - expected[:, None]) / sides, axis=2)
     grown = np.abs(np.log(_sides(faces) / sides)).max(axis=2)
-    possible = (away <= REACH + REACH_PER_SECOND * missed[:, None]) & (grown <= np.log(GROWTH))
+    reach = REACH + missed * (REACH_PER_SECOND + np.linalg.norm(speeds[:, None] / sides, axis=2))
+    possible = (away <= reach) & (grown <= np.log(GROWTH))
     return np.where(possible, away + grown, _NEVER)
 
 
