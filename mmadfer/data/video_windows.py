@@ -284,7 +284,7 @@ class _Reader:
     def _plans(self, todo: deque[Span], keep: Keep) -> list[_Plan]:
         """Take the next window; as it is to be cut, or for each person in it."""
         span = todo.popleft()
-        first, last = map(self._first, span)
+        first, last = self._first(span[0]), self._first(span[1]) if todo else len(self.times)
         if first == last:
             plans = [_Plan(span, np.empty(0), [], problem=ClipError("no pictures", "empty"))]
         elif self._people is None:
