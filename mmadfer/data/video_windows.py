@@ -297,7 +297,7 @@ class _Reader:
     def _of_people(self, people: Sequence[Person], span: Span, first: int, last: int, keep: Keep) -> list[_Plan]:
         looks, plans = range(*self._searched_in(first, last)), list[tuple[int, _Plan]]()
         for person in people:
-            if not any(look in person.faces for look in looks):
+            if not person.is_in(looks):
                 continue
             begin, end = self._detections.stretch(person, first, last)
             if begin < end:

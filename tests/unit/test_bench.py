@@ -272,3 +272,37 @@ def test_every_addition_that_is_compared_changes_the_recipe() -> None:
     assert all(config != plain for config in one_by_one)
     together = load("demo", [setting for settings in ADDITIONS.values() for setting in settings])
     assert (together.data.sampler, together.train.ema, together.model.lora.rank) == ("balanced", 0.95, 8)
+
+
+@pytest.mark.slow
+def test_people_in_scenes_of_real_faces_keep_their_numbers() -> None:
+    """And hardly a face is missed; the videos are fetched, where they are to be had."""
+    import faces
+    from needs import missing
+
+    folder = PROGRAM.parents[1] / "build" / "faces"
+    try:
+        faces.fetch(folder)
+    except (OSError, subprocess.SubprocessError) as error:
+        missing(f"no videos of real faces ({error})")
+    command = [sys.executable, str(PROGRAM.with_name("faces.py")), "--media", str(folder), "--seconds", "6"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    scenes = {"two": 2, "three": 3, "crossing": 2, "covered": 2, "jumps": 2, "views": 3}
+    done = subprocess.run(
+        [*command, "--only", *scenes], env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert not done.returncode, done.stderr
+    for name, people in scenes.items():
+        found = re.search(rf"^{name} +(\d+) +(\d+) of (\d+) +(\d+) +(\d+) +(\d+) ", done.stdout, re.MULTILINE)
+        assert found is not None, done.stdout
+        number, missed, known, extra, switches, mixed = map(int, found.groups())
+        assert (number, extra, switches, mixed) == (people, 0, 0, 0), name
+        assert missed <= 0.02 * known, name
+
+
+def test_without_its_videos_the_program_of_faces_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, str(PROGRAM.with_name("faces.py")), "--media", str(tmp_path)]
+    env = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert not done.returncode, done.stderr
+    assert "bench/faces.py is skipped: its videos are not to be had here" in done.stdout

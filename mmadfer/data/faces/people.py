@@ -64,6 +64,10 @@ class Person:
         """The last one."""
         return next(reversed(self.faces))
 
+    def is_in(self, looks: range) -> bool:
+        """Whether one of these pictures shows them."""
+        return self.first < looks.stop and self.last >= looks.start and any(look in self.faces for look in looks)
+
     @property
     def weight(self) -> float:
         """Sum of probability times area, by which `track.follow` chooses too."""
@@ -110,15 +114,12 @@ def find_people(found: Sequence[np.ndarray], seconds: Sequence[float], cuts: Col
         else:
             open_ = [person for person in open_ if seconds[look] - seconds[person.last] <= LOST_SECONDS]
             costs = _costs(open_, faces, seconds, seconds[look])
-        owners = _assigned(costs, len(faces))
-        if look in cuts:
-            open_ = [open_[owner] for owner in owners if owner is not None]
-            owners = _renumbered(owners)
+        owners = [Person() if row is None else open_[row] for row in _assigned(costs, len(faces))]
+        new = [owner for owner in owners if not owner.faces]
+        everyone.extend(new)
+        open_ = owners if look in cuts else [*open_, *new]
         for owner, face in zip(owners, faces, strict=True):
-            if owner is None:
-                open_.append(new := Person())
-                everyone.append(new)
-            (new if owner is None else open_[owner]).faces[look] = face
+            owner.faces[look] = face
     return _numbered(everyone, len(found))
 
 
@@ -152,12 +153,6 @@ def _assigned(costs: np.ndarray, count: int) -> list[int | None]:
             if costs[row, column] < _NEVER:
                 owners[column] = row
     return owners
-
-
-def _renumbered(owners: Sequence[int | None]) -> list[int | None]:
-    """The same owners, in a list of those alone that have a face, in the order of the faces."""
-    left = iter(range(len(owners)))
-    return [None if owner is None else next(left) for owner in owners]
 
 
 def _costs(open_: Sequence[Person], faces: np.ndarray, seconds: Sequence[float], now: float) -> np.ndarray:
