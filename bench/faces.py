@@ -12,7 +12,8 @@ as `mmadfer predict --faces all` reads them.
 A known face that is hidden by another picture by a third or more counts for nothing. All others are compared with the
 people's boxes in every picture searched, pair by pair (intersection over union of 0.5 at least): `missed` has none;
 `extra` are boxes of nobody; a `switch` is a face whose number is another than the last one that it had, but for cuts to
-another view, where a new number is due; `mixed` are numbers that two people had. Times are processor time per frame.
+another view, where a new number is due; `mixed` are numbers that two people had. Times are processor time per frame, of
+telling cuts, of joining tracks, and of reading windows of 5 s, of the largest face and of everybody's.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -34,10 +35,11 @@ from common import machine, table
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import track
-from mmadfer.data.faces.people import find_people
+from mmadfer.data.faces.people import Faces, find_people
 from mmadfer.data.faces.search import FaceSearch, search_faces
 from mmadfer.data.media import frames
 from mmadfer.data.media.cuts import Cuts
+from mmadfer.data.video_windows import Windows, read_windows
 
 X264 = {"crf": "20", "preset": "veryfast", "threads": "1"}
 """On one thread the files are the same each time."""
@@ -113,18 +115,34 @@ def _pairs(known: dict[str, np.ndarray | None], here: dict[int, np.ndarray]) -> 
 
 
 def milliseconds(path: Path, settings: PrepareConfig, found: FaceSearch, times: np.ndarray) -> list[str]:
-    """Of all cores, per frame: reading and looking for faces as for the largest one, telling cuts, joining tracks."""
-    count, spent = len(times), list[float]()
-    for work in (
-        lambda: search_faces(path, settings, "cpu"),
-        lambda: list(Cuts().passing(frames.pictures(path, settings))),
-        lambda: list(frames.pictures(path, settings)),
-        lambda: find_people(found.faces, times[found.indexes].tolist(), ()),
-    ):
-        start = time.process_time()
-        work()
-        spent.append(1000 * (time.process_time() - start) / count)
-    return [f"{spent[0]:.2f}", f"{max(0.0, spent[1] - spent[2]):.2f}", f"{spent[3]:.3f}"]
+    """Per frame: telling cuts, joining tracks; reading windows of the largest face, and of all."""
+
+    def windows(faces: Faces) -> None:
+        for _ in read_windows(path, settings, Windows(5, 5), mute=True, keep=_sixteen, faces=faces):
+            pass
+
+    decoding, *spent = (
+        1000 * _processor_seconds(work) / len(times)
+        for work in (
+            lambda: list(frames.pictures(path, settings)),
+            lambda: list(Cuts().passing(frames.pictures(path, settings))),
+            lambda: find_people(found.faces, times[found.indexes].tolist(), ()),
+            lambda: windows("largest"),
+            lambda: windows("all"),
+        )
+    )
+    return [f"{max(0.0, spent[0] - decoding):.2f}", f"{spent[1]:.3f}", f"{spent[2]:.2f}", f"{spent[3]:.2f}"]
+
+
+def _sixteen(count: int) -> list[int]:
+    """The frames that a model is shown of so many."""
+    return [count * k // 16 for k in range(16)]
+
+
+def _processor_seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def main() -> None:
@@ -159,7 +177,19 @@ def main() -> None:
                 ]
             )
             print(f"{name} …", file=sys.stderr, flush=True)
-    heads_of = ["", "people", "missed", "extra", "switches", "mixed", "cuts", "ms search", "ms cuts", "ms tracks"]
+    heads_of = [
+        "",
+        "people",
+        "missed",
+        "extra",
+        "switches",
+        "mixed",
+        "cuts",
+        "ms cuts",
+        "ms tracks",
+        "ms largest",
+        "ms all",
+    ]
     print(table(heads_of, rows))
 
 

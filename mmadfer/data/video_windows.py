@@ -160,7 +160,7 @@ def read_windows(
     that time. Without `windows` the whole video is one, no longer than `max_seconds`.
 
     Yields:
-        the windows in time; those of one window by the time from which on a person is there, then by their number.
+        the windows in time; those of one window by the person's number, so that none begins before the one before it.
 
     Raises:
         ClipError: as `clip.read_clip`.
@@ -295,7 +295,7 @@ class _Reader:
         return plans if todo else [*plans[:-1], replace(plans[-1], final=True)]
 
     def _of_people(self, people: Sequence[Person], span: Span, first: int, last: int, keep: Keep) -> list[_Plan]:
-        looks, plans = range(*self._searched_in(first, last)), list[tuple[int, _Plan]]()
+        looks, plans = range(*self._searched_in(first, last)), list[_Plan]()
         for person in people:
             if not person.is_in(looks):
                 continue
@@ -304,10 +304,9 @@ class _Reader:
                 face = self._detections.face_of(person, *self._searched_in(begin, end))
                 its = self._span(span, (first, last), (begin, end))
                 if its == span or its[1] - its[0] >= SHORTEST:
-                    plans.append((begin, replace(self._plan(its, begin, end, keep, face), person=person.number)))
-        plans.sort(key=lambda one: one[0])
+                    plans.append(replace(self._plan(its, begin, end, keep, face), person=person.number))
         nobody = _Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
-        return [plan for _, plan in plans] or [nobody]
+        return plans or [nobody]
 
     def _span(self, window: Span, frames: tuple[int, int], part: tuple[int, int]) -> Span:
         """When a part of a window's frames is shown."""
