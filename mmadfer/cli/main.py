@@ -136,7 +136,8 @@ def predict(
     videos: Annotated[list[Path], typer.Argument(help="Videos, folders of images, or folders of these.")],
     model: Annotated[Path, typer.Option(help="Run directory, .safetensors, .pth, .onnx or .engine.")],
     out: Annotated[
-        list[Path] | None, typer.Option(help="Write predictions as .json or .csv (repeat for both).")
+        list[Path] | None,
+        typer.Option(help="Write predictions as .json or .csv, or of one video as captions, .vtt or .srt (repeat)."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads reading videos.")] = min(256, cores.granted()),
     window: _Window = None,
@@ -170,7 +171,7 @@ def predict(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Folder for a picture of each video over time; of models that give values of each frame."),
+        typer.Option(help="Folder for a picture of each video over time; of one video also a file, .png or .svg."),
     ] = None,
 ) -> None:
     """Recognise the emotion in video files."""

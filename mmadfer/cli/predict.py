@@ -10,6 +10,7 @@ import numpy as np
 
 from mmadfer.data.traces import Trace
 from mmadfer.errors import ConfigError, DataError
+from mmadfer.runtime.captions import check_captions
 from mmadfer.runtime.find_videos import videos
 from mmadfer.runtime.prediction import Failure, Prediction
 from mmadfer.runtime.recogniser import Recogniser, Results
@@ -23,6 +24,7 @@ from mmadfer.utils.terminal import say
 
 _WRITE_EVERY_SECONDS = 60.0
 """Seconds after which what is there is written."""
+_PICTURES = (".png", ".svg")
 
 Collected = list[Prediction | Failure]
 
@@ -57,12 +59,12 @@ def predict_files(
     Args:
         paths: videos, folders of images, and folders of these.
         model, backend, fold, device, adjust, clips, flips, faces: as for `Recogniser`.
-        out: files to write, .json or .csv.
+        out: files to write: .json, .csv, or of one video .vtt and .srt.
         jobs, batch, window, hop: as for `Recogniser.predict`.
         sound: a file with the sound of the one clip, or a folder with one for each.
         cropped: the frames show nothing but the face.
         fps: images per second of folders of images.
-        plot: a folder for a picture of each video over time, of a model that gives values of each step.
+        plot: a folder for a picture of each video over time, or of one video a file, .png or .svg.
         transcripts, sentences: what is said in the videos, or sentences about them, for a model that reads sentences.
 
     Returns:
@@ -75,17 +77,18 @@ def predict_files(
     """
     check_names(out)
     named = videos(paths, sound, cropped, fps)
+    check_captions(out, len(named))
     text = GivenText(transcripts, sentences, tuple(video.path for video in named))
     recogniser = Recogniser(
         model, backend, fold, device, adjust=adjust, clips=clips, flips=flips, text=text, faces=faces
     )
     if plot is not None:
-        check_plot(plot, recogniser)
+        check_plot(plot, len(named))
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
     with terminable():
         results = _collect(found, len(named), _Out(out, recogniser))
     if plot is not None:
-        draw_series(plot, results, recogniser.values)
+        draw_plots(plot, results, recogniser.values)
     return DataError.exit_code if any(isinstance(result, Failure) for result in results) else 0
 
 
@@ -116,32 +119,42 @@ class _Out:
             WRITERS[path.suffix.lower()](path, results, self._labels, self._values, self._people)
 
 
-def check_plot(folder: Path, recogniser: Recogniser) -> None:
+def check_plot(plot: Path, videos: int) -> None:
     """Ask before hours of work, not after them.
 
     Raises:
-        ConfigError: the model gives no values over time, or nothing can be written there.
+        ConfigError: nothing can be written there, or it is one file for several videos.
         MissingDependencyError: matplotlib is not installed.
     """
-    if not recogniser.contract.per_step:
-        raise ConfigError(f"--plot {folder} draws values over time, and {recogniser.path} gives one answer a clip")
     need("matplotlib", extra="train")
-    check_place(folder, folder=True)
+    one = plot.suffix.lower() in _PICTURES
+    if one and videos > 1:
+        raise ConfigError(f"--plot {plot} is one picture, and there are {videos} videos: give a folder")
+    check_place(plot, folder=not one)
 
 
-def draw_series(folder: Path, results: Collected, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """A picture of each video that was predicted, by its name; those of one name are numbered."""
-    from mmadfer.report.value_plots import write_trace_png
-
+def draw_plots(plot: Path, results: Collected, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """A picture of each video that was predicted, by its name; those of one name are numbered. Or one, of that name."""
     names = Counter[str]()
     for result in results:
         if isinstance(result, Prediction):
             name = Path(result.video).stem
             names[name] += 1
-            out = folder / f"{name}{f'-{names[name]}' if names[name] > 1 else ''}.png"
-            output = np.array(list(result.series["values"].values())).T
-            trace = Trace(np.array(result.series["seconds"]), np.full_like(output, np.nan), output)
-            write_trace_png(out, Path(result.video).name, trace, ranges)
+            out = plot / f"{name}{f'-{names[name]}' if names[name] > 1 else ''}.png"
+            _draw(plot if plot.suffix.lower() in _PICTURES else out, result, ranges)
+
+
+def _draw(out: Path, result: Prediction, ranges: Mapping[str, tuple[float, float]]) -> None:
+    title = Path(result.video).name
+    if not result.series:
+        from mmadfer.report.timeline import write_timeline
+
+        return write_timeline(out, title, result, ranges)
+    from mmadfer.report.value_plots import write_trace
+
+    output = np.array(list(result.series["values"].values())).T
+    trace = Trace(np.array(result.series["seconds"]), np.full_like(output, np.nan), output)
+    return write_trace(out, title, trace, ranges)
 
 
 def _collect(found: Results, count: int, out: _Out) -> Collected:

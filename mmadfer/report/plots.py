@@ -4,9 +4,11 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from mmadfer.evaluation.fold_result import FoldResult
+from mmadfer.utils.files import atomic
 from mmadfer.utils.optional import need
 
 FOLD_COLOURS = ("#3b82c4", "#e0812b", "#2f9e6e", "#c2557f", "#8a6fd1", "#9a8b25", "#2aa5b8")
@@ -49,6 +51,15 @@ def drawing(name: str, label: str, draw: Callable[[Any], None], size: tuple[floa
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue(), label, name)
+
+
+def save(figure: Any, out: Path) -> None:
+    """Write a figure of matplotlib's as its name ends, .png or .svg, atomically."""
+    from matplotlib import rc_context
+
+    svg = out.suffix.lower() == ".svg"
+    with atomic(out) as temporary, rc_context({"svg.hashsalt": out.name, "svg.fonttype": "none"}):
+        figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=150, metadata={"Date": None} if svg else None)
 
 
 def plain(axes: Any) -> None:

@@ -9,10 +9,9 @@ import numpy as np
 from mmadfer.data.traces import Trace
 from mmadfer.errors import RunError
 from mmadfer.evaluation.saved_predictions import read_traces
-from mmadfer.report.plots import FOLD_COLOURS, INK, NAMED_FOLDS, drawing, plain
+from mmadfer.report.plots import FOLD_COLOURS, INK, NAMED_FOLDS, drawing, plain, save
 from mmadfer.report.summary import RunReport
 from mmadfer.run import directory as runs
-from mmadfer.utils.files import atomic
 from mmadfer.utils.optional import need
 
 _MOST_POINTS = 4000
@@ -97,8 +96,8 @@ def _evenly(count: int, most: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, most).tolist()}) if count else []
 
 
-def write_trace_png(out: Path, title: str, trace: Trace, ranges: Mapping[str, Range]) -> None:
-    """Write `draw_trace` as a PNG file, atomically.
+def write_trace(out: Path, title: str, trace: Trace, ranges: Mapping[str, Range]) -> None:
+    """Write `draw_trace` as a file, .png or .svg, atomically.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -108,8 +107,7 @@ def write_trace_png(out: Path, title: str, trace: Trace, ranges: Mapping[str, Ra
 
     figure = Figure(figsize=_size(ranges), layout="constrained", facecolor="white")
     draw_trace(figure, title, trace, ranges)
-    with atomic(out) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save(figure, out)
 
 
 def _colour(fold: int) -> str:

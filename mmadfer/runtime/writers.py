@@ -1,4 +1,4 @@
-"""Predictions for a person (a table) and for a program (JSON, CSV)."""
+"""Predictions for a person (a table) and for a program (JSON, CSV; captions.py has WebVTT and SRT)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmadfer.errors import ConfigError
+from mmadfer.runtime.captions import by_person, write_srt, write_vtt
 from mmadfer.runtime.prediction import Failure, Prediction
 from mmadfer.utils.console import Console
 from mmadfer.utils.csv_cells import cell, to_csv
@@ -46,11 +47,11 @@ def print_predictions(results: Sequence[Prediction | Failure], console: Console 
 
 def _by_person(prediction: Prediction) -> list[Prediction]:
     """A prediction of each person, under the video's name and theirs; or the one of the video."""
-    return [_of_person(prediction, one) for one in prediction.people] or [prediction]
+    segments = by_person(prediction)
+    return [_of_person(prediction, one, segments[one["person"]]) for one in prediction.people] or [prediction]
 
 
-def _of_person(prediction: Prediction, one: dict[str, Any]) -> Prediction:
-    own = [segment for segment in prediction.segments if segment["person"] == one["person"]]
+def _of_person(prediction: Prediction, one: dict[str, Any], own: list[dict[str, Any]]) -> Prediction:
     name, label, shares = f"{prediction.video}, person {one['person']}", one.get("label"), one.get("probabilities", {})
     return Prediction(name, label, shares, own, prediction.model, one["notes"], one.get("values", {}))
 
@@ -167,6 +168,8 @@ def _series_rows(result: Prediction | Failure, values: Sequence[str]) -> Iterato
 WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str], Sequence[str], bool], None]] = {
     ".json": write_predictions_json,
     ".csv": write_csv,
+    ".vtt": write_vtt,
+    ".srt": write_srt,
 }
 """A file's ending -> what writes it."""
 
@@ -180,7 +183,7 @@ def check_names(paths: Sequence[Path]) -> None:
     others = {partial_path(path).resolve(): path for path in paths}
     for path in paths:
         if path.suffix.lower() not in WRITERS:
-            raise ConfigError(f"--out {path}: the name must end in {' or '.join(WRITERS)}")
+            raise ConfigError(f"--out {path}: the name must end in one of {', '.join(WRITERS)}")
         if other := others.get(path.resolve()):
             raise ConfigError(f"--out {path} is where --out {other} is kept until it is whole: give another name")
         check_place(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from export_setup import CONTRACT
 from PIL import Image
 from test_step_export import VALUES, awake, contract
@@ -19,6 +20,7 @@ from mmadfer.config.windows import WindowConfig
 from mmadfer.data.store.store import Store, write_store
 from mmadfer.data.store.targets import Target
 from mmadfer.data.video_windows import Windows
+from mmadfer.errors import ConfigError
 from mmadfer.evaluation.evaluate import evaluate
 from mmadfer.evaluation.predictions import Traces
 from mmadfer.export.graph.to_onnx import to_onnx
@@ -108,10 +110,23 @@ def test_the_command_writes_a_series_and_a_picture(graphs: dict[str, Path], vide
     assert "lowest to highest" in done.output
 
 
-def test_a_picture_is_refused_of_a_model_without_steps(onnx_file: Path, video: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["predict", str(video), "--model", str(onnx_file), "--plot", str(tmp_path / "p")])
-    assert done.exit_code != 0
-    assert "gives one answer a clip" in str(done.exception) + done.output
+def test_captions_and_a_picture_of_one_video(onnx_file: Path, video: Path, tmp_path: Path) -> None:
+    def predict(*words: str | Path) -> Result:
+        given = ["predict", str(video), "--model", str(onnx_file), "--window", "1", "--hop", "0.5", *map(str, words)]
+        return CliRunner().invoke(app, given)
+
+    done = predict("--out", tmp_path / "a.vtt", "--out", tmp_path / "a.srt", "--plot", tmp_path / "a.svg")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.srt", "a.svg", "a.vtt"]
+    cues = (tmp_path / "a.vtt").read_text().split("\n\n")[1:]
+    assert len(cues) > 2
+    assert cues[0].startswith("00:00:00.000 --> 00:00:00.750\n")
+    assert "seconds" in (tmp_path / "a.svg").read_text()
+    for words in (["--out", tmp_path / "b.vtt"], ["--plot", tmp_path / "b.png"]):
+        done = predict(video.parent, *words)
+        assert isinstance(done.exception, ConfigError), done.output
+        assert "one" in str(done.exception)
+    assert not list(tmp_path.glob("b*"))
 
 
 def test_windows_by_seconds_say_which_frames_of_the_video_they_hold(video: Path) -> None:

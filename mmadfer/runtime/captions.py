@@ -1,0 +1,96 @@
+"""Predictions as captions of a video, for players and editors: WebVTT and SubRip (SRT)."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmadfer.errors import ConfigError
+from mmadfer.runtime.prediction import Failure, Prediction
+from mmadfer.utils.files import write_text
+from mmadfer.utils.terminal import shown
+
+ENDINGS = (".vtt", ".srt")
+
+
+class Stretch(NamedTuple):
+    """The part of a video that one segment is shown for."""
+
+    start: float
+    """Seconds."""
+    end: float
+    segment: dict[str, Any]
+
+
+def stretches(segments: Sequence[dict[str, Any]]) -> list[Stretch]:
+    """The segments of one person, in time, each with a stretch of its own: where two overlap, it changes in the middle.
+
+    Those without a prediction keep their stretch.
+    """
+    ordered = sorted(segments, key=lambda one: (one["start"], one["end"]))
+    found = [Stretch(one["start"], one["end"], one) for one in ordered]
+    for k, (one, then) in enumerate(pairwise(ordered)):
+        if then["start"] < one["end"]:
+            middle = (one["end"] + then["start"]) / 2
+            found[k], found[k + 1] = found[k]._replace(end=middle), found[k + 1]._replace(start=middle)
+    return found
+
+
+def by_person(prediction: Prediction) -> dict[int | None, list[dict[str, Any]]]:
+    """The segments of each person by number, or all under None where people are not told apart."""
+    if not prediction.people:
+        return {None: prediction.segments}
+    numbers = [one["person"] for one in prediction.people]
+    return {number: [one for one in prediction.segments if one["person"] == number] for number in numbers}
+
+
+def write_vtt(path: Path | str, results: Sequence[Prediction | Failure], *_: object) -> None:
+    """Write the captions of one video as WebVTT (W3C), atomically; a video that could not be read has none."""
+    escaped = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+    cues = (f"{_clock(one, '.')}\n{text.translate(escaped)}\n" for one, text in _captions(results))
+    write_text(path, "\n".join(["WEBVTT\n", *cues]))
+
+
+def write_srt(path: Path | str, results: Sequence[Prediction | Failure], *_: object) -> None:
+    """Write the captions of one video as SubRip, atomically; a video that could not be read has none."""
+    cues = (f"{k}\n{_clock(one, ',')}\n{text}\n" for k, (one, text) in enumerate(_captions(results), 1))
+    write_text(path, "\n".join(cues))
+
+
+def check_captions(paths: Sequence[Path], videos: int) -> None:
+    """Raise ConfigError where captions are asked for, which are of one video, and there are several."""
+    if videos > 1 and (odd := [path for path in paths if path.suffix.lower() in ENDINGS]):
+        raise ConfigError(
+            f"--out {odd[0]} takes the captions of one video, and there are {videos}: name one video, or ask for "
+            ".json or .csv"
+        )
+
+
+def _captions(results: Sequence[Prediction | Failure]) -> list[tuple[Stretch, str]]:
+    """In time, and then by person; of segments that could be predicted."""
+    found = [one for result in results if isinstance(result, Prediction) for one in _of(result)]
+    return sorted(found, key=lambda one: one[0].start)
+
+
+def _of(prediction: Prediction) -> Iterator[tuple[Stretch, str]]:
+    for number, segments in by_person(prediction).items():
+        who = "" if number is None else f"person {number}: "
+        for one in stretches(segments):
+            if (said := _said(one.segment)) and round(1000 * one.start) < round(1000 * one.end):
+                yield one, shown(who + said)
+
+
+def _said(segment: dict[str, Any]) -> str:
+    if "values" in segment:
+        return ", ".join(f"{name} {value:.2f}" for name, value in segment["values"].items())
+    return f"{segment['label']} {segment['probabilities'][segment['label']]:.0%}" if segment["label"] else ""
+
+
+def _clock(one: Stretch, point: str) -> str:
+    return f"{_time(one.start, point)} --> {_time(one.end, point)}"
+
+
+def _time(seconds: float, point: str) -> str:
+    """Hours, minutes, seconds and thousandths. A video may begin before 0, a caption may not."""
+    whole, thousandths = divmod(max(0, round(1000 * seconds)), 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{point}{thousandths:03}"
