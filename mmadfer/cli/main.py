@@ -173,12 +173,16 @@ def predict(
         Path | None,
         typer.Option(help="Folder for a picture of each video over time; of one video also a file, .png or .svg."),
     ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(help="Folder for each video with boxes, labels and a timeline; of one video also a file, .mp4."),
+    ] = None,
 ) -> None:
     """Recognise the emotion in video files."""
     from mmadfer.cli.predict import predict_files
 
     asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips, fps, plot)
-    code = predict_files(videos, model, backend, fold, *asked, transcripts, sentences, faces)
+    code = predict_files(videos, model, backend, fold, *asked, transcripts, sentences, faces, overlay)
     raise typer.Exit(code)
 
 

@@ -1,30 +1,24 @@
 """`mmadfer predict`: videos on the command line, a table, and JSON or CSV on request."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
 
-import numpy as np
-
-from mmadfer.data.traces import Trace
-from mmadfer.errors import ConfigError, DataError
+from mmadfer.cli.drawings import Drawings
+from mmadfer.errors import DataError
 from mmadfer.runtime.captions import check_captions
 from mmadfer.runtime.find_videos import videos
 from mmadfer.runtime.prediction import Failure, Prediction
 from mmadfer.runtime.recogniser import Recogniser, Results
 from mmadfer.runtime.sentences import GivenText
 from mmadfer.runtime.writers import WRITERS, check_names, partial_path, print_predictions, write_series_csv
-from mmadfer.utils.files import check_place
-from mmadfer.utils.optional import need
 from mmadfer.utils.progress import Meter
 from mmadfer.utils.terminable import terminable
 from mmadfer.utils.terminal import say
 
 _WRITE_EVERY_SECONDS = 60.0
 """Seconds after which what is there is written."""
-_PICTURES = (".png", ".svg")
 
 Collected = list[Prediction | Failure]
 
@@ -50,6 +44,7 @@ def predict_files(
     transcripts: Path | None = None,
     sentences: Path | None = None,
     faces: str = "largest",
+    overlay: Path | None = None,
 ) -> int:
     """Predict videos, print them, and write what is asked for.
 
@@ -65,10 +60,11 @@ def predict_files(
         cropped: the frames show nothing but the face.
         fps: images per second of folders of images.
         plot: a folder for a picture of each video over time, or of one video a file, .png or .svg.
+        overlay: a folder for each video with what is said of it drawn into it, or of one video a file, .mp4.
         transcripts, sentences: what is said in the videos, or sentences about them, for a model that reads sentences.
 
     Returns:
-        The exit code: 0, or 2 when a video could not be read; the others are predicted all the same.
+        The exit code: 0, or 2 when a video could not be read or drawn; the others are predicted all the same.
 
     Raises:
         WeightsError: the model cannot be used.
@@ -79,17 +75,24 @@ def predict_files(
     named = videos(paths, sound, cropped, fps)
     check_captions(out, len(named))
     text = GivenText(transcripts, sentences, tuple(video.path for video in named))
+    drawings = Drawings(plot, overlay, named)
     recogniser = Recogniser(
-        model, backend, fold, device, adjust=adjust, clips=clips, flips=flips, text=text, faces=faces
+        model,
+        backend,
+        fold,
+        device,
+        adjust=adjust,
+        clips=clips,
+        flips=flips,
+        text=text,
+        faces=faces,
+        on_part=drawings.places,
     )
-    if plot is not None:
-        check_plot(plot, len(named))
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
     with terminable():
         results = _collect(found, len(named), _Out(out, recogniser))
-    if plot is not None:
-        draw_plots(plot, results, recogniser.values)
-    return DataError.exit_code if any(isinstance(result, Failure) for result in results) else 0
+        drawn = drawings.draw(recogniser, results)
+    return 0 if drawn and not any(isinstance(one, Failure) for one in results) else DataError.exit_code
 
 
 class _Out:
@@ -117,44 +120,6 @@ class _Out:
             write_series_csv(path, results, self._values)
         else:
             WRITERS[path.suffix.lower()](path, results, self._labels, self._values, self._people)
-
-
-def check_plot(plot: Path, videos: int) -> None:
-    """Ask before hours of work, not after them.
-
-    Raises:
-        ConfigError: nothing can be written there, or it is one file for several videos.
-        MissingDependencyError: matplotlib is not installed.
-    """
-    need("matplotlib", extra="train")
-    one = plot.suffix.lower() in _PICTURES
-    if one and videos > 1:
-        raise ConfigError(f"--plot {plot} is one picture, and there are {videos} videos: give a folder")
-    check_place(plot, folder=not one)
-
-
-def draw_plots(plot: Path, results: Collected, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """A picture of each video that was predicted, by its name; those of one name are numbered. Or one, of that name."""
-    names = Counter[str]()
-    for result in results:
-        if isinstance(result, Prediction):
-            name = Path(result.video).stem
-            names[name] += 1
-            out = plot / f"{name}{f'-{names[name]}' if names[name] > 1 else ''}.png"
-            _draw(plot if plot.suffix.lower() in _PICTURES else out, result, ranges)
-
-
-def _draw(out: Path, result: Prediction, ranges: Mapping[str, tuple[float, float]]) -> None:
-    title = Path(result.video).name
-    if not result.series:
-        from mmadfer.report.timeline import write_timeline
-
-        return write_timeline(out, title, result, ranges)
-    from mmadfer.report.value_plots import write_trace
-
-    output = np.array(list(result.series["values"].values())).T
-    trace = Trace(np.array(result.series["seconds"]), np.full_like(output, np.nan), output)
-    return write_trace(out, title, trace, ranges)
 
 
 def _collect(found: Results, count: int, out: _Out) -> Collected:

@@ -13,17 +13,14 @@ length: pictures and sound are read again, and encoded as they come.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-import av
 import numpy as np
 
 from mmadfer.data.faces.detection import square_around
-from mmadfer.data.media.decode import Sound, SoundTrack
-from mmadfer.errors import ClipError
+from mmadfer.data.media.video_writer import RATE, VideoWriter
 from mmadfer.explain.drawing import FRAME_SECONDS, heat_square, heated_frames, sized, spectrogram
 from mmadfer.explain.part import ExplainedPart
 
@@ -32,19 +29,9 @@ SIDE = 240
 _SOUND_HEIGHT = 128
 _WIDEST = 3 * SIDE // 2
 """Of the source's picture; a wider one is made smaller, with black above and below."""
-_CLOCK = Fraction(1, 90_000)
-_RATE = 25
-"""Pictures per second where the source has none."""
-_BLOCK = 1024
-"""Samples that the AAC encoder takes at once."""
-_VIDEO = {"crf": "20", "preset": "veryfast", "threads": "1"}
-_SOUND_RATE = 48_000
-"""In Hz, of the written sound: one that every AAC encoder knows."""
 _GREY = (60, 60, 60)
 _EXACT = 1e-6
 """Seconds by which times may be off by rounding."""
-_ENDS = "the sound of the overlay ends"
-"""How notes begin."""
 
 
 class Shown(NamedTuple):
@@ -66,9 +53,6 @@ class Film:
         sees: the model sees frames.
         hears: the model hears.
         margin: of the squares around the face that it sees; None: it sees pictures whole.
-
-    Attributes:
-        notes: what a person should know of it.
     """
 
     def __init__(
@@ -88,20 +72,12 @@ class Film:
         self._canvas = np.zeros((height, width, 3), np.uint8)
         self._part: ExplainedPart | None = None
         self._end, self._ticks = 0.0, 0
-        self._file = av.open(str(path), "w", format="mp4")
-        self._stream: Any = self._file.add_stream("libx264", rate=_RATE, options=_VIDEO)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        self._stream.codec_context.time_base = _CLOCK
-        self._last, self._each = -1, round(1 / _RATE / _CLOCK)
-        self.notes = list[str]()
-        self._voice = self._heard(sound) if sound else None
+        self._file = VideoWriter(path, (height, width), sound)
 
-    def _heard(self, sound: Path) -> "_Voice | None":
-        try:
-            return _Voice(self._file, sound, self.notes)
-        except ClipError as error:
-            self.notes.append(f"{_ENDS} at the start: {error}")
-            return None
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of it."""
+        return self._file.notes
 
     def __enter__(self) -> Self:
         return self
@@ -109,11 +85,10 @@ class Film:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self._file.close()
+        with self._file:  # closed whatever happens; whole only where nothing does
+            if error is not None:
+                raise error
+            self._until(np.inf)
 
     def show(self, part: ExplainedPart | None, start: float, end: float) -> None:
         """From `start` on, show this part, or pictures alone where it could not be explained."""
@@ -131,12 +106,6 @@ class Film:
         size = (_SOUND_HEIGHT, self._canvas.shape[1])
         self._bands = spectrogram(part, size) if part and part.fbank is not None else None
 
-    def _finish(self) -> None:
-        self._until(np.inf)
-        self._encode(None)
-        if self._voice:
-            self._voice.finish()
-
     def _until(self, time: float) -> None:
         if self._pictures is None:
             self._tick(time)
@@ -147,7 +116,7 @@ class Film:
 
     def _tick(self, time: float) -> None:
         """Pictures of a source without any, up to `time`, at most to the end of the part."""
-        while (now := self._ticks / _RATE) < min(time, self._end):
+        while (now := self._ticks / RATE) < min(time, self._end):
             self._draw(now, None)
             self._ticks += 1
 
@@ -162,7 +131,7 @@ class Film:
             canvas[:SIDE, self._wide : self._wide + SIDE] = self._warm[seen]
         if self._hears:
             self._draw_sound(canvas[-_SOUND_HEIGHT:], time)
-        self._write(time)
+        self._file.write(time, canvas)
 
     def _draw_sound(self, canvas: np.ndarray, time: float) -> None:
         if self._bands is None or self._part is None or self._part.fbank is None:
@@ -173,20 +142,6 @@ class Film:
         column = int((time - self._part.sound_start) / seconds * canvas.shape[1])
         if 0 <= column < canvas.shape[1]:
             canvas[:, column : column + 2] = (0, 255, 120)
-
-    def _write(self, time: float) -> None:
-        before, self._last = self._last, max(self._last + 1, round(time / _CLOCK))  # one that goes back is refused
-        self._each = self._last - before if before >= 0 else self._each
-        frame = av.VideoFrame.from_ndarray(self._canvas, "rgb24")
-        frame.pts, frame.time_base = self._last, _CLOCK
-        self._encode(frame)
-        if self._voice:
-            self._voice.until(time + 1)
-
-    def _encode(self, frame: av.VideoFrame | None) -> None:
-        for packet in self._stream.encode(frame):
-            packet.duration = self._each  # of the last one the file has no other way to know
-            self._file.mux(packet)
 
 
 class _Places:
@@ -204,73 +159,6 @@ class _Places:
         if self._boxes is None:
             return None
         return square_around(self._boxes[_at(self._times, time)], height, width, self._margin)
-
-
-class _Voice:
-    """The sound of the source, encoded a second ahead of the pictures, so that neither waits for the other.
-
-    Where it can be read no further it ends, with a note, for the pictures do not need it.
-
-    Raises:
-        ClipError: not even the first piece can be read.
-    """
-
-    def __init__(self, file: Any, source: Path, notes: list[str]) -> None:
-        self._file, self._pieces, self._notes = file, iter(SoundTrack(source, _SOUND_RATE)), notes
-        first = next(self._pieces)
-        channels = 1 if len(first.waveform) == 1 else 2
-        self._layout, self._channels = ("mono", "stereo")[channels - 1], channels
-        self._stream: Any = file.add_stream("aac", rate=_SOUND_RATE, layout=self._layout)
-        self._held = np.zeros((channels, 0), np.float32)
-        self._at, self._more = round(first.start * _SOUND_RATE), True
-        self._take(first)
-        early, self._at = max(0, -self._at), max(0, self._at)
-        self._held = self._held[:, early:]
-
-    def _take(self, sound: Sound) -> None:
-        waveform = sound.waveform
-        mixed = waveform if len(waveform) == self._channels else waveform.mean(axis=0, keepdims=True)
-        self._held = np.concatenate([self._held, np.broadcast_to(mixed, (self._channels, waveform.shape[1]))], axis=1)
-
-    def until(self, time: float) -> None:
-        """Encode what is heard before `time`, and at most a block more."""
-        while self._more and (self._at + self._held.shape[1]) / _SOUND_RATE < time:
-            sound = self._next()
-            self._more = sound is not None
-            if sound is not None:
-                self._take(sound)
-            while self._held.shape[1] >= _BLOCK:
-                self._encode(self._held[:, :_BLOCK])
-                self._held = self._held[:, _BLOCK:]
-
-    def _next(self) -> Sound | None:
-        try:
-            return next(self._pieces, None)
-        except ClipError as error:
-            end = (self._at + self._held.shape[1]) / _SOUND_RATE
-            self._notes.append(f"{_ENDS} at {end:.2f} s: {error}")
-            return None
-
-    def finish(self) -> None:
-        self.until(np.inf)
-        if self._held.shape[1]:
-            self._encode(self._held)
-        self._file.mux(self._stream.encode(None))
-
-    def _encode(self, samples: np.ndarray) -> None:
-        block = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", self._layout)
-        block.sample_rate, block.pts, block.time_base = _SOUND_RATE, self._at, Fraction(1, _SOUND_RATE)
-        self._at += samples.shape[1]
-        self._file.mux(self._stream.encode(block))
-
-
-def has_sound(path: Path) -> bool:
-    """Whether a file has sound that can be read."""
-    try:
-        next(iter(SoundTrack(path)))
-    except ClipError:
-        return False
-    return True
 
 
 def _at(times: Sequence[float], time: float) -> int:

@@ -11,12 +11,13 @@ from mmadfer.contract import Contract
 from mmadfer.data.faces.landmarks68 import TENSOR
 from mmadfer.data.media import frames
 from mmadfer.data.media.image import decode_jpeg
+from mmadfer.data.media.video_writer import has_sound
 from mmadfer.data.store.landmark_tensors import checked, landmark_rows
 from mmadfer.data.store.store import Store
 from mmadfer.data.video_windows import Windows
 from mmadfer.errors import DataError
 from mmadfer.explain.choice import Chosen
-from mmadfer.explain.film import Shown, has_sound
+from mmadfer.explain.film import Shown
 from mmadfer.explain.maps import Maps
 from mmadfer.explain.unit_scores import unit_scores
 from mmadfer.runtime.inputs import Video, VideoPart, read_parts, record_parts

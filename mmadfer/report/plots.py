@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mmadfer.evaluation.fold_result import FoldResult
+from mmadfer.utils.colours import PALETTE
 from mmadfer.utils.files import atomic
 from mmadfer.utils.optional import need
 
-FOLD_COLOURS = ("#3b82c4", "#e0812b", "#2f9e6e", "#c2557f", "#8a6fd1", "#9a8b25", "#2aa5b8")
-"""Of the folds; each stands out on white and on black."""
 NAMED_FOLDS = 14
 """Of more, such as a fold for each subject, only the mean is named."""
 INK = "#010203"
@@ -75,7 +74,7 @@ def _draw(axes: Any, series: dict[int, dict[int, float]], usable: set[int], titl
     few = len(series) <= NAMED_FOLDS
     for fold, points in series.items():
         style = {"linewidth": 1.4, "label": f"fold {fold}"} if few else {"linewidth": 0.7, "alpha": 0.6}
-        colour = FOLD_COLOURS[(fold - 1) % len(FOLD_COLOURS)]
+        colour = PALETTE[(fold - 1) % len(PALETTE)]
         marker = "o" if len(points) == 1 else None
         axes.plot(list(points), list(points.values()), color=colour, marker=marker, **style)
     mean = _mean({fold: points for fold, points in series.items() if fold in usable})

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from mmadfer.evaluation.subjects import SubjectTable
-from mmadfer.report.plots import FOLD_COLOURS, INK, drawing, plain
+from mmadfer.report.plots import INK, drawing, plain
 from mmadfer.report.subjects import worst_first
+from mmadfer.utils.colours import PALETTE
 
 _NAMED = 100
 """Subjects whose names there is room for."""
@@ -29,7 +30,7 @@ def _draw(figure: Any, table: SubjectTable, title: str) -> None:
     together, rows = np.stack([*marks.values()]), np.arange(len(order))
     axes.hlines(rows, together.min(0), together.max(0), color=INK, alpha=0.35, linewidth=1.2)
     for k, (name, values) in enumerate(marks.items()):
-        colour, fill = FOLD_COLOURS[k % len(FOLD_COLOURS)], "none" if k else FOLD_COLOURS[0]
+        colour, fill = PALETTE[k % len(PALETTE)], "none" if k else PALETTE[0]
         style = {"s": 20 + 30 * min(k, 4), "facecolors": fill, "edgecolors": colour, "linewidths": 1.5}
         axes.scatter(values, rows, marker=_MARKS[k % len(_MARKS)], label=name, zorder=3, **style)
     named = [table.names[k][:_LONGEST] if len(order) <= _NAMED else "" for k in order]

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from mmadfer.report.plots import FOLD_COLOURS, INK, plain, save
+from mmadfer.report.plots import INK, plain, save
 from mmadfer.runtime.captions import Stretch, by_person, stretches
 from mmadfer.runtime.prediction import Prediction
+from mmadfer.utils.colours import PALETTE
 from mmadfer.utils.optional import need
 
 _MOST_PEOPLE = 8
 """That a picture has room for."""
-_NAMED = len(FOLD_COLOURS)
+_NAMED = len(PALETTE)
 """Classes or values that get a colour and a name, those with the highest mean; the others are grey."""
 Range = tuple[float, float]
 
@@ -66,7 +67,7 @@ def _draw(axes: Any, told: Sequence[Stretch], ranges: Mapping[str, Range]) -> No
 def _colours(names: Sequence[str], table: np.ndarray) -> dict[str, str]:
     order = np.argsort(-np.nan_to_num(np.nanmean(table, axis=0)), kind="stable")
     named = sorted(order[:_NAMED].tolist())
-    return dict.fromkeys(names, INK) | {names[k]: FOLD_COLOURS[place] for place, k in enumerate(named)}
+    return dict.fromkeys(names, INK) | {names[k]: PALETTE[place] for place, k in enumerate(named)}
 
 
 def _steps(axes: Any, told: Sequence[Stretch], column: np.ndarray, colour: str, label: str | None) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 from mmadfer.data.traces import Trace
 from mmadfer.errors import RunError
 from mmadfer.evaluation.saved_predictions import read_traces
-from mmadfer.report.plots import FOLD_COLOURS, INK, NAMED_FOLDS, drawing, plain, save
+from mmadfer.report.plots import INK, NAMED_FOLDS, drawing, plain, save
 from mmadfer.report.summary import RunReport
 from mmadfer.run import directory as runs
+from mmadfer.utils.colours import PALETTE
 from mmadfer.utils.optional import need
 
 _MOST_POINTS = 4000
@@ -81,7 +82,7 @@ def draw_trace(figure: Any, title: str, trace: Trace, ranges: Mapping[str, Range
     for k, (axes, (name, bounds)) in enumerate(zip(rows, shown, strict=True)):
         if not np.isnan(trace.truth[:, k]).all():
             axes.plot(trace.seconds, trace.truth[:, k], color=INK, linewidth=1.6, label="truth")
-        axes.plot(trace.seconds, trace.output[:, k], color=FOLD_COLOURS[0], linewidth=1.6, label="prediction")
+        axes.plot(trace.seconds, trace.output[:, k], color=PALETTE[0], linewidth=1.6, label="prediction")
         axes.set_ylim(_wider(bounds))
         axes.set_ylabel(name, parse_math=False)
         plain(axes)
@@ -111,7 +112,7 @@ def write_trace(out: Path, title: str, trace: Trace, ranges: Mapping[str, Range]
 
 
 def _colour(fold: int) -> str:
-    return FOLD_COLOURS[(fold - 1) % len(FOLD_COLOURS)]
+    return PALETTE[(fold - 1) % len(PALETTE)]
 
 
 def _wider(bounds: Range) -> Range:

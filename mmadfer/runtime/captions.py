@@ -76,11 +76,12 @@ def _of(prediction: Prediction) -> Iterator[tuple[Stretch, str]]:
     for number, segments in by_person(prediction).items():
         who = "" if number is None else f"person {number}: "
         for one in stretches(segments):
-            if (said := _said(one.segment)) and round(1000 * one.start) < round(1000 * one.end):
-                yield one, shown(who + said)
+            if (text := said(one.segment)) and round(1000 * one.start) < round(1000 * one.end):
+                yield one, shown(who + text)
 
 
-def _said(segment: dict[str, Any]) -> str:
+def said(segment: dict[str, Any]) -> str:
+    """The label and its probability, or the values; nothing of a segment that could not be predicted."""
     if "values" in segment:
         return ", ".join(f"{name} {value:.2f}" for name, value in segment["values"].items())
     return f"{segment['label']} {segment['probabilities'][segment['label']]:.0%}" if segment["label"] else ""

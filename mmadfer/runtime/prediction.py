@@ -79,7 +79,7 @@ class Answer:
     def __init__(
         self, video: Video, contract: Contract, model: dict[str, Any], shift: np.ndarray | None = None
     ) -> None:
-        self._video, self._contract, self._model, self._shift = video, contract, model, shift
+        self.video, self._contract, self._model, self._shift = video, contract, model, shift
         self._segments, self._rows = list[dict[str, Any]](), list[list[np.ndarray]]()
         self._series = list[PartSeries]()
         self._told, self._reasons = Counter[str](), Counter[str]()
@@ -107,7 +107,7 @@ class Answer:
         except Exception as error:  # one odd file must not end the others
             if lacks_memory(error):
                 raise
-            self._error = ClipError(f"{self._video.path}: {type(error).__name__}: {error}")
+            self._error = ClipError(f"{self.video.path}: {type(error).__name__}: {error}")
             self._error.__cause__ = error
         self._all_there = True
 
@@ -154,7 +154,7 @@ class Answer:
         try:
             return self.prediction()
         except DataError as error:
-            return Failure(str(self._video.path), error)
+            return Failure(str(self.video.path), error)
 
     def prediction(self) -> Prediction:
         """What the model says about the whole.
@@ -163,7 +163,7 @@ class Answer:
             DataError: the video cannot be read, or none of its windows predicted.
         """
         told = self._predicted()
-        video, notes = str(self._video.path), listed_notes(self._segments, self._told)
+        video, notes = str(self.video.path), listed_notes(self._segments, self._told)
         if self._contract.per_step:
             return self._over_time(video, notes)
         whole = self._put_together(told, self._rows)
@@ -184,7 +184,7 @@ class Answer:
         if not told:
             listed = "; ".join(f"{note} (in {count})" for note, count in self._told.items())
             raise ClipError(
-                f"{self._video.path}: none of {len(self._segments)} windows can be predicted: {listed}",
+                f"{self.video.path}: none of {len(self._segments)} windows can be predicted: {listed}",
                 self._reasons.most_common(1)[0][0],
             )
         return told

@@ -55,6 +55,7 @@ class Recogniser:
         text: what is said in videos, or sentences about them, for a model that reads sentences.
         faces: `largest`, the one whose face is largest and surest; `all` people, or as many of the largest, who are
             told apart over the video (`mmadfer.data.faces.people`) and predicted one by one.
+        on_part: called with each video and part of it (one for each of its segments), as they are read.
 
     Raises:
         WeightsError: the path holds no usable model, or not for this backend, or none whose logits can be adjusted.
@@ -74,6 +75,7 @@ class Recogniser:
         flips: bool = False,
         text: GivenText | None = None,
         faces: str | int = "largest",
+        on_part: Callable[[Video, VideoPart], None] | None = None,
     ) -> None:
         check_tau(adjust)
         if not 1 <= clips <= MOST_CLIPS:
@@ -93,6 +95,7 @@ class Recogniser:
         told = "" if self._faces == "largest" else self._faces
         asked = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips, "faces": told}
         self._asked = {name: value for name, value in asked.items() if value}
+        self._on_part = on_part
 
     def _reading(self, text: GivenText | None) -> VideoSentences | None:
         if self.contract.model.text is not None:
@@ -235,6 +238,8 @@ class Recogniser:
 
     def _add(self, answer: Answer, part: VideoPart, waiting: list[_Waiting]) -> None:
         tell = answer.add(part)
+        if self._on_part is not None:
+            self._on_part(answer.video, part)
         if part.inputs is not None:
             waiting.extend((inputs, tell) for inputs in (part.inputs, *part.others))
 

@@ -21,10 +21,11 @@ class Meter:
         total: clips to do now.
         before: clips done by an earlier, interrupted job.
         goes_on: a job that is stopped can go on where it was.
+        unit: what is counted.
     """
 
-    def __init__(self, what: str, total: int, before: int = 0, *, goes_on: bool = True) -> None:
-        self._goes_on = goes_on
+    def __init__(self, what: str, total: int, before: int = 0, *, goes_on: bool = True, unit: str = "clips") -> None:
+        self._goes_on, self._unit = goes_on, unit
         self.what, self.total, self.before = what, total, before
         self.done, self.note = 0, ""
         self._console = Console(stderr=True)
@@ -66,7 +67,7 @@ class Meter:
         if self.done < 2:
             return ""
         rate = (self.done - 1) / max(monotonic() - self._first, 1e-6)
-        return f"{rate:.1f} clips/s, {duration(round((self.total - self.done) / rate))} left"
+        return f"{rate:.1f} {self._unit}/s, {duration(round((self.total - self.done) / rate))} left"
 
     def _line(self) -> None:
         counted = f"{self.before + self.done} of {self.before + self.total}"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmadfer.export.parity.comparison import Form, ParityComparison
-from mmadfer.report.plots import FOLD_COLOURS
+from mmadfer.utils.colours import PALETTE
 from mmadfer.utils.files import atomic
 from mmadfer.utils.optional import need
 
@@ -44,7 +44,7 @@ def draw_picture(comparison: ParityComparison, out: Path) -> None:
 
 
 def _colours(count: int) -> list[str]:
-    return [FOLD_COLOURS[k % len(FOLD_COLOURS)] for k in range(count)]
+    return [PALETTE[k % len(PALETTE)] for k in range(count)]
 
 
 def _curve(axes: Any, comparison: ParityComparison, form: Form, colour: str) -> None:
