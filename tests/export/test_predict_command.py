@@ -94,7 +94,7 @@ def test_the_command_takes_folders_and_goes_on(onnx_file: Path, tree: Path, caps
 def test_where_results_go_is_asked_before_anything_is_computed(tree: Path) -> None:
     (tree / "folder.csv").mkdir()
     for name, words in {
-        "out.xml": r"must end in \.json or \.csv",
+        "out.xml": r"must end in one of \.json, \.csv, \.vtt, \.srt",
         "notes.txt/out.csv": r"cannot be written \(Not a directory\)",
         "folder.csv": r"cannot be written \(Is a directory\)",
     }.items():
