@@ -30,16 +30,6 @@ def sound(path: Path) -> tuple[float, float]:
         return len(heard) / file.streams.audio[0].rate, float(np.sqrt(np.mean(heard**2)))
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two toy faces beside each other."""
-    (one, heard), (other, _) = toy.content("happy", 0, seed=1), toy.content("sad", 1, seed=1)
-    count = min(len(one), len(other))
-    path = tmp_path_factory.mktemp("pair") / "pair.mp4"
-    write_clip(path, np.concatenate([one[:count], other[:count]], axis=2), heard)
-    return path
-
-
 def coloured(picture: np.ndarray) -> np.ndarray:
     """Pixels (H, W) that are far from grey."""
     return np.ptp(picture.astype(int), axis=2) > 60

@@ -24,16 +24,6 @@ from mmadfer.runtime import Failure, Prediction, Recogniser, Video
 LABELS = list(toy.TOY_CLASSES)
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two toy faces beside each other, with one voice."""
-    (one, sound), (other, _) = toy.content("happy", 0, seed=1), toy.content("sad", 1, seed=1)
-    count = min(len(one), len(other))
-    path = tmp_path_factory.mktemp("pair") / "pair.mp4"
-    write_clip(path, np.concatenate([one[:count], other[:count]], axis=2), sound)
-    return path
-
-
 def alone(path: Path, half: slice, label: str, number: int) -> Path:
     """One of the two, with the other's place left grey."""
     (one, sound), (own, _) = toy.content("happy", 0, seed=1), toy.content(label, number, seed=1)
