@@ -3,15 +3,18 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from needs import needed
 from torch import Tensor, nn
 
 from mmadfer.export.graph import to_onnx, tracing, waveform
 
-_KEPT_BYTES = 64 << 20
-"""Graphs of larger models are not kept: a few of the full size would fill the memory."""
+_KEPT_BYTES = 1 << 30
+"""Graphs of larger models are not kept."""
 
 
 def identity(module: nn.Module) -> str:
@@ -28,8 +31,11 @@ def identity(module: nn.Module) -> str:
 
 @contextmanager
 def traced_once() -> Iterator[None]:
-    """In the block, a model that has been traced is not traced again: each gets a copy of the graph of the first."""
-    traced, known = tracing.trace, dict[Any, Any]()
+    """In the block, a model that has been traced is not traced again: each gets a copy of the graph of the first.
+
+    Graphs are kept on disk, for a few of the full size would fill the memory.
+    """
+    traced, known = tracing.trace, dict[Any, Path]()
 
     def trace(module: nn.Module, example: dict[str, Tensor], output: str) -> Any:
         if sum(value.nbytes for value in module.state_dict().values()) > _KEPT_BYTES:
@@ -37,12 +43,12 @@ def traced_once() -> Iterator[None]:
         shapes = tuple((name, value.dtype, tuple(value.shape)) for name, value in example.items())
         key = identity(module), shapes, output
         if key not in known:
-            known[key] = traced(module, example, output)
-        copy = type(known[key])()
-        copy.CopyFrom(known[key])
-        return copy
+            graph, path = traced(module, example, output), Path(folder) / f"{len(known)}.onnx"
+            path.write_bytes(graph.SerializeToString())
+            known[key] = path
+        return needed("onnx").load(known[key])
 
-    with patched(trace):
+    with TemporaryDirectory() as folder, patched(trace):
         yield
 
 
