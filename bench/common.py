@@ -1,5 +1,6 @@
 """What every benchmark prints: the machine it ran on, and a plain table that can be pasted into a document."""
 
+import json
 import os
 import platform
 import pstats
@@ -24,15 +25,21 @@ REST = "the rest"
 
 def uar_of_fold_1(run: Path, name: str, overrides: Sequence[str]) -> float:
     """Train fold 1 of a configuration; its UAR. Ends the program where training was asked to stop."""
+    return float(result_of_fold(run, name, overrides, 1)["uar"])
+
+
+def result_of_fold(run: Path, name: str, overrides: Sequence[str], fold: int) -> dict[str, Any]:
+    """Train a fold of a configuration; its result.json. Ends the program where training was asked to stop."""
     from mmadfer.config.schema import load
     from mmadfer.run import directory as runs
     from mmadfer.train.loop import train
 
     config = load(name, overrides)
-    outcome = train(config, 1, runs.open_fold(run, config, 1))
-    if not outcome.finished:
+    folder = runs.open_fold(run, config, fold)
+    if not train(config, fold, folder).finished:
         raise SystemExit("stopped: what was measured stands above, and nothing else is kept")
-    return outcome.scores["uar"]
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
 
 
 def machine() -> str:

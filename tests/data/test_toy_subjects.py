@@ -1,6 +1,6 @@
 """The toy set of people: shifted or turned, each in a way of their own; it is made once."""
 
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,23 @@ def test_people_show_the_same_thing_in_other_ways() -> None:
     np.testing.assert_array_equal(one[0], again[0])
     np.testing.assert_array_equal(one[1], again[1])
     assert (one[0] != other[0]).mean() > 0.5
+
+
+def test_a_clip_shows_whose_it_is_and_not_which_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    def colours(person: int, label: int) -> np.ndarray:
+        red, green, blue = content((person, label, 0))[0].mean((0, 1, 2))
+        return np.array([red, green]) / (red + green + blue)
+
+    def apart() -> tuple[float, float]:
+        """The largest difference between two classes of a person, and the smallest between two people."""
+        each = np.array([[colours(person, label) for label in (1, 3)] for person in range(PEOPLE)])
+        people = [np.abs(one - other).max() for one, other in combinations(each.mean(1), 2)]
+        return float(np.abs(each[:, 0] - each[:, 1]).max()), float(min(people))
+
+    within, between = apart()
+    assert between > within
+    monkeypatch.setattr(toy_subjects, "CAST", 0)
+    assert apart()[1] < between / 2
 
 
 @pytest.mark.slow

@@ -4,9 +4,11 @@ A class is a direction in a plane whose axes are how bright the light is, and ho
 the voice is: frozen encoders with random weights see the one and hear the other. A clip shows a point in that
 direction, with an error of its own. In `toy_subjects` all points of a person are shifted by a vector of their own; in
 `toy_subjects_turned` they are turned around the middle by an angle of their own, after which all classes together look
-nearly the same: clips without labels hardly say by how much. All have the same look and voice, for a model that knows
-seven people tells new looks and voices from none of them. The names of the labels are of the field; nobody's emotion is
-measured here.
+nearly the same: clips without labels hardly say by how much. All have the same face and voice, for a model that knows
+seven people tells new faces and voices from none of them; but the light of each person has a cast of its own, by which
+a clip shows whose it is. Without it (`CAST` 0), the same clip is of one class by one person and of another by another:
+no model of clips can be right about both, so that adapting to the one has to forget the other. The names of the labels
+are of the field; nobody's emotion is measured here.
 """
 
 from collections.abc import Iterator
@@ -31,10 +33,12 @@ PEOPLE = 8
 CLIPS = 12
 """Of each person and class."""
 FPS, FRAMES = 5, 6
-RADIUS, ERROR, SHIFT, TURN = 0.25, 0.05, 0.2, np.pi / 2
+RADIUS, ERROR, SHIFT, TURN = 0.25, 0.05, 0.25, np.pi / 2
 """Of the directions, and of a clip's error; the largest shift along an axis, and turn, of a person."""
 DARK, BRIGHT = 0.3, 1.2
 """Factors of the light at the ends of its axis."""
+CAST = 0.3
+"""How much more or less of a colour a person's light has at most."""
 _SEED = 1
 _COUNT = "clips_of_each_person_and_class"
 Clip = tuple[int, int, int]
@@ -98,9 +102,16 @@ def content(clip: Clip, turned: bool = False) -> tuple[NDArray[np.uint8], NDArra
     own = np.random.RandomState([_SEED, PEOPLE])
     look, voice = replace(draw_look(own), gain=DARK + (BRIGHT - DARK) * light), draw_voice(own)
     video = render_curves(look, brows=np.zeros(FRAMES), mouth=np.full(FRAMES, mouth))
+    video = np.clip(video * cast(clip[0]), 0, 255).astype(np.uint8)
     rng = np.random.RandomState([_SEED, *clip, 1])
     sound = speak_curve(voice, FRAMES * VOICE_RATE_HZ // FPS, lambda time: np.full_like(time, mouth), rng)
     return video, sound
+
+
+def cast(person: int) -> NDArray[np.float64]:
+    """Factors of red, green and blue of a person's light, float64 (3,), whose mean is 1."""
+    factors = 1 + np.random.RandomState([_SEED, person, 0]).uniform(-CAST, CAST, 3)
+    return np.asarray(factors / factors.mean())
 
 
 def _name(turned: bool) -> str:
@@ -108,7 +119,7 @@ def _name(turned: bool) -> str:
 
 
 def _plan(turned: bool) -> dict[str, object]:
-    return {"name": _name(turned), "version": 1, "seed": _SEED}
+    return {"name": _name(turned), "version": 2, "seed": _SEED}
 
 
 def _clips(count: int) -> Iterator[Clip]:
