@@ -4,9 +4,10 @@
 
 The set is toy_subjects. For each seed and person, `msda_toy` (without task.subjects, which is another question) is
 trained on the seven others; `adapt_toy` goes on from there without labels of the person, with a discrepancy that is a
-number without a gradient, as released, and with one that has one; and with their labels, as an upper bound. Told is the UAR on the half of the person's clips that does not adapt, in percent, mean and standard deviation
-over seeds; below, over people, the gain with the paired test over people. With --alike, the set is made without the
-colours by which a clip shows whose it is; --store takes a set that is prepared with msda_toy.
+number without a gradient, as released, and with one that has one; and with their labels, as an upper bound. Told is the
+UAR on the half of the person's clips that does not adapt, in percent, mean and standard deviation over seeds; below,
+over people, the gain with the paired test over people. With --alike, the set is made without the colours by which a
+clip shows whose it is; --store takes a set that is prepared with msda_toy.
 """
 
 import argparse
