@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mmadfer.report.plots import INK, plain, save
-from mmadfer.runtime.captions import Stretch, by_person, stretches
 from mmadfer.runtime.prediction import Prediction
+from mmadfer.runtime.stretches import Stretch, by_person, stretches
 from mmadfer.utils.colours import PALETTE
 from mmadfer.utils.optional import need
 
@@ -37,7 +37,7 @@ def write_timeline(out: Path, title: str, prediction: Prediction, ranges: Mappin
     need("matplotlib", extra="train")
     from matplotlib.figure import Figure
 
-    people = list(by_person(prediction).items())[:_MOST_PEOPLE]
+    people = list(by_person(prediction.people, prediction.segments).items())[:_MOST_PEOPLE]
     figure = Figure(figsize=(9.0, 0.9 + 2.1 * len(people)), layout="constrained", facecolor="white")
     rows = figure.subplots(len(people), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (number, segments) in zip(rows, people, strict=True):

@@ -1,47 +1,15 @@
 """Predictions as captions of a video, for players and editors: WebVTT and SubRip (SRT)."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from mmadfer.errors import ConfigError
 from mmadfer.runtime.prediction import Failure, Prediction
+from mmadfer.runtime.stretches import Stretch, by_person, said, stretches
 from mmadfer.utils.files import write_text
 from mmadfer.utils.terminal import shown
 
 ENDINGS = (".vtt", ".srt")
-
-
-class Stretch(NamedTuple):
-    """The part of a video that one segment is shown for."""
-
-    start: float
-    """Seconds."""
-    end: float
-    segment: dict[str, Any]
-
-
-def stretches(segments: Sequence[dict[str, Any]]) -> list[Stretch]:
-    """The segments of one person, in time, each with a stretch of its own: where two overlap, it changes in the middle.
-
-    Those without a prediction keep their stretch.
-    """
-    ordered = sorted(segments, key=lambda one: (one["start"], one["end"]))
-    found = [Stretch(one["start"], one["end"], one) for one in ordered]
-    for k, (one, then) in enumerate(pairwise(ordered)):
-        if then["start"] < one["end"]:
-            middle = (one["end"] + then["start"]) / 2
-            found[k], found[k + 1] = found[k]._replace(end=middle), found[k + 1]._replace(start=middle)
-    return found
-
-
-def by_person(prediction: Prediction) -> dict[int | None, list[dict[str, Any]]]:
-    """The segments of each person by number, or all under None where people are not told apart."""
-    if not prediction.people:
-        return {None: prediction.segments}
-    numbers = [one["person"] for one in prediction.people]
-    return {number: [one for one in prediction.segments if one["person"] == number] for number in numbers}
 
 
 def write_vtt(path: Path | str, results: Sequence[Prediction | Failure], *_: object) -> None:
@@ -73,18 +41,11 @@ def _captions(results: Sequence[Prediction | Failure]) -> list[tuple[Stretch, st
 
 
 def _of(prediction: Prediction) -> Iterator[tuple[Stretch, str]]:
-    for number, segments in by_person(prediction).items():
+    for number, segments in by_person(prediction.people, prediction.segments).items():
         who = "" if number is None else f"person {number}: "
         for one in stretches(segments):
             if (text := said(one.segment)) and round(1000 * one.start) < round(1000 * one.end):
                 yield one, shown(who + text)
-
-
-def said(segment: dict[str, Any]) -> str:
-    """The label and its probability, or the values; nothing of a segment that could not be predicted."""
-    if "values" in segment:
-        return ", ".join(f"{name} {value:.2f}" for name, value in segment["values"].items())
-    return f"{segment['label']} {segment['probabilities'][segment['label']]:.0%}" if segment["label"] else ""
 
 
 def _clock(one: Stretch, point: str) -> str:

@@ -24,9 +24,9 @@ from PIL import Image, ImageDraw, ImageFont
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.media import frames
 from mmadfer.data.media.video_writer import VideoWriter, has_sound
-from mmadfer.runtime.captions import Stretch, by_person, said, stretches
 from mmadfer.runtime.inputs import Video, VideoPart
 from mmadfer.runtime.prediction import Prediction
+from mmadfer.runtime.stretches import Stretch, by_person, said, stretches
 from mmadfer.utils.colours import PALETTE
 from mmadfer.utils.files import atomic
 from mmadfer.utils.progress import Meter
@@ -150,7 +150,7 @@ def _people(prediction: Prediction, places: Sequence[Place | None]) -> list[_Per
     over_time = _of_series(prediction.series) if prediction.series else None
     return [
         _Person(number, segments, over_time or stretches(segments), where)
-        for number, segments in by_person(prediction).items()
+        for number, segments in by_person(prediction.people, prediction.segments).items()
     ]
 
 

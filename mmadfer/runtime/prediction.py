@@ -12,6 +12,7 @@ from mmadfer.config.windows import WindowConfig
 from mmadfer.contract import Contract
 from mmadfer.data.media.notes import Whole, kind
 from mmadfer.errors import ClipError, DataError, MmadferError
+from mmadfer.runtime.card import card
 from mmadfer.runtime.inputs import Video, VideoPart
 from mmadfer.runtime.series import PartSeries, joined
 from mmadfer.tasks.pooling import clip_logits
@@ -50,6 +51,10 @@ class Prediction:
     people: list[dict[str, Any]] = field(default_factory=list)
     """Where people are told apart, each of them: {person, start, end, label, probabilities, notes}, or `values`, of all
     their segments; the video itself then has the label None, and no probabilities or values."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: see `card`."""
+        return card(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON: label and probabilities, or values; of several people theirs."""

@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmadfer.errors import ConfigError
-from mmadfer.runtime.captions import by_person, write_srt, write_vtt
+from mmadfer.runtime.captions import write_srt, write_vtt
 from mmadfer.runtime.prediction import Failure, Prediction
+from mmadfer.runtime.stretches import by_person
 from mmadfer.utils.console import Console
 from mmadfer.utils.csv_cells import cell, to_csv
 from mmadfer.utils.files import check_place, write_text
@@ -47,7 +48,7 @@ def print_predictions(results: Sequence[Prediction | Failure], console: Console 
 
 def _by_person(prediction: Prediction) -> list[Prediction]:
     """A prediction of each person, under the video's name and theirs; or the one of the video."""
-    segments = by_person(prediction)
+    segments = by_person(prediction.people, prediction.segments)
     return [_of_person(prediction, one, segments[one["person"]]) for one in prediction.people] or [prediction]
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from mmadfer.errors import ClipError, ConfigError
 from mmadfer.report.timeline import write_timeline
 from mmadfer.runtime import Failure, Prediction
-from mmadfer.runtime.captions import check_captions, stretches, write_srt, write_vtt
+from mmadfer.runtime.captions import check_captions, write_srt, write_vtt
+from mmadfer.runtime.stretches import stretches
 
 
 def segment(start: float, end: float, label: str | None, share: float = 0.0, **more: Any) -> dict[str, Any]:
