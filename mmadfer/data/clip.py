@@ -200,14 +200,26 @@ def text_order(names: Sequence[str]) -> list[int]:
 
 def whole(path: FrameSource, settings: PrepareConfig) -> tuple[Seen, Cut]:
     """Frames as they are; the bytes of a folder's JPEG files are kept if all have the right size and coding."""
-    size, quality = settings.face_size, settings.jpeg_quality
     seen = Seen.of(frames.pictures(path, settings))
-    if frames.has_images(path) and all(image.is_jpeg(size) for image in frames.image_files(path, settings)):
+    if frames.has_images(path) and all(
+        image.is_jpeg(settings.face_size) for image in frames.image_files(path, settings)
+    ):
         return seen, lambda some: (image.data() for _, image in some)
-    return seen, lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
+    return seen, squares(settings)
+
+
+def squares(settings: PrepareConfig) -> Cut:
+    """Pictures as they are, each made a square."""
+    size, quality = settings.face_size, settings.jpeg_quality
+    return lambda some: (encode_jpeg(square(one.rgb(), size), quality) for _, one in some)
 
 
 def union_crops(path: FrameSource, settings: PrepareConfig, device: str, missed: set[int]) -> tuple[Seen, Cut]:
+    """What is known of the pictures, and `unions`."""
+    return Seen.of(frames.pictures(path, settings)), unions(settings, device, missed)
+
+
+def unions(settings: PrepareConfig, device: str, missed: set[int]) -> Cut:
     """Each frame by its own faces; on a CPU also looked at on its own, so that others never change its last digit.
 
     Frames in which none is found are added to `missed`.
@@ -223,7 +235,7 @@ def union_crops(path: FrameSource, settings: PrepareConfig, device: str, missed:
                 x0, y0, x1, y1 = detection.union_box(boxes, *image.shape[:2])
                 yield encode_jpeg(square(image[y0:y1, x0:x1], settings.face_size), settings.jpeg_quality)
 
-    return Seen.of(frames.pictures(path, settings)), cut
+    return cut
 
 
 def _tracked(

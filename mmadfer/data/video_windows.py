@@ -63,13 +63,24 @@ class Windows:
         The last one ends with the video, so that all are equally long and no part is left out; a video that is not
         longer than a window is one.
         """
-        begin, end = clips.shown_span_seconds(times)
+        return self.between(*clips.shown_span_seconds(times))
+
+    def between(self, begin: float, end: float) -> list[Span]:
+        """The windows of a video that is shown from `begin` to `end`, as `spans`."""
         last = round(end - self.seconds, 3)
         if last - begin <= EXACT:
             return [(begin, end)]
-        starts = [round(begin + k * self.hop, 3) for k in range(int((last - begin) / self.hop + EXACT) + 1)]
+        starts = [self.start(begin, k) for k in range(self.newest(begin, last) + 1)]
         starts += [last] * (last - starts[-1] > EXACT)
         return [(start, round(start + self.seconds, 3)) for start in starts]
+
+    def start(self, begin: float, number: int) -> float:
+        """When a window of a video that is shown from `begin` starts; they are counted from 0."""
+        return round(begin + number * self.hop, 3)
+
+    def newest(self, begin: float, time: float) -> int:
+        """The last window that has started at `time`."""
+        return int((time - begin) / self.hop + EXACT)
 
 
 def windows_of(seconds: float | None, hop: float | None) -> Windows | None:
@@ -103,7 +114,7 @@ class VideoWindow:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """What is cut out of the frames for one window."""
 
     span: Span
@@ -179,15 +190,26 @@ def read_windows(
         whole = (-math.inf, spans[0][1] + longest) if len(spans) == 1 else None  # as `read_clip` hears it
         if whole and settings.media == "published":
             sounds = Sounds(path, source, settings, mute, placed=False)
-        for plan in reader.cut(spans, keep):
-            window = _window(plan, sounds, reader.missed, whole if whole and plan.span == spans[0] else plan.span)
+        for plan in reader.windows(spans, keep):
+            window = window_of(plan, sounds, reader.missed, whole if whole and plan.span == spans[0] else plan.span)
             if plan.final:
                 seconds = sounds.seconds(plan.span[1] + longest)
                 window = replace(window, notes=clips.length_notes_of(path, settings, seconds, reader.times))
             yield window
 
 
-def _window(plan: _Plan, sounds: Sounds, missed: set[int], heard: Span) -> VideoWindow:
+def window_of(plan: Plan, sounds: Sounds, missed: set[int], heard: Span) -> VideoWindow:
+    """A window whose pictures are cut out, with its sound.
+
+    Args:
+        plan: the window.
+        sounds: of the video.
+        missed: the frames in which no face was found, where each is cut by its own.
+        heard: from when to when sound is heard.
+
+    Raises:
+        ClipError: what is wrong with more than this window.
+    """
     start, end = plan.span
     try:
         if plan.problem:
@@ -206,61 +228,31 @@ def _window(plan: _Plan, sounds: Sounds, missed: set[int], heard: Span) -> Video
     return VideoWindow(start, end, replace(clip, first=plan.first, boxes=plan.places), person=plan.person)
 
 
-class _Reader:
-    """The pictures of one video."""
+class Cutter:
+    """Cuts windows out of pictures that were looked at.
+
+    Args:
+        settings: what is done to them.
+        blind: take black pictures for a face that is nowhere found.
+        times: when each of the pictures is shown, rising.
+        detections: where faces were found in them.
+        shared: how pictures are cut, where no face is followed.
+    """
 
     def __init__(
-        self, path: Path, settings: PrepareConfig, cropped: bool, device: str, blind: bool, faces: Faces
+        self,
+        settings: PrepareConfig,
+        blind: bool,
+        times: np.ndarray,
+        detections: FaceSearch,
+        shared: clips.Cut | None = None,
     ) -> None:
-        self.path, self.settings, self._blind, self._faces = path, settings, blind, faces
-        self._people: list[Person] | None = None
-        self.missed = set[int]()
-        self._shared: clips.Cut | None = None
-        self._device, self._detections = device, FaceSearch()
-        if cropped:
-            seen, self._shared = clips.whole(path, settings)
-        elif settings.face_box == "union":
-            seen, self._shared = clips.union_crops(path, settings, device, self.missed)
-        elif faces == "largest":
-            seen, self._detections = search_faces(path, settings, device)
-        else:
-            often = {"detect_every": min(settings.detect_every, MOST_BETWEEN_LOOKS)}
-            seen, self._detections = search_faces(path, settings.model_copy(update=often), device, cuts=True)
-        self.times, self._damaged, self._notes = seen.times, seen.damaged, seen.notes
+        self.settings, self._blind, self.times = settings, blind, times
+        self._detections, self._shared = detections, shared
+        self._damaged, self._notes = np.zeros(len(times), bool), tuple[Note, ...]()
         self._names: list[str] | None = None
-        if frames.is_image_folder(path):
-            self._names = [image.path.name for image in frames.images(path, math.inf, settings.fps)]
 
-    def cut(self, spans: Sequence[Span], keep: Keep) -> Iterator[_Plan]:
-        """Go through the pictures again; each window comes with its JPEGs as soon as it is over.
-
-        Before that, once more for the faces of windows in which none is found in small pictures.
-        """
-        parts = [self._searched_in(*map(self._first, span)) for span in spans]
-        search_larger(self.path, self.settings, self._device, self._detections, parts)
-        if self._faces != "largest":
-            self._people = largest(self._detections.people(self.times), self._faces)
-        todo, open_ = deque(spans), deque[_Plan]()
-        for _ in self._cut(self._wanted(todo, open_, keep), open_):
-            while open_ and open_[0].whole:
-                yield open_.popleft()
-        while todo:  # those behind the last picture
-            open_.extend(self._plans(todo, keep))
-        if not all(plan.whole for plan in open_):
-            raise ClipError(f"{self.path} has changed while it was read: predict it again")
-        yield from open_
-
-    def _wanted(self, todo: deque[Span], open_: deque[_Plan], keep: Keep) -> Iterator[tuple[int, frames.Picture]]:
-        """The pictures that windows want, which are opened as they begin."""
-        for k, picture in enumerate(frames.pictures(self.path, self.settings)):
-            while todo and self._first(todo[0][0]) <= k:
-                open_.extend(self._plans(todo, keep))
-            if any(k in plan.frames for plan in open_):
-                yield k, picture
-            elif not todo and all(plan.whole for plan in open_):
-                return
-
-    def _cut(self, wanted: Iterator[tuple[int, frames.Picture]], open_: deque[_Plan]) -> Iterator[None]:
+    def cut(self, wanted: Iterator[tuple[int, frames.Picture]], open_: deque[Plan]) -> Iterator[None]:
         """Picture by picture, give its JPEG to the windows that want it."""
         if self._shared is None:
             for k, picture in wanted:
@@ -277,60 +269,30 @@ class _Reader:
                     plan.made[k] = jpeg
             yield
 
-    def _first(self, time: float) -> int:
+    def first(self, time: float) -> int:
         """The first frame that is not shown before a time."""
         return int(np.searchsorted(self.times, time - EXACT))
 
-    def _plans(self, todo: deque[Span], keep: Keep) -> list[_Plan]:
-        """Take the next window; as it is to be cut, or for each person in it."""
-        span = todo.popleft()
-        first, last = self._first(span[0]), self._first(span[1]) if todo else len(self.times)
-        if first == last:
-            plans = [_Plan(span, np.empty(0), [], problem=ClipError("no pictures", "empty"))]
-        elif self._people is None:
-            plans = [self._plan(span, first, last, keep)]
-        else:
-            plans = self._of_people(self._people, span, first, last, keep)
-            plans = [replace(plan, since=todo[0][0] if todo else math.inf) for plan in plans]
-        return plans if todo else [*plans[:-1], replace(plans[-1], final=True)]
-
-    def _of_people(self, people: Sequence[Person], span: Span, first: int, last: int, keep: Keep) -> list[_Plan]:
-        looks, plans = range(*self._searched_in(first, last)), list[_Plan]()
-        for person in people:
-            if not person.is_in(looks):
-                continue
-            begin, end = self._detections.stretch(person, first, last)
-            if begin < end:
-                face = self._detections.face_of(person, *self._searched_in(begin, end))
-                its = self._span(span, (first, last), (begin, end))
-                if its == span or its[1] - its[0] >= SHORTEST:
-                    plans.append(replace(self._plan(its, begin, end, keep, face), person=person.number))
-        nobody = _Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
-        return plans or [nobody]
-
-    def _span(self, window: Span, frames: tuple[int, int], part: tuple[int, int]) -> Span:
-        """When a part of a window's frames is shown."""
-        start = window[0] if part[0] == frames[0] else round(float(self.times[part[0]]), 3)
-        return start, window[1] if part[1] == frames[1] else round(float(self.times[part[1]]), 3)
-
-    def _plan(self, span: Span, first: int, last: int, keep: Keep, face: Face | None = None) -> _Plan:
+    def plan(self, span: Span, first: int, last: int, keep: Keep, face: Face | None = None) -> Plan:
         """What is cut out of the frames from `first` to before `last`: a face, by default the one that is followed."""
+        if first == last:
+            return Plan(span, np.empty(0), [], problem=ClipError("no pictures", "empty"))
         order = self._order(first, last)
         chosen = [first + order[k] for k in keep(len(order))]
         times = self.times[[first + k for k in order]]
         told = (*self._notes, *notes.damaged(self._damaged[first:last]))
         if self._shared:
-            return _Plan(span, times, chosen, notes=told, first=first)
+            return Plan(span, times, chosen, notes=told, first=first)
         face = face or self._detections.follow(*self._searched_in(first, last))
         boxes = interpolate([index - first for index in face.indexes], face.boxes, last - first)
         if boxes is None and self._blind:
             made = dict.fromkeys(chosen, clips.black(self.settings))
-            return _Plan(span, times, chosen, notes=told, faceless=(notes.BLACK,), made=made, first=first)
+            return Plan(span, times, chosen, notes=told, faceless=(notes.BLACK,), made=made, first=first)
         if boxes is None:
-            return _Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
+            return Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
         chosen_boxes = {k: boxes[k - first] for k in chosen}
         told = (*told, *face.notes)
-        return _Plan(span, times, chosen, chosen_boxes, boxes[order], told, face.faceless, first=first)
+        return Plan(span, times, chosen, chosen_boxes, boxes[order], told, face.faceless, first=first)
 
     def _order(self, first: int, last: int) -> list[int]:
         if self.settings.mafw_frame_order == "time":
@@ -344,3 +306,88 @@ class _Reader:
         if begin == end:  # a window so short that no frame in it was searched: those next to it
             begin, end = max(0, begin - 1), min(len(self._detections.indexes), end + 1)
         return begin, end
+
+
+class _Reader(Cutter):
+    """The pictures of one video."""
+
+    def __init__(
+        self, path: Path, settings: PrepareConfig, cropped: bool, device: str, blind: bool, faces: Faces
+    ) -> None:
+        self.path, self._faces, self._device = path, faces, device
+        self._people: list[Person] | None = None
+        self.missed = set[int]()
+        shared: clips.Cut | None = None
+        detections = FaceSearch()
+        if cropped:
+            seen, shared = clips.whole(path, settings)
+        elif settings.face_box == "union":
+            seen, shared = clips.union_crops(path, settings, device, self.missed)
+        elif faces == "largest":
+            seen, detections = search_faces(path, settings, device)
+        else:
+            often = {"detect_every": min(settings.detect_every, MOST_BETWEEN_LOOKS)}
+            seen, detections = search_faces(path, settings.model_copy(update=often), device, cuts=True)
+        super().__init__(settings, blind, seen.times, detections, shared)
+        self._damaged, self._notes = seen.damaged, seen.notes
+        if frames.is_image_folder(path):
+            self._names = [image.path.name for image in frames.images(path, math.inf, settings.fps)]
+
+    def windows(self, spans: Sequence[Span], keep: Keep) -> Iterator[Plan]:
+        """Go through the pictures again; each window comes with its JPEGs as soon as it is over.
+
+        Before that, once more for the faces of windows in which none is found in small pictures.
+        """
+        parts = [self._searched_in(*map(self.first, span)) for span in spans]
+        search_larger(self.path, self.settings, self._device, self._detections, parts)
+        if self._faces != "largest":
+            self._people = largest(self._detections.people(self.times), self._faces)
+        todo, open_ = deque(spans), deque[Plan]()
+        for _ in self.cut(self._wanted(todo, open_, keep), open_):
+            while open_ and open_[0].whole:
+                yield open_.popleft()
+        while todo:  # those behind the last picture
+            open_.extend(self._plans(todo, keep))
+        if not all(plan.whole for plan in open_):
+            raise ClipError(f"{self.path} has changed while it was read: predict it again")
+        yield from open_
+
+    def _wanted(self, todo: deque[Span], open_: deque[Plan], keep: Keep) -> Iterator[tuple[int, frames.Picture]]:
+        """The pictures that windows want, which are opened as they begin."""
+        for k, picture in enumerate(frames.pictures(self.path, self.settings)):
+            while todo and self.first(todo[0][0]) <= k:
+                open_.extend(self._plans(todo, keep))
+            if any(k in plan.frames for plan in open_):
+                yield k, picture
+            elif not todo and all(plan.whole for plan in open_):
+                return
+
+    def _plans(self, todo: deque[Span], keep: Keep) -> list[Plan]:
+        """Take the next window; as it is to be cut, or for each person in it."""
+        span = todo.popleft()
+        first, last = self.first(span[0]), self.first(span[1]) if todo else len(self.times)
+        if first == last or self._people is None:
+            plans = [self.plan(span, first, last, keep)]
+        else:
+            plans = self._of_people(self._people, span, first, last, keep)
+            plans = [replace(plan, since=todo[0][0] if todo else math.inf) for plan in plans]
+        return plans if todo else [*plans[:-1], replace(plans[-1], final=True)]
+
+    def _of_people(self, people: Sequence[Person], span: Span, first: int, last: int, keep: Keep) -> list[Plan]:
+        looks, plans = range(*self._searched_in(first, last)), list[Plan]()
+        for person in people:
+            if not person.is_in(looks):
+                continue
+            begin, end = self._detections.stretch(person, first, last)
+            if begin < end:
+                face = self._detections.face_of(person, *self._searched_in(begin, end))
+                its = self._span(span, (first, last), (begin, end))
+                if its == span or its[1] - its[0] >= SHORTEST:
+                    plans.append(replace(self.plan(its, begin, end, keep, face), person=person.number))
+        nobody = Plan(span, np.empty(0), [], problem=ClipError("no face", "no face"))
+        return plans or [nobody]
+
+    def _span(self, window: Span, frames: tuple[int, int], part: tuple[int, int]) -> Span:
+        """When a part of a window's frames is shown."""
+        start = window[0] if part[0] == frames[0] else round(float(self.times[part[0]]), 3)
+        return start, window[1] if part[1] == frames[1] else round(float(self.times[part[1]]), 3)

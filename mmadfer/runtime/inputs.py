@@ -142,15 +142,16 @@ def read_parts(
         yield _part(video, contract, clip, *clip.span, views)
         return
     contract = contract.model_copy(update={"window": None})  # frames are spread over each window, as over a clip
-    settings, given = _asked(video, contract, views.clips)
+    settings, given = asked(video, contract, views.clips)
     given |= {} if faces == "largest" else {"faces": faces, "blind": False}
     read = partial(read_windows, **given) if sees else partial(listening.read_windows, **_heard(given))
     with _told_of_windows():
         for one in read(video.path, settings, windows):
-            yield _part_of(one, video, contract, views)
+            yield part_of(one, video, contract, views)
 
 
-def _part_of(one: VideoWindow, video: Video, contract: Contract, views: ClipViews) -> VideoPart:
+def part_of(one: VideoWindow, video: Video, contract: Contract, views: ClipViews) -> VideoPart:
+    """A window as the model is shown it, or why it cannot be; it was read as `asked` says."""
     if one.clip is None:
         notes, reason = (str(one.problem), *one.notes), getattr(one.problem, "reason", "")
         return VideoPart(one.start, one.end, None, notes, reason, person=one.person)
@@ -226,7 +227,7 @@ def read_whole(
     Raises:
         DataError: it cannot be read, or lacks what the model needs.
     """
-    settings, given = _asked(video, contract, clips)
+    settings, given = asked(video, contract, clips)
     if contract.window is not None:
         given |= {"keep": window_frames(contract, windows), "whole_sound": True}
     with _told_of_windows():
@@ -235,7 +236,7 @@ def read_whole(
         return read_clip(video.pictures or video.path, settings, device=device, **given)
 
 
-def _asked(video: Video, contract: Contract, clips: int) -> tuple[PrepareConfig, dict[str, Any]]:
+def asked(video: Video, contract: Contract, clips: int) -> tuple[PrepareConfig, dict[str, Any]]:
     """How the video is read: what is done to it, and the arguments that clips and windows share."""
     cropped, mute = video.cropped or contract.modalities == "audio", contract.modalities == "vision"
     heard, keep = partial(_check_rate, contract, video.sound or video.path), seen_frames(contract, clips)

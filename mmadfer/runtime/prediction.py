@@ -177,6 +177,14 @@ class Answer:
         label = max(whole, key=whole.__getitem__)
         return Prediction(video, label, whole, self._segments, self._model, notes, sentence=self._sentence)
 
+    def of_window(self) -> Prediction:
+        """What the model says about a single window; one that cannot be predicted has no label, and its reason."""
+        if self._rows[0]:
+            return self.prediction()
+        return Prediction(
+            str(self.video.path), None, {}, self._segments, self._model, listed_notes(self._segments, self._told)
+        )
+
     def _predicted(self) -> list[dict[str, Any]]:
         """The segments that could be predicted.
 

@@ -15,6 +15,7 @@ from mmadfer.runtime.arrays import Inputs, empty_clip, from_clip, from_record, s
 from mmadfer.runtime.backends.choice import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, load_readers, read_parts
+from mmadfer.runtime.live import LiveFrame, LiveSound, LiveStream, check_live, live_parts
 from mmadfer.runtime.people import PeopleAnswer, check_people, check_video
 from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
 from mmadfer.runtime.sentences import GivenText, VideoSentences
@@ -196,6 +197,54 @@ class Recogniser:
             )
         tasks = (video if isinstance(video, Video) else Video(Path(video)) for video in videos)
         return self._predict(tasks, jobs, batch or self._batches.usual, self._windows(window, hop))
+
+    def stream(
+        self,
+        source: Iterable[LiveFrame | LiveSound],
+        *,
+        window: float = 5.0,
+        hop: float = 1.0,
+        leave_out: bool = True,
+        cropped: bool = False,
+        name: str = "live",
+    ) -> LiveStream:
+        """Predict rolling windows of a live source, each as soon as its last picture and sound are there.
+
+        What is said of a window is what `Recogniser(video, window=, hop=)` says of that of a file with the same
+        pictures and sound. Held in memory are one window and one hop; twice that with `leave_out`.
+
+        Args:
+            source: pictures and pieces of sound in order of time, also without end.
+            window, hop: seconds, as for one video.
+            leave_out: read the source in a thread of its own, and leave out windows where the model, or who takes the
+                predictions, is slower than the source; `LiveStream.left_out` counts them. False: every window is
+                predicted, and the source waits, as a recording can.
+            cropped: the pictures show nothing but the face, and are taken whole.
+            name: what `Prediction.video` and errors call the source.
+
+        Returns:
+            an iterator of one `Prediction` for each window, with one segment; one that lacks a face or sound has no
+            label, and the reason in its notes. Close it where the rest is not wanted.
+
+        Raises:
+            ConfigError: windows that cannot be, or a model that needs more than a window (sentences, people told
+                apart, windows of a clip taken together), or no pictures.
+            DataError: when it is iterated: an item that cannot be, or out of order, or sound at a rate that the model
+                does not know.
+        """
+        check_live(self.contract, self.path, self.tells_people_apart)
+        windows = self._windows(window, hop)
+        assert windows is not None
+        video = Video(Path(name), cropped=cropped)
+        parts = live_parts(source, video, self.contract, windows, self._clip_views, leave_out)
+        return LiveStream(parts, partial(self._of_window, video))
+
+    def _of_window(self, video: Video, part: VideoPart) -> Prediction:
+        answer, waiting = self._answer(video), list[_Waiting]()
+        self._add(answer, part, waiting)
+        while waiting:
+            self._compute(waiting, self._batches.usual)
+        return answer.of_window()
 
     def _predict(self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None) -> Results:
         waiting, open_ = list[_Waiting](), deque[Answer]()

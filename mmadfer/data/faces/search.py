@@ -116,10 +116,10 @@ def search_larger(
     path: FrameSource, settings: PrepareConfig, device: str, detections: FaceSearch, parts: Iterable[tuple[int, int]]
 ) -> None:
     """Search larger pictures, in those parts of the frames searched (first, end) that need it; adds what is found."""
-    todo = {detections.indexes[k]: k for part in parts for k in _without_faces(detections, *part)}
+    todo = {detections.indexes[k]: k for part in parts for k in without_faces(detections, *part)}
     if not todo:
         return
-    larger, last = _LargerPictures(device), max(todo)
+    larger, last = LargerPictures(device), max(todo)
     with one_thread():
         for index, picture in enumerate(frames.pictures(path, settings)):
             if index in todo and len(found := larger.detect(picture)):
@@ -146,14 +146,14 @@ def _searched(pictures: Iterable[frames.Picture], every: int, detections: FaceSe
         yield small(index, picture)
 
 
-def _without_faces(detections: FaceSearch, first: int, end: int) -> Sequence[int]:
+def without_faces(detections: FaceSearch, first: int, end: int) -> Sequence[int]:
     """The frames of this part that are to be searched in larger pictures."""
     without = [k for k in range(first, end) if not len(detections.faces[k])]
     some = end - first - len(without)
     return [k for k in without if detections.reduced[k]] if some < SELDOM * (end - first) else []
 
 
-class _LargerPictures:
+class LargerPictures:
     """Finds the size at which faces are seen, and stays with it.
 
     All sizes are tried in the first picture, then in ever fewer of those that follow, as long as none shows a face: a
@@ -165,7 +165,7 @@ class _LargerPictures:
         self._size, self._vain, self._skip = 0, 0, 0
 
     def detect(self, picture: frames.Picture) -> np.ndarray:
-        """The faces (K, 5), as `detection.detect` gives them."""
+        """The faces (K, 5) of the next picture, as `detection.detect` gives them."""
         if self._skip:
             self._skip -= 1
             return NONE

@@ -12,7 +12,7 @@ import numpy as np
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.contract import samples_of_frames
 from mmadfer.data.media import frames
-from mmadfer.data.media.decode import SoundTrack
+from mmadfer.data.media.decode import Sound, SoundTrack
 from mmadfer.data.media.fbank import SILENCE, count, fbank, frame_samples, later
 from mmadfer.data.media.frames import DecodedClip, FrameSource, NumberedCrops
 from mmadfer.errors import ClipError
@@ -214,12 +214,13 @@ class Sounds:
             self._source = source_of(path, sound)
             self._track = SoundTrack(self._source, self._settings.sound.rate, placed=placed)
             self._chunks = iter(self._track)
-            first = next(self._chunks)
-            with _named(self._source):
-                self._span = _span(first.rate, self._settings)
+            self._begin(next(self._chunks))
         except ClipError as error:
             self._nothing = unheard(error, self._settings)
-            return
+
+    def _begin(self, first: Sound) -> None:
+        with _named(self._source):
+            self._span = _span(first.rate, self._settings)
         self._held.append(first.waveform)
         self.rate, self._start = first.rate, first.start
 

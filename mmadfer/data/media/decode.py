@@ -189,6 +189,11 @@ class SoundTrack:
         """Starts and ends, in seconds, of what has no samples, as far as it is read."""
         self._path, self._rate, self._limit, self.placed = Path(path), rate, limit, placed
         self._layout, self._kind, self._start = "", (0, 0), 0.0
+        self._count, self._moved = 0, 0.0
+        """Samples up to now, and seconds by which they come too early, where they are not placed."""
+        self._resampler: av.AudioResampler | None = None
+        self._at = 0
+        """Samples that it was given."""
 
     def __iter__(self) -> Iterator[Sound]:
         """Yields pieces that follow each other."""
@@ -203,41 +208,47 @@ class SoundTrack:
 
     def _resampled(self) -> Iterator[np.ndarray]:
         """(channels, samples) at the rate that is wanted."""
-        if self._rate == "native":
-            yield from (packed.T for packed in self._in_time())
-            return
-        resampler, at = av.AudioResampler(format="flt", rate=self._rate), 0
-        for packed in self._in_time():
-            frame = av.AudioFrame.from_ndarray(packed.reshape(1, -1), format="flt", layout=self._layout)
-            frame.sample_rate, frame.pts, frame.time_base = self._kind[0], at, Fraction(1, self._kind[0])
-            at += len(packed)
-            yield from self._arrays(resampler.resample(frame))
-        if at:
-            yield from self._arrays(resampler.resample(None))  # what it holds
+        for time, packed in self._packed():
+            yield from self._fed(time, packed)
+        yield from self._rest()
+
+    def _fed(self, time: float | None, packed: np.ndarray) -> Iterator[np.ndarray]:
+        """What the next packed samples (samples, channels) add to the sound, (channels, samples) as it is wanted."""
+        for piece in self._in_time(time, packed):
+            if self._rate == "native":
+                yield piece.T
+                continue
+            self._resampler = self._resampler or av.AudioResampler(format="flt", rate=self._rate)
+            frame = av.AudioFrame.from_ndarray(piece.reshape(1, -1), format="flt", layout=self._layout)
+            frame.sample_rate, frame.pts, frame.time_base = self._kind[0], self._at, Fraction(1, self._kind[0])
+            self._at += len(piece)
+            yield from self._arrays(self._resampler.resample(frame))
+
+    def _rest(self) -> Iterator[np.ndarray]:
+        """What the resampler holds at the end."""
+        if self._resampler:
+            yield from self._arrays(self._resampler.resample(None))
 
     def _arrays(self, frames: list[av.AudioFrame]) -> Iterator[np.ndarray]:
         for frame in frames:
             if frame.samples:
                 yield frame.to_ndarray().reshape(-1, self._kind[1]).T
 
-    def _in_time(self) -> Iterator[np.ndarray]:
-        """Packed samples (samples, channels), each at its place."""
-        count, moved = 0, 0.0
-        """Samples up to now, and seconds by which they come too early, where they are not placed."""
-        for time, packed in self._packed():
-            rate = self._kind[0]
-            if not count and self.placed and time is not None and time <= _TIMESTAMP_TOLERANCE_SECONDS:
-                self._start = time
-            now = self._start + count / rate + moved
-            late = 0.0 if time is None else time - now
-            if late > _TIMESTAMP_TOLERANCE_SECONDS:
-                self.gaps.append((now, now + late))
-                check_length(self._path, self._limit, now + late)
-            for piece in self._fitted(packed, late) if self.placed else [packed]:
-                count += len(piece)
-                check_length(self._path, self._limit, count / rate)
-                yield piece
-            moved += late if not self.placed and abs(late) > _TIMESTAMP_TOLERANCE_SECONDS else 0.0
+    def _in_time(self, time: float | None, packed: np.ndarray) -> Iterator[np.ndarray]:
+        """The next packed samples (samples, channels), at their place."""
+        rate = self._kind[0]
+        if not self._count and self.placed and time is not None and time - self._start <= _TIMESTAMP_TOLERANCE_SECONDS:
+            self._start = time
+        now = self._start + self._count / rate + self._moved
+        late = 0.0 if time is None else time - now
+        if late > _TIMESTAMP_TOLERANCE_SECONDS:
+            self.gaps.append((now, now + late))
+            check_length(self._path, self._limit, now + late)
+        for piece in self._fitted(packed, late) if self.placed else [packed]:
+            self._count += len(piece)
+            check_length(self._path, self._limit, self._count / rate)
+            yield piece
+        self._moved += late if not self.placed and abs(late) > _TIMESTAMP_TOLERANCE_SECONDS else 0.0
 
     def _fitted(self, packed: np.ndarray, late: float) -> Iterator[np.ndarray]:
         """Silence and a piece that comes late, or the part of a piece that is not there yet."""
@@ -259,14 +270,15 @@ class SoundTrack:
         # packed samples are one plane; of 8 planes and more, PyAV 18 reads on behind the last one
         packer = av.AudioResampler(format="flt")
         for decoded in decode_stream(self._path, "audio", self._limit, self.told):
-            self._kind, self._layout = self._same(decoded.frame), decoded.frame.layout.name
+            layout = decoded.frame.layout
+            self._kind, self._layout = self._same(decoded.frame.sample_rate, layout.nb_channels), layout.name
             for part in packer.resample(decoded.frame):
                 if part.samples:
                     yield decoded.time, part.to_ndarray().reshape(-1, self._kind[1])
 
-    def _same(self, frame: Any) -> tuple[int, int]:
+    def _same(self, rate: int, channels: int) -> tuple[int, int]:
         """Rate and number of channels, which stay what they were in a sound file."""
-        kind, before = (frame.sample_rate, frame.layout.nb_channels), self._kind
+        kind, before = (rate, channels), self._kind
         if not (_SAMPLE_RATES_HZ[0] <= kind[0] <= _SAMPLE_RATES_HZ[1] and 1 <= kind[1] <= MOST_CHANNELS):
             raise ClipError(
                 f"{self._path} says that its sound has {kind[1]} channels at {kind[0]} Hz, but at most {MOST_CHANNELS} "
