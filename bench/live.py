@@ -1,6 +1,6 @@
 """How long after the last picture of a live window its prediction is there.
 
-    OMP_NUM_THREADS=1 python bench/live.py [--seconds 30] [--full] [--width 640 --height 480]
+    OMP_NUM_THREADS=1 python bench/live.py [--seconds 30] [--full] [--width 640] [--height 480]
 
 A source gives pictures and sound at their own times: the pictures of toy videos, 25 in a second, one video after the
 other, and their sound in pieces of 20 ms. Each window of 5 s every second is predicted by a model of random weights
