@@ -8,19 +8,19 @@ import numpy as np
 
 from mmadfer.report.plots import INK, plain, save
 from mmadfer.runtime.prediction import Prediction
-from mmadfer.runtime.stretches import Stretch, by_person, stretches
+from mmadfer.runtime.stretches import Stretch, by_person, longest_shown, stretches
 from mmadfer.utils.colours import PALETTE
 from mmadfer.utils.optional import need
+from mmadfer.utils.terminal import shown
 
-_MOST_PEOPLE = 8
-"""That a picture has room for."""
 _NAMED = len(PALETTE)
 """Classes or values that get a colour and a name, those with the highest mean; the others are grey."""
 Range = tuple[float, float]
 
 
 def write_timeline(out: Path, title: str, prediction: Prediction, ranges: Mapping[str, Range]) -> None:
-    """Draw the probabilities of each person's windows over time, or their values, and write them as PNG or SVG.
+    """Draw the probabilities of each person's windows over time, or their values, and write them as PNG or SVG; of more
+    than `MOST_PEOPLE`, those who are shown longest.
 
     Each window is drawn over its own stretch (`stretches`); where nothing could be predicted there is a gap. Above them
     stands the label of each window by its colour.
@@ -37,13 +37,15 @@ def write_timeline(out: Path, title: str, prediction: Prediction, ranges: Mappin
     need("matplotlib", extra="train")
     from matplotlib.figure import Figure
 
-    people = list(by_person(prediction.people, prediction.segments).items())[:_MOST_PEOPLE]
+    own = by_person(prediction.people, prediction.segments)
+    told = {number: stretches(segments) for number, segments in own.items()}
+    people = longest_shown(told)
     figure = Figure(figsize=(9.0, 0.9 + 2.1 * len(people)), layout="constrained", facecolor="white")
     rows = figure.subplots(len(people), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (number, segments) in zip(rows, people, strict=True):
-        _draw(axes, stretches(segments), ranges)
+    for axes, number in zip(rows, people, strict=True):
+        _draw(axes, told[number], ranges)
         axes.set_title("" if number is None else f"person {number}", fontsize=10, loc="left")
-    figure.suptitle(title, fontsize=12, x=0.01, ha="left", parse_math=False)
+    figure.suptitle(shown(title), fontsize=12, x=0.01, ha="left", parse_math=False)
     rows[-1].set_xlabel("seconds")
     save(figure, out)
 
@@ -61,7 +63,9 @@ def _draw(axes: Any, told: Sequence[Stretch], ranges: Mapping[str, Range]) -> No
     if not ranges:
         _strip(axes, told, colours)
     plain(axes)
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend = axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _colours(names: Sequence[str], table: np.ndarray) -> dict[str, str]:
@@ -82,6 +86,7 @@ def _steps(axes: Any, told: Sequence[Stretch], column: np.ndarray, colour: str, 
     faint = {"linewidth": 0.6, "alpha": 0.3} if label is None else {"linewidth": 1.6}
     line = axes.plot(x, y, color=colour, **faint)[0]
     if label is not None:
+        label = shown(label)
         line.set_label(label if not label.startswith("_") else f" {label}")  # matplotlib hides the names that begin so
 
 

@@ -14,6 +14,7 @@ from mmadfer.report.summary import RunReport
 from mmadfer.run import directory as runs
 from mmadfer.utils.colours import PALETTE
 from mmadfer.utils.optional import need
+from mmadfer.utils.terminal import shown
 
 _MOST_POINTS = 4000
 """Of each fold in a plot of points; of more, evenly spread ones are drawn."""
@@ -58,7 +59,7 @@ def _points(folds: Mapping[int, Mapping[str, Trace]], k: int, name: str, bounds:
             style = {"s": 9, "alpha": 0.5, "linewidths": 0, "rasterized": True}
             axes.scatter(truth[some], output[some], color=_colour(fold), label=f"fold {fold}", **style)
         axes.set(xlim=_wider(bounds), ylim=_wider(bounds), xlabel="truth", ylabel="prediction", aspect="equal")
-        axes.set_title(name, fontsize=12, loc="left", parse_math=False)
+        axes.set_title(shown(name), fontsize=12, loc="left", parse_math=False)
         plain(axes)
         if 1 < len(folds) <= NAMED_FOLDS:
             axes.legend(fontsize=9, frameon=False)
@@ -77,16 +78,16 @@ def _size(ranges: Mapping[str, Range]) -> tuple[float, float]:
 
 def draw_trace(figure: Any, title: str, trace: Trace, ranges: Mapping[str, Range]) -> None:
     """Draw a clip into a figure of matplotlib's: the prediction, and the truth where there is one."""
-    shown = list(ranges.items())[:_MOST_VALUES]
-    rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    for k, (axes, (name, bounds)) in enumerate(zip(rows, shown, strict=True)):
+    drawn = list(ranges.items())[:_MOST_VALUES]
+    rows = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for k, (axes, (name, bounds)) in enumerate(zip(rows, drawn, strict=True)):
         if not np.isnan(trace.truth[:, k]).all():
             axes.plot(trace.seconds, trace.truth[:, k], color=INK, linewidth=1.6, label="truth")
         axes.plot(trace.seconds, trace.output[:, k], color=PALETTE[0], linewidth=1.6, label="prediction")
         axes.set_ylim(_wider(bounds))
-        axes.set_ylabel(name, parse_math=False)
+        axes.set_ylabel(shown(name), parse_math=False)
         plain(axes)
-    rows[0].set_title(title, fontsize=12, loc="left", parse_math=False)
+    rows[0].set_title(shown(title), fontsize=12, loc="left", parse_math=False)
     if len(rows[0].get_lines()) > 1:
         rows[0].legend(fontsize=9, frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.97), borderpad=0)
     rows[-1].set_xlabel("seconds")

@@ -10,6 +10,8 @@ from mmadfer.utils.files import write_text
 from mmadfer.utils.terminal import shown
 
 ENDINGS = (".vtt", ".srt")
+_PLAIN = str.maketrans("<>{}", "()()")
+"""SubRip has no way to write signs of its own (tags, `{\\an8}`, `-->`) as text: brackets take their place."""
 
 
 def write_vtt(path: Path | str, results: Sequence[Prediction | Failure], *_: object) -> None:
@@ -21,7 +23,8 @@ def write_vtt(path: Path | str, results: Sequence[Prediction | Failure], *_: obj
 
 def write_srt(path: Path | str, results: Sequence[Prediction | Failure], *_: object) -> None:
     """Write the captions of one video as SubRip, atomically; a video that could not be read has none."""
-    cues = (f"{k}\n{_clock(one, ',')}\n{text}\n" for k, (one, text) in enumerate(_captions(results), 1))
+    found = enumerate(_captions(results), 1)
+    cues = (f"{k}\n{_clock(one, ',')}\n{text.translate(_PLAIN)}\n" for k, (one, text) in found)
     write_text(path, "\n".join(cues))
 
 
@@ -35,7 +38,7 @@ def check_captions(paths: Sequence[Path], videos: int) -> None:
 
 
 def _captions(results: Sequence[Prediction | Failure]) -> list[tuple[Stretch, str]]:
-    """In time, and then by person; of segments that could be predicted."""
+    """In time, and then by person; of segments that could be predicted and last a thousandth of a second."""
     found = [one for result in results if isinstance(result, Prediction) for one in _of(result)]
     return sorted(found, key=lambda one: one[0].start)
 
@@ -44,7 +47,7 @@ def _of(prediction: Prediction) -> Iterator[tuple[Stretch, str]]:
     for number, segments in by_person(prediction.people, prediction.segments).items():
         who = "" if number is None else f"person {number}: "
         for one in stretches(segments):
-            if (text := said(one.segment)) and round(1000 * one.start) < round(1000 * one.end):
+            if (text := said(one.segment)) and _thousandths(one.start) < _thousandths(one.end):
                 yield one, shown(who + text)
 
 
@@ -53,6 +56,11 @@ def _clock(one: Stretch, point: str) -> str:
 
 
 def _time(seconds: float, point: str) -> str:
-    """Hours, minutes, seconds and thousandths. A video may begin before 0, a caption may not."""
-    whole, thousandths = divmod(max(0, round(1000 * seconds)), 1000)
+    """Hours, minutes, seconds and thousandths."""
+    whole, thousandths = divmod(_thousandths(seconds), 1000)
     return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{point}{thousandths:03}"
+
+
+def _thousandths(seconds: float) -> int:
+    """A video may begin before 0, a caption may not."""
+    return max(0, round(1000 * seconds))

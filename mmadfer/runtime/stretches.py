@@ -1,8 +1,11 @@
 """Segments of a prediction as stretches of time that do not overlap, person by person, and in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
+
+MOST_PEOPLE = 8
+"""That a timeline has room for."""
 
 
 class Stretch(NamedTuple):
@@ -36,6 +39,13 @@ def by_person(
         return {None: list(segments)}
     numbers = [one["person"] for one in people]
     return {number: [one for one in segments if one["person"] == number] for number in numbers}
+
+
+def longest_shown(told: Mapping[int | None, Sequence[Stretch]]) -> list[int | None]:
+    """The people that a timeline has room for, by number: those of whom something is said for the longest time."""
+    seconds = {number: sum(one.end - one.start for one in own if said(one.segment)) for number, own in told.items()}
+    best = sorted(seconds, key=lambda number: -seconds[number])[:MOST_PEOPLE]
+    return [number for number in told if number in best]
 
 
 def said(segment: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Captions and timelines of predictions."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pysubs2
 import pytest
 from PIL import Image
 
+from mmadfer.data.traces import Trace
 from mmadfer.errors import ClipError, ConfigError
 from mmadfer.report.timeline import write_timeline
+from mmadfer.report.value_plots import write_trace
 from mmadfer.runtime import Failure, Prediction
 from mmadfer.runtime.captions import check_captions, write_srt, write_vtt
-from mmadfer.runtime.stretches import stretches
+from mmadfer.runtime.stretches import longest_shown, stretches
 
 
 def segment(start: float, end: float, label: str | None, share: float = 0.0, **more: Any) -> dict[str, Any]:
@@ -66,6 +69,26 @@ def test_values_and_a_video_that_cannot_be_read(tmp_path: Path) -> None:
     assert (tmp_path / "b.vtt").read_text() == "WEBVTT\n"
 
 
+def test_what_has_no_length_has_no_caption(tmp_path: Path) -> None:
+    write_vtt(tmp_path / "a.vtt", [of_video(segment(-2, -1, "happy", 0.9), segment(0.04, 0.04, "happy", 0.9))])
+    assert (tmp_path / "a.vtt").read_text() == "WEBVTT\n"
+    write_vtt(tmp_path / "b.vtt", [of_video(segment(-2, 0.001, "happy", 0.9))])
+    assert "00:00:00.000 --> 00:00:00.001\nhappy 90%" in (tmp_path / "b.vtt").read_text()
+
+
+def test_subrip_shows_no_signs_of_its_own(tmp_path: Path) -> None:
+    label = "{\\an8}<b>x --> y"
+    one = {"start": 0, "end": 1, "label": label, "probabilities": {label: 1.0}, "notes": []}
+    write_srt(tmp_path / "a.srt", [of_video(one)])
+    assert (tmp_path / "a.srt").read_text() == "1\n00:00:00,000 --> 00:00:01,000\n(\\an8)(b)x --) y 100%\n"
+
+
+def test_timelines_are_of_those_shown_longest() -> None:
+    told = {k: stretches([segment(0, 20, None), segment(20, 21 + k % 10, "happy", 0.5)]) for k in range(1, 13)}
+    assert longest_shown(told) == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert longest_shown({None: told[1]}) == [None]
+
+
 def test_captions_are_of_one_video() -> None:
     check_captions([Path("a.vtt")], 1)
     check_captions([Path("a.json"), Path("a.csv")], 2)
@@ -90,3 +113,16 @@ def test_a_timeline_has_a_row_for_each_person_and_a_gap_where_nothing_is_said(tm
     write_timeline(tmp_path / "again" / "many.svg", "$a$ <b>", Prediction("a", "$8", {}, [many], {}), {})
     assert "$a$ &lt;b&gt;" in written
     assert (tmp_path / "again" / "many.svg").read_text() == written
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_words_are_drawn_as_they_are(tmp_path: Path, ending: str) -> None:
+    title, label = os.fsdecode(b"a\xff.mp4"), r"$\foo$"
+    one = {"start": 0, "end": 1, "label": label, "probabilities": {label: 1.0}, "notes": []}
+    valued = {"start": 0, "end": 1, "values": {label: 0.5}, "notes": []}
+    write_timeline(tmp_path / f"a.{ending}", title, of_video(one), {})
+    write_timeline(tmp_path / f"b.{ending}", title, of_video(valued), {label: (0, 1)})
+    write_trace(tmp_path / f"c.{ending}", title, Trace(np.arange(2.0), *np.zeros((2, 2, 1))), {label: (0, 1)})
+    for name in "abc":
+        data = (tmp_path / f"{name}.{ending}").read_bytes()
+        assert data.startswith(b"\x89PNG") if ending == "png" else (label.encode() in data and b"\\udcff.mp4" in data)
