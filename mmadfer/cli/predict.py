@@ -10,6 +10,7 @@ from mmadfer.errors import DataError
 from mmadfer.runtime.captions import check_captions
 from mmadfer.runtime.find_videos import videos
 from mmadfer.runtime.prediction import Failure, Prediction
+from mmadfer.runtime.read_files import ReadFiles
 from mmadfer.runtime.recogniser import Recogniser, Results
 from mmadfer.runtime.sentences import GivenText
 from mmadfer.runtime.writers import WRITERS, check_names, partial_path, print_predictions, write_series_csv
@@ -74,8 +75,10 @@ def predict_files(
     check_names(out)
     named = videos(paths, sound, cropped, fps)
     check_captions(out, len(named))
+    read = ReadFiles(named, model, (transcripts, sentences))
+    read.check("--out", (*out, *map(partial_path, out)))
     text = GivenText(transcripts, sentences, tuple(video.path for video in named))
-    drawings = Drawings(plot, overlay, named)
+    drawings = Drawings(plot, overlay, named, read)
     recogniser = Recogniser(
         model,
         backend,

@@ -76,13 +76,28 @@ def test_a_folder_has_one_of_each_video_and_one_that_cannot_be_drawn_stops_no_ot
     assert f"{tmp_path / 'out' / 'a.mp4'} cannot be drawn" in capsys.readouterr().err
 
 
+def test_one_that_cannot_be_written_stops_no_other(
+    onnx_file: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, out = tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "out"
+    shutil.copy(video, one)
+    shutil.copy(video, other)
+    for taken in ("a.mp4", "a.png"):
+        (out / taken).mkdir(parents=True)
+    assert predict_files([one, other], onnx_file, overlay=out, plot=out) == 2
+    assert sorted(path.name for path in out.iterdir() if path.is_file()) == ["b.mp4", "b.png"]
+    told = capsys.readouterr().err
+    assert f"{out / 'a.mp4'} cannot be drawn: [Errno 21] Is a directory" in told
+    assert f"{out / 'a.png'} cannot be drawn: [Errno 21] Is a directory" in told
+
+
 def test_what_overlays_cannot_be_written_to(onnx_file: Path, video: Path, tmp_path: Path) -> None:
     one, other = tmp_path / "a.mp4", tmp_path / "b.mp4"
     shutil.copy(video, one)
     shutil.copy(video, other)
     for given, place, says in (
         ([one, other], "o.mp4", r"--overlay .*o\.mp4 is one file, and there are 2 videos"),
-        ([one], "a.mp4", r"--overlay would write over .*a\.mp4, which is to be predicted"),
+        ([one], "a.mp4", r"--overlay would write over .*a\.mp4, which is read"),
         ([one, other], ".", r"--overlay would write over .*a\.mp4"),
         ([one], "o.avi", r"--overlay .*o\.avi: the name must end in \.mp4, or be of a folder"),
     ):

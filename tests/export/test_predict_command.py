@@ -1,6 +1,8 @@
 """`mmadfer predict`: what its arguments stand for, and what becomes of its results whatever ends it."""
 
 import csv
+import errno
+import os
 import resource
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from export_setup import CONTRACT
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from make_media import forbidden
 
+from mmadfer.cli.drawings import _drawn, _files
 from mmadfer.cli.predict import predict_files
 from mmadfer.errors import ConfigError, DataError
 from mmadfer.runtime import Failure, Recogniser, Video
@@ -100,6 +103,47 @@ def test_where_results_go_is_asked_before_anything_is_computed(tree: Path) -> No
     }.items():
         with pytest.raises(ConfigError, match=words):
             predict_files([tree], tree / "no_model", out=(tree / name,))
+
+
+def test_nothing_is_written_over_what_is_read(tree: Path) -> None:
+    model, talk, voice, frames = tree / "no_model.onnx", tree / "b.mp4", tree / "voice.mp4", tree / "frames"
+    srt, kept, sentences = tree / "talk.srt", tree / "talk.partial.csv", tree / "said.json"
+    frames.mkdir()
+    for path in (voice, srt, kept, sentences, frames / "1.png"):
+        path.touch()
+    for videos_, says, options in (
+        ([talk], "--overlay would write over .*voice.mp4, which is read", {"sound": voice, "overlay": voice}),
+        ([talk], "--out would write over .*talk.srt, which is read", {"transcripts": srt, "out": (srt,)}),
+        ([talk], "--out would write over .*partial", {"transcripts": kept, "out": (tree / "talk.csv",)}),
+        ([talk], "--out would write over .*said.json", {"sentences": sentences, "out": (tree / "sub/../said.json",)}),
+        ([talk], "--out would write over .*no_model.onnx.json", {"out": (tree / "no_model.onnx.json",)}),
+        ([frames], "--plot would write .*1.png among the frames", {"plot": frames / "1.png"}),
+        ([frames], "--overlay would write .*frames.mp4 among the frames", {"overlay": frames}),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            predict_files(videos_, model, **options)  # type: ignore[arg-type]
+
+
+def test_drawings_do_not_go_into_a_file_without_an_ending(tree: Path) -> None:
+    (tree / "plots").touch()
+    for option in ("plot", "overlay"):
+        with pytest.raises(ConfigError, match=rf"--{option} .*plots: the name must end in .* or be of a folder"):
+            predict_files([tree / "b.mp4"], tree / "no_model", **{option: tree / "plots"})  # type: ignore[arg-type]
+
+
+def test_drawings_of_one_name_are_numbered_past_names_that_are_taken(tmp_path: Path) -> None:
+    named = [Video(Path(name)) for name in ("d1/a.mp4", "d2/a.mp4", "d3/a-2.mp4", "d4/a.mp4")]
+    assert [path.name for path in _files(tmp_path, ".png", named)] == ["a.png", "a-2.png", "a-2-2.png", "a-3.png"]
+
+
+def test_a_full_disk_ends_the_drawing_and_nothing_else_does(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(number: int) -> list[str]:
+        raise OSError(number, os.strerror(number), "a.png")
+
+    assert not _drawn(Path("a.png"), lambda: fail(errno.EACCES))
+    assert "a.png cannot be drawn: [Errno 13] Permission denied" in capsys.readouterr().err
+    with pytest.raises(OSError, match="No space left"):
+        _drawn(Path("a.png"), lambda: fail(errno.ENOSPC))
 
 
 def test_one_file_is_not_where_another_is_kept(tree: Path) -> None:
