@@ -11,7 +11,6 @@ from mmadfer.contract import Contract
 from mmadfer.data.faces.landmarks68 import TENSOR
 from mmadfer.data.media import frames
 from mmadfer.data.media.image import decode_jpeg
-from mmadfer.data.media.video_writer import has_sound
 from mmadfer.data.store.landmark_tensors import checked, landmark_rows
 from mmadfer.data.store.store import Store
 from mmadfer.data.video_windows import Windows
@@ -50,7 +49,7 @@ class Source(NamedTuple):
     pictures: Callable[[], Iterator[Shown]] | None
     """Of the overlay video, in time; None where the model sees none."""
     sound: Path | None
-    """The file with its sound, if it has some."""
+    """The file with its sound, if it has some; None where there is no such file."""
     facts: dict[str, Any]
     """What else is known of it, for `explain.json`."""
     margin: float | None = None
@@ -141,4 +140,4 @@ def _stored(store: Store, clip: str) -> Iterator[Shown]:
 
 
 def _sound(path: Path) -> Path | None:
-    return path if path.is_file() and has_sound(path) else None
+    return path if path.is_file() else None

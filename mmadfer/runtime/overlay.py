@@ -7,29 +7,33 @@
     | timeline of each person, with a line  |   the label of each window in its colour; of values, a curve
     +---------------------------------------+
 
-At each moment the window is shown that `captions.stretches` gives it. Pictures are read again and keep their times, the
-sound is the source's. Held in memory are one picture, and where the face is in each frame.
+At each moment the window is shown that `stretches.stretches` gives it. Pictures are read again and keep their times,
+the sound is the source's. Held in memory are one picture, and where the face is in each frame.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.media import frames
-from mmadfer.data.media.video_writer import VideoWriter, has_sound
+from mmadfer.data.media.video_writer import VideoWriter
+from mmadfer.errors import DataError
 from mmadfer.runtime.inputs import Video, VideoPart
 from mmadfer.runtime.prediction import Prediction
-from mmadfer.runtime.stretches import Stretch, by_person, said, stretches
+from mmadfer.runtime.stretches import MOST_PEOPLE, Stretch, by_person, longest_shown, said, stretches
 from mmadfer.utils.colours import PALETTE
 from mmadfer.utils.files import atomic
 from mmadfer.utils.progress import Meter
+from mmadfer.utils.terminal import shown
 
 _LONGEST = 1280
 """Of the picture's sides, in pixels; a larger one is made smaller."""
@@ -40,7 +44,7 @@ _PANEL, _LINE, _PAD, _TRACK = 232, 18, 6, 26
 _TEXT, _NUMBER = 13, 42
 """Pixels: height of letters, and width of a number."""
 _MOST_BARS = 8
-"""Classes in the panel for each person: those with the highest mean over the video."""
+"""Classes in the panel for each person: those with the highest mean over the video; fewer where room is scarce."""
 _INK, _FAINT, _BACK = (235, 235, 235), (90, 90, 90), (24, 24, 28)
 _EXACT = 1e-6
 """Seconds by which times may be off by rounding."""
@@ -101,20 +105,35 @@ def write_overlay(
         what a person should know, such as sound that could not be copied whole.
 
     Raises:
-        DataError: the video cannot be read any more.
+        DataError: the video cannot be read any more, or the overlay cannot be encoded.
         OSError: the disk is full, for example.
     """
     pictures, people = _pictures(video, settings), _people(prediction, places)
     first = next(pictures)
-    sheet, sound = _Sheet(first[1].size, people, ranges), video.sound or video.path
+    sheet = _Sheet(first[1].size, people, ranges)
+    sound = video.sound or (video.path if video.path.is_file() else None)
     end = math.ceil(sheet.end)
     with atomic(out) as path, Meter(f"drawing {out.name}", end, goes_on=False, unit="seconds of video") as meter:
-        with VideoWriter(path, sheet.size, sound if sound.is_file() and has_sound(sound) else None) as file:
+        with _encoding(out), VideoWriter(path, sheet.size, sound) as file:
             for time, picture in chain([first], pictures):
                 file.write(time, sheet.drawn(time, picture))
                 while meter.done < min(time, end):
                     meter.step()
-        return file.notes
+        return [*sheet.notes, *file.notes]
+
+
+@contextmanager
+def _encoding(out: Path) -> Iterator[None]:
+    """Say in plain words what FFmpeg cannot write; what the system says, as of a full disk, stays an OSError."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError | MemoryError):
+            raise
+        raise DataError(
+            f"{out} cannot be encoded as H.264 and AAC (FFmpeg says {error.strerror!r}): leave this video out of the "
+            "overlays"
+        ) from error
 
 
 def _pictures(video: Video, settings: PrepareConfig) -> Iterator[tuple[float, Image.Image]]:
@@ -129,14 +148,17 @@ class _Person:
     def __init__(
         self, number: int | None, segments: Sequence[dict[str, Any]], said_of: Sequence[Stretch], places: _PlaceOf
     ) -> None:
-        self.name, self.told = "" if number is None else f"person {number}", said_of
+        self.number, self.told = number, said_of
+        self.name = "" if number is None else f"person {number}"
         self._places = [(one.start, places.get(id(one.segment))) for one in stretches(segments)]
 
     def at(self, time: float) -> dict[str, Any] | None:
         """What is said at a time, if anything is."""
         k = bisect_right(self.told, time, key=lambda one: one.start) - 1
         one = self.told[k] if k >= 0 else None
-        return one.segment if one is not None and time < one.end and said(one.segment) else None
+        if one is None or not said(one.segment):
+            return None
+        return one.segment if time < one.end + _EXACT * (k == len(self.told) - 1) else None  # the last picture has one
 
     def box(self, time: float) -> np.ndarray | None:
         """Where the face is then, (4,) in shares of the picture."""
@@ -172,16 +194,24 @@ class _Bar(NamedTuple):
 
 
 class _Sheet:
-    """Draws pictures; `size` is the height and width of what comes out, `end` the time of the timeline's end."""
+    """Draws pictures; `size` is the height and width of what comes out, `end` the time of the timeline's end.
+
+    `notes` say what there is no room for.
+    """
 
     def __init__(self, picture: tuple[int, int], people: Sequence[_Person], ranges: Ranges) -> None:
         self._people, self._ranges = people, ranges
-        names = list(ranges) or list(_probabilities(people[0])[0])
-        self._colours = {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(names)}
-        self._named = {person.name: list(ranges) or _highest(person) for person in people}
+        self._names = list(ranges) or list(_probabilities(people[0])[0])
+        self._colours = {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(self._names)}
+        self._ranked = {person.number: list(ranges) or _ranked(person) for person in people}
+        kept = longest_shown({person.number: person.told for person in people})
+        self._rows = [person for person in people if person.number in kept]
+        self.notes = [f"timelines of the {MOST_PEOPLE} people shown longest, of {len(people)}"] * (
+            len(people) > len(kept)
+        )
         self.start, self.end = min(one.told[0].start for one in people), max(one.told[-1].end for one in people)
         self._room = (picture[0], max(_LEAST, picture[1]))
-        width, height = self._room[0] + _PANEL, self._room[1] + _TRACK * len(people) + _PAD
+        width, height = self._room[0] + _PANEL, self._room[1] + _TRACK * len(self._rows) + _PAD
         self.size = (height + height % 2, width + width % 2)
         self._font: Any = ImageFont.load_default(_TEXT)
         self._base = Image.new("RGB", self.size[::-1], _BACK)
@@ -192,10 +222,10 @@ class _Sheet:
         sheet, y = self._base.copy(), _PAD
         sheet.paste(picture.crop((0, 0, *self._room)), (0, 0))
         pen = ImageDraw.Draw(sheet)
-        for person in self._people:
-            if segment := person.at(time):
-                self._draw_face(pen, person, segment, person.box(time), picture.size)
-                y = self._draw_bars(pen, person, segment, y)
+        told = [(person, segment) for person in self._people if (segment := person.at(time))]
+        for person, segment in told:
+            self._draw_face(pen, person, segment, person.box(time), picture.size)
+            y = self._draw_bars(pen, person, segment, y, self._bars_for(person, len(told)))
         x = self._x(time)
         pen.line((x, self._room[1] + _PAD, x, self.size[0]), fill=_INK, width=2)
         return np.asarray(sheet)
@@ -203,7 +233,10 @@ class _Sheet:
     def _draw_face(
         self, pen: ImageDraw.ImageDraw, person: _Person, segment: dict[str, Any], box: Any, picture: tuple[int, int]
     ) -> None:
-        colour, text = self._colours.get(segment.get("label", ""), PALETTE[0]), f"{person.name} {said(segment)}".strip()
+        colour, text = (
+            self._colours.get(segment.get("label", ""), PALETTE[0]),
+            shown(f"{person.name} {said(segment)}".strip()),
+        )
         x, y = _PAD, _PAD
         if box is not None:
             x, y0, x1, y1 = (np.clip(box, 0, 1) * (*picture, *picture)).round().astype(int).tolist()
@@ -212,14 +245,24 @@ class _Sheet:
         pen.rectangle((x, y, x + pen.textlength(text, self._font) + 2 * _PAD, y + _LINE), fill=colour)
         pen.text((x + _PAD, y + 1), text, "white", self._font)
 
-    def _draw_bars(self, pen: ImageDraw.ImageDraw, person: _Person, segment: dict[str, Any], y: int) -> int:
-        """Draw a person's part of the panel from `y` on; where the next one's begins."""
+    def _bars_for(self, person: _Person, count: int) -> list[str]:
+        """The names of a person's bars where so many people share the panel: at least one, in the model's order."""
+        lines = ((self._room[1] - _PAD) // count - _PAD) // _LINE - bool(person.name)
+        best = self._ranked[person.number][: max(1, lines)]
+        return [name for name in self._names if name in best]
+
+    def _draw_bars(
+        self, pen: ImageDraw.ImageDraw, person: _Person, segment: dict[str, Any], y: int, names: Sequence[str]
+    ) -> int:
+        """Draw a person's part of the panel from `y` on, if there is room for it; where the next one's begins."""
         left, middle, right = self._room[0] + _PAD, self._room[0] + _PANEL // 2, self._room[0] + _PANEL - _NUMBER
+        if y + (len(names) + bool(person.name)) * _LINE > self._room[1]:
+            return y
         if person.name:
             pen.text((left, y), person.name, _INK, self._font)
             y += _LINE
-        for bar in self._bars(segment, self._named[person.name]):
-            pen.text((left, y), self._cut(pen, bar.name, middle - left - _PAD), _INK, self._font)
+        for bar in self._bars(segment, names):
+            pen.text((left, y), self._cut(pen, shown(bar.name), middle - left - _PAD), _INK, self._font)
             long = round(bar.share * (right - middle - _PAD))
             pen.rectangle((middle, y + 3, middle + max(1, long), y + _TEXT), fill=self._colours[bar.name])
             pen.text((right, y), bar.text, _INK, self._font)
@@ -244,7 +287,7 @@ class _Sheet:
         return name[: max(fits, default=0)] + "..."
 
     def _draw_timelines(self, pen: ImageDraw.ImageDraw) -> None:
-        for row, person in enumerate(self._people):
+        for row, person in enumerate(self._rows):
             top = self._room[1] + _PAD + row * _TRACK
             pen.rectangle((0, top, self.size[1], top + _TRACK - _PAD), fill=_FAINT)
             for one in person.told:
@@ -270,9 +313,8 @@ def _probabilities(person: _Person) -> list[dict[str, float]]:
     return [one.segment["probabilities"] for one in person.told if one.segment["label"]]
 
 
-def _highest(person: _Person) -> list[str]:
-    """The classes of a person's bars, in the model's order: those with the highest mean."""
+def _ranked(person: _Person) -> list[str]:
+    """The classes that a person's bars may be of: those with the highest mean, from that on."""
     told = _probabilities(person)
     means = {name: sum(one[name] for one in told) for name in told[0]}
-    best = sorted(means, key=lambda name: -means[name])[:_MOST_BARS]
-    return [name for name in means if name in best]
+    return sorted(means, key=lambda name: -means[name])[:_MOST_BARS]

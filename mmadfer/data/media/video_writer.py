@@ -32,7 +32,7 @@ class VideoWriter:
     Args:
         path: of the file.
         size: height and width in pixels, even numbers.
-        sound: the file with the sound to be copied, or None.
+        sound: the file whose sound is copied, if it has some; None: no sound.
 
     Attributes:
         notes: what a person should know of it.
@@ -51,7 +51,8 @@ class VideoWriter:
         try:
             return _Voice(self._file, sound, self.notes)
         except ClipError as error:
-            self.notes.append(f"{_ENDS} at the start: {error}")
+            if error.reason != "no sound":
+                self.notes.append(f"{_ENDS} at the start: {error}")
             return None
 
     def __enter__(self) -> Self:
@@ -140,12 +141,3 @@ class _Voice:
         block.sample_rate, block.pts, block.time_base = _SOUND_RATE, self._at, Fraction(1, _SOUND_RATE)
         self._at += samples.shape[1]
         self._file.mux(self._stream.encode(block))
-
-
-def has_sound(path: Path) -> bool:
-    """Whether a file has sound that can be read."""
-    try:
-        next(iter(SoundTrack(path)))
-    except ClipError:
-        return False
-    return True
