@@ -1,6 +1,7 @@
 """What `mmadfer predict` draws of its predictions: pictures over time (`--plot`), and videos (`--overlay`)."""
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -106,9 +107,10 @@ def _checked(
 
 def _files(folder: Path, ending: str, videos: Sequence[Video]) -> Iterator[Path]:
     """A file for each video, by its name; those of one name are numbered."""
-    taken = set[str]()
+    taken, numbers = set[str](), defaultdict[str, Iterator[int]](lambda: count(1))
     for video in videos:
-        names = (f"{video.path.stem}{f'-{number}' if number > 1 else ''}" for number in count(1))
+        stem = video.path.stem or "clip"  # `.` has none
+        names = (f"{stem}{f'-{number}' if number > 1 else ''}" for number in numbers[stem])
         name = next(name for name in names if name not in taken)
         taken.add(name)
         yield folder / f"{name}{ending}"

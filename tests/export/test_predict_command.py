@@ -132,8 +132,9 @@ def test_drawings_do_not_go_into_a_file_without_an_ending(tree: Path) -> None:
 
 
 def test_drawings_of_one_name_are_numbered_past_names_that_are_taken(tmp_path: Path) -> None:
-    named = [Video(Path(name)) for name in ("d1/a.mp4", "d2/a.mp4", "d3/a-2.mp4", "d4/a.mp4")]
-    assert [path.name for path in _files(tmp_path, ".png", named)] == ["a.png", "a-2.png", "a-2-2.png", "a-3.png"]
+    named = [Video(Path(name)) for name in ("d1/a.mp4", "d2/a.mp4", "d3/a-2.mp4", "d4/a.mp4", ".")]
+    found = [path.name for path in _files(tmp_path, ".png", named)]
+    assert found == ["a.png", "a-2.png", "a-2-2.png", "a-3.png", "clip.png"]
 
 
 def test_a_full_disk_ends_the_drawing_and_nothing_else_does(capsys: pytest.CaptureFixture[str]) -> None:
