@@ -97,7 +97,7 @@ class FileTokenizer(Tokenizer):
     """A `tokenizer.json`.
 
     Raises:
-        WeightsError: there is none, it is damaged, it has tokens that the encoder does not know, or another padding.
+        WeightsError: there is none, it is damaged, or it has tokens that the encoder does not know.
         MissingDependencyError: the package tokenizers is not installed.
     """
 
@@ -106,7 +106,7 @@ class FileTokenizer(Tokenizer):
         text = _read(path)
         self.hash = _hash(text)
         self._tokenizer = _made(path, text)
-        padding = _padding(self._tokenizer)
+        self._padding = _padding(self._tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(config.tokens)
         last = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
@@ -114,14 +114,20 @@ class FileTokenizer(Tokenizer):
             raise WeightsError(
                 f"{path} has a token {last}, but model.text.vocabulary is {config.vocabulary}: it is another encoder's"
             )
-        self._check_padding(padding)
 
-    def _check_padding(self, own: int | None) -> None:
-        """Whether what is not attended to is no token of every sentence; `own` is the tokenizer's padding."""
-        pad = self._config.pad
+    def check_padding(self) -> None:
+        """Whether what is not attended to is the tokenizer's padding, and no token of every sentence.
+
+        Asked where training begins: a model that is trained reads sentences with the padding that it was trained with.
+
+        Raises:
+            WeightsError: it is not; says what to set.
+        """
+        own, pad = self._padding, self._config.pad
         if own is not None and own != pad:
             raise WeightsError(
-                f"{self._path}: its padding is token {own}, but model.text.pad is {pad}: set that to {own}"
+                f"{self._path}: its padding is token {own}, but model.text.pad is {pad}: set that to {own}, and begin "
+                "a run anew that was trained otherwise"
             )
         if pad in self._tokenizer.encode("").ids:
             name = self._tokenizer.id_to_token(pad)
@@ -188,8 +194,16 @@ def padded(tokens: list[int], config: TextConfig) -> np.ndarray:
 
 
 def tokenizer_of(config: TextConfig) -> Tokenizer:
-    """That of the configuration's folder, or without one that of hashed words; raises as these."""
-    return HashedWords(config) if config.folder is None else FileTokenizer(config, config.folder / NAME)
+    """That which a training begins with: of the configuration's folder, or without one that of hashed words.
+
+    Raises:
+        ConfigError, WeightsError, MissingDependencyError: as these, and as `FileTokenizer.check_padding`.
+    """
+    if config.folder is None:
+        return HashedWords(config)
+    made = FileTokenizer(config, config.folder / NAME)
+    made.check_padding()
+    return made
 
 
 def file_beside(model: Path) -> Path:

@@ -11,8 +11,9 @@ from tokenizers import models, pre_tokenizers, processors
 
 from mmadfer.config.text import TextConfig
 from mmadfer.data.sentences import read_sentences
-from mmadfer.data.tokens import FileTokenizer, HashedWords, cut_words, tokenizer_of
+from mmadfer.data.tokens import FileTokenizer, HashedWords, cut_words, tokenizer_beside, tokenizer_of
 from mmadfer.errors import ConfigError, DataError, WeightsError
+from mmadfer.model.weights.text import SIZES, check_folder
 from mmadfer.utils.files import sha256
 
 SMALL = {"width": 8, "depth": 1, "heads": 1, "mlp_width": 8, "vocabulary": 512, "positions": 16, "tokens": 8}
@@ -126,6 +127,33 @@ def test_padding_is_that_of_the_tokenizer(tmp_path: Path, names: list[str], pad:
             tokenizer_of(config)
     else:
         assert tokenizer_of(config)("ho").tolist() == [0, 3, 2, *[pad] * 5]
+
+
+def padding_beside_bert(folder: Path, own: int, **told: Any) -> None:
+    """A folder of a BERT whose tokenizer's padding is token `own`."""
+    names = {f"[{name}]": k for k, name in enumerate(("CLS", "UNK", "SEP", "MASK"))} | {"[PAD]": own}
+    Library(models.WordLevel(names, unk_token="[UNK]")).save(str(folder / "tokenizer.json"))
+    sizes = {theirs: SMALL[ours] for theirs, ours in SIZES.items() if ours in SMALL}
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", **sizes, **told}))
+
+
+@pytest.mark.parametrize("told", [{}, {"pad_token_id": 0}, {"pad_token_id": None}], ids=["silent", "other", "null"])
+def test_padding_of_a_bert_is_the_tokenizers_alone(tmp_path: Path, told: dict[str, Any]) -> None:
+    """Whatever config.json says: a setting that one of both checks asks for is none that the other refuses."""
+    padding_beside_bert(tmp_path, 4, **told)
+    with pytest.raises(WeightsError, match=r"its padding is token 4, but model\.text\.pad is 0: set that to 4"):
+        tokenizer_of(text(folder=tmp_path))
+    config = text(folder=tmp_path, pad=4)
+    tokenizer_of(config)
+    check_folder(config, tmp_path)
+
+
+def test_a_trained_model_keeps_its_padding(tmp_path: Path) -> None:
+    """One that was trained when the tokenizer's was not asked for reads its sentences as in training."""
+    padding_beside_bert(tmp_path, 4)
+    config = text(folder=tmp_path)
+    own = FileTokenizer(config, tmp_path / "tokenizer.json")
+    assert tokenizer_beside(tmp_path / "m.safetensors", config, own.hash)("[MASK]").tolist() == [3, *[0] * 7]
 
 
 def test_a_sentence_of_padding_alone(tmp_path: Path) -> None:

@@ -175,6 +175,21 @@ def test_weights_are_read_back(bert: Path, tmp_path: Path) -> None:
         load_weights(tmp_path / "w.safetensors")
 
 
+def test_weights_of_another_padding_are_read_back(tmp_path: Path) -> None:
+    """As of a RoBERTa whose folder does not say its padding, trained when that was taken for 0."""
+    roberta(tmp_path, 0)
+    config = alone(folder=tmp_path, **{**ROBERTA, "pad": 0, "first_position": 1})
+    model = build_model(config, len(LABELS))
+    save_weights(tmp_path / "w.safetensors", model, contract(config), frozen=False)
+    told = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({key: told[key] for key in told if key != "pad_token_id"}))
+    with pytest.raises(ConfigError, match="other sizes than"):
+        build_model(config, len(LABELS))
+    again, _ = load_weights(tmp_path / "w.safetensors")
+    with torch.no_grad():
+        torch.testing.assert_close(again(tokens=tokens()), model(tokens=tokens()), rtol=0, atol=0)
+
+
 def changed(bert: Path, folder: Path, **keys: Any) -> Path:
     told = json.loads((bert / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**told, **keys}))

@@ -25,7 +25,7 @@ from mmadfer.model.weights.check_shapes import explain
 from mmadfer.model.weights.encoders import check_finite, load_encoder
 from mmadfer.model.weights.init import draw_encoder, draw_learned, draw_text
 from mmadfer.model.weights.text import WEIGHTS as TEXT_WEIGHTS
-from mmadfer.model.weights.text import load_text
+from mmadfer.model.weights.text import check_folder, load_text
 from mmadfer.tasks.base import OWN
 from mmadfer.utils import compat
 from mmadfer.utils.files import atomic
@@ -47,8 +47,11 @@ def build_model(config: ModelConfig, classes: int, seed: int = 1) -> MMADFER:
 
     Raises:
         WeightsError: an encoder file that is missing, damaged or of another model.
-        ConfigError: a tensor of a part that does not say how it is drawn.
+        ConfigError: a tensor of a part that does not say how it is drawn; or a text encoder of another kind, or of
+            other sizes, than `config.text`.
     """
+    if config.text is not None and config.text.folder is not None:
+        check_folder(config.text, config.text.folder)
     model: MMADFER = compat.allocate(empty_model(config, classes))
     _fill_encoders(model)
     draw_learned(model, seed)

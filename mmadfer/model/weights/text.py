@@ -54,10 +54,8 @@ def load_text(encoder: TextEncoder, folder: Path) -> None:
     """Fill the encoder, but for updates, from a folder; heads, poolers and positions' numbers in it are not used.
 
     Raises:
-        ConfigError: `config.json` says another kind or other sizes than `model.text`; names them.
         WeightsError: a file is missing or damaged, or its tensors are not those of the sizes.
     """
-    check_folder(encoder.config, folder)
     file = SafeFile(folder / WEIGHTS, ())
     ours = {name: found for name in file.shapes if (found := _own_name(name)) is not None}
     own = {name: p for name, p in encoder.named_parameters() if said_by("text", f"text.{name}")}
@@ -83,7 +81,7 @@ def _own_name(name: str) -> str | None:
 
 
 def check_folder(config: TextConfig, folder: Path) -> None:
-    """Whether a folder's encoder is of a known kind, and of the sizes of `model.text`.
+    """Whether a training may begin with a folder's encoder: of a known kind, and of the sizes of `model.text`.
 
     Raises:
         ConfigError: it is not; says what to set.
@@ -108,11 +106,10 @@ def check_folder(config: TextConfig, folder: Path) -> None:
 
 def _sizes(config: TextConfig, folder: Path, kind: str, told: Mapping[str, Any]) -> dict[str, Any]:
     """What `model.text` must be for a `config.json`."""
-    sizes = {**_DEFAULTS, "pad": 0 if kind == "bert" else 1}
+    sizes = {**_DEFAULTS, "pad": 1}
     sizes |= {ours: told[theirs] for theirs, ours in SIZES.items() if theirs in told}
-    if kind == "bert":
-        pad = config.pad if sizes["pad"] is None else sizes["pad"]  # nothing attends to it, so it may be any
-        return {**sizes, "pad": pad, "first_position": 0}
+    if kind == "bert":  # nothing attends to padding, so it may be any: the tokenizer's own is asked for there
+        return {**sizes, "pad": config.pad, "first_position": 0}
     if not isinstance(sizes["pad"], int):
         raise ConfigError(
             f"model.text.folder: {folder / 'config.json'} has pad_token_id {sizes['pad']!r:.40}, and positions of a "
