@@ -3,7 +3,9 @@
 import hashlib
 import json
 import math
+import re
 import stat
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -21,6 +23,21 @@ _FORMAT = 2
 STATE = "state.json"
 OLD = "old"
 """In a checkpoint: the one that it replaces, until that is deleted; no part of it."""
+
+
+_TEXT = re.compile(r".*, sentences (?P<sentences>[^,]+), tokenizer (?P<tokenizer>.+)")
+
+
+def data_origin(fingerprint: str, text: Mapping[str, str]) -> str:
+    """What a checkpoint says of the data that it was trained on: of the store, and what `text_of_origin` says."""
+    told = f", sentences {text['sentences']}, tokenizer {text['tokenizer']}" if text else ""
+    return fingerprint + told
+
+
+def text_of_origin(data: str) -> dict[str, str]:
+    """`sentences` and `tokenizer`, the hashes in what `data_origin` made; empty where no sentences were read."""
+    found = _TEXT.fullmatch(data)
+    return found.groupdict() if found else {}
 
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -106,7 +123,7 @@ class Belonging:
     """The whole configuration as plain values."""
     fold: int
     data: str
-    """Fingerprint of the store."""
+    """As `data_origin` makes it."""
     labels: list[str]
     encoder_hash: str
     world: int

@@ -21,7 +21,7 @@ from mmadfer.config import identity, plug_ins
 from mmadfer.config import schema as configs
 from mmadfer.config.schema import Config
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.run import records
+from mmadfer.run import checkpoint_state, records
 from mmadfer.run.lease import holder, is_trace
 from mmadfer.run.lock import LOCK_FILE, lock
 from mmadfer.run.provenance import origin
@@ -205,13 +205,24 @@ def check_text(folder: Path, fold: int, read: Mapping[str, str]) -> None:
     Raises:
         RunError: other folds have been trained, or begun, with something else, or this one has a checkpoint of it.
     """
-    before = about(folder).get("text") or read
-    if (odd := [key for key in read if before[key] != read[key]]) and _trained(folder, own=fold):
+    before = about(folder).get("text") or _text_of_folds(folder)
+    if (odd := [key for key in read if before.get(key, read[key]) != read[key]]) and _trained(folder, own=fold):
         what = {"encoder": "another text encoder", "tokenizer": "another tokenizer"}.get(odd[-1], "other sentences")
         raise RunError(
             f"fold {fold} reads {what} than {folder.name} was begun with (hash {before[odd[-1]][:12]}, now "
             f"{read[odd[-1]][:12]}), and all folds of a run must read the same: put those back, or begin a new run"
         )
+
+
+def _text_of_folds(run: Path) -> dict[str, str]:
+    """What a trained fold has read, by its checkpoint: of a run of earlier versions, whose run.json does not say it."""
+    for checkpoint in filter(None, map(latest_checkpoint, (fold_dir(run, fold) for fold in folds(run)))):
+        try:
+            if found := checkpoint_state.text_of_origin(checkpoint_state.read(checkpoint).belonging.data):
+                return found
+        except (OSError, MmadferError):
+            continue  # a checkpoint that is damaged says nothing
+    return {}
 
 
 def note_text(folder: Path, fold: int, read: records.TextRead) -> None:

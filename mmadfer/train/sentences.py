@@ -12,6 +12,7 @@ from mmadfer.errors import DataError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.text import said_by
 from mmadfer.model.weights.build import tensors_hash
+from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
 from mmadfer.run.records import TextRead
 
@@ -21,8 +22,8 @@ _BYTES = 6
 
 def data_origin(store: Store, text: TextFacts | None) -> str:
     """What a checkpoint says of the data that it was trained on."""
-    told = f", sentences {text.sentences}, tokenizer {text.tokenizer}" if text else ""
-    return store.header.fingerprint + told
+    read = {"sentences": text.sentences, "tokenizer": text.tokenizer} if text else {}
+    return checkpoint_state.data_origin(store.header.fingerprint, read)
 
 
 def text_read(tokens: ClipTokens | None, model: MMADFER) -> TextRead | None:

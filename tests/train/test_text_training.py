@@ -121,6 +121,23 @@ def test_all_folds_of_a_run_read_the_same_sentences(told: Path, tmp_path: Path) 
     train_fold(run, config, 2, resume=True)
 
 
+def test_folds_of_an_earlier_version_have_read_what_their_checkpoints_say(told: Path, tmp_path: Path) -> None:
+    """Whose run.json says nothing of sentences."""
+    config, run = reading(told, {}, ALONE, epochs=1), tmp_path / "run"
+    train_fold(run, config, 1)
+    about = json.loads((run / "run.json").read_text())
+    text = about.pop("text")
+    (run / "run.json").write_text(json.dumps(about))
+    write_sentences(told, c00="Something else")
+    with pytest.raises(RunError, match="fold 2 reads other sentences than run was begun with"):
+        check_files(config, [2], run=run)
+    with pytest.raises(RunError, match=r"fold 2 reads other sentences than .*run was begun with"):
+        train_fold(run, config, 2)
+    write_sentences(told)
+    train_fold(run, config, 2, resume=True)
+    assert json.loads((run / "run.json").read_text())["text"] == text
+
+
 def bert(folder: Path, seed: int) -> Path:
     """A BERT of the sizes of `TEXT`, with a tokenizer, as transformers saves them."""
     torch.manual_seed(seed)
