@@ -54,7 +54,7 @@ def allocate(model: Any) -> Any:
     """`model.to_empty(device="cpu")` for a module on `meta`, without the half second in which that imports sympy."""
     import torch
 
-    return model._apply(lambda value: torch.empty(value.shape, dtype=value.dtype))
+    return model._apply(lambda value: torch.empty(value.shape, dtype=value.dtype, device="cpu"))
 
 
 def without_compiler(kind: type[Any]) -> type[Any]:

@@ -78,6 +78,8 @@ def test_a_module_without_memory_is_allocated_as_torch_does_it() -> None:
         kinds.append([(k, type(v), v.shape, v.stride(), v.dtype, v.device, v.requires_grad) for k, v in values])
     assert kinds[0] == kinds[1]
     assert {device for *_, device, _ in kinds[0]} == {torch.device("cpu")}
+    with torch.device("meta"):  # as where somebody sets a default device, such as a GPU
+        assert compat.allocate(torch.nn.Linear(2, 3)).weight.device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
