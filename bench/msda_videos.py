@@ -1,6 +1,6 @@
 """Videos of shifted people, through the whole product: what is adaptation to a person without labels worth?
 
-    OMP_NUM_THREADS=1 python bench/msda_videos.py [--seeds 1 2 3] [--folds 1 ... 8] [--alike] [--store FILE]
+    OMP_NUM_THREADS=1 python bench/msda_videos.py [--seeds 1 2 3] [--folds 1 ... 8] [--alike | --store FILE]
 
 The set is toy_subjects. For each seed and person, `msda_toy` (without task.subjects, which is another question) is
 trained on the seven others; `adapt_toy` goes on from there without labels of the person, with a discrepancy that is a
@@ -60,14 +60,15 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--folds", type=int, nargs="+", default=[*range(1, toy_subjects.PEOPLE + 1)])
-    parser.add_argument("--alike", action="store_true", help="People who all look the same.")
-    parser.add_argument("--store", type=Path, help="The set, prepared; by default it is made.")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--alike", action="store_true", help="People who all look the same.")
+    which.add_argument("--store", type=Path, help="The set, prepared; by default it is made.")
     return parser.parse_args()
 
 
 def make_store(folder: Path, alike: bool) -> Path:
     """The toy set, prepared."""
-    toy_subjects.CAST = 0 if alike else toy_subjects.CAST
+    toy_subjects.CAST = 0 if alike else toy_subjects.CAST  # made in this process (jobs=1): another has its own
     root, store = folder / "set", folder / "toy.store"
     toy_subjects.make(root, jobs=1)
     prepare(toy_subjects.table(root), store, load("msda_toy").prepare, jobs=1)
