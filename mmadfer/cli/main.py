@@ -112,10 +112,11 @@ def train(
     from mmadfer.run import directory as runs
 
     settings = training_files.from_store(identity.absolute(configs.load(config, overrides or ())))
-    training_files.check_files(settings, [fold])
+    where = run or Path("runs") / settings.name
+    training_files.check_files(settings, [fold], run=where)
     from mmadfer.train.loop import train as start  # seconds, which a wrong word need not wait for
 
-    folder = runs.open_fold(run or Path("runs") / settings.name, settings, fold, resume)
+    folder = runs.open_fold(where, settings, fold, resume)
     result = start(settings, fold, folder, resume=resume, profile=profile)
     if not result.finished:
         raise RunError(f"fold {fold} was stopped at {folder}; the same command with --resume goes on from there")

@@ -14,15 +14,20 @@ from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
+from mmadfer.cli.main import app
+from mmadfer.cli.main import run as command
 from mmadfer.config.schema import Config, parse
+from mmadfer.config.sweep import SweepTable
 from mmadfer.data.loading.loader import Loader
 from mmadfer.data.store.store import Store
 from mmadfer.data.tokens import HashedWords
 from mmadfer.data.training_files import check_files
 from mmadfer.errors import ConfigError, DataError, RunError, WeightsError
 from mmadfer.evaluation.evaluate import evaluate_path
+from mmadfer.launch.sweep.launch import plan_sweep
 from mmadfer.model.weights.build import build_model
 from mmadfer.run import directory as runs
+from mmadfer.run.launch_record import LaunchOptions
 from mmadfer.train.loop import train
 
 SAID = {"glad": "The lips are up", "sad": "The lips are down", "calm": "Nothing moves"}
@@ -103,7 +108,9 @@ def train_fold(run: Path, config: Config, fold: int, resume: bool = False, stop:
     return folder
 
 
-def test_all_folds_of_a_run_read_the_same_sentences(told: Path, tmp_path: Path) -> None:
+def test_all_folds_of_a_run_read_the_same_sentences(
+    told: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config, run = reading(told, {}, ALONE, epochs=1), tmp_path / "run"
     train_fold(run, config, 2, stop=StopAt(0))
     kept = write_sentences(told, c00="Something else").read_bytes()
@@ -112,6 +119,13 @@ def test_all_folds_of_a_run_read_the_same_sentences(told: Path, tmp_path: Path) 
     shutil.rmtree(run / "fold-2")
     train_fold(run, config, 1, resume=True)
     write_sentences(told)
+    refused = "fold 2 reads other sentences than run was begun with"
+    assert command(app, ["train", str(run / "config.yaml"), "--fold", "2", "--run", str(run)]) == 2
+    assert refused in " ".join(capsys.readouterr().err.split())
+    table = SweepTable(name="rows", base="tiny", rows={"run": {}})
+    with pytest.raises(RunError, match=f"row run: {refused}"):
+        plan_sweep(tmp_path, table, {"run": config}, LaunchOptions(cluster="local"))
+    assert not (run / "fold-2").exists(), "it is refused before anything is made"
     with pytest.raises(RunError, match=r"fold 2 reads other sentences than .* put those back, or begin a new run"):
         train_fold(run, config, 2)
     with pytest.raises(RunError, match="fold 2 reads other sentences than run was begun with"):

@@ -74,7 +74,7 @@ def plan_sweep(
 
     Raises:
         ConfigError, DataError: a file that training needs is not there, or cannot be used; the row is named.
-        RunError: as `plan.resources`, or an export is asked for.
+        RunError: as `plan.resources`; an export is asked for; or other folds of a row have read other sentences.
     """
     if asked.export:
         raise RunError(
@@ -83,7 +83,7 @@ def plan_sweep(
         )
     cluster = asked.cluster or ("slurm" if commands.present() else "local")
     settings = {row: _with_store(row, config) for row, config in settings.items()}
-    chosen = {row: _of_row(row, config, asked.folds) for row, config in settings.items()}
+    chosen = {row: _of_row(row, config, asked.folds, folder / row) for row, config in settings.items()}
     together = max(chosen.values(), key=len) if cluster == "local" else [k for each in chosen.values() for k in each]
     whole = plan.resources(together, replace(asked, cluster=cluster))
     rows = {}
@@ -108,12 +108,13 @@ def _with_store(row: str, config: Config) -> Config:
         return from_store(config)
 
 
-def _of_row(row: str, config: Config, folds: str | None) -> list[int]:
+def _of_row(row: str, config: Config, folds: str | None, run: Path) -> list[int]:
     from mmadfer.data import training_files
 
     with _named(row):
         chosen = parse_folds(folds, config)
-        training_files.check_files(config, chosen)
+        todo = [fold for fold in chosen if runs.result(runs.fold_dir(run, fold)) is None]
+        training_files.check_files(config, todo, run=run)
         return chosen
 
 
