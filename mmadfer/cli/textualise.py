@@ -9,6 +9,7 @@ from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.cues.cues import CalmFace
 from mmadfer.data.cues.template import Template
 from mmadfer.data.cues.textualise import Source, Summary, of_store, parts, textualise
+from mmadfer.data.cues.transcripts import timed
 from mmadfer.data.cues.videos import Measured, measure_video
 from mmadfer.data.sentences import ClipTokens, read_sentences
 from mmadfer.data.store.store import Store
@@ -75,7 +76,7 @@ def textualise_files(
             with Store(stores[0]) as store:
                 found = make(of_store(store, template.use), left_out=store.left_out)
         else:
-            measure = model.measure if model else partial(_measure, template)
+            measure = partial(model.measure if model else partial(_measure, template), timed=timed(transcripts))
             found = make(
                 _of_videos(paths, of_videos, measure), go_on=True, needs_words=bool(model and model.needs_words)
             )
@@ -90,7 +91,7 @@ def _is_store(path: Path) -> bool:
 
 
 def _refuse(options: SentenceOptions | VideoOptions, why: str) -> None:
-    given = [name for name, value in options._asdict().items() if value]
+    given = [name for name, value in options._asdict().items() if value != options._field_defaults[name]]
     if given:
         raise ConfigError(f"{why}: leave --{given[0].replace('_', '-')} out")
 
@@ -106,8 +107,9 @@ def _of_model(asked: VideoOptions, how: SentenceOptions, transcripts: Path | Non
     return found
 
 
-def _measure(template: Template, video: Video) -> Measured:
-    return measure_video(video.path, template.use, video.sound, at_own_rate(PrepareConfig(), video), video.cropped)
+def _measure(template: Template, video: Video, timed: bool) -> Measured:
+    settings = at_own_rate(PrepareConfig(), video)
+    return measure_video(video.path, template.use, video.sound, settings, video.cropped, timed)
 
 
 def _of_videos(paths: Sequence[Path], asked: VideoOptions, measure: Callable[[Video], Measured]) -> list[Source]:
@@ -120,7 +122,7 @@ def _of_videos(paths: Sequence[Path], asked: VideoOptions, measure: Callable[[Vi
 def _tell(summary: Summary, out: Path, model: VideoSentences | None) -> int:
     for error in summary.failures:
         say(str(error), err=True)
-    for line in (*summary.passed_over(), *_cut(out, model)):
+    for line in (*summary.notes(), *_cut(out, model)):
         say(line)
     clips = f"{summary.rows} clip{'s' * (summary.rows != 1)}"
     say(f"{out}: {clips}" + f" ({summary})" * bool(str(summary)))

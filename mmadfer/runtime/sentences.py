@@ -6,6 +6,7 @@ A sentence is of the whole video, as in training it is of the whole clip.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy as np
 from mmadfer.contract import Contract
 from mmadfer.contract.facts import TextFacts
 from mmadfer.data.cues.template import VERSION, Template, sentence
-from mmadfer.data.cues.transcripts import Transcripts, read_transcripts, words_of
-from mmadfer.data.cues.videos import Measured, measure_video
+from mmadfer.data.cues.transcripts import Transcripts, read_transcripts, timed, words_of
+from mmadfer.data.cues.videos import Measured, measure_video, measured_with_words
 from mmadfer.data.sentences import Sentences, check_facts, facts_of, read_sentences
 from mmadfer.data.tokens import Reading, Tokenizer, tokenizer_beside
 from mmadfer.data.video_windows import Windows
@@ -61,6 +62,7 @@ class VideoSentences:
         self.tokenizer: Tokenizer = tokenizer_beside(path, contract.model.text, self._facts.tokenizer)
         self._given = None if given.sentences is None else self._checked(given.sentences)
         self._words: Transcripts | None = None
+        self._timed = timed(given.transcripts)
         if given.transcripts is not None:
             self._words = read_transcripts(given.transcripts, {_name(video): video for video in given.videos})
 
@@ -105,15 +107,17 @@ class VideoSentences:
         """Whether the model has learnt from what is said."""
         return "text" in self._facts.use
 
-    def measure(self, video: Video) -> Measured:
+    def measure(self, video: Video, timed: bool) -> Measured:
         """What the sentence of a video is made of, by `template`, as the model's training had it.
+
+        `timed`: its words, if they are used, go by the time at which it is shown.
 
         Raises:
             ConfigError: the model's sentences are made of other cues.
             ClipError: as `measure_video`.
         """
         settings, source = at_own_rate(self.contract.prepare, video), video.pictures or video.path
-        return measure_video(source, self.template.use, video.sound, settings, video.cropped)
+        return measure_video(source, self.template.use, video.sound, settings, video.cropped, timed)
 
     def read_parts(
         self, video: Video, windows: Windows | None = None, views: ClipViews | None = None
@@ -142,8 +146,8 @@ class VideoSentences:
         name = _name(video.path)
         if self._given is not None:
             return self._given.of([name])[0], (0.0, 0.0), ()
-        measured = self.measure(video)
-        words = words_of(self._words, name, video.path, measured.span, self.needs_words)
+        find = partial(words_of, self._words, name, video.path, self.needs_words)
+        measured, words = measured_with_words(partial(self.measure, video, self._timed), find, self._timed)
         told = sentence(measured.cues(words), self.template)
         span = measured.span if math.isfinite(sum(measured.span)) else (0.0, 0.0)
         return told, span, tuple(measured.notes)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from time import sleep
 from types import SimpleNamespace
@@ -19,7 +20,8 @@ from PIL import Image
 from mmadfer.cli.main import app, run
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.cues.cues import Row, read_rows
-from mmadfer.data.cues.template import sentence
+from mmadfer.data.cues.template import Template, sentence
+from mmadfer.data.cues.textualise import Source, textualise
 from mmadfer.data.cues.transcripts import read_transcripts
 from mmadfer.data.cues.videos import measure_video
 from mmadfer.data.preparation.prepare import prepare
@@ -243,7 +245,9 @@ def test_cues_of_other_programs_stand_beside_what_is_measured(made: SimpleNamesp
     ("row", "words"),
     [
         ({"id": "film_7", "cues": {}}, "has cues of 1 clip that is none of the 3"),
+        ({"id": "film_7", "cues": {}}, "'film_7' (line 3)"),
         ({"id": "talks", "cues": {"units": {"6": 1.2}}}, "cues.units.6"),
+        ({"id": "talks", "cues": {"units": {"6": 1.2}}}, "odd.jsonl, line 3 is no row of cues"),
         ({"id": "talks", "cues": {"face": {}}}, "cues.face: unknown key"),
         ({"id": "talks"}, "cues"),
     ],
@@ -255,10 +259,10 @@ def test_odd_cues_of_other_programs_are_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cues = file(tmp_path / "cues.jsonl", json.dumps(row) + "\n")
+    cues = file(tmp_path / "odd.jsonl", "\n\n" + json.dumps(row) + "\n")
     assert told(made.marked, "--out", tmp_path / "out.jsonl", "--cues", cues) == 2
-    assert words in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["cues.jsonl"]
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.jsonl"]
 
 
 def test_a_table_of_a_spreadsheet_and_names_in_another_form(tmp_path: Path) -> None:
@@ -270,6 +274,25 @@ def test_a_video_that_is_too_long_is_refused(tmp_path: Path) -> None:
     film = write_video(tmp_path / "film.mp4", grey(5), tone(0.2))
     with pytest.raises(ClipError, match=r"film.mp4 is longer than 0.1 s: cut it into clips, as"):
         measure_video(film, ("face", "voice"), settings=SETTINGS.model_copy(update={"max_seconds": 0.1}))
+
+
+def test_pictures_are_not_looked_at_for_words_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Subtitles go by the time of the pictures, which nobody needs to read for other words and the sound."""
+    film = write_video(tmp_path / "film.mp4", grey(5), tone(0.2))
+    film.write_bytes(film.read_bytes().replace(b"avc1", b"none"))  # of a codec that nobody knows
+    words, captions = file(tmp_path / "t.csv", f"clip,text\n{film},Oh no.\n"), file(tmp_path / "film.srt", CAPTIONS)
+    asked = [film, "--out", tmp_path / "cues.jsonl", "--use", "text", "--use", "voice"]
+    assert told(*asked, "--transcripts", captions) == 2
+    assert "film.mp4 has a codec that FFmpeg does not know" in capsys.readouterr().err
+    assert told(*asked, "--transcripts", words) == 0
+    assert [row.cues.transcript for row in read_rows(tmp_path / "cues.jsonl")] == ["Oh no."]
+
+
+def test_a_video_without_words_in_the_table_is_not_measured(tmp_path: Path) -> None:
+    film, words = tmp_path / "gone.mp4", file(tmp_path / "t.csv", "clip,text\n")
+    source = Source("gone", film, partial(measure_video, film, ("text", "face"), settings=SETTINGS))
+    with pytest.raises(ClipError, match=r"gone\.mp4 has no transcript"):
+        textualise([source], tmp_path / "cues.jsonl", Template(use=("text", "face")), words, needs_words=True)
 
 
 CAPTIONS = "1\n00:00:00,000 --> 00:00:00,100\nOh no.\n\n2\n00:00:09,000 --> 00:00:10,000\nThe end.\n"

@@ -125,6 +125,12 @@ def test_what_is_said_is_given(video: Path, tmp_path: Path) -> None:
     assert "has no transcript, and the model has learnt from what is said" in str(lacking.error)
     with (tmp_path / "t.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("clip", "text"), (str(video), "No!")])
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    given = GivenText(transcripts=tmp_path / "t.csv", videos=(video, broken))
+    (lacking,) = Recogniser(model, text=given).predict([broken])
+    assert isinstance(lacking, Failure)
+    assert "broken.mp4 has no transcript" in str(lacking.error), "what is in a table is known before a video is read"
     said = Recogniser(model, text=GivenText(transcripts=tmp_path / "t.csv", videos=(video,)))(video)
     assert said.sentence == "Words: No!;"
     given = own_words(tmp_path / "v.jsonl", **{str(video): "No!"})
@@ -201,6 +207,7 @@ def test_what_textualise_needs_for_a_model(
         ([video, "--model", alone, "--calm-face", "own"], "says how its sentences are made: leave --calm-face out"),
         ([video, "--model", alone, "--cues", words], "says how its sentences are made: leave --cues out"),
         ([video, "--fold", "1"], "--fold is of a run directory: give it in --model"),
+        ([told, "--fps", "0"], "is a store, which says itself what its clips are: leave --fps out"),
         ([told, "--cropped"], "is a store, which says itself what its clips are: leave --cropped out"),
         ([told, "--model", alone], "is a store, which says itself what its clips are: leave --model out"),
     ):

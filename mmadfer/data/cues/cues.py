@@ -143,7 +143,7 @@ class Row(Section):
         return self.model_dump_json(exclude_none=True, exclude=None if self.notes else {"notes"}) + "\n"
 
 
-def read_rows(path: Path | str, seen: Callable[[bytes], object] = bool) -> Iterator[Row]:
+def read_rows(path: Path | str, seen: Callable[[bytes], object] | None = None) -> Iterator[Row]:
     """The rows of a file, one after the other; of the whole file, the ids alone are held.
 
     `seen` is called with the bytes of each line, in their order: together they are the file's.
@@ -152,39 +152,39 @@ def read_rows(path: Path | str, seen: Callable[[bytes], object] = bool) -> Itera
         FileError: no regular file, a line that is no row (it is named) or too long, or an id that is there twice.
         OSError: it cannot be read.
     """
-    return _rows(path, Row, seen)
+    return (row for _, row in _rows(path, Row, seen))
 
 
 def read_detected(path: Path | str) -> dict[str, tuple[int, DetectedCues]]:
-    """Id of each clip in a file of the user's -> the row, from 1, and what detectors say there; raises as `read_rows`.
-
-    Blank lines are not counted.
-    """
-    return {row.id: (number, row.cues) for number, row in enumerate(_rows(path, DetectedRow), 1)}
+    """Id of each clip in a file of the user's -> the line, from 1, and what detectors say there; as `read_rows`."""
+    return {row.id: (number, row.cues) for number, row in _rows(path, DetectedRow)}
 
 
 R = TypeVar("R", Row, DetectedRow)
 
 
-def _rows(path: Path | str, kind: type[R], seen: Callable[[bytes], object] = bool) -> Iterator[R]:
+def _rows(path: Path | str, kind: type[R], seen: Callable[[bytes], object] | None = None) -> Iterator[tuple[int, R]]:
+    """The rows, each with its line, from 1; blank lines are no rows."""
     ids = set[str]()
     with open_regular(path) as file:
-        for number, line in enumerate(_lines(file, path, seen), 1):
+        for number, line in enumerate(_lines(file, path), 1):
+            if seen is not None:
+                seen(line)
+            if not line.strip():
+                continue
             where = f"{path}, line {number}"
             row = _row(line, where, kind)
             if row.id in ids:
                 raise FileError(f"{where}: clip {row.id!r:.200} has a row before; each clip has one")
             ids.add(row.id)
-            yield row
+            yield number, row
 
 
-def _lines(file: BinaryIO, path: Path | str, seen: Callable[[bytes], object]) -> Iterator[bytes]:
+def _lines(file: BinaryIO, path: Path | str) -> Iterator[bytes]:
     while line := file.readline(MOST_LINE_BYTES + 1):
         if len(line) > MOST_LINE_BYTES:
             raise FileError(f"{path} has a line of more than {MOST_LINE_BYTES} bytes: it is no file of cues")
-        seen(line)
-        if line.strip():
-            yield line
+        yield line
 
 
 def _row(line: bytes, where: str, kind: type[R]) -> R:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from mmadfer.data.cues.cues import PARTS, Cues, DetectedCues, Part, Row, read_detected
 from mmadfer.data.cues.stores import measure_clip
 from mmadfer.data.cues.template import Template, sentence
-from mmadfer.data.cues.transcripts import passed_over, read_transcripts, words_of
-from mmadfer.data.cues.videos import Measured
+from mmadfer.data.cues.transcripts import passed_over, read_transcripts, timed, words_of
+from mmadfer.data.cues.videos import Measured, measured_with_words
 from mmadfer.data.faces.face_mesh import network
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError
@@ -42,7 +42,7 @@ class Summary:
     lacking: Counter[str] = field(default_factory=Counter)
     """What a clip can lack -> how many do."""
     failures: list[DataError] = field(default_factory=list)
-    left_out: dict[Path, Sequence[str]] = field(default_factory=dict)
+    passed_over: dict[Path, Sequence[str]] = field(default_factory=dict)
     """File of the user's -> clips that it has a row of, and the store has not."""
 
     def count(self, cues: Cues, use: Sequence[Part]) -> None:
@@ -52,9 +52,9 @@ class Summary:
         self.lacking["speech"] += cues.voice is not None and not cues.voice.speech
         self.lacking["a transcript"] += "text" in use and cues.transcript is None
 
-    def passed_over(self) -> Iterator[str]:
+    def notes(self) -> Iterator[str]:
         """What was not used of files, for a person."""
-        for path, clips in self.left_out.items():
+        for path, clips in self.passed_over.items():
             rows, are = ("1 row is of a clip", "is") if len(clips) == 1 else (f"{len(clips)} rows are of clips", "are")
             yield f"{path}: {rows} that the store has left out ({some(clips)}), and {are} passed over"
 
@@ -121,14 +121,14 @@ def textualise(
     summary, words, brought = Summary(), None, dict[str, DetectedCues]()
     if transcripts:
         words = read_transcripts(transcripts, {one.id: one.media for one in sources}, left_out)
-        summary.left_out |= {transcripts: words.left_out} if words.left_out else {}
+        summary.passed_over |= {transcripts: words.passed_over} if words.passed_over else {}
     if detected:
         brought, passed = _brought(detected, sources, left_out)
-        summary.left_out |= {detected: passed} if passed else {}
+        summary.passed_over |= {detected: passed} if passed else {}
 
     def rows(source: Source) -> Iterator[Row]:
-        measured = source.measure()
-        transcript = words_of(words, source.id, source.media, measured.span, needs_words)
+        find = partial(words_of, words, source.id, source.media, needs_words)
+        measured, transcript = measured_with_words(source.measure, find, timed(transcripts))
         yield _row(source.id, measured, transcript, brought.get(source.id, DetectedCues()), template)
 
     made = closing(ahead(sources, rows, jobs, 1))  # type: ignore[type-var]

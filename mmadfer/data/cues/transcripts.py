@@ -39,7 +39,7 @@ Span = tuple[float, float]
 class Transcripts(Protocol):
     """The words of clips."""
 
-    left_out: tuple[str, ...]
+    passed_over: tuple[str, ...]
     """Clips that have a row, and that the store has left out."""
 
     def of(self, clip: str, span: Span) -> str | None:
@@ -68,27 +68,12 @@ def read_transcripts(path: Path, media: Mapping[str, Path], left_out: Collection
     raise DataError(f"{path} is no file of transcripts by its name: give {CSV}, {' or '.join(SUBTITLES)}")
 
 
-# ---------------------------------------------------------------- a table
+def timed(path: Path | None) -> bool:
+    """Whether the words in a file go by time, as of subtitles; those of a table do not."""
+    return path is not None and path.suffix.lower() in SUBTITLES
 
 
-class _Table:
-    def __init__(self, path: Path, media: Mapping[str, Path], left_out: Collection[str]) -> None:
-        known, lines = {one_form(clip): clip for clip in (*left_out, *media)}, dict[str, int]()
-        self._words = dict[str, str]()
-        for line, name, text in _rows(path):
-            clip, where = known.get(one_form(name), name), f"{path}, line {line}"
-            if clip in self._words:
-                raise DataError(f"{where}: clip {clip!r} is there twice; give each clip one transcript")
-            if len(text) > MOST_CHARACTERS:
-                raise DataError(f"{where}: {len(text)} characters are too many for a transcript ({MOST_CHARACTERS})")
-            self._words[clip], lines[clip] = one_line(text), line
-        self.left_out = passed_over(f"{path} has words of", lines, media, left_out)
-
-    def of(self, clip: str, span: Span) -> str | None:
-        return self._words.get(clip)
-
-
-def words_of(words: Transcripts | None, clip: str, media: Path, span: Span, needed: bool) -> str | None:
+def words_of(words: Transcripts | None, clip: str, media: Path, needed: bool, span: Span) -> str | None:
     """The words of a clip, where they are known.
 
     Raises:
@@ -124,6 +109,26 @@ def passed_over(
     return tuple(clip for clip in lines if clip not in known)
 
 
+# ---------------------------------------------------------------- a table
+
+
+class _Table:
+    def __init__(self, path: Path, media: Mapping[str, Path], left_out: Collection[str]) -> None:
+        known, lines = {one_form(clip): clip for clip in (*left_out, *media)}, dict[str, int]()
+        self._words = dict[str, str]()
+        for line, name, text in _rows(path):
+            clip, where = known.get(one_form(name), name), f"{path}, line {line}"
+            if clip in self._words:
+                raise DataError(f"{where}: clip {clip!r} is there twice; give each clip one transcript")
+            if len(text) > MOST_CHARACTERS:
+                raise DataError(f"{where}: {len(text)} characters are too many for a transcript ({MOST_CHARACTERS})")
+            self._words[clip], lines[clip] = one_line(text), line
+        self.passed_over = passed_over(f"{path} has words of", lines, media, left_out)
+
+    def of(self, clip: str, span: Span) -> str | None:
+        return self._words.get(clip)
+
+
 def _rows(path: Path) -> list[tuple[int, str, str]]:
     """Of each row that is not blank: its line, the clip and its text."""
     text = read_text(path)
@@ -153,7 +158,7 @@ class _Caption(NamedTuple):
 
 
 class _Subtitles:
-    left_out: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     def __init__(self, path: Path, media: Mapping[str, Path]) -> None:
         films = {file for file in media.values() if one_form(file.stem) == one_form(path.stem)}

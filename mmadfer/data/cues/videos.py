@@ -1,7 +1,7 @@
 """Cues of video files: the face is found and followed as for a prediction, its landmarks in frames spread over it."""
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -42,6 +42,18 @@ class Measured(NamedTuple):
         return Cues(transcript=transcript, face=face, voice=voice, **detected)
 
 
+def measured_with_words(
+    measure: Callable[[], Measured], words: Callable[[Span], str | None], timed: bool
+) -> tuple[Measured, str | None]:
+    """What a clip is measured by, and its words; `timed` are those that go by the time at which it is shown.
+
+    Others are asked for first: where they lack, nothing has to be measured. Raises as both functions.
+    """
+    found = None if timed else words(ALWAYS)
+    measured = measure()
+    return measured, words(measured.span) if timed else found
+
+
 def spread(count: int) -> list[int]:
     """Which of a clip's frames are looked at."""
     return np.unique(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int)).tolist()
@@ -64,22 +76,25 @@ def measure_video(
     sound: Path | None = None,
     settings: PrepareConfig | None = None,
     cropped: bool = False,
+    timed: bool = True,
 ) -> Measured:
-    """What a video is measured by; arguments as of `read_clip`. One without a face, or without sound, is no error.
+    """What a video is measured by. One without a face, or without sound, is no error.
+
+    Other arguments are as of `read_clip`; `timed`: its words, if they are used, go by the time at which it is shown.
 
     Raises:
         ClipError: it cannot be read, or is too long.
     """
-    settings, hears = settings or PrepareConfig(), "voice" in use
+    settings, hears, needs_span = settings or PrepareConfig(), "voice" in use, timed and "text" in use
     try:
         with readable_clip(path):
             heard = read_sound(path, sound, settings) if hears else None
             if "face" not in use:
-                return Measured(_span(path, sound, settings) if "text" in use else ALWAYS, None, heard, hears)
+                return Measured(_span(path, sound, settings) if needs_span else ALWAYS, None, heard, hears)
         clip = read_clip(path, settings, mute=True, cropped=cropped, keep=spread)
     except ClipError as error:
         if error.reason == "no face":
-            return Measured(_span(path, sound, settings), NOWHERE[None], heard, hears)
+            return Measured(_span(path, sound, settings) if needs_span else ALWAYS, NOWHERE[None], heard, hears)
         if error.reason == "too long":
             what, _, _ = str(error).rpartition(": ")
             raise ClipError(f"{what}: cut it into clips, as there is one sentence for each", error.reason) from error
