@@ -51,12 +51,7 @@ def adapt_files(model: Path, asked: Asked) -> None:
         typer.Exit: it was asked to stop, and has said so.
     """
     _check(asked)
-    try:
-        made = _written(model, asked)
-    except KeyboardInterrupt:
-        say("stopped: nothing was written", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    for line in made.lines(asked.out):
+    for line in _written(model, asked).lines(asked.out):
         say(line)
 
 
@@ -64,9 +59,15 @@ def _written(model: Path, asked: Asked) -> "Adapted":
     from mmadfer.model.weights.build import save_weights
 
     with workplace(asked.out) as folder, _in_own_words(folder, asked):
-        made = _adapted(model, asked, folder)
-        save_weights(folder / asked.out.name, made.model, made.contract, frozen=True)
-        publish(folder / asked.out.name, asked.out)
+        told = "nothing was written"
+        try:
+            made = _adapted(model, asked, folder)
+            save_weights(folder / asked.out.name, made.model, made.contract, frozen=True)
+            told = f"{asked.out} may be there already; if it is, it is whole"
+            publish(folder / asked.out.name, asked.out)
+        except KeyboardInterrupt:
+            say(f"stopped: {told}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
     return made
 
 

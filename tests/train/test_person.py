@@ -195,6 +195,20 @@ def test_asked_to_stop_it_says_so_and_nothing_of_the_model(
 
 
 @pytest.mark.slow
+def test_stopped_when_the_model_is_there_it_does_not_say_that_nothing_is(
+    run: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real ctrl-C, between the name of the file and the end of the command."""
+    out = tmp_path / "x.safetensors"
+    monkeypatch.setattr("mmadfer.cli.adapt.sync", lambda folder: os.kill(os.getpid(), signal.SIGINT))
+    assert command(app, words(run, videos, out, "--fold", 2)) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith(f"stopped: {out} may be there already; if it is, it is whole")
+    assert load_model(out).contract is not None
+    assert [*tmp_path.iterdir()] == [out]
+
+
+@pytest.mark.slow
 def test_an_error_names_the_persons_videos_and_no_file_that_is_gone(
     run: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
