@@ -122,16 +122,14 @@ class _Rolling:
             self._begin = round(item.time, 3) if self._begin is None else self._begin
         else:
             self._sounds.push(item.time, item.samples, item.rate)
-        if self._newest and self.complete:
-            assert self._begin is not None
-            newest = self._windows.newest(self._begin, self._latest - self._windows.seconds)
-            self._left_out += newest - self._number
-            self._number = newest
+        while self._newest and self._is_complete(self._number + 1):
+            self._number += 1
+            self._left_out += 1
         self._forget()
 
     def _forget(self) -> None:
         """Hold what the next window wants, and one that ends with the source between it and the one before."""
-        back = self._latest - self._windows.seconds if self._begin is None else self._start(self._number)
+        back = self._latest - self._windows.seconds if self._begin is None else self._span(self._number)[0]
         before = back - self._windows.hop - EXACT
         while self._frames and self._frames[0].picture.time < before:
             self._frames.popleft()
@@ -141,18 +139,17 @@ class _Rolling:
             if self._sounds.rate and not rate and self._asked.heard:
                 self._asked.heard(self._sounds.rate)
 
-    def _start(self, number: int) -> float:
-        assert self._begin is not None
-        return self._windows.start(self._begin, number)
-
     def _span(self, number: int) -> Span:
-        start = self._start(number)
-        return start, round(start + self._windows.seconds, 3)
+        assert self._begin is not None
+        return self._windows.span(self._begin, number)
 
     @property
     def complete(self) -> bool:
         """Whether all of the next window is there."""
-        return self._begin is not None and self._latest >= self._span(self._number)[1] - EXACT
+        return self._is_complete(self._number)
+
+    def _is_complete(self, number: int) -> bool:
+        return self._begin is not None and self._latest >= self._span(number)[1] - EXACT
 
     def unsearched(self) -> _Held | None:
         """A picture in which faces are to be looked for."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class LiveSound(NamedTuple):
     time: float
     """When its first sample is heard, in seconds on the source's clock."""
     samples: np.ndarray
-    """float32 (channels, n) in [-1, 1]; it is not copied."""
+    """float32 (channels, n) in [-1, 1]; it is copied."""
     rate: int
     """Samples per second."""
 
@@ -61,20 +62,23 @@ def checked(source: Iterable[Item], name: Path) -> Iterator[Picture | LiveSound]
     number, before = 0, -math.inf
     for item in source:
         _check(item, name, before)
-        before = item.time
+        before = float(item.time)
         if isinstance(item, LiveFrame):
             yield Picture(number, _frame(item))
             number += 1
         else:
-            yield item
+            yield LiveSound(before, item.samples.copy(), int(item.rate))
 
 
 def _check(item: Item, name: Path, before: float) -> None:
     if not isinstance(item, LiveFrame | LiveSound):
         raise ClipError(f"{name} gave {type(item).__name__}: give LiveFrame and LiveSound")
-    if not math.isfinite(item.time) or item.time < before - EXACT or item.time > before + MOST_GAP_SECONDS > -math.inf:
+    if not isinstance(item.time, Real):
+        raise ClipError(f"{name} gave an item at {item.time!r}: its time is a number of seconds")
+    time = float(item.time)
+    if not math.isfinite(time) or time < before - EXACT or time > before + MOST_GAP_SECONDS > -math.inf:
         raise ClipError(
-            f"{name} gave an item at {item.time:.3f} s behind one at {before:.3f} s: give them in order of time (a "
+            f"{name} gave an item at {time:.3f} s behind one at {before:.3f} s: give them in order of time (a "
             f"piece of sound by its first sample), not more than {MOST_GAP_SECONDS:g} s apart; begin a new stream "
             "where a clock was set anew"
         )
@@ -83,11 +87,11 @@ def _check(item: Item, name: Path, before: float) -> None:
     if not good or (axes == 3 and array.shape[2] != 3):
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise ClipError(
-            f"{name} gave {found} at {item.time:.3f} s: a picture is uint8 (H, W, 3), sound float32 (channels, n), and "
+            f"{name} gave {found} at {time:.3f} s: a picture is uint8 (H, W, 3), sound float32 (channels, n), and "
             "neither is empty"
         )
-    if isinstance(item, LiveSound) and not item.rate > 0:
-        raise ClipError(f"{name} gave sound at {item.rate} Hz: say how many samples there are in a second")
+    if isinstance(item, LiveSound) and not (isinstance(item.rate, Real) and item.rate > 0 and item.rate % 1 == 0):
+        raise ClipError(f"{name} gave sound at {item.rate} Hz: its rate is a whole number of samples a second")
 
 
 def _frame(item: LiveFrame) -> Frame:

@@ -70,17 +70,24 @@ class Windows:
         last = round(end - self.seconds, 3)
         if last - begin <= EXACT:
             return [(begin, end)]
-        starts = [self.start(begin, k) for k in range(self.newest(begin, last) + 1)]
-        starts += [last] * (last - starts[-1] > EXACT)
-        return [(start, round(start + self.seconds, 3)) for start in starts]
+        spans = [self.span(begin, k) for k in range(self.newest(begin, last) + 1)]
+        return spans + [(last, round(last + self.seconds, 3))] * (last - spans[-1][0] > EXACT)
 
     def start(self, begin: float, number: int) -> float:
         """When a window of a video that is shown from `begin` starts; they are counted from 0."""
         return round(begin + number * self.hop, 3)
 
+    def span(self, begin: float, number: int) -> Span:
+        """When that window starts and ends."""
+        start = self.start(begin, number)
+        return start, round(start + self.seconds, 3)
+
     def newest(self, begin: float, time: float) -> int:
         """The last window that has started at `time`."""
-        return int((time - begin) / self.hop + EXACT)
+        number = math.ceil((time - begin) / self.hop)  # starts are rounded: this one, or one before it
+        while number and self.start(begin, number) > time + EXACT:
+            number -= 1
+        return number
 
 
 def windows_of(seconds: float | None, hop: float | None) -> Windows | None:
@@ -283,7 +290,7 @@ class Cutter:
         told = (*self._notes, *notes.damaged(self._damaged[first:last]))
         if self._shared:
             return Plan(span, times, chosen, notes=told, first=first)
-        face = face or self._detections.follow(*self._searched_in(first, last))
+        face = face or self._detections.follow(*self._detections.looks(first, last))
         boxes = interpolate([index - first for index in face.indexes], face.boxes, last - first)
         if boxes is None and self._blind:
             made = dict.fromkeys(chosen, clips.black(self.settings))

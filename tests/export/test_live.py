@@ -20,6 +20,10 @@ from make_media import FPS, RATE, grey, moving_face, portrait, write_video
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import detection
+from mmadfer.data.live import LiveAsked, _Rolling
+from mmadfer.data.live_items import Picture, checked
+from mmadfer.data.media.frames import MemoryPicture
+from mmadfer.data.video_windows import Windows
 from mmadfer.errors import ClipError, ConfigError
 from mmadfer.runtime import LiveFrame, LiveSound, Prediction, Recogniser
 
@@ -223,6 +227,10 @@ def test_no_source_and_no_pictures_give_no_windows(recogniser: Recogniser) -> No
         ([*pictures(3), *pictures(1)], "at 0.000 s behind one at 0.080 s: give them in order of time"),
         ([*pictures(3), *pictures(1, 1e6)], "begin a new stream"),
         ([LiveFrame(float("nan"), portrait())], "order of time"),
+        ([LiveFrame(None, portrait())], "at None: its time is a number of seconds"),
+        ([LiveSound("1", np.zeros((1, 8), np.float32), RATE)], "at '1': its time is a number of seconds"),
+        ([LiveSound(0, np.zeros((1, 8), np.float32), None)], "sound at None Hz: its rate is"),
+        ([LiveSound(0, np.zeros((1, 8), np.float32), 8000.5)], "sound at 8000.5 Hz: its rate is a whole number"),
     ],
 )
 @pytest.mark.parametrize("leave_out", [False, True])
@@ -319,6 +327,47 @@ def test_no_more_than_a_window_and_a_hop_are_held(recogniser: Recogniser, monkey
     assert len(told) == 19
     assert max(frames for frames, _ in kept) <= 3 * FPS + 1
     assert max(seconds for _, seconds in kept) < 3.2
+
+
+@pytest.mark.parametrize(("seconds", "hop"), [(1, 1 / 3), (1 / 3, 1 / 3), (2 / 3, 1 / 7), (0.5, 0.1)])
+@pytest.mark.parametrize("at_once", [1, 50])
+def test_windows_go_forward_also_where_hops_are_no_milliseconds(seconds: float, hop: float, at_once: int) -> None:
+    """Pictures of 30 per second with times in milliseconds, of which some come together: the newest are wanted."""
+    windows = Windows(seconds, hop)
+    asked = LiveAsked(EVERY_THIRD, windows, keep=lambda n: [0, n // 2], name=Path("a"), mute=True, cropped=True)
+    rolling = _Rolling(asked, newest=True)
+    starts, left_out = list[float](), 0
+    for k in range(150):
+        time_ = round(k / 30, 3)
+        rolling.add(Picture(k, MemoryPicture(portrait(), time_)))
+        if k % at_once == at_once - 1:
+            while rolling.complete:
+                window, before = rolling.next()
+                assert before >= 0
+                starts.append(window.start)
+                left_out += before
+    every = [round(k * hop, 3) for k in range(200)]
+    assert starts == sorted(set(starts))
+    assert left_out + len(starts) == sum(round(start + seconds, 3) <= time_ for start in every)
+    assert set(starts) <= set(every)
+
+
+def test_windows_of_a_file_are_those_of_its_hops() -> None:
+    for seconds, hop, end in ((1, 1 / 3, 5.0), (1, 2 / 3, 1.667), (0.5, 0.1, 1.1), (1, 1, 3), (1, 0.04, 1.041)):
+        spans = Windows(seconds, hop).between(0, end)
+        last = round(end - seconds, 3)
+        starts = [start for k in range(100) if (start := round(k * hop, 3)) <= last]
+        assert spans == [(start, round(start + seconds, 3)) for start in sorted({*starts, last})]
+
+
+def test_items_may_be_changed_when_they_are_taken() -> None:
+    samples, image = np.ones((1, 8), np.float32), portrait().copy()
+    sound, picture = checked([LiveSound(0, samples, RATE), LiveFrame(0, image)], Path("a"))
+    samples[:], image[:] = 0, 0
+    assert isinstance(sound, LiveSound)
+    assert isinstance(picture, Picture)
+    assert sound.samples.all()
+    np.testing.assert_array_equal(picture.picture.rgb(), portrait())
 
 
 def test_closing_ends_the_thread_and_the_reading(recogniser: Recogniser) -> None:
