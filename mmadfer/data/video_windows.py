@@ -307,13 +307,6 @@ class Cutter:
         names = self._names[first:last] if self._names else [f"{k}.jpg" for k in range(last - first)]
         return clips.text_order(names)
 
-    def _searched_in(self, first: int, last: int) -> tuple[int, int]:
-        """Which of the searched frames are among these: the first, and the one behind the last."""
-        begin, end = np.searchsorted(self._detections.indexes, (first, last)).tolist()
-        if begin == end:  # a window so short that no frame in it was searched: those next to it
-            begin, end = max(0, begin - 1), min(len(self._detections.indexes), end + 1)
-        return begin, end
-
 
 class _Reader(Cutter):
     """The pictures of one video."""
@@ -345,7 +338,7 @@ class _Reader(Cutter):
 
         Before that, once more for the faces of windows in which none is found in small pictures.
         """
-        parts = [self._searched_in(*map(self.first, span)) for span in spans]
+        parts = [self._detections.looks(*map(self.first, span)) for span in spans]
         search_larger(self.path, self.settings, self._device, self._detections, parts)
         if self._faces != "largest":
             self._people = largest(self._detections.people(self.times), self._faces)
@@ -381,13 +374,13 @@ class _Reader(Cutter):
         return plans if todo else [*plans[:-1], replace(plans[-1], final=True)]
 
     def _of_people(self, people: Sequence[Person], span: Span, first: int, last: int, keep: Keep) -> list[Plan]:
-        looks, plans = range(*self._searched_in(first, last)), list[Plan]()
+        looks, plans = range(*self._detections.looks(first, last)), list[Plan]()
         for person in people:
             if not person.is_in(looks):
                 continue
             begin, end = self._detections.stretch(person, first, last)
             if begin < end:
-                face = self._detections.face_of(person, *self._searched_in(begin, end))
+                face = self._detections.face_of(person, *self._detections.looks(begin, end))
                 its = self._span(span, (first, last), (begin, end))
                 if its == span or its[1] - its[0] >= SHORTEST:
                     plans.append(replace(self.plan(its, begin, end, keep, face), person=person.number))

@@ -1,6 +1,7 @@
 """Which faces of a video are one person's, through misses, crossings and cuts; and where its shots begin."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,8 +127,8 @@ def test_twelve_people_who_move_keep_their_numbers() -> None:
     assert numbers(found) == [list(range(1, 13))] * 40
 
 
-@pytest.mark.parametrize("wrong", ["none", "", "0", "-1", "1.5", 0, True])
-def test_faces_are_all_the_largest_or_a_number(wrong: str | int) -> None:
+@pytest.mark.parametrize("wrong", ["none", "", "0", "-1", "1.5", 0, True, 2.7, None])
+def test_faces_are_all_the_largest_or_a_number(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r".*"):
         check_faces(wrong)
     assert [check_faces("all"), check_faces("largest"), check_faces("2"), check_faces(3)] == ["all", "largest", 2, 3]
@@ -163,6 +164,21 @@ def test_a_person_is_there_from_cut_to_cut() -> None:
     assert search_of(9, [7, 9, 22, 24]).stretch(someone, 0, 41) == (9, 22)
     assert search_of(9, [7, 23]).stretch(someone, 12, 20) == (12, 20)
     assert search_of(5, []).stretch(someone, 0, 21) == (10, 21)
+
+
+def test_who_is_missed_at_the_edge_of_a_window_is_there_from_look_to_look() -> None:
+    someone = Person({k: row(0.2)[0] for k in (0, 1, 2, 6, 7, 8)})  # frames 0, 5, 10, 30, 35, 40
+    search = search_of(9, [])
+    assert search.stretch(someone, 0, 41) == (0, 41)
+    assert search.stretch(someone, 0, 20) == (0, 11)
+    assert search.stretch(someone, 0, 15) == (0, 11)  # at 15 nobody
+    assert search.stretch(someone, 12, 41) == (30, 41)
+    assert search.stretch(someone, 2, 9) == (2, 9)  # and at 10 too
+    assert search.stretch(someone, 12, 30)[0] == search.stretch(someone, 12, 30)[1]  # missed in all of it
+    assert search.stretch(someone, 6, 9) == (6, 9)  # not searched, and there at 5 and 10
+    assert search.stretch(someone, 11, 14) == (11, 11)  # at 10, and not at 15
+    assert search_of(9, [13, 27]).stretch(someone, 0, 20) == (0, 13)
+    assert search_of(9, [13, 27]).stretch(someone, 12, 41) == (27, 41)
 
 
 def two(frames: int, right: slice = slice(None)) -> list[np.ndarray]:
@@ -208,6 +224,16 @@ def test_both_faces_are_cut_out_of_their_own_half(tmp_path: Path) -> None:
         assert one.clip.boxes is not None
         assert ((one.clip.boxes[:, [0, 2]] < 0.5) == (one.person == 1)).all()
     assert [one.person for one in windows_of(path, None, 1)] in ([1], [2])
+
+
+def test_who_comes_back_is_cut_out_from_then_on(tmp_path: Path) -> None:
+    """The right one is hidden from 1 to 2.4 s."""
+    frames = [one.copy() for one in two(85)]
+    for one in frames[25:60]:
+        one[40:150, -180:-90] = 128
+    path = write_video(tmp_path / "a.mkv", frames, tone(3.4), codecs=("ffv1", "flac"), pixels="bgr0")
+    found = [(one.person, one.start, one.end) for one in windows_of(path, Windows(1.7, 1.7))]
+    assert found == [(1, 0, 1.7), (2, 0, 0.84), (1, 1.7, 3.4), (2, 2.4, 3.4)]
 
 
 def test_a_window_without_anyone_says_so(tmp_path: Path) -> None:

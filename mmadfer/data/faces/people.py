@@ -89,7 +89,7 @@ def check_faces(faces: str | int) -> Faces:
     """
     if faces in ("all", "largest"):
         return "all" if faces == "all" else "largest"
-    if isinstance(faces, bool) or not (number := int(faces)) > 0:
+    if not (number := int(str(faces))) > 0:  # as words, 2.7 and True are no number of people
         raise ValueError(faces)
     return number
 

@@ -69,15 +69,40 @@ class FaceSearch:
     def stretch(self, person: Person, first: int, end: int) -> tuple[int, int]:
         """The frames from `first` to before `end` in which a person is there, as numbers of frames: first and end.
 
-        Who is there in the first picture searched of a shot, or the last one, is taken to be there from the cut on, or
-        until the cut.
+        These are the first one searched that shows the person and the last one, and those between. Who is in the next
+        one searched before `first` too, or from `end` on, is there from `first` on, or until `end`. Who is there in the
+        first picture searched of a shot, or the last one, is taken to be there from the cut on, or until the cut.
+
+        Returns:
+            as many frames as none, where the person is in none of them.
         """
-        begin, done = self.indexes[person.first], self.indexes[person.last] + 1
-        before = self.indexes[person.first - 1] + 1 if person.first else 0
-        after = self.indexes[person.last + 1] if person.last + 1 < len(self.indexes) else done
-        begin = max((cut for cut in (0, *self.cuts) if before <= cut <= begin), default=begin)
-        done = min((cut for cut in self.cuts if done <= cut <= after), default=done)
-        return max(first, begin), min(end, done)
+        looks = [look for look in range(*self.looks(first, end)) if look in person.faces]
+        if not looks:
+            return first, first
+        return max(first, self._since(person, looks[0])), min(end, self._until(person, looks[-1]))
+
+    def _since(self, person: Person, look: int) -> int:
+        """The first of a picture searched, and those before it, in which the person is there."""
+        begin, before = self.indexes[look], self.indexes[look - 1] + 1 if look else 0
+        if look - 1 in person.faces:
+            return before
+        return max((cut for cut in (0, *self.cuts) if before <= cut <= begin), default=begin)
+
+    def _until(self, person: Person, look: int) -> int:
+        """The end of a picture searched, and those behind it, in which the person is there."""
+        done = self.indexes[look] + 1
+        after = self.indexes[look + 1] if look + 1 < len(self.indexes) else done
+        if look + 1 in person.faces:
+            return after
+        return min((cut for cut in self.cuts if done <= cut <= after), default=done)
+
+    def looks(self, first: int, end: int) -> tuple[int, int]:
+        """Which of the pictures searched are among these frames: the first, and the one behind the last.
+
+        Where none is, for the frames are so few, those next to them.
+        """
+        begin, done = np.searchsorted(self.indexes, (first, end)).tolist()
+        return (begin, done) if begin < done else (max(0, begin - 1), min(len(self.indexes), done + 1))
 
 
 class Face(NamedTuple):
