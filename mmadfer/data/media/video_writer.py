@@ -1,6 +1,6 @@
 """Writes a video: pictures with their times, and the sound of a source beside them, as they come.
 
-Nothing is held but what the encoders hold and a second of sound, whatever the video's length.
+Nothing is held but what the encoders hold and a piece of sound, whatever the video's length.
 """
 
 from fractions import Fraction
@@ -24,6 +24,8 @@ _SOUND_RATE = 48_000
 """In Hz, of the written sound: one that every AAC encoder knows."""
 _ENDS = "the sound of the overlay ends"
 """How notes begin."""
+_LONGER_SECONDS = 0.5
+"""By which sound is longer than pictures before it is worth a note."""
 
 
 class VideoWriter:
@@ -65,7 +67,7 @@ class VideoWriter:
             if kind is None:
                 self._encode(None)
                 if self._voice:
-                    self._voice.finish()
+                    self._voice.finish(float((self._last + self._each) * _CLOCK))
         finally:
             self._file.close()
 
@@ -77,7 +79,7 @@ class VideoWriter:
         frame.pts, frame.time_base = self._last, _CLOCK
         self._encode(frame)
         if self._voice:
-            self._voice.until(time + 1)
+            self._voice.until(time)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
@@ -86,9 +88,10 @@ class VideoWriter:
 
 
 class _Voice:
-    """The sound of the source, encoded a second ahead of the pictures, so that neither waits for the other.
+    """The sound of the source, encoded as far as the pictures, so that neither waits for the other.
 
-    Where it can be read no further it ends, with a note, for the pictures do not need it.
+    It ends with the pictures, with a note if the source's goes on. Where it can be read no further it ends too, with a
+    note, for the pictures do not need it.
 
     Raises:
         ClipError: not even the first piece can be read.
@@ -101,39 +104,57 @@ class _Voice:
         self._layout, self._channels = ("mono", "stereo")[channels - 1], channels
         self._stream: Any = file.add_stream("aac", rate=_SOUND_RATE, layout=self._layout)
         self._held = np.zeros((channels, 0), np.float32)
-        self._at, self._more = round(first.start * _SOUND_RATE), True
+        at, self._more = round(first.start * _SOUND_RATE), True
+        self._at, self._early = max(0, at), max(0, -at)
         self._take(first)
-        early, self._at = max(0, -self._at), max(0, self._at)
-        self._held = self._held[:, early:]
 
     def _take(self, sound: Sound) -> None:
-        waveform = sound.waveform
+        """Hold a piece, without what is heard before time 0."""
+        waveform = sound.waveform[:, self._early :]
+        self._early -= sound.waveform.shape[1] - waveform.shape[1]
         mixed = waveform if len(waveform) == self._channels else waveform.mean(axis=0, keepdims=True)
         self._held = np.concatenate([self._held, np.broadcast_to(mixed, (self._channels, waveform.shape[1]))], axis=1)
 
     def until(self, time: float) -> None:
-        """Encode what is heard before `time`, and at most a block more."""
-        while self._more and (self._at + self._held.shape[1]) / _SOUND_RATE < time:
-            sound = self._next()
-            self._more = sound is not None
-            if sound is not None:
-                self._take(sound)
-            while self._held.shape[1] >= _BLOCK:
-                self._encode(self._held[:, :_BLOCK])
-                self._held = self._held[:, _BLOCK:]
+        """Encode what is heard before `time`, but for less than a block."""
+        self._encode_blocks(time)
+        while self._more and self._end < time:
+            self._read()
+            self._encode_blocks(time)
+
+    def _encode_blocks(self, time: float) -> None:
+        while self._held.shape[1] >= _BLOCK and self._at + _BLOCK <= time * _SOUND_RATE:
+            self._encode(self._held[:, :_BLOCK])
+            self._held = self._held[:, _BLOCK:]
+
+    def _read(self) -> None:
+        sound = self._next()
+        self._more = sound is not None
+        if sound is not None:
+            self._take(sound)
+
+    @property
+    def _end(self) -> float:
+        """Of what is read, in seconds."""
+        return (self._at + self._held.shape[1]) / _SOUND_RATE
 
     def _next(self) -> Sound | None:
         try:
             return next(self._pieces, None)
         except ClipError as error:
-            end = (self._at + self._held.shape[1]) / _SOUND_RATE
-            self._notes.append(f"{_ENDS} at {end:.2f} s: {error}")
+            self._notes.append(f"{_ENDS} at {self._end:.2f} s: {error}")
             return None
 
-    def finish(self) -> None:
-        self.until(np.inf)
-        if self._held.shape[1]:
-            self._encode(self._held)
+    def finish(self, end: float) -> None:
+        """Encode what is left, up to `end`, when the last picture is over."""
+        self.until(end)
+        last = self._held[:, : max(0, round(end * _SOUND_RATE) - self._at)]
+        while self._more and self._end < end + _LONGER_SECONDS:
+            self._read()
+        if self._end > end + _LONGER_SECONDS:
+            self._notes.append(f"{_ENDS} at {end:.2f} s with the pictures; that of the source goes on")
+        if last.shape[1]:
+            self._encode(last)
         self._file.mux(self._stream.encode(None))
 
     def _encode(self, samples: np.ndarray) -> None:
