@@ -58,7 +58,9 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the MLP, each added to what went in; `mmadfer.model.layer.through` runs its parts.
+    """Attention, then the MLP, each added to what went in.
+
+    `mmadfer.model.layer.through` runs its parts, with stochastic depth.
 
     Args:
         width: D, a multiple of `heads`.
@@ -75,3 +77,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=EPSILON)
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.ls2: nn.Module = nn.Identity()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, L, D) -> (n, L, D), without stochastic depth."""
+        tokens = tokens + self.ls1(self.attn(self.norm1(tokens)))
+        found: Tensor = tokens + self.ls2(self.mlp(self.norm2(tokens)))
+        return found

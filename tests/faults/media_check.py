@@ -1,5 +1,6 @@
 """Compare what mmadfer reads of a media file with ffmpeg's decode of it: frames, samples, windows."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -179,7 +180,8 @@ def _windows(both: Both) -> Iterator[str]:
     spans = WINDOWS.spans(shown)
     for window in windows.read_windows(both.path, SETTINGS, WINDOWS, cropped=True, keep=range):
         name = f"window {window.start:g} - {window.end:g}"
-        inside = np.flatnonzero((shown >= window.start - windows.EXACT) & (shown < window.end - windows.EXACT))
+        end = window.end if window.end > window.start else math.inf  # a single picture is shown for no time
+        inside = np.flatnonzero((shown >= window.start - windows.EXACT) & (shown < end - windows.EXACT))
         if window.clip is None:
             if len(inside):
                 yield f"{name}: {window.problem}"

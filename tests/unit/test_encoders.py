@@ -40,14 +40,16 @@ def test_a_block_computes_what_timms_does_to_the_bit(fused: bool, kind: torch.dt
     theirs, ours = TimmBlock(32, 2, 3.5, qkv_bias=True, norm_layer=norm).to(kind), Block(32, 2, 3.5).to(kind)
     ours.load_state_dict(theirs.state_dict())
     found = []
-    for block in (theirs, ours):
+    for block, run in ((theirs, theirs), (ours, ours), (ours, lambda tokens: through([ours], tokens, None))):
+        block.zero_grad()
         block.attn.fused_attn = fused
         tokens = torch.randn(3, 9, 32, generator=torch.Generator().manual_seed(1)).to(kind).requires_grad_()
-        outputs = block(tokens) if block is theirs else through([ours], tokens, None)
+        outputs = run(tokens)
         outputs.square().sum().backward()
         found.append([outputs, tokens.grad, *(weight.grad for weight in block.parameters())])
-    assert len(found[0]) == len(found[1]) == 14
-    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+    assert [len(one) for one in found] == [14, 14, 14]
+    for own in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], own, strict=True))
 
 
 def test_pixels_are_scaled_by_timms_numbers() -> None:
