@@ -1,11 +1,18 @@
 """What the export tests share besides fixtures: a tiny model with every part awake, and inputs for it."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from needs import needed
+
+sys.path.append(str(Path(__file__).parents[1] / "data"))
+from make_media import tone, write_video
 
 from mmadfer import contract as contracts
 from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
@@ -75,3 +82,35 @@ def relabelled(source: Path, target: Path, **update: Any) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, target)
     return target
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from mmadfer import Recogniser
+found = Recogniser(sys.argv[1], faces=sys.argv[3])(sys.argv[2], window=5, hop=3)
+most = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]  # getrusage counts the parent's
+print(len(found.segments), int(most) // 1024)
+"""
+
+
+def peak(model: Path, path: Path, pictures: Sequence[np.ndarray], minutes: int, faces: str) -> tuple[int, int]:
+    """Predictions of a video of so many minutes, 5 pictures a second, and the process's most memory in MiB."""
+    count = minutes * 60 * 5
+    video = write_video(
+        path / f"{minutes}.mkv",
+        [pictures[k % len(pictures)] for k in range(count)],
+        tone(minutes * 60, channels=6),
+        codecs=("mpeg4", "pcm_s16le"),
+        ticks=[5 * k for k in range(count)],
+    )
+    steady = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}  # else two runs differ by 100 MiB
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, model, video, faces],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | steady,
+    )
+    predicted, size = map(int, done.stdout.split())
+    return predicted, size
