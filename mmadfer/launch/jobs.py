@@ -11,7 +11,6 @@ they save and leave for good. What resumes is found on disk, never in the pickle
 import ctypes
 import os
 import signal
-import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from mmadfer.run.lease import LostError
 from mmadfer.run.lock import BusyError
 from mmadfer.utils import compat, cores
 from mmadfer.utils.garbage import collect_less_often
+from mmadfer.utils.ports import free_port
 from mmadfer.utils.slurm_env import port_of
 
 
@@ -71,7 +71,7 @@ class RankJob:
             "LOCAL_RANK": job.local_rank,
             "WORLD_SIZE": job.num_tasks,
             "MASTER_ADDR": "127.0.0.1" if alone else job.hostnames[0],
-            "MASTER_PORT": _free_port() if job.num_tasks == 1 else port_of(start),
+            "MASTER_PORT": free_port() if job.num_tasks == 1 else port_of(start),
             "LOCAL_WORLD_SIZE": job.num_tasks // job.num_nodes,
             "OMP_NUM_THREADS": self.threads,
             cores.VARIABLE: self.threads,
@@ -193,12 +193,6 @@ class StopFlag:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self._requeued |= number == self._signal
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _die_with(parent: int) -> None:

@@ -6,9 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 from mmadfer.errors import RunError
-
-PORTS = range(20000, 30000)
-"""Below the range that systems give away."""
+from mmadfer.utils.ports import PORTS
 
 
 def adopt() -> None:

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from mmadfer.contract import Contract
 from mmadfer.data.store.store import Clip, ClipRecord, Header, write_store
 from mmadfer.data.store.targets import Target
 from mmadfer.utils.files import sha256
+from mmadfer.utils.ports import free_port
 
 LABELS = ("glad", "sad", "calm")
 CLIPS = 24
@@ -188,23 +188,24 @@ def start_ranks(config: Config, run: Path, *options: str, ranks: int = 2) -> lis
 def train_on_two_ranks(config: Config, run: Path, *options: str) -> list[str]:
     """`mmadfer train` on fold 1 until it is done; what each rank prints."""
     ranks = start_ranks(config, run, *options)
-    ends = [rank.communicate(timeout=240) for rank in ranks]
+    ends = [_end(rank) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], ends
     return [out for out, _ in ends]
+
+
+def _end(rank: subprocess.Popen) -> tuple[str, str]:
+    """What a rank prints until it ends, or is ended: one waits for long for another that failed."""
+    try:
+        return rank.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        rank.kill()
+        return rank.communicate()
 
 
 def rank_variables(ranks: int) -> list[dict[str, str]]:
     """The variables by which ranks on this machine find each other."""
     shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
-
-
-def free_port() -> int:
-    """A port of this machine that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:

@@ -10,11 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from setting import free_port, start
+from setting import start
 
 from mmadfer.config.schema import Config
 from mmadfer.distributed import rendezvous
 from mmadfer.errors import RunError, TrainingError
+from mmadfer.utils.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
