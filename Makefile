@@ -24,10 +24,10 @@ check: lint
 # Some tests start a SLURM cluster (slurm/cluster) or compare with ffmpeg; where these are not to be had, they are skipped at
 # the end, by name, as all that lack a package. CI sets MMADFER_NEED=1, which makes each of them an error (tests/needs.py).
 # MMADFER_MATRIX=all compares twice as many kinds of media files with ffmpeg, exports every row of the ablations and compiles
-# bfloat16, before a release. Three workers are for two cores: the one that has the cluster mostly waits.
+# bfloat16, before a release.
 test: lint
 	@$(MAKE) -s test-packages || [ "$${MMADFER_NEED-}" != 1 ]
-	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 3 --dist loadfile
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
 
 test-packages: build/.test-packages
 build/.test-packages: tests/packages.sh
