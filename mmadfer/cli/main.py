@@ -110,6 +110,7 @@ def train(
     from mmadfer.config import schema as configs
     from mmadfer.data import training_files
     from mmadfer.run import directory as runs
+    from mmadfer.run.lease import left_to_later_start
 
     settings = training_files.from_store(identity.absolute(configs.load(config, overrides or ())))
     where = run or Path("runs") / settings.name
@@ -117,9 +118,10 @@ def train(
     from mmadfer.train.loop import train as start  # seconds, which a wrong word need not wait for
 
     folder = runs.open_fold(where, settings, fold, resume)
-    result = start(settings, fold, folder, resume=resume, profile=profile)
-    if not result.finished:
-        raise RunError(f"fold {fold} was stopped at {folder}; the same command with --resume goes on from there")
+    with left_to_later_start(folder):
+        result = start(settings, fold, folder, resume=resume, profile=profile)
+        if not result.finished:
+            raise RunError(f"fold {fold} was stopped at {folder}; the same command with --resume goes on from there")
 
 
 app.command()(evaluate)

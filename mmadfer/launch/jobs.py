@@ -20,7 +20,7 @@ from typing import Any
 from mmadfer.errors import RunError
 from mmadfer.run import code_snapshot
 from mmadfer.run import directory as runs
-from mmadfer.run.lease import LostError
+from mmadfer.run.lease import LostError, left_to_later_start
 from mmadfer.run.lock import BusyError
 from mmadfer.utils import compat, cores
 from mmadfer.utils.garbage import collect_less_often
@@ -61,7 +61,8 @@ class RankJob:
         if job.cluster == "local":
             _die_with(int(job.job_id))
         folder, first = runs.fold_dir(Path(self.run), self.fold), job.global_rank == 0
-        self._train(folder, job.paths.stderr, first)
+        with left_to_later_start(folder):
+            self._train(folder, job.paths.stderr, first)
 
     def environment(self, job: Any) -> dict[str, str]:
         """Variables for DeepSpeed and torch, from submitit's view of the job."""

@@ -22,7 +22,8 @@ that file by a copy: a late line goes to the file that nobody reads any more. Ch
 beat), so a file server is asked and not a cache.
 
 A process that finds its lease gone raises LostError, on all its ranks: it ends with exit code 2 and leaves the fold
-alone. What is not fenced is TensorBoard's own file of each process: late points in it are hidden by the successor's.
+alone; as an earlier start of the SLURM job that has it now with 0 (`left_to_later_start`). What is not fenced is
+TensorBoard's own file of each process: late points in it are hidden by the successor's.
 """
 
 import json
@@ -58,6 +59,22 @@ _LEASE_FILE = re.compile(r"\.lease-(\d+)(\.free)?")
 
 class LostError(BusyError):
     """Another process has taken the fold over: this one must leave it alone."""
+
+
+@contextmanager
+def left_to_later_start(folder: Path) -> Iterator[None]:
+    """End the block where it has lost the fold to a later start of the same SLURM job, which is no failure.
+
+    One would make the srun that is left of this start end the job's step by its number, which the later start's step
+    has, too: SLURM then ends that one.
+    """
+    try:
+        yield
+    except LostError as error:
+        found = _newest(folder)
+        if found is None or found.owner is None or not this_process().before(found.owner):
+            raise
+        LOGGER.warning(f"{type(error).__name__}: {error}")
 
 
 class Held:

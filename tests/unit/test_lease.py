@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from mmadfer.errors import RunError
 from mmadfer.run import directory as runs
-from mmadfer.run.lease import STALE, LostError, holder, lease
+from mmadfer.run.lease import STALE, LostError, holder, lease, left_to_later_start
 from mmadfer.run.lock import BusyError
 from mmadfer.run.owner import Owner, this_process
 from mmadfer.utils.slurm_env import hosts, ranks
@@ -264,3 +265,26 @@ def test_ranks_of_a_step() -> None:
     assert ranks({**STEP, **own})["LOCAL_RANK"] == "0"
     with pytest.raises(RunError, match="SLURM_PROCID"):
         ranks({key: value for key, value in STEP.items() if key != "SLURM_PROCID"})
+
+
+@pytest.mark.parametrize(
+    ("job", "restart", "ends"), [("12", 2, True), ("12", 1, False), ("13", 2, False), ("", 0, False)]
+)
+def test_a_fold_lost_to_a_later_start_of_the_job_is_no_failure(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    job: str,
+    restart: int,
+    ends: bool,
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    leave(tmp_path, job=job, restart=restart)
+    with nullcontext() if ends else pytest.raises(LostError, match="gone"), left_to_later_start(tmp_path):
+        raise LostError("gone")
+    assert ("LostError: gone" in capsys.readouterr().err) == ends
+    (tmp_path / "never").mkdir()
+    with pytest.raises(LostError), left_to_later_start(tmp_path / "never"):
+        raise LostError("gone")
