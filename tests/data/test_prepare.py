@@ -266,22 +266,23 @@ def test_a_file_that_the_disk_does_not_give_is_no_verdict_on_the_clip() -> None:
 
 
 @pytest.fixture
-def little_memory() -> Iterator[None]:
+def large_picture() -> Iterator[np.ndarray]:
+    """A picture, and no memory for its sums: these are larger than all that other tests may have left free here."""
     from mmadfer.data import clip
 
     assert clip  # what it needs is imported before memory is short
     detection.detector()
+    picture = np.zeros((8000, 8000, 3), np.uint8)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 48 * 2**20, hard))
-    yield
+    yield picture
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-@pytest.mark.usefixtures("little_memory")
-def test_a_lack_of_memory_is_no_picture_without_a_face() -> None:
+def test_a_lack_of_memory_is_no_picture_without_a_face(large_picture: np.ndarray) -> None:
     with pytest.raises((RuntimeError, MemoryError)) as caught:
-        list(detection.detect([np.zeros((2000, 2000, 3), np.uint8)]))  # 48 MB of sums, and then other sizes of it
+        list(detection.detect([large_picture]))  # 768 MB of sums, and then other sizes of it
     assert lacks_memory(caught.value)
 
 

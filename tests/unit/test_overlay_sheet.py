@@ -21,7 +21,8 @@ NAMES = tuple("abcdefg")
 
 
 def clip(path: Path, pictures: int = 10) -> Path:
-    write_clip(path, np.full((pictures, *SIZE, 3), 128, np.uint8), np.zeros(VOICE_RATE_HZ, np.float32))
+    sound = np.zeros(VOICE_RATE_HZ * pictures // TOY_FPS, np.float32)
+    write_clip(path, np.full((pictures, *SIZE, 3), 128, np.uint8), sound)
     return path
 
 
