@@ -88,7 +88,7 @@ def test_ranks_back_from_the_dead_end_and_change_nothing(
     for rank in dead:  # while its successor trains
         rank.send_signal(signal.SIGCONT)
     ends = [rank.communicate(timeout=240) for rank in dead]
-    assert [rank.returncode for rank in dead] == [2] * world, ends
+    assert [rank.returncode for rank in dead] == [0] * world, ends  # a failure would end the later start's step
     assert all("was taken over by another start of this training" in err for _, err in ends), ends
     assert not any("Traceback" in err for _, err in ends)
     out, err = again.communicate(timeout=240)
@@ -117,7 +117,7 @@ def test_one_that_wakes_after_all_is_done_leaves_every_byte(
     before = files(fold)
     dead.send_signal(signal.SIGCONT)
     _, err = dead.communicate(timeout=240)
-    assert dead.returncode == 2, err
+    assert dead.returncode == 0, err
     assert files(fold) == before
     assert weights(fold) == undisturbed
     assert events(fold, "resume")
