@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from mmadfer.cli.drawings import Drawings
 from mmadfer.errors import DataError
 from mmadfer.runtime.captions import check_captions
 from mmadfer.runtime.find_videos import videos
+from mmadfer.runtime.inputs import Video
 from mmadfer.runtime.prediction import Failure, Prediction
 from mmadfer.runtime.read_files import ReadFiles
 from mmadfer.runtime.recogniser import Recogniser, Results
@@ -74,28 +76,22 @@ def predict_files(
     """
     check_names(out)
     named = videos(paths, sound, cropped, fps)
-    check_captions(out, len(named))
     read = ReadFiles(named, model, (transcripts, sentences))
-    read.check("--out", (*out, *map(partial_path, out)))
-    text = GivenText(transcripts, sentences, tuple(video.path for video in named))
+    _check_out(out, named, read)
     drawings = Drawings(plot, overlay, named, read)
-    recogniser = Recogniser(
-        model,
-        backend,
-        fold,
-        device,
-        adjust=adjust,
-        clips=clips,
-        flips=flips,
-        text=text,
-        faces=faces,
-        on_part=drawings.places,
-    )
+    text = GivenText(transcripts, sentences, tuple(video.path for video in named))
+    looks: dict[str, Any] = {"adjust": adjust, "clips": clips, "flips": flips}
+    recogniser = Recogniser(model, backend, fold, device, text=text, faces=faces, on_part=drawings.places, **looks)
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
     with terminable():
         results = _collect(found, len(named), _Out(out, recogniser))
         drawn = drawings.draw(recogniser, results)
     return 0 if drawn and not any(isinstance(one, Failure) for one in results) else DataError.exit_code
+
+
+def _check_out(out: Sequence[Path], named: Sequence[Video], read: ReadFiles) -> None:
+    check_captions(out, len(named))
+    read.check("--out", (*out, *map(partial_path, out)))
 
 
 class _Out:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,8 +24,6 @@ from mmadfer.config.schema import Config
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader
 from mmadfer.data.loading.samplers import WITHHELD, Pick
-from mmadfer.data.sentences import ClipTokens
-from mmadfer.data.store.store import Store
 from mmadfer.distributed.ranks import Ranks, on_all_ranks
 from mmadfer.model.weights.build import tensors_hash
 from mmadfer.run.lease import Held
@@ -63,17 +61,8 @@ class Features:
 class FeatureLoader(Loader):
     """Batches of features in the place of frames and sound; all clips are seen as in tests, whatever the epoch."""
 
-    def __init__(
-        self,
-        store: Store,
-        config: Config,
-        labels: Sequence[str],
-        device: Literal["cpu"] | int = "cpu",
-        tokens: ClipTokens | None = None,
-    ) -> None:
-        super().__init__(store, config, labels, device, tokens)
-        self.features: Features | None = None
-        """None: they are not there yet, and batches have frames and sound, seen as in tests."""
+    features: Features | None = None
+    """None: they are not there yet, and batches have frames and sound, seen as in tests."""
 
     def train(self, epoch: int, picked: Iterable[list[Pick]]) -> Iterator[Batch]:
         """As a loader's."""

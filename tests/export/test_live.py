@@ -107,7 +107,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(detection._PICTURES_PER_BATCH, "cpu", 1)
 
 
-def same(streamed: list[Prediction], whole: Prediction) -> None:
+def assert_same(streamed: list[Prediction], whole: Prediction) -> None:
     """Bit for bit, with what is told of each; but for notes of the whole file."""
     ends = [note for note in whole.segments[-1]["notes"] if not note.startswith("the sound has")]
     segments = [*whole.segments[:-1], whole.segments[-1] | {"notes": ends}]
@@ -133,7 +133,7 @@ def test_live_windows_are_those_of_a_file(changed: Any, scenes: Path, update: di
     streamed = list(found.stream(live(scenes), window=1, hop=0.4, leave_out=False))
     whole = found(scenes, window=1, hop=0.4)
     assert len(whole.segments) == 12
-    same(streamed, whole)
+    assert_same(streamed, whole)
     if not update:
         assert [one.label is None for one in streamed][4:7] == [True, True, False]
 
@@ -150,14 +150,16 @@ def test_faces_looked_for_together_move_a_probability_by_little(recogniser: Reco
 @pytest.mark.parametrize("seconds", [0.8, 1.0, 1.04, 2.2])
 def test_the_end_of_a_source_is_that_of_a_file(recogniser: Recogniser, tmp_path: Path, seconds: float) -> None:
     path = films(tmp_path / "a.mkv", moving_face(round(seconds * FPS)), chirp(seconds))
-    same(list(recogniser.stream(live(path), window=1, hop=0.5, leave_out=False)), recogniser(path, window=1, hop=0.5))
+    assert_same(
+        list(recogniser.stream(live(path), window=1, hop=0.5, leave_out=False)), recogniser(path, window=1, hop=0.5)
+    )
 
 
 def test_cropped_pictures_and_looks_from_both_sides(onnx_file: Path, tmp_path: Path) -> None:
     found = Recogniser(onnx_file, flips=True, clips=2)
     path = films(tmp_path / "a.mkv", moving_face(40), chirp(1.6))
     streamed = list(found.stream(live(path), window=1, hop=0.5, leave_out=False, cropped=True))
-    same(streamed, found(path, window=1, hop=0.5, cropped=True))
+    assert_same(streamed, found(path, window=1, hop=0.5, cropped=True))
 
 
 def small_face(shift: int) -> np.ndarray:
@@ -174,7 +176,7 @@ def test_faces_in_large_pictures_are_found_as_in_those_of_a_file(recogniser: Rec
     streamed = list(recogniser.stream(live(path), window=0.5, hop=0.2, leave_out=False))
     whole = recogniser(path, window=0.5, hop=0.2)
     assert any("small" in note for note in whole.notes)
-    same(streamed, whole)
+    assert_same(streamed, whole)
 
 
 def test_a_clock_may_begin_anywhere(recogniser: Recogniser) -> None:

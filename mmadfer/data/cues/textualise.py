@@ -118,13 +118,11 @@ def textualise(
         MissingDependencyError: what measures sound or finds landmarks is not installed.
     """
     _check(sources, out, template)
-    summary, words, brought = Summary(), None, dict[str, DetectedCues]()
-    if transcripts:
-        words = read_transcripts(transcripts, {one.id: one.media for one in sources}, left_out)
-        summary.passed_over |= {transcripts: words.passed_over} if words.passed_over else {}
-    if detected:
-        brought, passed = _brought(detected, sources, left_out)
-        summary.passed_over |= {detected: passed} if passed else {}
+    media = {one.id: one.media for one in sources}
+    words = read_transcripts(transcripts, media, left_out) if transcripts else None
+    brought, passed = _brought(detected, sources, left_out) if detected else ({}, [])
+    told = [(transcripts, words.passed_over if words else []), (detected, passed)]
+    summary = Summary(passed_over={file: clips for file, clips in told if file and clips})
 
     def rows(source: Source) -> Iterator[Row]:
         find = partial(words_of, words, source.id, source.media, needs_words)
