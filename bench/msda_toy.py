@@ -25,8 +25,9 @@ from common import machine, table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from mmadfer.config.adaptation import chooses, threshold_at
 from mmadfer.tasks.discrepancy import discrepancy
-from mmadfer.tasks.pseudo_labels import chooses, pseudo_labels, threshold_at
+from mmadfer.tasks.pseudo_labels import pseudo_labels
 
 CLASSES, NUMBERS, WIDTH = 6, 32, 32
 OF_A_PERSON, ADAPTING, TESTED = 120, 160, 80

@@ -98,7 +98,7 @@ class AdaptConfig(Section):
             raise ValueError(f"data.test_clips is {data.test_clips}, but adapt has one way to look at a clip: set 1")
 
     def _check_threshold(self, epochs: int) -> None:
-        last = self.threshold - self.step * ((epochs - 1) // self.every)
+        last = threshold_at(epochs - 1, self.threshold, self.step, self.every)
         if last <= 0:
             raise ValueError(
                 f"adapt.threshold falls to {last:.2f} in {epochs} epochs, where every clip has a pseudo-label: set a "
@@ -106,9 +106,19 @@ class AdaptConfig(Section):
             )
 
     def _check_batch(self, train: Any) -> None:
-        clips = train.batch_size // train.accumulate
+        clips = train.micro_batch
         if clips % 2 or clips < 4:
             raise ValueError(
                 f"train.batch_size {train.batch_size} in {train.accumulate} micro-batches makes {clips} clips: half of "
                 "them are of who is adapted to, and a discrepancy needs two on each side: make it even, and 4 or more"
             )
+
+
+def chooses(epoch: int, every: int) -> bool:
+    """Whether labels are given anew before this epoch, from 0: at 0, `every`, 2 `every` and so on."""
+    return epoch % every == 0
+
+
+def threshold_at(epoch: int, start: float, step: float, every: int) -> float:
+    """The threshold of an epoch, from 0: `start` at first, less `step` after each time that labels were given."""
+    return start - step * (epoch // every)

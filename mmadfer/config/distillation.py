@@ -21,11 +21,6 @@ _FEWEST_SHUFFLED = 3
 """Clips of a micro-batch."""
 
 
-def compared(config: Any) -> int:
-    """B: the clips of a micro-batch over all ranks, whose rows are compared with each other."""
-    return int(config.train.batch_size // config.train.accumulate)
-
-
 class DistillConfig(TermConfig, Part):
     """What every kind has."""
 
@@ -42,7 +37,7 @@ class DistillConfig(TermConfig, Part):
         """As in `TermConfig`."""
         if not self.shuffle:
             return
-        if (clips := compared(config)) < _FEWEST_SHUFFLED:
+        if (clips := config.train.micro_batch) < _FEWEST_SHUFFLED:
             raise ValueError(
                 f"task.distill.shuffle needs {_FEWEST_SHUFFLED} clips or more in a micro-batch (two have the same "
                 f"similarity in any order), and there are {clips} (train.batch_size {config.train.batch_size} / "
@@ -74,7 +69,7 @@ class PkdotConfig(DistillConfig):
     def check_with(self, config: Any) -> None:
         """As in `TermConfig`."""
         super().check_with(config)
-        if self.k >= (clips := compared(config)):
+        if self.k >= (clips := config.train.micro_batch):
             train = config.train
             raise ValueError(
                 f"task.distill.k is {self.k}, but it must be less than the {clips} clips of a micro-batch over all "

@@ -34,7 +34,7 @@ class SubjectsConfig(TermConfig):
     def check_with(self, config: Any) -> None:
         """As in `TermConfig`."""
         train = config.train
-        if (clips := train.batch_size // train.accumulate) < _FEWEST:
+        if (clips := train.micro_batch) < _FEWEST:
             raise ValueError(
                 f"task.subjects needs two clips or more in each half of a micro-batch, and it has {clips} clips "
                 f"(train.batch_size {train.batch_size} / train.accumulate {train.accumulate}): set {_FEWEST} or more"

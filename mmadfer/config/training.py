@@ -86,6 +86,11 @@ class TrainConfig(Section):
     log_every: Positive = 20
 
     @property
+    def micro_batch(self) -> int:
+        """The clips of a micro-batch over all ranks, whose rows some losses compare with each other."""
+        return self.batch_size // self.accumulate
+
+    @property
     def scaled_lr(self) -> float:
         """Learning rate of the first epoch, for this batch."""
         return (self.batch_size / PUBLISHED_BATCH) ** LR_POWERS[self.lr_scaling] * self.lr

@@ -16,6 +16,7 @@ from mmadfer.data.fold_clips import test_clips
 from mmadfer.data.frame_windows import check_windows
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.data.loading.loader import Loader, place
+from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.sentences import ClipTokens, check_same_sentences, check_sentences
 from mmadfer.data.store.store import Store
 from mmadfer.data.task_targets import check_targets
@@ -81,16 +82,11 @@ def run_test(
 ) -> Scored | None:
     """Outputs of all clips on every rank, each having run its share; None if any rank was asked to stop.
 
-    Under `data.window`, the windows of all clips are shared out, and put together clip by clip when all are there. The
-    shares are as long as each other (the last clip fills them up), because ranks must do as many batches; and so
-    are the batches of more than one, because a compiled model is compiled for each size.
+    Under `data.window`, the windows of all clips are shared out, and put together clip by clip when all are there.
     """
     size = loader.config.train.batch_size
     rows, window = rows_of(loader.config, loader.store, ids), loader.config.data.window
-    rounds = -(-len(rows) // ranks.world)
-    share = [*rows, *[rows[-1]] * (rounds * ranks.world - len(rows))][ranks.rank :: ranks.world]
-    if rounds > size:
-        share += [rows[-1]] * (-rounds % size)
+    share, rounds = share_of(rows, size, ranks)
     sets, task = [], loader.config.task
     for clip, flip in looks(loader.config.data):
         outputs, targets = [], []
@@ -101,11 +97,11 @@ def run_test(
                 return None
         sets.append(torch.cat(outputs)[:rounds])
     if loader.config.model.head.per == "step":
-        said = _of_all(ranks, torch.stack(sets, 1), len(rows))
+        said = of_all(ranks, torch.stack(sets, 1), len(rows))
         refuse_no_numbers([row.clip for row in rows], said)
         return Traces(list(ids), traces_of(loader.config, loader.store, rows, said), tuple(task.values), task.spec)
     found = combined(torch.stack(sets), task.spec) if window is None else torch.stack(sets, 1)
-    output, truth = (_of_all(ranks, mine, len(rows)) for mine in (found, torch.cat(targets)[:rounds]))
+    output, truth = (of_all(ranks, mine, len(rows)) for mine in (found, torch.cat(targets)[:rounds]))
     if window is not None:
         output, truth = by_clip(rows, output, truth, window, task.spec)
     refuse_no_numbers(ids, output)
@@ -114,7 +110,18 @@ def run_test(
     return Predictions(list(ids), truth.numpy(), output.numpy(), loader.labels, task.spec)
 
 
-def _of_all(ranks: Ranks, mine: Tensor, count: int) -> Tensor:
+def share_of(rows: Sequence[Pick], size: int, ranks: Ranks) -> tuple[list[Pick], int]:
+    """Every `world`-th row, for this rank, filled up with the last one; and how many of them count.
+
+    Shares are as long as each other, because ranks must do as many batches; and so are the batches of more than one, of
+    `size` rows, because a compiled model is compiled for each size.
+    """
+    rounds = -(-len(rows) // ranks.world)
+    share = [*rows, *[rows[-1]] * (rounds * ranks.world - len(rows))][ranks.rank :: ranks.world]
+    return share + [rows[-1]] * (-rounds % size if rounds > size else 0), rounds
+
+
+def of_all(ranks: Ranks, mine: Tensor, count: int) -> Tensor:
     """The rows (count, ...) of all ranks in their order, of which each has every `world`-th; on the CPU."""
     return ranks.gather_tensor(mine).transpose(0, 1).flatten(0, 1)[:count].cpu()
 

@@ -52,13 +52,3 @@ def pseudo_labels(
         kept &= among
     labels = torch.where(sure > sure_mirrored, label, label_mirrored)
     return PseudoLabels(kept.nonzero().flatten(), labels[kept], confidence[kept])
-
-
-def chooses(epoch: int, every: int) -> bool:
-    """Whether labels are given anew before this epoch, from 0: at 0, `every`, 2 `every` and so on."""
-    return epoch % every == 0
-
-
-def threshold_at(epoch: int, start: float, step: float, every: int) -> float:
-    """The threshold of an epoch, from 0: `start` at first, less `step` after each time that labels were given."""
-    return start - step * (epoch // every)

@@ -37,11 +37,13 @@ class Subjects(Term):
     def forward(self, output: Output, batch: Any, teacher: Output | None) -> dict[str, Tensor]:
         """`loss`, 0 where people make no two halves; `halved`: 1 where they do."""
         features = gathered(of_clips(output))
-        first = torch.tensor(self._first(batch), device=features.device)
-        halved = _FEWEST <= int(first.sum()) <= len(first) - _FEWEST
+        first = self._first(batch)
+        halves = [[k for k, one in enumerate(first) if one == half] for half in (True, False)]
+        halved = min(map(len, halves)) >= _FEWEST
         loss = features.new_zeros(())
         if halved:
-            loss = discrepancy(features[first], features[~first], *self._kernels, gradient=self._gradient)
+            one, other = (features[torch.tensor(half, device=features.device)] for half in halves)
+            loss = discrepancy(one, other, *self._kernels, gradient=self._gradient)
         return {"loss": loss, "halved": features.new_tensor(float(halved))}
 
     def _first(self, batch: Any) -> list[bool]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmadfer.config.adaptation import AdaptConfig
+from mmadfer.config.adaptation import AdaptConfig, chooses, threshold_at
 from mmadfer.config.schema import Config
 from mmadfer.data.fold_clips import test_clips
 from mmadfer.data.loading.adaptation import AdaptationSampler
@@ -25,7 +25,7 @@ from mmadfer.errors import RunError
 from mmadfer.evaluation.clip_windows import looks
 from mmadfer.evaluation.evaluate import refuse_no_numbers, run_test
 from mmadfer.evaluation.predictions import Scored
-from mmadfer.tasks.pseudo_labels import chooses, pseudo_labels, threshold_at
+from mmadfer.tasks.pseudo_labels import pseudo_labels
 from mmadfer.train.deepspeed_engine import Engine
 from mmadfer.train.features import FeatureFile, FeatureLoader, View, computed
 from mmadfer.train.log import Log
@@ -53,8 +53,6 @@ class Adaptation:
     """Scores and details of the model before it was adapted, on the clips that are tested."""
     first: Scored | None = None
     """That test, where it was made now."""
-    narrowed: bool = False
-    """Whether some people of the sources were chosen."""
 
     @property
     def _settings(self) -> AdaptConfig:
@@ -115,7 +113,7 @@ class Adaptation:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, as JSON types."""
-        sources = self.sources if self.narrowed else None
+        sources = None if self._settings.sources == "all" else self.sources
         return {"sources": sources, "given": dict(self.sampler.given), "unadapted": self.unadapted}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -135,7 +133,7 @@ class Adaptation:
             raise RunError(f"the adaptation cannot go on from its checkpoint: {error!r:.200}") from error
         self.sampler.given = given
         if sources is not None:
-            self._narrow(sources)
+            self.sampler.narrow(sources)
 
     @property
     def _tested(self) -> list[str]:
@@ -177,7 +175,7 @@ class Adaptation:
             means.append(found.double().mean(0))
         apart = (torch.stack(means[1:]) - means[0]).square().sum(1).tolist()
         chosen = sorted(zip(apart, people, strict=True))[:nearest]
-        self._narrow([name for _, name in chosen])
+        self.sampler.narrow([name for _, name in chosen])
         self.log.say(f"nearest to {', '.join(self.people)}: {', '.join(name for _, name in chosen)}")
         return True
 
@@ -188,10 +186,6 @@ class Adaptation:
         for clip in self.sampler.clips:
             clips[str(clip.subject)].append(Pick(clip.id))
         yield from clips.values()
-
-    def _narrow(self, people: Sequence[str]) -> None:
-        self.sampler.narrow(people)
-        self.narrowed = True
 
     def _tell(self, epoch: int, total: int, threshold: float) -> None:
         chosen, of, who = len(self.sampler.given), len(self.sampler.adapting), ", ".join(self.people)

@@ -25,6 +25,7 @@ from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader
 from mmadfer.data.loading.samplers import WITHHELD, Pick
 from mmadfer.distributed.ranks import Ranks, on_all_ranks
+from mmadfer.evaluation.evaluate import of_all, share_of
 from mmadfer.model.weights.build import tensors_hash
 from mmadfer.run.lease import Held
 from mmadfer.train.deepspeed_engine import Engine
@@ -168,19 +169,15 @@ def computed(
     """What `forward` gives (N, ...) of clips as tests see them, on the CPU of every rank, each of which has computed a
     share; None where any rank was asked to stop.
 
-    Shares are as long as each other, and batches of more than one as large, as in `mmadfer.evaluation.evaluate`.
     """
-    size, rounds = loader.config.train.batch_size, -(-len(rows) // ranks.world)
-    share = [*rows, *[rows[-1]] * (rounds * ranks.world - len(rows))][ranks.rank :: ranks.world]
-    if rounds > size:
-        share += [rows[-1]] * (-rounds % size)
+    size = loader.config.train.batch_size
+    share, rounds = share_of(rows, size, ranks)
     found = []
     for batch in loader.test(share, size, flip=flip):
         found.append(forward(batch).cpu())
         if ranks.any(stop()):
             return None
-    everyone = ranks.gather_tensor(torch.cat(found)[:rounds].to(ranks.device)).cpu()
-    return everyone.transpose(0, 1).flatten(0, 1)[: len(rows)].contiguous()
+    return of_all(ranks, torch.cat(found)[:rounds].to(ranks.device), len(rows)).contiguous()
 
 
 def _told(mark: str, joint: Tensor) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from mmadfer.config import schema as configs
 from mmadfer.config.schema import Config
 from mmadfer.contract import Contract, refuse_text
-from mmadfer.contract.facts import AdaptedFacts, TextFacts
+from mmadfer.contract.facts import AdaptedFacts
 from mmadfer.data.fold_clips import adapting_clips, test_clips
 from mmadfer.data.loading.adaptation import AdaptationSampler
 from mmadfer.data.loading.samplers import WITHHELD, Pick
@@ -314,19 +314,7 @@ class _NoParents(Parents):
     """Of a model that is given as it is."""
 
     def __init__(self) -> None:
-        pass
+        self._sources, self._contracts = {}, {}
 
-    def begin(self, model: MMADFER) -> str:
-        return ""
-
-    def check_text(self, now: TextFacts | None) -> None:
-        pass  # a model that reads sentences is not taken
-
-    def teacher(self, labels: tuple[str, ...]) -> MMADFER | None:
-        return None
-
-    def note(self, run: Path) -> None:
-        pass
-
-    def inherit(self, contract: Contract) -> Contract:
-        return contract
+    def adapted(self) -> None:
+        """Told by the command, which knows the person."""

@@ -11,8 +11,9 @@ from draw import draw
 from golden import FormError, Row, compared, lacking, seed_of
 from torch import Tensor
 
+from mmadfer.config.adaptation import chooses, threshold_at
 from mmadfer.tasks.discrepancy import bandwidths, discrepancy, linear
-from mmadfer.tasks.pseudo_labels import PseudoLabels, chooses, pseudo_labels, threshold_at
+from mmadfer.tasks.pseudo_labels import PseudoLabels, pseudo_labels
 
 Arrays = Mapping[str, np.ndarray]
 Values = Iterator[tuple[str, np.ndarray]]

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
+from mmadfer.config.adaptation import chooses, threshold_at
 from mmadfer.tasks import discrepancy as module
 from mmadfer.tasks.discrepancy import bandwidths, discrepancy, linear
-from mmadfer.tasks.pseudo_labels import chooses, pseudo_labels, threshold_at
+from mmadfer.tasks.pseudo_labels import pseudo_labels
 
 
 def sides(n: int = 7, m: int = 5, width: int = 3, shift: float = 0.5) -> tuple[torch.Tensor, torch.Tensor]:
