@@ -41,13 +41,13 @@ class RunOptions(NamedTuple):
     """The store; by default the run's own."""
     clip: Sequence[str] = ()
     """Ids; by default the hardest and the surest."""
-    each: int = 3
+    clips: int = 3
     """How many of either."""
 
 
 def refuse(what: str, options: VideoOptions | RunOptions) -> None:
     """Raise a ConfigError where an option is given that is for something else."""
-    given = [f"--{name}" for name, value in options._asdict().items() if value and name != "each"]
+    given = [f"--{name}" for name, value in options._asdict().items() if value != options._field_defaults[name]]
     if given:
         raise ConfigError(f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for {what}: leave it out")
 
@@ -93,7 +93,7 @@ def explain_run(run: Path, asked: Asked, out: Path | None, which: RunOptions) ->
     """
     opened = runs.read(run)
     fold = asked.fold or next(iter(runs.folds(opened.path)), 1)
-    chosen = choose(opened.path, opened.config, fold, which.each, which.clip)
+    chosen = choose(opened.path, opened.config, fold, which.clips, which.clip)
     disgust = disgust_of(opened.config)
     with Store(which.data or str(opened.config.data.store)) as store:
         check_clips(store, chosen)

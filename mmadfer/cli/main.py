@@ -53,7 +53,7 @@ def prepare(
         str,
         typer.Argument(
             help="Layout: dfew, mafw, mafw_compound, crema_d, ravdess, biovid, affwild2, meld, folder, csv, toy, "
-            "toy_flip, toy_privileged, toy_subjects, toy_subjects_turned, toy_units, toy_words."
+            "toy_apex, toy_flip, toy_privileged, toy_subjects, toy_subjects_turned, toy_units, toy_words."
         ),
     ],
     root: Annotated[Path, typer.Option(help="The data set's folder, or the CSV file (toy: where it is made).")],

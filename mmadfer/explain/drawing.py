@@ -72,13 +72,13 @@ def heated_frames(part: ExplainedPart, side: int) -> list[np.ndarray]:
     return [heated(sized(image, (side, side)), one) for image, one in zip(part.images, heat, strict=True)]
 
 
-def spectrogram(part: ExplainedPart, size: tuple[int, int], heat: bool = True) -> np.ndarray:
+def spectrogram(part: ExplainedPart, size: tuple[int, int]) -> np.ndarray:
     """The filter bank that the model heard, time to the right, low bands below, uint8 (height, width, 3)."""
     assert part.fbank is not None
     low, high = np.percentile(part.fbank, (1, 99.5))
     grey = np.clip((part.fbank - low) / max(high - low, 1e-6), 0, 1).T[::-1]
     image = sized(np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=2), size)
-    if not heat or "audio" not in part.heat:
+    if "audio" not in part.heat:
         return image
     return heated(image, resized(part.heat["audio"].T[None, ::-1].copy(), size)[0])
 

@@ -64,7 +64,7 @@ class Film:
         hears: bool,
         margin: float | None = None,
     ) -> None:
-        self._pictures, self._sees, self._hears, self._margin = pictures, sees, hears, margin
+        self._pictures, self._hears, self._margin = pictures, hears, margin
         self._next = next(pictures, None) if pictures else None
         self._wide = _width(self._next.image) if self._next else 0
         width = self._wide + (SIDE if sees else 0) or 2 * SIDE

@@ -13,7 +13,7 @@ Shapes: B = 1 clip, T frames, L tokens, D width, h x w the encoder's grid of pat
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.utils.optional import need
 
 Method = Literal["attention", "gradcam", "rollout"]
-METHODS: tuple[Method, ...] = get_args(Method)
 Maps = dict[Modality, np.ndarray]
 """vision float32 (T, h, w), audio float32 (h, w), time first; of the modalities that the model makes use of."""
 Target = Callable[[Tensor], Tensor]

@@ -1,6 +1,5 @@
 """What is explained: video files as `mmadfer predict` takes them, and clips of a store."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any, NamedTuple
 from mmadfer.config.model import Modality
 from mmadfer.contract import Contract
 from mmadfer.data.faces.landmarks68 import TENSOR
-from mmadfer.data.media import frames
 from mmadfer.data.media.image import decode_jpeg
 from mmadfer.data.store.landmark_tensors import checked, landmark_rows
 from mmadfer.data.store.store import Store
@@ -19,7 +17,7 @@ from mmadfer.explain.choice import Chosen
 from mmadfer.explain.film import Shown
 from mmadfer.explain.maps import Maps
 from mmadfer.explain.unit_scores import unit_scores
-from mmadfer.runtime.inputs import Video, VideoPart, read_parts, record_parts
+from mmadfer.runtime.inputs import Video, VideoPart, read_parts, record_parts, whole_pictures
 from mmadfer.tasks.codebook import Disgust
 from mmadfer.utils.folders import some
 from mmadfer.utils.names import in_utf8
@@ -72,8 +70,7 @@ def _of_video(video: Video, contract: Contract, windows: Windows | None) -> Sour
 
 
 def _pictures(video: Video, contract: Contract) -> Iterator[Shown]:
-    change = {"max_seconds": math.inf, **({} if video.fps is None else {"fps": video.fps})}
-    for picture in frames.pictures(video.path, contract.prepare.model_copy(update=change)):
+    for picture in whole_pictures(video, contract.prepare):
         yield Shown(picture.time, picture.rgb(_LONGEST))
 
 

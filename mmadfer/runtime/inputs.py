@@ -6,6 +6,7 @@ the clip is read once, as preparation reads it.
 Shapes: T frames, S image side.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +26,7 @@ from mmadfer.data.faces.people import Faces
 from mmadfer.data.frame_windows import covering_windows, window_indexes
 from mmadfer.data.media.audio import hear
 from mmadfer.data.media.fbank import SHIFT
-from mmadfer.data.media.frames import DecodedClip, NumberedCrops
+from mmadfer.data.media.frames import DecodedClip, NumberedCrops, Picture, pictures
 from mmadfer.data.media.image import decode_jpeg, encode_jpeg
 from mmadfer.data.media.notes import Note
 from mmadfer.data.store.store import Store
@@ -254,6 +255,16 @@ def at_own_rate(settings: PrepareConfig, video: Video) -> PrepareConfig:
         ConfigError: it is no rate.
     """
     return settings if video.fps is None else settings.model_copy(update={"fps": _checked(video.fps)})
+
+
+def whole_pictures(video: Video, settings: PrepareConfig) -> Iterator[Picture]:
+    """All pictures of a video or folder, however long it is.
+
+    Raises:
+        ClipError: it cannot be read.
+        ConfigError: its rate is none.
+    """
+    return pictures(video.path, at_own_rate(settings, video).model_copy(update={"max_seconds": math.inf}))
 
 
 def _heard(given: dict[str, Any]) -> dict[str, Any]:

@@ -24,10 +24,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mmadfer.config.schema import PrepareConfig
-from mmadfer.data.media import frames
 from mmadfer.data.media.video_writer import VideoWriter
 from mmadfer.errors import DataError
-from mmadfer.runtime.inputs import Video, VideoPart
+from mmadfer.runtime.inputs import Video, VideoPart, whole_pictures
 from mmadfer.runtime.prediction import Prediction
 from mmadfer.runtime.stretches import MOST_PEOPLE, Stretch, by_person, longest_shown, said, stretches
 from mmadfer.utils.colours import PALETTE
@@ -137,8 +136,7 @@ def _encoding(out: Path) -> Iterator[None]:
 
 
 def _pictures(video: Video, settings: PrepareConfig) -> Iterator[tuple[float, Image.Image]]:
-    changed = {"max_seconds": math.inf, **({} if video.fps is None else {"fps": video.fps})}
-    for picture in frames.pictures(video.path, settings.model_copy(update=changed)):
+    for picture in whole_pictures(video, settings):
         yield picture.time, Image.fromarray(picture.rgb(_LONGEST))
 
 

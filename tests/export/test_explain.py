@@ -448,6 +448,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "value": (("--value", "valence"), "gives classes"),
     "hop": (("--hop", "1"), "without windows"),
     "clip": (("--clip", "a"), "clips of a run"),
+    "clips": (("--clips", "9"), "--clips is for clips of a run"),
     "fold": (("--fold", "2"), "fold"),
     "device": (("--device", "tpu"), "tpu"),
 }
