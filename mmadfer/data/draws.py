@@ -219,3 +219,8 @@ def _uniform32(shape: tuple[int, ...], *key: int | str) -> np.ndarray:
     # 24 bits are what float32 holds exactly; a rounded float64 could become 1.0.
     draws = (_raw(int(np.prod(shape)), *key) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
     return draws.reshape(shape)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Places from the first of `count` to the last, evenly spread, each once and at most so many."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()

@@ -135,8 +135,10 @@ def _mark(clip: Clip, store: Store) -> Hashable:
 
 def _same_set(one: Store, other: Store, own_ids: bool) -> bool:
     """Whether a subject of one is that of the other: two lists of one file name may be about different people."""
+    if own_ids or one.data_set != other.data_set:
+        return own_ids
     marks = [{_mark(clip, store) for clip in store.clips.values()} for store in (one, other)]
-    return one.data_set == other.data_set and (own_ids or not marks[0].isdisjoint(marks[1]))
+    return not marks[0].isdisjoint(marks[1])
 
 
 def _people(trained: list[Clip], tested: list[Clip], own: list[Clip]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mmadfer.data.draws import evenly
 from mmadfer.data.traces import Trace
 from mmadfer.errors import RunError
 from mmadfer.evaluation.saved_predictions import read_traces
@@ -45,7 +46,7 @@ def _spread(clips: Sequence[tuple[str, Trace]]) -> list[tuple[str, Trace]]:
     """From the clip with the smallest error to that with the largest, evenly; of clips over time."""
     told = [(clip, trace) for clip, trace in clips if len(trace.seconds) > 1 and not np.isnan(trace.truth).all()]
     told.sort(key=lambda one: (float(np.nanmean(np.square(one[1].output - one[1].truth))), one[0]))
-    return [told[k] for k in _evenly(len(told), CLIPS)]
+    return [told[k] for k in evenly(len(told), CLIPS)]
 
 
 def _points(folds: Mapping[int, Mapping[str, Trace]], k: int, name: str, bounds: Range) -> str:
@@ -55,7 +56,7 @@ def _points(folds: Mapping[int, Mapping[str, Trace]], k: int, name: str, bounds:
         for fold, clips in folds.items():
             truth, output = (np.concatenate([one[place][:, k] for one in clips.values()]) for place in (1, 2))
             kept = np.flatnonzero(~np.isnan(truth))
-            some = kept[_evenly(len(kept), _MOST_POINTS)]
+            some = kept[evenly(len(kept), _MOST_POINTS)]
             style = {"s": 9, "alpha": 0.5, "linewidths": 0, "rasterized": True}
             axes.scatter(truth[some], output[some], color=_colour(fold), label=f"fold {fold}", **style)
         axes.set(xlim=_wider(bounds), ylim=_wider(bounds), xlabel="truth", ylabel="prediction", aspect="equal")
@@ -91,11 +92,6 @@ def draw_trace(figure: Any, title: str, trace: Trace, ranges: Mapping[str, Range
     if len(rows[0].get_lines()) > 1:
         rows[0].legend(fontsize=9, frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.97), borderpad=0)
     rows[-1].set_xlabel("seconds")
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    """Places from the first of `count` to the last, evenly, at most so many."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, most).tolist()}) if count else []
 
 
 def write_trace(out: Path, title: str, trace: Trace, ranges: Mapping[str, Range]) -> None:

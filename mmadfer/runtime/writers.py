@@ -101,13 +101,7 @@ def _stretches(segments: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield escape(f"{run[0]['start']:.1f} - {run[-1]['end']:.1f} s  {label or run[0]['notes'][0]}")
 
 
-def write_predictions_json(
-    path: Path | str,
-    results: Sequence[Prediction | Failure],
-    labels: Sequence[str] = (),
-    values: Sequence[str] = (),
-    people: bool = False,
-) -> None:
+def write_predictions_json(path: Path | str, results: Sequence[Prediction | Failure], *_: object) -> None:
     """Write a list with one object per video, atomically; a failure is {video, error}."""
     write(path, [_object(result) for result in results])
 

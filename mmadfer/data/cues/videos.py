@@ -14,6 +14,7 @@ from mmadfer.data.cues.cues import Cues, Part
 from mmadfer.data.cues.face import face_cues
 from mmadfer.data.cues.transcripts import Span
 from mmadfer.data.cues.voice import Sound, read_sound, voice_cues
+from mmadfer.data.draws import evenly
 from mmadfer.data.faces.landmarks import NOWHERE, clip_landmarks
 from mmadfer.data.media.frames import FrameSource, Seen, pictures
 from mmadfer.errors import ClipError
@@ -56,7 +57,7 @@ def measured_with_words(
 
 def spread(count: int) -> list[int]:
     """Which of a clip's frames are looked at."""
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int)).tolist()
+    return evenly(count, MOST_FRAMES)
 
 
 def _span(path: FrameSource, sound: Path | None, settings: PrepareConfig) -> Span:

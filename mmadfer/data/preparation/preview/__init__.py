@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mmadfer.data.draws import evenly
 from mmadfer.data.faces.landmarks68 import POINTS, TENSOR
 from mmadfer.data.media import audio
 from mmadfer.data.media.decode import SoundTrack
@@ -97,7 +98,7 @@ def draw_clips(clips: Iterable[Clip], count: int, seed: int) -> list[Clip]:
 def _view_of(store: Store, clip: Clip) -> ClipView:
     view = ClipView(clip)
     try:
-        numbers = np.unique(np.linspace(0, clip.frames - 1, FACES).round().astype(int)).tolist()
+        numbers = evenly(clip.frames, FACES)
         record = store.read(clip.id, numbers, [TENSOR])
         view.bands = record.fbank
         points = _landmarks(record, clip.frames)
