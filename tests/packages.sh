@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what some tests start and compare with (a SLURM cluster, ffmpeg), where it is missing and this is root on Debian or
+# Installs what some tests start and compare with (a SLURM cluster, ffmpeg, Chromium), where it is missing and this is root on Debian or
 # Ubuntu; else says what is missing, and fails.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
-PACKAGES=(munge slurmctld slurmd slurm-client slurmdbd slurm-wlm-mysql-plugin mariadb-server-core mariadb-client-core ffmpeg)
+PACKAGES=(munge slurmctld slurmd slurm-client slurmdbd slurm-wlm-mysql-plugin mariadb-server-core mariadb-client-core ffmpeg chromium)
 
 missing() {
   local program
-  for program in munged slurmctld slurmd sbatch slurmdbd mariadbd mariadb-install-db ffmpeg; do
+  for program in munged slurmctld slurmd sbatch slurmdbd mariadbd mariadb-install-db ffmpeg chromium; do
     command -v "$program" >/dev/null || echo "$program"
   done
 }

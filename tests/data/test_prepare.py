@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from make_media import grey, moving_face, portrait, tone, video, write_video
 from PIL import Image
@@ -21,7 +20,6 @@ from PIL import Image
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data import sets
 from mmadfer.data.clip import read_clip
-from mmadfer.data.faces import detection
 from mmadfer.data.preparation import prepare as preparation
 from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.preparation.summary import print_summary, summarise_preparation
