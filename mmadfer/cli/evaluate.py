@@ -13,6 +13,9 @@ Adjust = Annotated[
     float,
     typer.Option(min=0, help="Tau of logit adjustment: 0 as trained (accuracy), 1 for the mean recall of classes."),
 ]
+Calibrated = Annotated[
+    bool, typer.Option("--calibrated", help="Probabilities by the temperature that validation clips told.")
+]
 
 
 def evaluate(
@@ -26,6 +29,7 @@ def evaluate(
     clips: Clips = 1,
     flips: Flips = False,
     adjust: Adjust = 0.0,
+    calibrated: Calibrated = False,
     published: Annotated[
         Path | None, typer.Option(help="In place of PATH: a published .pth, tested as published, beside the paper.")
     ] = None,
@@ -48,9 +52,9 @@ def evaluate(
     if published is not None:
         from mmadfer.evaluation.published_folds import print_reproduced, reproduce
 
-        if path or flips or adjust:
+        if path or flips or adjust or calibrated:
             raise ConfigError(
-                "--published takes no PATH, --flips or --adjust: the published evaluation has none of them"
+                "--published takes no PATH, --flips, --adjust or --calibrated: the published evaluation has none"
             )
         return print_reproduced(reproduce(published, data, fold, clips, out))
     if path is None:
@@ -60,7 +64,10 @@ def evaluate(
     if beside is not None:
         from mmadfer.evaluation.late_fusion import late_fusion, print_fused
 
-        if flips or adjust or clips > 1 or sentences:
-            raise ConfigError("--beside takes no --clips, --flips, --adjust or --sentences: leave them out")
+        if flips or adjust or clips > 1 or sentences or calibrated:
+            raise ConfigError(
+                "--beside takes no --clips, --flips, --adjust, --calibrated or --sentences: leave them out"
+            )
         return print_fused(late_fusion(path, beside, data, fold, out))
-    return print_result(evaluate_path(path, data, fold, clips, out, flips, adjust, sentences), adjust)
+    found = evaluate_path(path, data, fold, clips, out, flips, adjust, sentences, calibrated)
+    return print_result(found, adjust, calibrated)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmadfer.cli.evaluate import Adjust, Clips, Flips, evaluate
+from mmadfer.cli.evaluate import Adjust, Calibrated, Clips, Flips, evaluate
 from mmadfer.cli.launch_options import Set
 from mmadfer.errors import MmadferError, RunError
 from mmadfer.utils import cores, logs, terminal
@@ -166,6 +166,7 @@ def predict(
     clips: Clips = 1,
     flips: Flips = False,
     adjust: Adjust = 0.0,
+    calibrated: Calibrated = False,
     transcripts: Annotated[
         Path | None, typer.Option(help="What is said, for models of sentences: as for `textualise`.")
     ] = None,
@@ -185,7 +186,7 @@ def predict(
     from mmadfer.cli.predict import predict_files
 
     asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips, fps, plot)
-    code = predict_files(videos, model, backend, fold, *asked, transcripts, sentences, faces, overlay)
+    code = predict_files(videos, model, backend, fold, *asked, transcripts, sentences, faces, overlay, calibrated)
     raise typer.Exit(code)
 
 

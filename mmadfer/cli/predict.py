@@ -48,6 +48,7 @@ def predict_files(
     sentences: Path | None = None,
     faces: str = "largest",
     overlay: Path | None = None,
+    calibrated: bool = False,
 ) -> int:
     """Predict videos, print them, and write what is asked for.
 
@@ -56,7 +57,7 @@ def predict_files(
 
     Args:
         paths: videos, folders of images, and folders of these.
-        model, backend, fold, device, adjust, clips, flips, faces: as for `Recogniser`.
+        model, backend, fold, device, adjust, clips, flips, faces, calibrated: as for `Recogniser`.
         out: files to write: .json, .csv, or of one video .vtt and .srt.
         jobs, batch, window, hop: as for `Recogniser.predict`.
         sound: a file with the sound of the one clip, or a folder with one for each.
@@ -80,7 +81,7 @@ def predict_files(
     _check_out(out, named, read)
     drawings = Drawings(plot, overlay, named, read)
     text = GivenText(transcripts, sentences, tuple(video.path for video in named))
-    looks: dict[str, Any] = {"adjust": adjust, "clips": clips, "flips": flips}
+    looks: dict[str, Any] = {"adjust": adjust, "clips": clips, "flips": flips, "calibrated": calibrated}
     recogniser = Recogniser(model, backend, fold, device, text=text, faces=faces, on_part=drawings.places, **looks)
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
     with terminable():

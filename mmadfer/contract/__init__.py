@@ -91,6 +91,9 @@ class Contract(Section):
     priors: tuple[Fraction, ...] = ()
     """Share of each label among the training clips, as often as training takes them: equal ones under `data.sampler:
     balanced`; empty where it is not known. What logits are adjusted by (`mmadfer.tasks.logit_adjustment`)."""
+    temperature: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+    """What logits are divided by for calibrated probabilities (`mmadfer.tasks.calibration`), fitted on clips for
+    validation; None, and not written: there were none, or they do not tell it."""
     missing: tuple[Modality, ...] = ()
     """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
     metrics: dict[Line, float] = Field(default_factory=dict)
@@ -126,6 +129,8 @@ class Contract(Section):
             raise ValueError("model.head.per step is for values of frames: it needs output values, and frames")
         if self.per_step and self.model.steps != self.model.frames:
             raise ValueError(f"the model gives {self.model.steps} steps of {self.model.frames} frames")
+        if self.temperature is not None and not self.labels:
+            raise ValueError("a temperature is of logits, and the model gives values")
         if len(self.priors) not in (0, len(self.labels)):
             raise ValueError(f"there are {len(self.labels)} labels, but {len(self.priors)} priors")
         return self
@@ -135,7 +140,7 @@ class Contract(Section):
         """That of a model that nobody taught, that reads nothing and was adapted to nobody is written as before there
         were any of these."""
         told: dict[str, Any] = write(self)
-        later = ("teacher", "text", "adapted")
+        later = ("teacher", "text", "adapted", "temperature")
         return {key: value for key, value in told.items() if key not in later or value is not None}
 
     @model_validator(mode="after")
@@ -190,6 +195,24 @@ def refuse_text(contract: Contract, what: str) -> None:
             f"{what} is not there for models that read sentences (model.text): take one without, or predict with "
             "PyTorch or ONNX Runtime"
         )
+
+
+def temperature_of(contract: Contract, path: Path | str, adjust: float) -> float:
+    """What the logits of the model in `path` are divided by to be calibrated.
+
+    Raises:
+        ConfigError: they are to be adjusted, too: the temperature is of logits as trained.
+        WeightsError: it carries none.
+    """
+    if adjust:
+        raise ConfigError("--calibrated is for logits as trained, and --adjust changes them: leave one out")
+    if contract.temperature is None:
+        raise WeightsError(
+            f"{path} carries no temperature, which is fitted on clips for validation when training ends: leave "
+            "--calibrated out; or train with data.validation=0.1 (or a split that has such clips), and export that "
+            "run. Files of earlier versions have none"
+        )
+    return contract.temperature
 
 
 def check_batch(batch: BatchRange) -> None:

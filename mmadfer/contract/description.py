@@ -20,6 +20,7 @@ def describe_contract(contract: Contract) -> dict[str, Any]:
         **_text(contract),
         **_student(contract),
         **_adapted(contract),
+        **({"temperature": f"{contract.temperature:.3f}"} if contract.temperature else {}),
         **_scores(contract),
     }
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmadfer.config.base import validated
 from mmadfer.config.schema import Config, DataConfig, Precision, TaskConfig, TrainConfig
-from mmadfer.contract import Contract
+from mmadfer.contract import Contract, temperature_of
 from mmadfer.data.compatibility import check_store, other_crops
 from mmadfer.data.fold_clips import test_clips
 from mmadfer.data.frame_windows import check_windows
@@ -30,6 +30,7 @@ from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.precision import apply, autocast
 from mmadfer.tasks import logit_adjustment as adjustment
 from mmadfer.tasks import metrics
+from mmadfer.tasks.calibration import bins
 from mmadfer.utils.logs import logger
 
 LOGGER = logger(__name__)
@@ -151,6 +152,7 @@ def evaluate_path(
     flips: bool = False,
     adjust: float = 0.0,
     sentences: Path | None = None,
+    calibrated: bool = False,
 ) -> Scored:
     """Test a trained model on its own test fold of the store `data`; writes the predictions to `out` as CSV.
 
@@ -164,10 +166,12 @@ def evaluate_path(
         adjust: tau of `mmadfer.tasks.logit_adjustment`; a model that does not know the labels that it was
             trained on takes those of the other folds of its own store.
         sentences: of the clips, for a model that reads any; by default the file beside the store.
+        calibrated: divide logits by the temperature that the model carries.
 
     Raises:
+        ConfigError: both `adjust` and `calibrated`.
         WeightsError: no such model, or one that was trained on the clips of `fold`, or does not say and `fold` is None;
-            or logits cannot be adjusted.
+            or logits cannot be adjusted or calibrated.
         DataError: no such store or fold, or one of other classes, or prepared otherwise than the model's.
     """
     from mmadfer.model.weights.load import load
@@ -179,12 +183,15 @@ def evaluate_path(
     check_store(contract, store)
     fold = _test_fold(contract, fold, path)
     priors = _priors(contract, store, fold) if adjust else ()
+    temperature = temperature_of(contract, path, adjust) if calibrated else None
     _warn_of_other_folds(contract, store)
     if told := other_crops(contract, store):
         LOGGER.warning(f"WARNING: {told}")
     predictions = score_model(model, store, fold, clips, flips, text=TextSource(path, sentences))
     if isinstance(predictions, Predictions) and adjust:
         predictions = predictions.adjusted(priors, adjust)
+    if isinstance(predictions, Predictions) and temperature:
+        predictions = predictions.calibrated(temperature)
     if out is not None:
         write_csv(predictions, out)
     return predictions
@@ -279,8 +286,8 @@ def _compute_as(precision: Precision, model: MMADFER, device: torch.device) -> N
         apply(model, "bf16", device)
 
 
-def print_result(predictions: Scored, adjust: float = 0.0) -> None:
-    """The scores, and how well each class or value is told, for a person; `adjust` as for `evaluate_path`."""
+def print_result(predictions: Scored, adjust: float = 0.0, calibrated: bool = False) -> None:
+    """The scores, and how well each class or value is told, for a person; the rest as for `evaluate_path`."""
     from mmadfer.utils.console import Console
 
     found, console = predictions.scores(), Console()
@@ -291,6 +298,9 @@ def print_result(predictions: Scored, adjust: float = 0.0) -> None:
     console.print(f"{len(predictions.ids)} clips  {scores}", highlight=False)
     if adjust:
         console.print(f"logits adjusted by the training clips' shares of labels (tau {adjust:g})", highlight=False)
+    if calibrated and isinstance(predictions, Predictions):
+        error = bins(predictions.probabilities.max(1), predictions.predicted == predictions.labels).error
+        console.print(f"probabilities calibrated by the model's temperature: ECE {error:.2%}", highlight=False)
 
 
 def _test_fold(contract: Contract, fold: int | None, path: Path) -> int:

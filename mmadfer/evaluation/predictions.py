@@ -29,7 +29,8 @@ class Predictions:
     labels: np.ndarray
     """int64 (N,): the truth, as places in `names`."""
     logits: np.ndarray
-    """float32 (N, classes); where a clip is looked at in several ways, the logarithm of their mean probabilities."""
+    """float32 (N, classes), float64 once calibrated; where a clip is looked at in several ways, the logarithm of their
+    mean probabilities."""
     names: tuple[str, ...]
     spec: TaskSpec = CLASSIFICATION
 
@@ -79,6 +80,10 @@ class Predictions:
     def adjusted(self, priors: Sequence[float], tau: float) -> "Predictions":
         """The same with adjusted logits; arguments and errors are those of `adjust.shift`."""
         return replace(self, logits=self.logits - adjustment.shift(self.names, priors, tau))
+
+    def calibrated(self, temperature: float) -> "Predictions":
+        """The same with divided logits, in float64: so close ones stay apart, and every clip keeps its label."""
+        return replace(self, logits=self.logits.astype(np.float64) / temperature)
 
     def csv(self) -> str:
         """One line a clip: id, label, predicted, and p_<label> for each class."""

@@ -88,6 +88,13 @@ class Validation(_Known):
     clips: _Count
 
 
+class Temperature(_Known):
+    """Fitted on the clips that are kept for validation; None where they do not tell it."""
+
+    value: Annotated[float, Field(gt=0, le=1000)] | None = None
+    clips: _Count
+
+
 class Ended(_Known):
     """result.json, with scores by name (`numbers` takes them out); the numbers of a measurement are others."""
 
@@ -97,6 +104,7 @@ class Ended(_Known):
     epochs: _Count | None = None
     best: Best | dict[str, None] | None = None
     validation: Validation | None = None
+    temperature: Temperature | None = None
     labels: list[str] = Field(default_factory=list)
     confusion: list[list[Annotated[int, Field(gt=-(10**9), lt=10**9)]]] = Field(default_factory=list)
     values: list[str] = Field(default_factory=list)

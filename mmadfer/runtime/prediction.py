@@ -82,9 +82,15 @@ class Answer:
     """Collects the parts of one video, in order."""
 
     def __init__(
-        self, video: Video, contract: Contract, model: dict[str, Any], shift: np.ndarray | None = None
+        self,
+        video: Video,
+        contract: Contract,
+        model: dict[str, Any],
+        shift: np.ndarray | None = None,
+        temperature: float | None = None,
     ) -> None:
         self.video, self._contract, self._model, self._shift = video, contract, model, shift
+        self._temperature = temperature
         self._segments, self._rows = list[dict[str, Any]](), list[list[np.ndarray]]()
         self._series = list[PartSeries]()
         self._told, self._reasons = Counter[str](), Counter[str]()
@@ -141,8 +147,10 @@ class Answer:
         return self._contract.output == "values"
 
     def _pooled(self, rows: list[np.ndarray]) -> np.ndarray:
-        """Logits float64 (C,) of those of several windows and looks, as a test has them, adjusted."""
+        """Logits float64 (C,) of those of several windows and looks, as a test has them, adjusted or calibrated."""
         logits = clip_logits(np.stack(rows), self._contract.window or WindowConfig())
+        if self._temperature is not None:
+            return logits / self._temperature
         return logits if self._shift is None else logits - self._shift
 
     def _tell(self, segment: dict[str, Any], logits: np.ndarray) -> None:

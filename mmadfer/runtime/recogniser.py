@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmadfer.contract import Contract
+from mmadfer.contract import Contract, temperature_of
 from mmadfer.data.video_windows import Windows, windows_of
 from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.runtime.arrays import Inputs, empty_clip, from_clip, from_record, seen_frames
@@ -53,14 +53,16 @@ class Recogniser:
             recall of classes.
         clips: index sets of each clip or window whose probabilities are averaged, 1 to 16.
         flips: average each of them with its mirror image.
+        calibrated: divide logits by the temperature that the model carries, fitted on clips for validation.
         text: what is said in videos, or sentences about them, for a model that reads sentences.
         faces: `largest`, the one whose face is largest and surest; `all` people, or as many of the largest, who are
             told apart over the video (`mmadfer.data.faces.people`) and predicted one by one.
         on_part: called with each video and part of it (one for each of its segments), as they are read.
 
     Raises:
-        WeightsError: the path holds no usable model, or not for this backend, or none whose logits can be adjusted.
-        ConfigError: `adjust`, `clips` or `faces` cannot be.
+        WeightsError: the path holds no usable model, or not for this backend, or none whose logits can be adjusted or
+            calibrated.
+        ConfigError: `adjust`, `clips` or `faces` cannot be, or both `adjust` and `calibrated`.
         MissingDependencyError: the backend or the device is not there.
     """
 
@@ -74,6 +76,7 @@ class Recogniser:
         adjust: float = 0.0,
         clips: int = 1,
         flips: bool = False,
+        calibrated: bool = False,
         text: GivenText | None = None,
         faces: str | int = "largest",
         on_part: Callable[[Video, VideoPart], None] | None = None,
@@ -93,8 +96,10 @@ class Recogniser:
         self.sentences = self._reading(text)
         self._faces = check_people(faces, self.contract, self.path)
         self._clip_views, self._shift = ClipViews(clips, flips), _shift(self.contract, adjust, path) if adjust else None
+        self._temperature = temperature_of(self.contract, path, adjust) if calibrated else None
         told = "" if self._faces == "largest" else self._faces
-        asked = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips, "faces": told}
+        asked: dict[str, Any] = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips, "faces": told}
+        asked |= {"temperature": self._temperature}
         self._asked = {name: value for name, value in asked.items() if value}
         self._on_part = on_part
 
@@ -283,7 +288,7 @@ class Recogniser:
 
     def _answer(self, task: Video) -> Answer:
         answer = PeopleAnswer if self.tells_people_apart else Answer
-        return answer(task, self.contract, self.facts(), self._shift)
+        return answer(task, self.contract, self.facts(), self._shift, self._temperature)
 
     def _add(self, answer: Answer, part: VideoPart, waiting: list[_Waiting]) -> None:
         tell = answer.add(part)

@@ -43,7 +43,7 @@ from mmadfer.train.finite_checks import StepOutcome, StepReport, Strikes
 from mmadfer.train.log import Log, Pace
 from mmadfer.train.parents import Parents
 from mmadfer.train.profiler import Trace, next_items
-from mmadfer.train.result import Result, publish, read_finished
+from mmadfer.train.result import Result, fitted, publish, read_finished
 from mmadfer.train.schedules import learning_rate
 from mmadfer.train.sentences import data_origin, note_text, ranks_sentences, text_read
 from mmadfer.utils.durations import duration
@@ -130,7 +130,8 @@ class Trainer:
         self.checkpoints = Checkpoints(folder, held, belonging, config.train.keep, ranks, self.log.say)
         self.at, self.strikes, self.pace = Progress(), Strikes(), Pace()
         self.adaptation = self._adaptation()
-        self.predictions: Scored | None = None
+        self.said: dict[str, Scored] = {}
+        """Of the last test, by kind."""
         self._clock = time.monotonic()
 
     def run(self, resume: bool) -> Result:
@@ -290,13 +291,14 @@ class Trainer:
                 "finite: nothing was learnt. Check the encoder files and the store (`mmadfer doctor STORE`); "
                 "metrics.jsonl names the clips"
             )
-        scores = dict[str, float]()
+        self.said, scores = {}, dict[str, float]()
         for kind, ids in self._tested():
-            self.predictions = run_test(self.engine.logits, self.loader, ids, self.ranks, self.stop)
-            if self.predictions is None:
+            found = run_test(self.engine.logits, self.loader, ids, self.ranks, self.stop)
+            if found is None:
                 self.save()
                 return False
-            scores |= {kind + name: value for name, value in self.predictions.scores().items()}
+            self.said[kind] = found
+            scores |= {kind + name: value for name, value in found.scores().items()}
         self._score(scores)
         self.save()
         return True
@@ -305,7 +307,7 @@ class Trainer:
         """What is tested after this epoch; with clips for validation, the test fold only after the last one."""
         if self.validation:
             yield VALIDATION, self.validation
-        if not self.validation or self.at.epoch + 1 == self.config.train.epochs:
+        if not self.validation or self.at.epoch + 1 >= self.config.train.epochs:
             yield "", test_clips(self.config, self.store, self.fold)
 
     def _score(self, scores: dict[str, float]) -> None:
@@ -359,6 +361,7 @@ class Trainer:
             epochs=self.config.train.epochs,
             precision=self.config.train.precision,
             priors=label_shares(self.config, self.store, self.fold, self.sampler),
+            temperature=None if self.at.step else fitted(self.said.get(VALIDATION)),
             missing=left_out(self.config),
             metrics={} if self.at.step else self.at.metrics,  # in an epoch, they are of earlier weights
             encoder_hash=self.encoder_hash,
@@ -376,15 +379,14 @@ class Trainer:
 
     def _end(self) -> Result:
         """The result of the last epoch; after a crash between the last checkpoint and it, the test is run again."""
-        if self.predictions is None:
-            self.predictions = run_test(
-                self.engine.logits, self.loader, test_clips(self.config, self.store, self.fold), self.ranks
-            )
-        assert self.predictions is not None
-        scores, at, epochs = self.predictions.scores(), self.at, self.config.train.epochs
+        for kind, ids in () if "" in self.said else self._tested():
+            found = run_test(self.engine.logits, self.loader, ids, self.ranks)
+            assert found is not None
+            self.said[kind] = found
+        scores, at, epochs = self.said[""].scores(), self.at, self.config.train.epochs
         self.log.event("end", epoch=at.epoch, step=at.total, **scores, seconds=at.seconds)
-        told = (len(self.validation), None if self.adaptation is None else self.adaptation.unadapted)
-        write = partial(publish, self.held, self.folder, self.fold, epochs, at, self.predictions, *told)
+        unadapted = None if self.adaptation is None else self.adaptation.unadapted
+        write = partial(publish, self.held, self.folder, self.fold, epochs, at, self.said, unadapted)
         on_all_ranks(self.ranks, self.held, self.folder / "result.json", write)
         return Result(self.fold, self.folder, True, at.epoch, epochs, scores)
 

@@ -1,15 +1,17 @@
 """What a fold leaves when it is finished: result.json, and predictions.csv of its test clips."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmadfer.distributed.ranks import Ranks
-from mmadfer.evaluation.predictions import Scored
+from mmadfer.evaluation.predictions import Predictions, Scored
 from mmadfer.run import directory as runs
 from mmadfer.run.checkpoint_state import Progress
 from mmadfer.run.lease import Held
+from mmadfer.tasks.calibration import fit_temperature
 from mmadfer.tasks.spec import TaskSpec
 from mmadfer.tasks.tables import VALIDATION
 
@@ -43,25 +45,26 @@ def publish(
     fold: int,
     epochs: int,
     at: Progress,
-    predictions: Scored,
-    validation: int = 0,
+    said: Mapping[str, Scored],
     unadapted: dict[str, Any] | None = None,
 ) -> None:
-    """Write both files; atomic, the result last. `predictions` are of the test fold.
+    """Write both files; atomic, the result last. `said` is of the test fold (""), and of clips for `VALIDATION`.
 
-    With so many clips for `validation`, the result has their scores of the last epoch under that name, and `best` is
-    the best epoch on them. Of an adaptation, `unadapted` are the scores and details of the model before it.
+    With clips for validation, the result has their scores of the last epoch and the temperature that they tell, and
+    `best` is the best epoch on them. Of an adaptation, `unadapted` are the scores and details of the model before it.
 
     Raises:
         LostError: another start has taken the fold over.
         OSError: the disk is full.
     """
+    predictions, kept = said[""], said.get(VALIDATION)
     result = {
         "fold": fold,
         "epoch": at.epoch,
         "epochs": epochs,
         **predictions.scores(),
-        **({"validation": _validation(at, validation, predictions.spec)} if validation else {}),
+        **({"validation": _validation(at, kept)} if kept else {}),
+        **({"temperature": _temperature(kept)} if isinstance(kept, Predictions) else {}),
         "best": at.best,
         **({"unadapted": unadapted} if unadapted else {}),
         **predictions.details(),
@@ -72,5 +75,18 @@ def publish(
     held.write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
 
 
-def _validation(at: Progress, clips: int, spec: TaskSpec) -> dict[str, float]:
-    return {"epoch": at.epoch, "clips": clips, **{name: at.metrics[VALIDATION + name] for name in spec.names}}
+def fitted(kept: Scored | None) -> float | None:
+    """The temperature that clips for validation tell; None where there are none, or of values."""
+    return fit_temperature(kept.logits, kept.labels) if isinstance(kept, Predictions) else None
+
+
+def _validation(at: Progress, kept: Scored) -> dict[str, float]:
+    names = kept.spec.names
+    return {"epoch": at.epoch, "clips": len(kept.ids), **{name: at.metrics[VALIDATION + name] for name in names}}
+
+
+def _temperature(kept: Predictions) -> dict[str, Any]:
+    """With the cross-entropy of the clips that it was fitted on, before and after."""
+    found = fitted(kept)
+    after = kept.calibrated(found).cross_entropy() if found else None
+    return {"value": found, "clips": len(kept.ids), "cross_entropy": kept.cross_entropy(), "calibrated": after}

@@ -1,5 +1,6 @@
 """Clips without a face or without sound, where training left such out; several looks; adjusted logits."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -166,6 +167,37 @@ def test_logits_are_adjusted_by_the_contracts_shares(model: Path, films: dict[st
     (many,) = Recogniser(model, adjust=0.7).predict([films["good"]])
     assert not isinstance(many, Failure)
     assert many.probabilities == found.probabilities
+
+
+def test_probabilities_are_calibrated_on_request_and_labels_stay(
+    models: dict[str, Path], films: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = relabelled(models["onnxruntime"], tmp_path / "calibrated.onnx", temperature=2.5)
+    plain, told = Recogniser(path)(films["good"]), Recogniser(path, calibrated=True)(films["good"])
+    logits = Recogniser(path).backend.logits(*only(films["good"], BOTH))[0]
+    assert np.allclose(list(told.probabilities.values()), softmax(logits.astype(np.float64) / 2.5), atol=1e-12)
+    assert plain.probabilities == Recogniser(models["onnxruntime"])(films["good"]).probabilities, "bit for bit"
+    assert told.label == plain.label
+    assert told.segments[0]["label"] == plain.segments[0]["label"]
+    assert told.model["temperature"] == 2.5
+    assert "temperature" not in plain.model
+    out = tmp_path / "told.json"
+    command = ["predict", str(films["good"]), "--model", str(path), "--calibrated", "--out", str(out)]
+    assert run(app, command) == 0
+    assert json.loads(out.read_text())[0]["probabilities"] == told.probabilities
+    capsys.readouterr()
+    assert run(app, [*command, "--adjust", "1"]) == 2
+    assert "--calibrated is for logits as trained" in capsys.readouterr().err
+
+
+def test_a_model_without_a_temperature_says_what_to_do(
+    models: dict[str, Path], films: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = models["onnxruntime"]
+    with pytest.raises(WeightsError, match=r"carries no temperature.*data\.validation=0\.1.*earlier versions"):
+        Recogniser(path, calibrated=True)
+    assert run(app, ["predict", str(films["good"]), "--model", str(path), "--calibrated"]) == 2
+    assert "leave --calibrated out" in capsys.readouterr().err
 
 
 def test_several_looks_are_averaged(model: Path, films: dict[str, Path]) -> None:

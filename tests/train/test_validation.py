@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from setting import StopAt, checkpoints, events, make_config, promises, train_on_two_ranks, weights
 
+from mmadfer.cli.main import app
+from mmadfer.cli.main import run as command
 from mmadfer.config.schema import Config
 from mmadfer.contract.description import describe_contract
 from mmadfer.data.fold_clips import steps_per_epoch, training_clips, validation_clips
@@ -20,10 +23,12 @@ from mmadfer.data.splits import hold_out
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError
 from mmadfer.evaluation.evaluate import evaluate, evaluate_path
+from mmadfer.evaluation.predictions import Predictions
 from mmadfer.launch import extrapolate, follow
 from mmadfer.model.weights.load import load
 from mmadfer.report import report
 from mmadfer.run.measurement import read
+from mmadfer.tasks.calibration import RANGE
 from mmadfer.tasks.classification import CLASSIFICATION
 from mmadfer.train.loop import train
 from mmadfer.train.measure import measure
@@ -170,6 +175,42 @@ def test_a_checkpoint_says_what_its_scores_are_of(whole: Path) -> None:
     shown = describe_contract(promises(checkpoints(whole)[-1]))
     assert shown["UAR"] == f"{found['uar']:.2%}"
     assert shown["validation WAR"] == f"{found['validation']['war']:.2%}"
+
+
+def test_the_temperature_is_of_validation_clips_and_travels_with_the_weights(
+    store: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, found = validated(store), told(whole)["temperature"]
+    with Store(store) as opened:
+        kept = evaluate(load(whole), opened, config, opened.labels, validation_clips(config, opened, 1))
+    assert isinstance(kept, Predictions)
+    assert found["clips"] == 3
+    assert found["cross_entropy"] == pytest.approx(kept.cross_entropy())
+    grid = np.geomspace(*RANGE, 2000)
+    losses = [kept.calibrated(one).cross_entropy() for one in grid]
+    assert found["value"] == pytest.approx(grid[np.argmin(losses)], rel=4e-3)
+    assert found["calibrated"] == pytest.approx(min(losses), abs=1e-6)
+    assert [promises(path).temperature is None for path in checkpoints(whole)] == [False, False], "one after each epoch"
+    assert promises(checkpoints(whole)[-1]).temperature == found["value"]
+    assert describe_contract(promises(checkpoints(whole)[-1]))["temperature"] == f"{found['value']:.3f}"
+    plain, calibrated = evaluate_path(whole, store), evaluate_path(whole, store, calibrated=True)
+    assert isinstance(plain, Predictions)
+    assert isinstance(calibrated, Predictions)
+    assert (calibrated.predicted == plain.predicted).all()
+    scaled = np.exp(plain.logits.astype(np.float64) / found["value"])
+    np.testing.assert_allclose(calibrated.probabilities, scaled / scaled.sum(1, keepdims=True), rtol=1e-12)
+    exported = tmp_path / "model.safetensors"
+    assert command(app, ["export", "weights", str(whole), "--out", str(exported)]) == 0
+    assert command(app, ["evaluate", str(exported), "--data", str(store), "--calibrated"]) == 0
+    assert "calibrated by the model's temperature: ECE" in capsys.readouterr().out
+
+
+def test_without_validation_clips_there_is_no_temperature(
+    store: Path, straight: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "temperature" not in promises(checkpoints(straight)[-1]).dumps()
+    assert command(app, ["evaluate", str(straight), "--data", str(store), "--calibrated"]) == 2
+    assert "carries no temperature" in capsys.readouterr().err
 
 
 def test_without_it_nothing_is_other_than_before(straight: Path, config: Config, store: Path) -> None:
