@@ -52,6 +52,8 @@ def test_what_the_queue_has_forgotten_is_in_the_accounts(commands: Commands) -> 
         **{f"6_{k}": "CANCELLED" for k in (1, 2, 4, 5)},
     }
     assert len(commands.calls("sacct")) == 1
+    commands.make("sacct", "8|COMPLETED|Dependency|None assigned\n9|COMPLETED|None|n1")  # slurmdbd closes 8 later
+    assert list(slurm.query(["8", "9"])) == ["9"]
     commands.make("sacct", "Slurm accounting storage is disabled", 1, stderr=True)
     assert slurm.query(["6_0"]) == {}
     commands.remove("sacct")

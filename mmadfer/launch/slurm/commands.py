@@ -95,8 +95,9 @@ def query(ids: Iterable[str], logs: Path | None = None) -> dict[str, SlurmJob]:
     found = {job.id: job for job in _jobs(listed)}
     known = {base(name) for name in found}
     gone = [name for name in bases if name not in known]
-    # accounts go on to call live what slurmctld forgot when it was killed
-    return jobs_of({**{job.id: job for job in _accounted(gone) if not job.live}, **found}, logs)
+    # accounts go on to call live what slurmctld forgot when it was killed, or close it as completed on no node
+    past = {job.id: job for job in _accounted(gone) if not job.live and (job.nodes or job.state != "COMPLETED")}
+    return jobs_of({**past, **found}, logs)
 
 
 def jobs_of(jobs: dict[str, SlurmJob], logs: Path | None) -> dict[str, SlurmJob]:
