@@ -40,6 +40,10 @@ class RunError(MmadferError):
     """Choose another run directory, resume this one, or finish its folds."""
 
 
+class LicenceError(MmadferError):
+    """Take a part out, or state the licence that you hold of it."""
+
+
 class MissingDependencyError(MmadferError):
     """Install an optional dependency; the message names the command."""
 

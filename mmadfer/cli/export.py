@@ -1,9 +1,14 @@
 """`mmadfer export onnx | parity | engine | triton | weights | run`: the wiring; each imports what does the work."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from mmadfer.cli.card import Commercial, Licences
+
+if TYPE_CHECKING:
+    from mmadfer.export.cards import Terms
 
 app = typer.Typer(help="Write a trained model in the form that a product serves.", no_args_is_help=True)
 
@@ -25,12 +30,14 @@ def export_onnx(
     windows: Annotated[
         int | None, typer.Option(min=1, help="Windows of a clip that enter together (data.window).")
     ] = None,
+    commercial: Commercial = False,
+    licence: Licences = None,
 ) -> None:
     """One graph with its contract inside, delivered only when parity from file to label holds."""
     from mmadfer.export.parity.parity import export_onnx
 
     graph = {"input": input, "rate": rate, "precision": precision, "batch": batch, "calibration": calibration}
-    export_onnx(path, out, data, fold, clips, **graph, windows=windows)
+    export_onnx(path, out, data, fold, clips, _terms(commercial, licence), **graph, windows=windows)
 
 
 @app.command("parity")
@@ -77,12 +84,15 @@ def export_engine(
     device: Annotated[
         str | None, typer.Option(help="The GPU that it is built on and for: cuda, cuda:1 (not for rtx).")
     ] = None,
+    commercial: Commercial = False,
+    licence: Licences = None,
 ) -> None:
     """A TensorRT engine, with the sidecar that tells what it is."""
     options = dict(locals())
     from mmadfer.export.engine.to_trt import export_engine
 
-    export_engine(options.pop("source"), options.pop("out"), **options)
+    terms = _terms(options.pop("commercial"), options.pop("licence"))
+    export_engine(options.pop("source"), options.pop("out"), terms, **options)
 
 
 @app.command("triton")
@@ -101,12 +111,15 @@ def export_triton(
     readers: Annotated[int, typer.Option(min=1, help="Processes that read videos.")] = 4,
     delay: Annotated[float, typer.Option(min=0, help="Milliseconds a clip waits for others to share its batch.")] = 5,
     limit: Annotated[float, typer.Option(min=1, help="Seconds that a video may wait, or be read.")] = 120,
+    commercial: Commercial = False,
+    licence: Licences = None,
 ) -> None:
     """A model repository for Triton: from a video's bytes to probabilities, with a client."""
     options = dict(locals())
     from mmadfer.export.server.to_triton import export_triton
 
-    export_triton(options.pop("source"), options.pop("out"), **options)
+    terms = _terms(options.pop("commercial"), options.pop("licence"))
+    export_triton(options.pop("source"), options.pop("out"), terms, **options)
 
 
 @app.command("weights")
@@ -114,19 +127,29 @@ def export_weights(
     path: Annotated[Path, typer.Argument(help="Run or fold directory, .safetensors, or a published .pth.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
+    commercial: Commercial = False,
+    licence: Licences = None,
 ) -> None:
     """One file with trained weights, encoders and contract, to load on any machine."""
     from mmadfer.export.to_weights import export_weights
 
-    export_weights(path, out, fold)
+    export_weights(path, out, fold, _terms(commercial, licence))
 
 
 @app.command("run")
 def export_run(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
     clips: Annotated[int, typer.Option(min=1, help="Test clips of each fold, evenly spread, that prove parity.")] = 100,
+    commercial: Commercial = False,
+    licence: Licences = None,
 ) -> None:
     """Each finished fold to RUN/export/fold-K.onnx, with the proof beside it."""
     from mmadfer.export.finished_folds import export_run
 
-    export_run(run.absolute(), clips)
+    export_run(run.absolute(), clips, _terms(commercial, licence))
+
+
+def _terms(commercial: bool, licences: list[str] | None) -> "Terms":
+    from mmadfer.export.cards import Terms
+
+    return Terms(commercial, tuple(licences or ()))

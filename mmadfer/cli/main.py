@@ -359,9 +359,11 @@ def doctor(
 def _add_groups() -> None:
     from mmadfer.cli.export import app as export_app
     from mmadfer.cli.launch import app as launch_app
+    from mmadfer.cli.sharing import add_commands
 
     app.add_typer(export_app, name="export")
     app.add_typer(launch_app, name="launch")
+    add_commands(app)
 
 
 _add_groups()

@@ -14,6 +14,7 @@ from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision,
 from mmadfer.config.task import Number
 from mmadfer.config.windows import WindowConfig
 from mmadfer.contract.facts import AdaptedFacts, TeacherFacts, TextFacts
+from mmadfer.contract.licences import encoder_licence
 from mmadfer.errors import ConfigError, FileError, WeightsError
 from mmadfer.tasks.spec import Kind
 from mmadfer.utils.files import parse_json
@@ -31,7 +32,8 @@ BATCH_RANGE: BatchRange = (1, 8, 32)
 """Where nothing else is said."""
 
 LICENCES = {"mmadfer": "Apache-2.0"}
-ENCODER_LICENCES = {"MAE-Face": "MIT", "AudioMAE": "CC BY-NC 4.0"}
+_ENCODERS = {"vision": "MAE-Face", "audio": "AudioMAE"}
+"""The usual encoder of a modality."""
 UNKNOWN_LICENCE = "see the model card of its weights"
 """Of encoders of timm's, whose weights come from many."""
 _TEACHERS = " (teacher)"
@@ -237,14 +239,19 @@ def left_out(config: Config) -> tuple[Modality, ...]:
 def licences(model: ModelConfig) -> dict[str, str]:
     """The licences that bind a model of this configuration; encoders drawn at random have none."""
     found = dict(LICENCES)
-    for modality, usual in (("vision", "MAE-Face"), ("audio", "AudioMAE")):
+    for modality, usual in _ENCODERS.items():
         encoder: EncoderConfig = getattr(model, modality)
         if encoder.weights and modality in model.modalities:
             name = f"timm {encoder.timm}" if encoder.timm else usual
-            found[name] = UNKNOWN_LICENCE if encoder.timm else ENCODER_LICENCES[usual]
+            found[name] = UNKNOWN_LICENCE if encoder.timm else encoder_licence(usual)
     if model.text is not None and model.text.folder is not None:
         found["text encoder"] = UNKNOWN_LICENCE
     return found
+
+
+def encoder_licences() -> dict[str, str]:
+    """Those of the usual encoders, by their names."""
+    return {name: encoder_licence(name) for name in _ENCODERS.values()}
 
 
 def teacher_facts(name: str, contract: Contract) -> TeacherFacts:

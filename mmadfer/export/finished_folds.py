@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from mmadfer.errors import ConfigError, MmadferError, RunError
+from mmadfer.export.cards import Terms, check_terms, contract_of, write_export_cards
+from mmadfer.report.cards.writing import card_path
 from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
 from mmadfer.utils.files import own_folder, read_object, sha256
@@ -16,11 +18,12 @@ ARITHMETIC = "fp32"
 """That of a run's exports."""
 
 
-def export_run(run: Path, clips: int = PARITY_CLIPS) -> list[int]:
+def export_run(run: Path, clips: int = PARITY_CLIPS, terms: Terms | None = None) -> list[int]:
     """Export the finished folds; one that cannot be exported does not keep the others. Returns what is exported.
 
     Raises:
         RunError: no fold is finished, or some could not be exported: it says which, and why.
+        LicenceError: `terms` ask for commercial use, which a part does not allow.
     """
     config = runs.read(run).config
     store, folds = config.data.store, range(1, config.data.folds + 1)
@@ -29,9 +32,11 @@ def export_run(run: Path, clips: int = PARITY_CLIPS) -> list[int]:
     ready = [fold for fold in folds if runs.result(runs.fold_dir(run, fold)) is not None]
     if not ready:
         raise RunError(f"no fold of {run} is finished: there is nothing to export yet")
+    terms = terms or Terms()
+    check_terms(run, ready[0], terms)
     for fold in sorted(set(folds) - set(ready)):
         LOGGER.info(f"fold {fold} is not finished: left out")
-    failed = {fold: reason for fold in ready if (reason := _export(run, fold, store, clips))}
+    failed = {fold: reason for fold in ready if (reason := _export(run, fold, store, clips, terms))}
     if failed:
         lines = "\n".join(f"  fold {fold}: {reason}" for fold, reason in failed.items())
         raise RunError(f"{len(failed)} of {len(ready)} finished folds could not be exported:\n{lines}")
@@ -48,17 +53,19 @@ def _places(run: Path, fold: int) -> tuple[Path, Path]:
     return folder / f"fold-{fold}.onnx", folder / f"fold-{fold}.parity.json"
 
 
-def _export(run: Path, fold: int, store: Path, clips: int) -> str | None:
+def _export(run: Path, fold: int, store: Path, clips: int, terms: Terms) -> str | None:
     """Export one fold unless that is done; what went wrong, if anything did."""
     from mmadfer.export.parity import parity
 
     model, _ = _places(run, fold)
     if _current(run, fold, clips):
         LOGGER.info(f"fold {fold}: {model} is there")
+        if not card_path(model).is_file():
+            write_export_cards(run, model, contract_of(model), terms, data=store)
         return None
     try:
         own_folder(run / "export")
-        parity.export_onnx(run, model, store, fold, clips, precision=ARITHMETIC)
+        parity.export_onnx(run, model, store, fold, clips, terms, precision=ARITHMETIC)
     except (MmadferError, OSError) as error:
         return str(error)
     return None

@@ -250,7 +250,7 @@ def _teacher(run: runs.Run, folds: Iterable[FoldResult]) -> tuple[FoldResult, ..
 
 def _tested(run: Path, folds: Iterable[FoldResult]) -> tuple[str, str, int | None] | None:
     """Store, split and number of folds, which say what fold k is tested on; None where no checkpoint can be read."""
-    found = _first_contract(run, folds)
+    found = first_contract(run, folds)
     return None if found is None else (found.store, found.split, found.folds)
 
 
@@ -343,13 +343,14 @@ def _mean(values: Iterable[float]) -> float | None:
 
 def _origin(run: Path, folds: Iterable[FoldResult]) -> dict[str, Any]:
     """Data set, licences and encoders, from the contract that the first readable checkpoint carries."""
-    found = _first_contract(run, folds)
+    found = first_contract(run, folds)
     if found is None:
         return {"data_set": None, "licences": contract.LICENCES, "encoder_hash": None}
     return {"data_set": found.data_set, "licences": found.licences, "encoder_hash": found.encoder_hash}
 
 
-def _first_contract(run: Path, folds: Iterable[FoldResult]) -> contract.Contract | None:
+def first_contract(run: Path, folds: Iterable[FoldResult]) -> contract.Contract | None:
+    """The contract that the first readable checkpoint of a usable fold carries; None where there is none."""
     there = (_contract(runs.latest_checkpoint(runs.fold_dir(run, fold.fold))) for fold in folds if fold.usable)
     return next((found for found in there if found is not None), None)
 

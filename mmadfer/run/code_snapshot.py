@@ -20,7 +20,7 @@ from mmadfer.version import VERSION
 PACKAGE = Path(__file__).parents[1]
 LIST = "code.json"
 """Beside the copy."""
-_KEPT = (".py", ".yaml", ".json", ".typed", ".html", ".css", ".onnx", ".safetensors")  # the last two: of faces
+_KEPT = (".py", ".yaml", ".json", ".typed", ".html", ".css", ".md", ".onnx", ".safetensors")  # the last two: of faces
 _SHOWN = 3
 """Files that a message names."""
 _ODD = "no regular file"

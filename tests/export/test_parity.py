@@ -43,7 +43,7 @@ def exports(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.
 def test_export_delivers_what_it_has_proven(checkpoint: Path, store: Path, tmp_path: Path) -> None:
     out = tmp_path / "product" / "model.onnx"
     assert export_onnx(checkpoint, out, store) == out
-    names = ["model.onnx", "model.parity.json", "model.parity.svg"]
+    names = ["model.onnx", "model.onnx.card.data.md", "model.onnx.card.md", "model.parity.json", "model.parity.svg"]
     assert sorted(path.name for path in out.parent.iterdir()) == names
     report = json.loads((out.parent / "model.parity.json").read_text())
     (form,) = report["forms"]

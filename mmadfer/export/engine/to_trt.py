@@ -17,6 +17,7 @@ from typing import Any
 
 from mmadfer.contract import BATCH_RANGE, BatchRange, Contract, check_batch, refuse_text
 from mmadfer.errors import ConfigError
+from mmadfer.export.cards import Terms, check_terms, write_export_cards
 from mmadfer.export.engine.builder import EngineOptions, Shapes, build_engine
 from mmadfer.export.graph import external
 from mmadfer.export.graph.protos import read_contract
@@ -210,12 +211,15 @@ def _words(out: Path, graph: Graph, options: EngineOptions) -> dict[Option, Any]
     return {name: value for name, value in words.items() if value is not None}
 
 
-def export_engine(source: Path, out: Path, **options: Any) -> Path:
-    """`to_engine`, and say what was written.
+def export_engine(source: Path, out: Path, terms: Terms | None = None, **options: Any) -> Path:
+    """`to_engine` with its cards beside it, and say what was written.
 
     Raises:
         MmadferError: as `to_engine`.
+        LicenceError: `terms` ask for commercial use, which a part does not allow.
     """
+    terms = terms or Terms()
+    check_terms(source, options.get("fold"), terms)
     written = to_engine(source, out, **options)
     sidecar = engines.read_sidecar(written)
     say(
@@ -223,6 +227,7 @@ def export_engine(source: Path, out: Path, **options: Any) -> Path:
         f"{engines.FLAVOURS[sidecar.flavour].name} {sidecar.version}, {sidecar.gpu or engines.PORTABLE}\n"
         f"sidecar  {sidecar_path(written)}\nnot proven yet ({_proving(source, written, sidecar, options.get('data'))})"
     )
+    write_export_cards(source, written, sidecar.contract, terms, data=options.get("data"))
     return written
 
 

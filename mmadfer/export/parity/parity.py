@@ -27,6 +27,7 @@ from typing import Any
 from mmadfer.contract import Contract
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, RunError
+from mmadfer.export.cards import Terms, check_terms, write_export_cards
 from mmadfer.export.graph.external import deliver
 from mmadfer.export.graph.quantisation import EIGHTS
 from mmadfer.export.graph.to_onnx import CALIBRATED, to_onnx
@@ -53,11 +54,12 @@ def export_onnx(
     data: Path | str | None = None,
     fold: int | None = None,
     clips: int | None = None,
+    terms: Terms | None = None,
     **options: Any,
 ) -> Path:
     """Export to ONNX, prove it on real clips, and only then deliver it as `out`.
 
-    Beside it come `OUT.parity.json` and `OUT.parity.svg`, which say how near it is to PyTorch.
+    Beside it come `OUT.parity.json` and `OUT.parity.svg`, which say how near it is to PyTorch, and the cards.
 
     Args:
         path: run or fold directory, checkpoint, .safetensors, or published .pth.
@@ -65,15 +67,19 @@ def export_onnx(
         data: prepared store whose media files are used; by default the run's own.
         fold: which fold of a run directory; its test clips are used.
         clips: how many clips; by default all test clips of the fold.
+        terms: under which it is exported; what they refuse is not begun.
         options: what else `to_onnx` takes; it calibrates on training clips of `data`.
 
     Raises:
         ParityError: the exported model is beyond the tolerance of its precision; what was at `out` stays.
+        LicenceError: `terms` ask for commercial use, which a part does not allow.
         ConfigError: options that do not go together, or no store is known.
         WeightsError, DataError: the model, the store or a clip cannot be used.
         MissingDependencyError: a package of extra `export_onnx` is missing.
     """
     picture.check_matplotlib()
+    terms = terms or Terms()
+    check_terms(path, fold, terms)
     out, data = Path(out), own_store(path) if data is None else data
     reference = Recogniser(path, "torch", fold)
     if _calibrates(options.get("precision", "fp32"), reference.contract):
@@ -89,6 +95,7 @@ def export_onnx(
         deliver(model, out)
         _write(comparison, report)
     say(f"model   {out}\nparity  {report}, {report.with_suffix('.svg')}")
+    write_export_cards(path, out, candidates[0].contract, terms, data=data)
     if not comparison.passed:
         again = exported_models.proving(path, out, reference.contract.fold, data)
         say(f"not proven: {out.name} did not run here. Where it runs: {again}")

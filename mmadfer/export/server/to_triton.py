@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 from mmadfer.contract import BATCH_RANGE, Contract, refuse_text
 from mmadfer.errors import ConfigError, WeightsError
+from mmadfer.export.cards import Terms, check_terms, contract_of, write_export_cards
 from mmadfer.export.graph import external
 from mmadfer.export.graph.protos import read_contract
 from mmadfer.export.server.configs import LABELS_FILE, Serving, TritonBackend, config_text, configs
@@ -42,6 +43,8 @@ MENDED = (
 )
 LOOPBACK = "--http-address=127.0.0.1 --grpc-address=127.0.0.1 --metrics-address=127.0.0.1"
 """Triton listens to every network unless it is told otherwise, and asks nobody who they are."""
+CARD = "card.md"
+"""The model's card, in the repository's folder, which Triton does not read."""
 CLIENT = Path(__file__).with_name("client.py")
 _MAX_PROCESSES = 4096
 """Processes or copies; a larger number is a slip."""
@@ -240,17 +243,21 @@ def _write(path: Path, content: str) -> None:
     sync(path)
 
 
-def export_triton(source: Path, out: Path, **options: Any) -> Path:
-    """`to_triton`, and say how to serve it.
+def export_triton(source: Path, out: Path, terms: Terms | None = None, **options: Any) -> Path:
+    """`to_triton` with a card in it, and say how to serve it.
 
     Raises:
         MmadferError: as `to_triton`.
+        LicenceError: `terms` ask for commercial use, which a part does not allow.
     """
+    terms = terms or Terms()
+    check_terms(source, None, terms)
     written = to_triton(source, out, **options)
     say(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
     say(f"serve       {_command(written, source)}")
     say(f"needs       Triton {_MIN_TRITON_VERSION} or later: others can take over earlier ones ({MENDED})")
     say(f"ask         python {written / 'client.py'} clip.mp4")
+    write_export_cards(source, source, contract_of(source), terms, card=written / CARD)
     return written
 
 

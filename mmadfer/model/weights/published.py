@@ -7,7 +7,7 @@ from pathlib import Path
 from mmadfer.config import label_orders
 from mmadfer.config.model import BottleneckConfig, SumConfig, TransformerConfig
 from mmadfer.config.schema import EncoderConfig, ModelConfig, PrepareConfig, SoundConfig
-from mmadfer.contract import ENCODER_LICENCES, LICENCES, Contract
+from mmadfer.contract import LICENCES, Contract, encoder_licences
 from mmadfer.errors import WeightsError
 from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.build import planned
@@ -166,5 +166,5 @@ def _contract(model: MMADFER, classes: int) -> Contract:
         prepare=PrepareConfig.model_validate(settings),
         data_set=data_set,
         cropped=data_set == "dfew",  # whose owners give cropped frames; those of MAFW were cropped as `union` does
-        licences={**LICENCES, **ENCODER_LICENCES, "weights": f"as the data set's ({data_set})"},
+        licences={**LICENCES, **encoder_licences(), "weights": f"as the data set's ({data_set})"},
     )
