@@ -97,7 +97,8 @@ def test_a_checkpoint_is_built_by_the_command(checkpoint: Path, tmp_path: Path) 
     assert done.exit_code == 0, done.output
     assert "fp16" in done.output
     assert f"mmadfer export parity {checkpoint} --model {out} --fold 1 --data STORE)" in done.output.replace("\n", "")
-    assert sorted(path.name for path in out.parent.iterdir()) == ["model.engine", "model.engine.json"]
+    names = ["model.engine", "model.engine.card.md", "model.engine.json"]
+    assert sorted(path.name for path in out.parent.iterdir()) == names
     sidecar = read_sidecar(out)
     assert sidecar.precision == sidecar.contract.arithmetic == "fp16"
     assert engines.rebuild(out, sidecar) == (

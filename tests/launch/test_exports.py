@@ -41,6 +41,8 @@ def test_finished_folds_are_exported_after_the_report(real: Path, tmp_path: Path
     assert "fold 1 is not finished: left out" in text
     assert sorted(path.name for path in (run / "export").iterdir()) == [
         "fold-2.onnx",
+        "fold-2.onnx.card.data.md",
+        "fold-2.onnx.card.md",
         "fold-2.parity.json",
         "fold-2.parity.svg",
     ]
