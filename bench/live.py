@@ -6,35 +6,37 @@ A source gives pictures and sound at their own times: the pictures of toy videos
 other, and their sound in pieces of 20 ms. Each window of 5 s every second is predicted by a model of random weights
 exported to ONNX: the tests' tiny one, and with --full MMA-DFER as published, at 160 pixels. Told are seconds from the
 last picture of a window, as it was given, until the prediction is there; a window is over with the first item behind
-it. Windows that are left out have no delay.
+it. Windows that are left out have no delay. With --full also in int8, calibrated on other toy videos.
 """
 
 import argparse
 import itertools
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from _model import SMALL, awake
+from _forms import Missing, made, run, toy_store
 from common import machine, table
 from PIL import Image
 
-from mmadfer.config.schema import ModelConfig, PrepareConfig
-from mmadfer.contract import Contract
 from mmadfer.data.media.decode import SoundTrack, video_frames
 from mmadfer.data.sets import toy
 from mmadfer.export.graph.to_onnx import to_onnx
-from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import LiveFrame, LiveSound, Recogniser
 
 FPS, PIECE = 25, 0.02
 """Pictures per second, and seconds of a piece of sound."""
 WINDOW, HOP = 5.0, 1.0
+PRECISIONS = {"float32": "fp32", "int8": "int8"}
+CALIBRATING = 8
+"""Toy clips that int8 is calibrated with."""
 
 
 def main() -> None:
@@ -51,11 +53,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-live-") as name:
         work = Path(name)
         images, sound, rate = media(work, (given.width, given.height))
-        models = {"tiny": SMALL, **({"MMA-DFER, 160 px": ModelConfig()} if given.full else {})}
+        models = {"tiny, float32": (True, "fp32")}
+        if given.full:
+            models |= {f"MMA-DFER, 160 px, {name}": (False, kind) for name, kind in PRECISIONS.items()}
         rows = list[list[str]]()
-        for model, config in models.items():
-            found = made(work / f"{len(rows)}", config)
+        for model, (small, precision) in models.items():
+            found = exported(work / f"{len(rows)}", small, precision)
             rows.append([model, *told(*measured(found, images, sound, rate, given.seconds))])
+            print(*rows[-1], file=sys.stderr, flush=True)
         print(table(["", "windows", "left out", "s, median", "longest"], rows))
 
 
@@ -68,14 +73,17 @@ def media(work: Path, size: tuple[int, int]) -> tuple[list[np.ndarray], np.ndarr
     return images, np.concatenate([piece.waveform[:1] for piece in pieces], axis=1), pieces[0].rate
 
 
-def made(folder: Path, config: ModelConfig) -> Recogniser:
-    """A model with random weights, exported."""
-    settings = PrepareConfig(face_size=64) if config is SMALL else PrepareConfig()
-    facts: dict[str, Any] = {"data_set": toy.TOY, "fold": 1}
-    contract = Contract(labels=tuple(toy.TOY_CLASSES), model=config, prepare=settings, **facts)
+def exported(folder: Path, small: bool, precision: str) -> Recogniser:
+    """A model with random weights, exported in a process of its own, which takes several times the model's memory."""
     folder.mkdir()
-    save_weights(folder / "model.safetensors", awake(config, len(contract.labels)), contract, frozen=True)
-    return Recogniser(to_onnx(folder / "model.safetensors", folder / "model.onnx")).warm()
+    weights, missing, given = made(folder, small), Missing(), dict[str, Any]()
+    if precision != "fp32":
+        contract = Recogniser(weights, "torch").contract
+        given = {"precision": precision, "data": toy_store(folder, contract, CALIBRATING), "fold": contract.fold}
+    work = {precision: partial(to_onnx, weights, folder / "model.onnx", **given)}
+    if not (files := run(work, True, missing)):
+        sys.exit(f"bench/live.py: {missing}")
+    return Recogniser(files[precision]).warm()
 
 
 def items(images: list[np.ndarray], sound: np.ndarray, rate: int) -> Iterator[LiveFrame | LiveSound]:
