@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from mmadfer.cli import doctor
 from mmadfer.data.sets import toy
 from mmadfer.data.store.store import Store
+from mmadfer.errors import RunError
+from mmadfer.run import directory
 
 SETTINGS = ["data.folds=2", "train.epochs=2", "train.seed=3", "prepare.face_size=64", "prepare.detect_every=20"]
 SET = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -118,4 +122,32 @@ def test_scripts_run_from_the_source_tree() -> None:
 
 def test_doctor_verifies_the_store(there: Path) -> None:
     assert "all checksums hold" in mmadfer("doctor", there / "toy.store")
-    assert "torch" in mmadfer("doctor")
+    told = mmadfer("doctor")
+    assert "torch" in told
+    assert "GPUs" in told
+
+
+def test_doctor_verifies_the_run(there: Path) -> None:
+    run = there / "run"
+    told = mmadfer("doctor", run)
+    assert "fold 1 finished; checkpoints: 2" in told
+    assert "all that is there is whole" in told
+    other = there / "damaged"
+    shutil.copytree(run, other)
+    fold = directory.fold_dir(other, 1)
+    checkpoint = directory.latest_checkpoint(fold)
+    assert checkpoint is not None
+    damaged = next(path for path in checkpoint.rglob("*") if path.is_file() and path.name != "state.json")
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    (fold / "result.json").write_text("{")
+    with pytest.raises(RunError) as caught:
+        doctor.examine(other)
+    for word in (
+        "2 things are wrong",
+        f"checkpoint {checkpoint.name}",
+        f"{damaged.name} has changed",
+        "result.json is",
+    ):
+        assert word in str(caught.value)

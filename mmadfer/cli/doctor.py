@@ -1,64 +1,121 @@
-"""What this machine can do, and whether a store is whole."""
+"""Whether a run, store, model, engine or Triton repository is whole: `mmadfer doctor PATH`."""
 
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from mmadfer.errors import DataError
-from mmadfer.utils import cores
-from mmadfer.utils.console import Console
+from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
 from mmadfer.utils.terminal import say
 
 if TYPE_CHECKING:
     from mmadfer.data.store.store import Store
 
-_PACKAGES = {
-    "av": "media files",
-    "torch": "model, training",
-    "timm": "model, training",
-    "deepspeed": "training",
-    "nvidia-dali-cuda130": "training",
-    "submitit": "launching",
-    "onnx": "export",
-    "onnxruntime": "export, prediction",
-    "onnxruntime-gpu": "prediction on GPUs",
-    "tensorrt-rtx-cu13": "engines",
-}
-
 _MAX_SHOWN = 20
 """Clips that are named."""
+_MODELS = (".onnx", ".engine", ".safetensors", ".pth", ".pt")
 
 
-def machine() -> None:
-    """Print the versions of what is installed, the cores there are, and the GPUs that torch sees."""
-    table = Table("package", "version", "for")
-    for name, purpose in _PACKAGES.items():
-        table.add_row(name, _version(name), purpose)
-    console = Console()
-    console.print(table)
-    console.print(f"CPU cores granted to this process: {cores.granted()}")
-    console.print(_gpus())
-    if _version("onnxruntime") != "-" and _version("onnxruntime-gpu") != "-":
-        console.print("[red]onnxruntime and onnxruntime-gpu break each other: remove both, install one")
+def examine(path: Path, media: bool = False) -> None:
+    """Verify what lies at a path, and print what it is.
+
+    Raises:
+        MmadferError: it is not whole, or cannot be used here; says what is wrong, and what to do.
+        ConfigError: `media` of something that is no store.
+    """
+    check = _check_of(path)
+    if media and check is not None:
+        raise ConfigError(f"--media compares the media files of a store, and {path} is none: leave it out")
+    if check is None:
+        store(path, media)
+    else:
+        check(path)
 
 
-def _gpus() -> str:
-    if find_spec("torch") is None:
-        return "GPUs: only torch can tell, and it is not installed"
-    import torch
+def _check_of(path: Path) -> Callable[[Path], None] | None:
+    """What examines it; None: it is taken for a store."""
+    if (path / "config.yaml").is_file():
+        return run
+    if path.is_dir() and any(path.glob("*_read/config.pbtxt")):
+        return repository
+    return model if path.suffix.lower() in _MODELS else None
 
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return f"GPUs: {', '.join(names) or 'none; everything runs on the CPU'}"
 
+def run(path: Path) -> None:
+    """Verify the checkpoints of every fold of a run, and its copy of the code; print how each fold stands.
 
-def _version(package: str) -> str:
+    Raises:
+        RunError: something is damaged, or gone; all of it is named.
+    """
+    from mmadfer.run import code_snapshot, directory
+
+    config, wrong = directory.read(path).config, list[str]()
+    if config.data.store is not None and not config.data.store.exists():
+        wrong.append(f"its store {config.data.store} is not there: --resume needs it (data.store)")
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return "-"
+        code_snapshot.verify(path)
+    except MmadferError as error:
+        wrong.append(str(error))
+    for fold in directory.folds(path):
+        wrong.extend(f"fold {fold}: {one}" for one in _fold(directory.fold_dir(path, fold), fold))
+    if wrong:
+        raise RunError("\n".join([f"{path}: {len(wrong)} things are wrong", *(f"  {one}" for one in wrong)]))
+    say(f"{path}: all that is there is whole")
+
+
+def _fold(folder: Path, number: int) -> Iterator[str]:
+    """Print how a fold stands; yields what is wrong with it."""
+    from mmadfer.run import checkpoint_state, directory
+    from mmadfer.run.lease import holder
+
+    owner, checkpoints = holder(folder), directory.published(folder / "checkpoints")
+    if owner is None:  # while it trains, checkpoints come and go
+        damaged = {one.name: told for one in checkpoints if (told := checkpoint_state.damage(one))}
+        yield from (f"checkpoint {name}: {told}" for name, told in damaged.items())
+    if (folder / "result.json").exists() and directory.result(folder) is None:
+        yield "result.json is damaged, or not of a finished training: remove it, and go on with --resume"
+    if failed := directory.failure(folder):
+        say(f"fold {number} failed: {failed['reason']}")
+    state = f"is being trained by {owner}" if owner else "finished" if directory.result(folder) else "not finished"
+    say(f"fold {number} {state}; checkpoints: {len(checkpoints)}")
+
+
+def model(path: Path) -> None:
+    """Open a model with what computes it here, and compute an empty clip; print what it is.
+
+    Raises:
+        MmadferError: it cannot be read, is not what was written, or does not run here.
+    """
+    from mmadfer.runtime.recogniser import Recogniser
+
+    _engine_files(path)
+    recogniser = Recogniser(path).warm()
+    contract = recogniser.contract
+    names = ", ".join(contract.names)
+    say(f"{path}: opens with {recogniser.backend_name}, and computes an empty clip")
+    say(f"{contract.output}: {names}; data set {contract.data_set or 'not known'}, weights {contract.weights_hash}")
+
+
+def _engine_files(path: Path) -> None:
+    """Say that an engine's files are whole before it is asked whether it runs here, which few machines can tell."""
+    from mmadfer.runtime.backends import engines
+
+    if path.suffix.lower() != engines.ENGINE_SUFFIX:
+        return
+    sidecar = engines.read_sidecar(path)
+    engines.check_engine_files(path, sidecar)
+    built = f", for {sidecar.gpu}" if sidecar.gpu else ""
+    say(f"{path}: the engine of {engines.sidecar_path(path).name}, whole; {sidecar.flavour} {sidecar.version}{built}")
+
+
+def repository(path: Path) -> None:
+    """Whether a Triton repository is as `mmadfer export triton` wrote it.
+
+    Raises:
+        WeightsError: a part is gone, or is of another model.
+    """
+    from mmadfer.export.server.check import check_repository
+
+    say(f"{path}: {check_repository(path)}")
 
 
 def store(path: Path, media: bool = False) -> None:

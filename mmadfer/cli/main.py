@@ -13,7 +13,7 @@ import typer
 
 from mmadfer.cli.evaluate import Adjust, Calibrated, Clips, Flips, evaluate
 from mmadfer.cli.launch_options import Set
-from mmadfer.errors import MmadferError, RunError
+from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.utils import cores, logs, terminal
 from mmadfer.utils.garbage import collect_less_often
 from mmadfer.utils.optional import need
@@ -344,16 +344,24 @@ def _named(text: str) -> tuple[str, Path]:
 
 @app.command()
 def doctor(
-    store: Annotated[Path | None, typer.Argument(help="A store to verify.")] = None,
-    media: Annotated[bool, typer.Option("--media", help="Also compare its media files with what they were.")] = False,
+    path: Annotated[
+        Path | None, typer.Argument(help="A run, store, model, engine or Triton repository to verify.")
+    ] = None,
+    media: Annotated[
+        bool, typer.Option("--media", help="Also compare a store's media files with what they were.")
+    ] = False,
 ) -> None:
-    """Say what this machine can do, or verify every record of a store."""
-    from mmadfer.cli import doctor as examine
+    """Say what this machine can do and how to mend what it lacks, or verify what lies at PATH."""
+    if path is None:
+        from mmadfer.cli.doctor_machine import show_machine
 
-    if store is None:
-        examine.machine()
+        if media:
+            raise ConfigError("--media compares the media files of a store: name it")
+        show_machine()
     else:
-        examine.store(store, media)
+        from mmadfer.cli.doctor import examine
+
+        examine(path, media)
 
 
 def _add_groups() -> None:

@@ -18,7 +18,7 @@ def origin(folder: Path) -> dict[str, Any]:
         "version": VERSION,
         "git": _git(folder),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: installed(name) for name in _PACKAGES},
     }
 
 
@@ -32,7 +32,8 @@ def processor() -> str:
     return next(names, "") or platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version of an installed package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
