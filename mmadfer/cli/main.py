@@ -1,4 +1,4 @@
-"""The command line: `mmadfer prepare | train | evaluate | predict | explain | report | compare | launch | …`.
+"""The command line: `mmadfer prepare | train | evaluate | predict | serve | explain | report | launch | …`.
 
 Only the wiring is here; each command calls the module that does the work, and imports it when it is used.
 """
@@ -13,6 +13,7 @@ import typer
 
 from mmadfer.cli.evaluate import Adjust, Calibrated, Clips, Flips, evaluate
 from mmadfer.cli.launch_options import Set
+from mmadfer.cli.serve import serve
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.utils import cores, logs, terminal
 from mmadfer.utils.garbage import collect_less_often
@@ -125,6 +126,7 @@ def train(
 
 
 app.command()(evaluate)
+app.command()(serve)
 
 _Window = Annotated[float | None, typer.Option(help="Cut videos into windows of so many seconds.")]
 _Hop = Annotated[float | None, typer.Option(help="Seconds between the starts of two windows (default: --window).")]

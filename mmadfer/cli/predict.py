@@ -15,7 +15,7 @@ from mmadfer.runtime.prediction import Failure, Prediction
 from mmadfer.runtime.read_files import ReadFiles
 from mmadfer.runtime.recogniser import Recogniser, Results
 from mmadfer.runtime.sentences import GivenText
-from mmadfer.runtime.writers import WRITERS, check_names, partial_path, print_predictions, write_series_csv
+from mmadfer.runtime.writers import check_names, partial_path, print_predictions, write_results
 from mmadfer.utils.progress import Meter
 from mmadfer.utils.terminable import terminable
 from mmadfer.utils.terminal import say
@@ -99,27 +99,20 @@ class _Out:
     """The files that were asked for."""
 
     def __init__(self, paths: Sequence[Path], recogniser: Recogniser) -> None:
-        self._paths, self._per_step = {path: partial_path(path) for path in paths}, recogniser.contract.per_step
-        self._labels, self._values = recogniser.labels, list(recogniser.values)
+        self._paths, self._contract = {path: partial_path(path) for path in paths}, recogniser.contract
         self._people = recogniser.tells_people_apart
 
     def write(self, results: Collected) -> None:
         """Everything, under the names that were asked for."""
         for path, other in self._paths.items():
-            self._write(path, results)
+            write_results(path, results, self._contract, self._people)
             other.unlink(missing_ok=True)
 
     def keep(self, results: Collected) -> str:
         """What is there up to now, under other names; returns these."""
         for other in self._paths.values():
-            self._write(other, results)
+            write_results(other, results, self._contract, self._people)
         return " and ".join(map(str, self._paths.values()))
-
-    def _write(self, path: Path, results: Collected) -> None:
-        if self._per_step and path.suffix.lower() == ".csv":
-            write_series_csv(path, results, self._values)
-        else:
-            WRITERS[path.suffix.lower()](path, results, self._labels, self._values, self._people)
 
 
 def _collect(found: Results, count: int, out: _Out) -> Collected:

@@ -166,12 +166,14 @@ def read_windows(
     device: str = "cpu",
     blind: bool = False,
     faces: Faces = "largest",
+    limit: float = math.inf,
 ) -> Iterator[VideoWindow]:
     """Read a video of any length window by window; arguments and errors are those of `clip.read_clip`.
 
     `max_seconds` has no effect but on the sound of a video no longer than its window, which is heard until that long
-    behind the last picture. A face is followed within its window only, so that each scene has its own. What a
-    window lacks is its `problem`; what all of them lack, and a damaged file, is an error.
+    behind the last picture; a video in windows may have `limit` seconds. A face is followed within its window only, so
+    that each scene has its own. What a window lacks is its `problem`; what all of them lack, and a damaged file, is an
+    error.
 
     With other `faces` than the largest, people are told apart over the whole video (`faces.people`), and each window
     comes once for each of them who is in it: from the first frame in it that shows them to the last, with the sound of
@@ -186,7 +188,7 @@ def read_windows(
     """
     path = Path(path)
     longest = settings.max_seconds
-    settings = settings.model_copy(update={"max_seconds": math.inf if windows else longest})
+    settings = settings.model_copy(update={"max_seconds": limit if windows else longest})
     with clips.readable_clip(path):
         source = None if sound is None else Path(sound)
         sounds = Sounds(path, source, settings, mute, placed=True)

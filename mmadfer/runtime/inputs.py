@@ -117,6 +117,7 @@ def read_parts(
     windows: Windows | None = None,
     views: ClipViews | None = None,
     faces: Faces = "largest",
+    limit: float = math.inf,
 ) -> Iterator[VideoPart]:
     """Read a video as the model's contract says: as one part, or window by window, `windows` or the model's own.
 
@@ -126,7 +127,7 @@ def read_parts(
     training has left out of some clips may be missing, with a note; but not both faces and sound.
 
     With other `faces` than the largest there is a part for each person in each window (`video_windows.read_windows`);
-    `people.check_people` says of which models and videos.
+    `people.check_people` says of which models and videos. A video that is read in `windows` may have `limit` seconds.
 
     Raises:
         DataError: it cannot be read, or lacks what the model needs; or its sound, which somebody named, does not exist.
@@ -146,6 +147,7 @@ def read_parts(
     settings, given = asked(video, contract, views.clips)
     given |= {} if faces == "largest" else {"faces": faces, "blind": False}
     read = partial(read_windows, **given) if sees else partial(listening.read_windows, **_heard(given))
+    read = partial(read, limit=limit) if windows else read
     with _told_of_windows():
         for one in read(video.path, settings, windows):
             yield part_of(one, video, contract, views)

@@ -35,14 +35,17 @@ def read_windows(
     *,
     sound: Path | None = None,
     heard: Callable[[int], None] | None = None,
+    limit: float = math.inf,
 ) -> Iterator[VideoWindow]:
     """The sound of a file of any length, window by window, from its first second to its last.
 
-    The file is gone through twice: for its length, and for its sound; held in memory is that of one window.
+    It may have `limit` seconds. It is gone through twice: for its length, and for its sound; held in memory is that of
+    one window.
     """
     settings = settings.model_copy(update={"max_seconds": math.inf})
     with readable_clip(path):
-        seconds = Sounds(path, sound, settings, mute=False, placed=True).seconds(math.inf)
+        seconds = Sounds(path, sound, settings, mute=False, placed=True).seconds(limit + 1)
+        container.check_length(path, limit, seconds)
         sounds = Sounds(path, sound, settings, mute=False, placed=True)
         if heard is not None:
             heard(sounds.rate)

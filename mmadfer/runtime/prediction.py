@@ -99,6 +99,11 @@ class Answer:
         self._sentence = ""
 
     @property
+    def segments(self) -> list[dict[str, Any]]:
+        """One for each part, as `Prediction.segments` has them; a label or values come with the logits."""
+        return self._segments
+
+    @property
     def complete(self) -> bool:
         """Whether nothing more is to come."""
         return self._all_there and not self._awaited

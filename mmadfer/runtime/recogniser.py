@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ MOST_CLIPS = 16
 """Index sets, as `data.test_clips` allows."""
 
 Results = Generator[Prediction | Failure, None, None]
-_Waiting = tuple[Inputs, Callable[[np.ndarray], None]]
-"""What is to be computed, and what takes its logits."""
+Waiting = tuple[Inputs, Callable[[np.ndarray], None]]
+"""What is to be computed, and what takes its logits; for those who read videos elsewhere: see `Recogniser.answer`."""
 
 
 class Recogniser:
@@ -88,19 +89,17 @@ class Recogniser:
         self.backend_name = choose_backend(self.path, backend)
         LOGGER.debug(f"{path} is opened by the backend {self.backend_name}")
         self.backend = BACKENDS[self.backend_name](self.path, device, fold)
-        self._batches = Batches(self.backend)
+        self.batches = Batches(self.backend)
         if fold is not None and self.contract.fold not in (None, fold):
             raise WeightsError(f"{path} holds fold {self.contract.fold}, not {fold}: leave the fold out, or give a run")
         if clips > 1 and self.contract.window is not None:
             raise ConfigError(f"clips is {clips}, but {path} has learnt windows (data.window), which have one set: 1")
         self.sentences = self._reading(text)
-        self._faces = check_people(faces, self.contract, self.path)
-        self._clip_views, self._shift = ClipViews(clips, flips), _shift(self.contract, adjust, path) if adjust else None
+        self.faces = check_people(faces, self.contract, self.path)
+        self.views, self._shift = ClipViews(clips, flips), _shift(self.contract, adjust, path) if adjust else None
         self._temperature = temperature_of(self.contract, path, adjust) if calibrated else None
-        told = "" if self._faces == "largest" else self._faces
-        asked: dict[str, Any] = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips, "faces": told}
-        asked |= {"temperature": self._temperature}
-        self._asked = {name: value for name, value in asked.items() if value}
+        self._asked: dict[str, Any] = {"adjust": adjust, "clips": clips if clips > 1 else 0, "flips": flips}
+        self._asked["temperature"] = self._temperature
         self._on_part = on_part
 
     def _reading(self, text: GivenText | None) -> VideoSentences | None:
@@ -109,6 +108,17 @@ class Recogniser:
         if text is not None and (text.transcripts or text.sentences):
             raise ConfigError(f"{self.path} reads no sentences: leave --transcripts and --sentences out")
         return None
+
+    def of_faces(self, faces: str | int) -> "Recogniser":
+        """The same model for others' faces, as `faces` says at its start; it shares everything else.
+
+        Raises:
+            ConfigError: as at its start.
+            MissingDependencyError: as there.
+        """
+        other = copy(self)
+        other.faces = check_people(faces, self.contract, self.path)
+        return other
 
     @property
     def contract(self) -> Contract:
@@ -128,7 +138,7 @@ class Recogniser:
     @property
     def tells_people_apart(self) -> bool:
         """Whether a prediction is of each person in a video, and not of the video."""
-        return self._faces != "largest"
+        return self.faces != "largest"
 
     def __call__(
         self,
@@ -162,12 +172,12 @@ class Recogniser:
             )
         if not isinstance(video, Video):
             video = Video(Path(video), Path(sound) if sound else None, cropped, fps=fps)
-        answer, waiting = self._answer(video), list[_Waiting]()
-        for part in self._read_parts(video, self._windows(window, hop)):
-            self._add(answer, part, waiting)
-            while len(waiting) >= self._batches.usual:
-                self._compute(waiting, self._batches.usual)
-        self._compute(waiting)
+        answer, waiting = self.answer(video), list[Waiting]()
+        for part in self._read_parts(video, self.windows(window, hop)):
+            self.collect(answer, part, waiting)
+            while len(waiting) >= self.batches.usual:
+                self.compute(waiting, self.batches.usual)
+        self.compute(waiting)
         return answer.prediction()
 
     def predict(
@@ -201,7 +211,7 @@ class Recogniser:
                 f"jobs is {jobs} and batch {batch}: both must be at least 1, and jobs at most {MOST_JOBS}"
             )
         tasks = (video if isinstance(video, Video) else Video(Path(video)) for video in videos)
-        return self._predict(tasks, jobs, batch or self._batches.usual, self._windows(window, hop))
+        return self._predict(tasks, jobs, batch or self.batches.usual, self.windows(window, hop))
 
     def stream(
         self,
@@ -238,42 +248,47 @@ class Recogniser:
                 does not know.
         """
         check_live(self.contract, self.path, self.tells_people_apart)
-        windows = self._windows(window, hop)
+        windows = self.windows(window, hop)
         assert windows is not None
         video = Video(Path(name), cropped=cropped)
-        parts = live_parts(source, video, self.contract, windows, self._clip_views, leave_out)
+        parts = live_parts(source, video, self.contract, windows, self.views, leave_out)
         return LiveStream(parts, partial(self._of_window, video))
 
     def _of_window(self, video: Video, part: VideoPart) -> Prediction:
-        answer, waiting = self._answer(video), list[_Waiting]()
-        self._add(answer, part, waiting)
+        answer, waiting = self.answer(video), list[Waiting]()
+        self.collect(answer, part, waiting)
         while waiting:
-            self._compute(waiting, self._batches.usual)
+            self.compute(waiting, self.batches.usual)
         return answer.of_window()
 
     def _predict(self, tasks: Iterable[Video], jobs: int, batch: int, windows: Windows | None) -> Results:
-        waiting, open_ = list[_Waiting](), deque[Answer]()
+        waiting, open_ = list[Waiting](), deque[Answer]()
         read = partial(self._read_parts, windows=windows)
         for task, parts in ahead(tasks, read, jobs, max(batch, READY)):
-            answer = self._answer(task)
+            answer = self.answer(task)
             open_.append(answer)
             for part in answer.take(parts):
-                self._add(answer, part, waiting)
+                self.collect(answer, part, waiting)
                 while len(waiting) >= batch:
-                    self._compute(waiting, batch)
+                    self.compute(waiting, batch)
                     yield from _finished(open_)
             yield from _finished(open_)
-        self._compute(waiting)
+        self.compute(waiting)
         yield from _finished(open_)
 
     def _read_parts(self, video: Video, windows: Windows | None) -> Iterator[VideoPart]:
         if self.sentences is not None:
-            return self.sentences.read_parts(video, windows, self._clip_views)
+            return self.sentences.read_parts(video, windows, self.views)
         if self.tells_people_apart:
             check_video(video)
-        return read_parts(video, self.contract, windows, self._clip_views, self._faces)
+        return read_parts(video, self.contract, windows, self.views, self.faces)
 
-    def _windows(self, window: float | None, hop: float | None) -> Windows | None:
+    def windows(self, window: float | None, hop: float | None) -> Windows | None:
+        """The windows that are asked for, as in a call.
+
+        Raises:
+            ConfigError: they cannot be, or not of this model.
+        """
         if window is not None and self.contract.pooled_windows:
             raise ConfigError(
                 f"{self.path} takes {self.contract.pooled_windows} windows of a clip together and tells the clip's "
@@ -286,22 +301,27 @@ class Recogniser:
             )
         return windows_of(window, hop)
 
-    def _answer(self, task: Video) -> Answer:
+    def answer(self, task: Video) -> Answer:
+        """For the parts of a video that are read elsewhere, as `read_parts` does: what a server needs.
+
+        `collect` takes its parts in order, and `compute` what waits of it or of several answers, until it is complete.
+        """
         answer = PeopleAnswer if self.tells_people_apart else Answer
         return answer(task, self.contract, self.facts(), self._shift, self._temperature)
 
-    def _add(self, answer: Answer, part: VideoPart, waiting: list[_Waiting]) -> None:
+    def collect(self, answer: Answer, part: VideoPart, waiting: list[Waiting]) -> None:
+        """Add the next part to an answer; what is to be computed of it joins what waits."""
         tell = answer.add(part)
         if self._on_part is not None:
             self._on_part(answer.video, part)
         if part.inputs is not None:
             waiting.extend((inputs, tell) for inputs in (part.inputs, *part.others))
 
-    def _compute(self, waiting: list[_Waiting], count: int | None = None) -> None:
+    def compute(self, waiting: list[Waiting], count: int | None = None) -> None:
         """Compute the first `count` that wait, or all, and take them out of the list."""
         some = waiting[:count]
         if some:
-            logits = self._batches.logits([inputs for inputs, _ in some], len(some))
+            logits = self.batches.logits([inputs for inputs, _ in some], len(some))
             for (_, tell), row in zip(some, logits, strict=True):
                 tell(row)
             del waiting[: len(some)]
@@ -319,8 +339,8 @@ class Recogniser:
         """
         load_readers(self.contract)
         nothing = empty_clip(self.contract)
-        for count in {1, batch or self._batches.usual}:
-            self._batches.logits([nothing] * count, count)
+        for count in {1, batch or self.batches.usual}:
+            self.batches.logits([nothing] * count, count)
         return self
 
     def facts(self) -> dict[str, Any]:
@@ -335,7 +355,8 @@ class Recogniser:
             "version": contract.version,
             **({"teacher": contract.teacher.model_dump(mode="json")} if contract.teacher else {}),
             **({"adapted_to": list(contract.adapted.people)} if contract.adapted else {}),
-            **self._asked,
+            **{name: value for name, value in self._asked.items() if value},
+            **({"faces": self.faces} if self.tells_people_apart else {}),
         }
 
 

@@ -69,7 +69,7 @@ def in_subprocess(work: Callable[[], bytes], seconds: float) -> bytes:
 def _work(work: Callable[[], bytes], writing: int, parent: int) -> NoReturn:
     code = 1
     try:
-        _bind(parent)
+        bind(parent)
         with open(writing, "wb") as pipe:
             pipe.write(work())
         code = 0
@@ -79,8 +79,8 @@ def _work(work: Callable[[], bytes], writing: int, parent: int) -> NoReturn:
         os._exit(code)  # what the first process has to tidy up at its end is not for its copy
 
 
-def _bind(parent: int) -> None:
-    """End with the first process, and before it where memory runs out."""
+def bind(parent: int) -> None:
+    """End this process with the one that made it, whose number is `parent`, and before it where memory runs out."""
     if LIBC is not None:
         LIBC.prctl(PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it was gone before that

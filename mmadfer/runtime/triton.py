@@ -4,13 +4,11 @@ Triton makes them, in a process for each instance, and gives them requests; each
 Shapes: B clips, N pictures, T steps, C classes.
 """
 
-import io
 import json
 import struct
 import tempfile
 import time
 import traceback
-import zipfile
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -27,6 +25,7 @@ from mmadfer.runtime.backends import ports
 from mmadfer.runtime.backends.choice import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches, finite
 from mmadfer.runtime.inputs import Video, load_readers, read_parts
+from mmadfer.runtime.packed import packed, unpacked
 from mmadfer.runtime.prediction import softmax
 from mmadfer.runtime.subprocess_call import in_subprocess
 from mmadfer.utils.files import read_bytes
@@ -181,7 +180,7 @@ class Reader(_Step):
         It is read in a copy of this process, because Triton 24.06 and later never start a process again that has ended.
         """
         try:
-            data = in_subprocess(lambda: _packed(self._found(video)), self._end - time.monotonic())
+            data = in_subprocess(lambda: packed(self._found(video)), self._end - time.monotonic())
         except TimeoutError as error:
             raise DataError(
                 f"{WORD} is not read within {self._seconds:g} s, the most that a request gets: cut it into shorter "
@@ -191,7 +190,7 @@ class Reader(_Step):
             raise DataError(
                 f"{WORD} ended the process that read it ({error}): it is damaged, or wants more memory than is left"
             ) from error
-        found = _unpacked(data)
+        found = unpacked(data)
         if ERROR in found:
             raise DataError(str(found[ERROR]))
         inputs = tuple(found[name] for name in ports.inputs(self._contract))
@@ -223,21 +222,6 @@ class _ReadClip(NamedTuple):
     notes: list[str]
     seconds: np.ndarray
     """float64 (T,): when the frames are shown that the model is shown; (0,) of a model that gives one answer a clip."""
-
-
-def _packed(arrays: _Arrays) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]  # of numpy's own `allow_pickle`
-    return file.getvalue()
-
-
-def _unpacked(data: bytes) -> _Arrays:
-    """What `_packed` made in another process, which has read a stranger's file: nothing in it may swell, or be run."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if any(one.compress_type != zipfile.ZIP_STORED or one.file_size > len(data) for one in archive.infolist()):
-            raise DataError(f"{WORD} has come back otherwise than it was read: it is damaged, or wants to do damage")
-    with np.load(io.BytesIO(data), allow_pickle=False) as found:
-        return dict(found)
 
 
 class Model(_Step):

@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from mmadfer.contract import Contract
 from mmadfer.errors import ConfigError
 from mmadfer.runtime.captions import write_srt, write_vtt
 from mmadfer.runtime.prediction import Failure, Prediction
@@ -167,6 +168,22 @@ WRITERS: dict[str, Callable[[Path, Sequence[Prediction | Failure], Sequence[str]
     ".srt": write_srt,
 }
 """A file's ending -> what writes it."""
+
+
+def write_results(path: Path, results: Sequence[Prediction | Failure], contract: Contract, people: bool) -> None:
+    """Write what a model says in the form that the file's ending names, atomically.
+
+    Args:
+        path: the file to write.
+        results: of videos.
+        contract: the model's.
+        people: whether they were told apart.
+    """
+    values = list(contract.values)
+    if contract.per_step and path.suffix.lower() == ".csv":
+        write_series_csv(path, results, values)
+    else:
+        WRITERS[path.suffix.lower()](path, results, contract.labels, values, people)
 
 
 def check_names(paths: Sequence[Path]) -> None:

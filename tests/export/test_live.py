@@ -300,7 +300,7 @@ def test_of_a_slow_model_whole_windows_are_left_out_and_counted(onnx_file: Path,
     items = in_order(pictures(100), sounds(4))
     slow = Recogniser(onnx_file)
     slow.backend.contract = recogniser.contract
-    slow._batches.backend = Slow(slow.backend, 0.7)  # a hop has 0.2 s
+    slow.batches.backend = Slow(slow.backend, 0.7)  # a hop has 0.2 s
     with slow.stream(paced(items), window=1, hop=0.2) as stream:
         told = list(stream)
     starts = [round(one.segments[0]["start"] / 0.2) for one in told]

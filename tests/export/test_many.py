@@ -224,7 +224,7 @@ def test_a_warm_recogniser_has_done_all_that_is_done_once(onnx_file: Path, video
     detection.detector.cache_clear()
     recogniser = Recogniser(onnx_file)
     small = Small(onnx_file, holds=100)
-    recogniser._batches.backend = small
+    recogniser.batches.backend = small
     assert recogniser.warm(batch=3) is recogniser
     assert sorted(small.asked) == [1, 3]
     assert detection.detector.cache_info().currsize == 1

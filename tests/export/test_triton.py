@@ -13,13 +13,12 @@ from needs import needed
 
 from mmadfer.cli.main import app, run
 from mmadfer.contract import KEY, loads
-from mmadfer.errors import ConfigError, DataError, WeightsError
+from mmadfer.errors import ConfigError, WeightsError
 from mmadfer.export.graph import external
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.server import to_triton
 from mmadfer.export.server.configs import Serving, config_text, configs
 from mmadfer.export.server.to_triton import LOOPBACK
-from mmadfer.runtime import triton
 from mmadfer.runtime.backends.engines import Sidecar, read_sidecar, sidecar_path
 from mmadfer.runtime.backends.ort import OrtBackend
 from mmadfer.utils.files import sha256
@@ -317,16 +316,3 @@ def test_the_client_says_what_a_server_says_harmlessly(encoding: str) -> None:
     text = harmless("\x1b]0;a\x07\u202e笑\udcff\nb.mp4: glad é", io.TextIOWrapper(io.BytesIO(), encoding))
     sign, accent = ("笑" if encoding == "utf-8" else "\\u7b11"), ("\\xe9" if encoding == "ascii" else "é")
     assert text == rf"\x1b]0;a\x07\u202e{sign}\udcff\nb.mp4: glad {accent}"
-
-
-def test_what_a_reader_hands_on_is_not_swollen() -> None:
-    arrays = {"frames": np.zeros((1, 4), np.uint8), "notes": np.array(["a"])}
-    assert triton._unpacked(triton._packed(arrays))["notes"].tolist() == ["a"]
-    file = io.BytesIO()
-    np.savez_compressed(file, frames=np.zeros(1 << 20, np.uint8))
-    with pytest.raises(DataError, match="has come back otherwise"):
-        triton._unpacked(file.getvalue())
-    file = io.BytesIO()
-    np.savez(file, frames=np.array([{}], object))
-    with pytest.raises(ValueError, match="allow_pickle"):
-        triton._unpacked(file.getvalue())

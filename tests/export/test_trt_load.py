@@ -181,7 +181,7 @@ def backend(engine: Path, onnx_file: Path, device: Cuda, monkeypatch: pytest.Mon
 def test_an_engine_is_on_a_gpu_without_a_word_about_it(backend: TensorRTBackend, engine: Path) -> None:
     assert str(backend.device) == "cuda"
     recogniser = Recogniser(engine)
-    assert recogniser._batches.usual == 2
+    assert recogniser.batches.usual == 2
     vars(recogniser.backend).pop("_execution")
     assert str(TensorRTBackend(engine, "cuda:1").device) == "cuda:1"
     with pytest.raises(MissingDependencyError, match="no device 'cpu' for this model; it can use cuda"):

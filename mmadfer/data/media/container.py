@@ -46,6 +46,16 @@ def check_length(path: Path | str, limit: float | None, seconds: float) -> None:
         )
 
 
+def declared_seconds(path: Path) -> float:
+    """How long a file is by its own header; 0 where it does not say.
+
+    Raises:
+        ClipError: `unreadable`.
+    """
+    with _opened(path) as container:
+        return max(0.0, durations.declared(path, container) - float(_start(container)))
+
+
 class DecodedFrame(NamedTuple):
     """A frame of pictures or sound, as the decoder made it."""
 

@@ -1,0 +1,15 @@
+"""What is wrong with a request, in words for its client."""
+
+
+class HttpError(Exception):
+    """Answered with a status and `{"error": …}`.
+
+    Args:
+        status: of HTTP.
+        told: what is wrong, the rule, and what to do.
+        headers: of the answer.
+    """
+
+    def __init__(self, status: int, told: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(told)
+        self.status, self.told, self.headers = status, told, headers or {}

@@ -1,0 +1,93 @@
+"""A server's parts, and its begin and end."""
+
+from pathlib import Path
+from typing import Any
+
+from mmadfer.contract.description import describe_contract
+from mmadfer.errors import ConfigError, MissingDependencyError
+from mmadfer.runtime.live import check_live
+from mmadfer.runtime.recogniser import Recogniser
+from mmadfer.serve.computing import Computing
+from mmadfer.serve.jobs import Jobs
+from mmadfer.serve.law import NOTICE
+from mmadfer.serve.limits import Limits
+from mmadfer.serve.metrics import Metrics
+from mmadfer.serve.reading import Readers
+
+
+class Service:
+    """What answers requests.
+
+    Args:
+        recogniser: the model.
+        limits: what is allowed.
+        folder: of ours, for uploads; whoever gives it removes it.
+        batch: looks that are computed together, by default as `Recogniser.predict` does.
+
+    Raises:
+        MmadferError: the process that reads videos does not start.
+    """
+
+    def __init__(self, recogniser: Recogniser, limits: Limits, folder: Path, batch: int | None = None) -> None:
+        self.recogniser, self.limits, self.folder = recogniser, limits, folder
+        self.metrics, self.stopping = Metrics(), False
+        self.readers = Readers(recogniser, folder)
+        self.computing = Computing(recogniser, self.metrics, batch)
+        self.jobs = Jobs(self.readers, self.computing, limits, self.metrics)
+
+    @property
+    def works(self) -> bool:
+        """Whether it takes jobs and works at them."""
+        return not self.stopping and self.jobs.alive
+
+    def close(self) -> None:
+        """Cancel all jobs, and end what was started."""
+        self.stopping = True
+        self.jobs.close()
+        self.computing.stop()
+        self.readers.close()
+
+    def model(self) -> dict[str, Any]:
+        """The model, as `replies.ModelFacts` has it."""
+        contract, limits = self.recogniser.contract, self.limits
+        window, live_reason = contract.window, self._not_live()
+        return {
+            "name": self.recogniser.path.name,
+            "facts": self.recogniser.facts(),
+            "contract": describe_contract(contract),
+            "output": "values" if contract.output == "values" else "labels",
+            "labels": list(contract.labels),
+            "values": dict(contract.values),
+            "per_step": contract.per_step,
+            "modalities": list(contract.model.modalities),
+            "faces": self._tells_apart(),
+            "live": live_reason is None,
+            "live_reason": live_reason,
+            "window": round(window.span(contract.model.frames) / contract.prepare.fps, 3) if window else None,
+            "windows": contract.pooled_windows is None and contract.model.text is None,
+            "limits": {
+                "bytes": limits.max_bytes,
+                "seconds": limits.max_seconds,
+                "jobs": limits.jobs,
+                "queue": limits.queue,
+                "live": limits.live,
+            },
+            "token": limits.token is not None,
+            "notice": NOTICE,
+        }
+
+    def _tells_apart(self) -> bool:
+        try:
+            self.recogniser.of_faces("all")
+        except (ConfigError, MissingDependencyError):
+            return False
+        return True
+
+    def _not_live(self) -> str | None:
+        if not self.limits.live:
+            return "this server takes no live streams"
+        try:
+            check_live(self.recogniser.contract, self.recogniser.path, people=False)
+        except ConfigError as error:
+            return str(error).replace(str(self.recogniser.path), self.recogniser.path.name)
+        return None
