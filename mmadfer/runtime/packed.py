@@ -25,7 +25,7 @@ _WORDS = "words"
 """The array of a part that holds what is no array, as JSON."""
 _REFUSED = "the video has come back otherwise than it was read: it is damaged, or wants to do damage"
 _MOST_LOOKS = 1 << 10
-_MOST_NOTES, _MOST_LETTERS = 100, 2_000
+_MOST_NOTES, _MOST_LETTERS = 20, 1_000
 """Notes of a part, and letters of each; and of its sentence four times as many."""
 
 Arrays = dict[str, np.ndarray]

@@ -8,6 +8,9 @@ from mmadfer.runtime.inputs import VideoPart
 
 APART = 0.1
 """Seconds between two boxes that are kept, at least; what is between them a page draws by itself."""
+MOST = 500_000
+"""Of a video; who reads it may lie."""
+_EXACT = 1e-6
 _DIGITS = 4
 """Of a share of the picture: a pixel of 8K is 0.0001 of its width."""
 
@@ -27,9 +30,10 @@ class _Track:
             self.times.pop()
             self.boxes.pop()
         assert part.boxes is not None
-        for k in np.argsort(part.times, kind="stable"):
+        order = np.argsort(part.times, kind="stable")[:MOST]
+        for k in order[part.times[order] >= begin]:
             time = float(part.times[k])
-            if time >= begin and (not self.times or time >= self.times[-1] + APART - 1e-6):
+            if not self.times or time >= self.times[-1] + APART - _EXACT:
                 self.times.append(round(time, 3))
                 self.boxes.append([round(float(side), _DIGITS) for side in part.boxes[k]])
         self.start, self.end = part.start, part.end
@@ -46,7 +50,7 @@ class Boxes:
 
     def add(self, part: VideoPart) -> None:
         """Keep those of the next part."""
-        if part.boxes is not None and len(part.times):
+        if part.boxes is not None and len(part.times) and len(self) < MOST:
             self._of.setdefault(part.person, _Track()).add(part)
 
     def to_list(self) -> list[dict[str, Any]]:

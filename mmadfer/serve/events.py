@@ -51,7 +51,7 @@ async def events(jobs: Jobs, job: Job, stopping: Callable[[], bool]) -> AsyncIte
         if now != before and not ended:
             before, sent = now, monotonic()
             yield _event("progress", now)
-        segments = job.finished_from(count)[:_MOST_SEGMENTS]
+        segments = job.finished_from(count, _MOST_SEGMENTS)
         for segment in segments:
             yield _event("segment", segment)
         count += len(segments)

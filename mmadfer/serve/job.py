@@ -173,20 +173,10 @@ class Job:
             self._lane.close()
         self._changed.notify_all()
 
-    @property
-    def segments(self) -> list[dict[str, Any]]:
-        """Those that are finished."""
-        return self._answer.segments[: self._finished]
-
-    @property
-    def finished(self) -> int:
-        """How many segments are finished."""
-        return self._finished
-
-    def finished_from(self, first: int) -> list[dict[str, Any]]:
-        """The finished segments from a number on."""
+    def finished_from(self, first: int, most: int) -> list[dict[str, Any]]:
+        """Finished segments from a number on, and how many of them at most."""
         with self._changed:
-            return [dict(one) for one in self._answer.segments[first : self._finished]]
+            return self._answer.segments[first : min(first + most, self._finished)]
 
     @property
     def seconds_done(self) -> float:

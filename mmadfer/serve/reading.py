@@ -101,7 +101,8 @@ class Reading:
         found, ready = bytearray(), select.poll()
         ready.register(self._parts, select.POLLIN | select.POLLHUP)
         while len(found) < size:
-            if not ready.poll(max(0.0, self._end - time.monotonic()) * 1000):
+            left = self._end - time.monotonic()
+            if left <= 0 or not ready.poll(left * 1000):
                 raise DataError(
                     f"the video is not read within {self._seconds:g} s, the most that it gets here: cut it into "
                     "shorter ones, or make its pictures smaller"

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from needs import needed
 
-for _name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
-    needed(_name)
-httpx = needed("httpx")
+if TYPE_CHECKING:
+    import httpx
 
 LONG = 120.0
 """Seconds that are waited for anything: a busy machine is slow, and no test measures time."""
@@ -25,23 +24,23 @@ class Served(NamedTuple):
     """A server that runs."""
 
     url: str
-    client: httpx.Client
+    client: "httpx.Client"
     process: subprocess.Popen[str]
     folder: Path
     """Where it has its temporary files."""
 
-    def send(self, video: Path | bytes, name: str = "clip.mp4", **options: str) -> httpx.Response:
+    def send(self, video: Path | bytes, name: str = "clip.mp4", **options: str) -> "httpx.Response":
         """POST /predict."""
         data = video if isinstance(video, bytes) else video.read_bytes()
         return self.client.post("/predict", data=options, files={"video": (name, data)})
 
-    def state(self, response: httpx.Response) -> dict[str, Any]:
+    def state(self, response: "httpx.Response") -> dict[str, Any]:
         """The job of an upload that was taken, as it is now."""
         assert response.status_code == 202, response.text
         found: dict[str, Any] = self.client.get(response.json()["url"]).raise_for_status().json()
         return found
 
-    def ended(self, response: httpx.Response) -> dict[str, Any]:
+    def ended(self, response: "httpx.Response") -> dict[str, Any]:
         """The job of an upload that was taken, when it has ended."""
         until(lambda: self.state(response)["state"] not in ("waiting", "reading"))
         return self.state(response)
@@ -59,7 +58,7 @@ def until(there: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def events(response: httpx.Response) -> Iterator[tuple[str, Any]]:
+def events(response: "httpx.Response") -> Iterator[tuple[str, Any]]:
     """The events of a stream, as they come: name and data."""
     name = ""
     for line in response.iter_lines():
@@ -86,13 +85,15 @@ def start(model: Path, folder: Path, *options: object, **more: Any) -> subproces
 @contextmanager
 def served(model: Path, folder: Path, *options: object, **more: Any) -> Iterator[Served]:
     """A server that answers, until the block's end; `folder` is where its temporary files are."""
+    for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
+        needed(name)
     process = start(model, folder, *options, **more)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("http://"), line + process.stdout.read()
         url = line.split()[0]
-        with httpx.Client(base_url=url, timeout=LONG) as client:
+        with needed("httpx").Client(base_url=url, timeout=LONG) as client:
             yield Served(url, client, process, folder)
     finally:
         if process.poll() is None:
