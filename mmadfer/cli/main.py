@@ -294,7 +294,8 @@ def textualise(
 @app.command()
 def report(
     run: Annotated[
-        list[Path] | None, typer.Argument(help="Run directory; with --table, that of a sweep (two for table 1).")
+        list[Path] | None,
+        typer.Argument(help="Run directory, and others side by side; with --table, that of a sweep (two for table 1)."),
     ] = None,
     beside: Annotated[
         list[str] | None, typer.Option(help="Another run for comparison: NAME=RUN (repeat for more).")
@@ -312,11 +313,9 @@ def report(
             raise RunError("--beside compares runs: leave it out with --table")
         say(tables.paper_table(table, folders), end="")
         return
-    if len(folders) != 1:
-        raise RunError(f"{len(folders)} run directories: give one (others with --beside), or --table N with a sweep's")
-    from mmadfer.report import report as build
+    from mmadfer.report import report_of
 
-    build(folders[0], dict(_named(text) for text in beside or ()))
+    report_of(folders, dict(_named(text) for text in beside or ()))
 
 
 @app.command()

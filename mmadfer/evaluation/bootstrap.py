@@ -5,7 +5,7 @@ makes a clip hard for all runs does not count as a difference (Efron and Tibshir
 Bootstrap"; Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation").
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import comb
@@ -90,6 +90,33 @@ def score_differences(
     return out
 
 
+def resampled_sums(tables: Mapping[int, np.ndarray], resamples: int, seed: int) -> np.ndarray:
+    """Sums over drawn clips of what adds up to scores: the draws of each fold are those of `score_differences`.
+
+    Args:
+        tables: fold -> float64 (N, K), a row for each clip.
+        resamples: how often N clips are drawn.
+        seed: of the draws.
+
+    Returns:
+        float64 (resamples, folds, K).
+    """
+    each = [
+        np.concatenate([counts @ table for counts in _draws(len(table), resamples, seed, fold, _DRAWS_IN_MEMORY)])
+        for fold, table in tables.items()
+    ]
+    return np.stack(each, axis=1)
+
+
+def interval(drawn: np.ndarray) -> tuple[float, float] | None:
+    """The 95 % percentile interval of what was drawn, float64 (resamples,), without NaN; None where it is all NaN."""
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, _TAILS).tolist()
+    return low, high
+
+
 def estimate_difference(value: float, drawn: np.ndarray) -> Estimate:
     """The difference that was found, with what `drawn`, float64 (resamples,), says of it.
 
@@ -154,6 +181,11 @@ def _draws(clips: int, resamples: int, seed: int, fold: int, chunk: int) -> Iter
         drawn = (stream.random_raw(some * clips) % np.uint64(clips)).astype(np.int64).reshape(some, clips)
         drawn += clips * np.arange(some)[:, None]
         yield np.bincount(drawn.ravel(), minlength=some * clips).reshape(some, clips).astype(np.float64)
+
+
+def uniforms(name: str, seed: int, number: int, count: int) -> np.ndarray:
+    """So many numbers in [0, 1), float64, that depend on the other arguments only."""
+    return np.asarray((_stream(name, seed, number).random_raw(count) >> np.uint64(11)) * 2.0**-53)
 
 
 def _stream(name: str, seed: int, fold: int) -> np.random.Philox:

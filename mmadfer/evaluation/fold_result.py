@@ -41,10 +41,16 @@ class FoldResult:
     """`epoch` and scores of the best epoch, picked on test data; where there is `validation`, on those clips."""
     validation: dict[str, float] = field(default_factory=dict)
     """Scores of the last epoch on the clips that `data.validation` keeps from training, and how many these are."""
+    temperature: float | None = None
+    """Fitted on those clips (`mmadfer.tasks.calibration`)."""
+    temperature_note: str = ""
+    """Why there is none."""
     epoch: int = 0
     """Finished epochs."""
     epochs: int = 0
     seconds: float | None = None
+    joules: float | None = None
+    """Of the GPUs while it was trained; None where they do not tell."""
     curves: tuple[dict[str, Any], ...] = ()
     """The epoch events, in order."""
     spec: TaskSpec = CLASSIFICATION
@@ -69,6 +75,7 @@ class FoldResult:
             "epoch": self.epoch,
             "epochs": self.epochs,
             "seconds": self.seconds,
+            **({"joules": self.joules} if self.joules is not None else {}),
             "clips": self.clips,
             **({"values": list(self.values), "by_value": self.by_value} if self.values else {}),
             **({"validation": self.validation} if self.validation else {}),
@@ -141,8 +148,10 @@ def _finished(found: dict[str, Any], begun: FoldResult) -> FoldResult:
         clips=int(found["clips"] if confusion is None else confusion.sum()),
         best=_beside(found.get("best"), "epoch", spec),
         validation=_beside(found.get("validation"), "clips", spec),
+        **_temperature(found),
         epoch=epoch,
         seconds=_seconds(found.get("seconds")),
+        joules=_seconds(found.get("joules")),
     )
 
 
@@ -155,6 +164,17 @@ def _check_scores(stated: dict[str, float], counted: dict[str, float]) -> None:
 def _beside(found: dict[str, Any] | None, count: str, spec: TaskSpec) -> dict[str, Any]:
     """Scores of other clips or epochs, with a count; {} where there are none."""
     return {count: found[count], **records.numbers(found, spec.scores)} if found else {}
+
+
+def _temperature(found: dict[str, Any]) -> dict[str, Any]:
+    """The fitted temperature, or why there is none."""
+    told = found.get("temperature")
+    if told and told["value"] is not None:
+        return {"temperature": float(told["value"])}
+    if told:
+        return {"temperature_note": "the validation clips do not tell a temperature"}
+    later = "trained before temperatures were kept" if found.get("validation") else "no validation clips"
+    return {"temperature_note": f"{later}: no temperature"}
 
 
 def _classes(found: dict[str, Any]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,34 @@ _MOST_BYTES = 1 << 30
 """Of a file with a line for each frame; twenty million of them."""
 _ROUNDED = 1e-3
 """How far a score may be from that of the result: of values that hardly change, a sum in another order moves it."""
+
+
+@dataclass(frozen=True)
+class ToldClips:
+    """What a fold's model says of the N test clips: one of C classes of each."""
+
+    fold: int
+    ids: list[str]
+    truth: np.ndarray
+    """int64 (N,)."""
+    told: np.ndarray
+    """int64 (N,)."""
+    probabilities: np.ndarray
+    """float64 (N, C), with six decimals."""
+
+    @property
+    def right(self) -> np.ndarray:
+        """bool (N,)."""
+        return self.told == self.truth
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """float64 (N,): the probability of the class that was told."""
+        return self.confidence_of(self.probabilities)
+
+    def confidence_of(self, probabilities: np.ndarray) -> np.ndarray:
+        """The same in other probabilities (N, C), such as calibrated ones."""
+        return np.asarray(probabilities[np.arange(len(self.told)), self.told])
 
 
 def read_answers(path: Path, result: FoldResult) -> Mapping[str, Any]:
@@ -54,6 +83,15 @@ def read_shares(path: Path, result: FoldResult) -> dict[str, tuple[str, dict[str
         raise RunError(f"{path} does not have the probabilities of {', '.join(result.labels)}; {_AGAIN}")
     shares = {plain_cell(row[0]): dict(zip(result.labels, map(float, row[3:]), strict=True)) for row in rows}
     return {clip: (label, shares[clip]) for clip, (label, _) in known.items()}
+
+
+def read_told(path: Path, result: FoldResult) -> ToldClips:
+    """Truth, predicted label and probabilities of every clip as arrays; raises as `read_shares`."""
+    known, shares = read_labels(path, result), read_shares(path, result)
+    number = {label: k for k, label in enumerate(result.labels)}
+    truth, told = (np.array([number[pair[k]] for pair in known.values()], np.int64) for k in (0, 1))
+    probabilities = np.array([[*shares[clip][1].values()] for clip in known])
+    return ToldClips(result.fold, [*known], truth, told, probabilities)
 
 
 def read_traces(path: Path, result: FoldResult) -> dict[str, Trace]:

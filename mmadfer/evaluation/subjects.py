@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmadfer.data.store.store import Store
+from mmadfer.data.store.store import Clip, Store
 from mmadfer.data.traces import Trace
 from mmadfer.errors import DataError, RunError
 from mmadfer.evaluation.bootstrap import OverUnits, estimate_over_units
@@ -88,18 +88,32 @@ def subjects_of(store: Path | None, said: Iterable[Said]) -> dict[str, str]:
     """
     if store is None:
         return {}
-    try:
-        with Store(store) as opened:
-            clips = opened.clips
-    except DataError as error:
-        raise RunError(str(error)) from error
+    clips = clips_of(store)
     if not any(clip.subject for clip in clips.values()):
         return {}
+    check_same_clips(store, clips, said)
+    return {name: clip.subject for name, clip in clips.items() if clip.subject}
+
+
+def clips_of(store: Path) -> dict[str, Clip]:
+    """What a store says of its clips.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        with Store(store) as opened:
+            return opened.clips
+    except DataError as error:
+        raise RunError(str(error)) from error
+
+
+def check_same_clips(store: Path, clips: Mapping[str, Clip], said: Iterable[Said]) -> None:
+    """Raise a RunError where a store lacks a clip that runs say something of, or has another label for it."""
     for one in said:
         for name, answer in ((name, answer) for told in one.values() for name, answer in told.items()):
             if name not in clips or (isinstance(answer, tuple) and clips[name].label != answer[0]):
                 raise RunError(f"{store} is another store than that of the run: clip {name!r} is not the same there")
-    return {name: clip.subject for name, clip in clips.items() if clip.subject}
 
 
 def subject_table(

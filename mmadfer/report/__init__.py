@@ -1,13 +1,34 @@
 """The report on a run: a table, `report/report.json` and one page, `report/report.html`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmadfer.errors import RunError
 from mmadfer.report.summary import RunReport, summarise_run
 from mmadfer.utils.console import Console
 from mmadfer.utils.files import own_folder, write_json, write_text
 
-__all__ = ["Report", "report"]
+__all__ = ["RunReport", "report", "report_of"]
+
+
+def report_of(runs: Sequence[Path], beside: Mapping[str, Path], console: Console | None = None) -> RunReport:
+    """`report` on the first of these runs, with the others and `beside` side by side.
+
+    Raises:
+        RunError: there is no run, or one is given twice; or as `report`.
+    """
+    from mmadfer.report.beside import named
+
+    if not runs:
+        raise RunError("no run directory: give one, and others to set beside it; or --table N with a sweep's")
+    others = named(runs[1:])
+    if twice := next(
+        (path for k, path in enumerate(runs) if path.resolve() in {one.resolve() for one in runs[:k]}), None
+    ):
+        raise RunError(f"{twice} is given twice: give each run once")
+    if both := others.keys() & beside.keys():
+        raise RunError(f"two runs are called {both.pop()}: give the one of --beside another name")
+    return report(runs[0], {**others, **beside}, console)
 
 
 def report(run: Path, beside: Mapping[str, Path], console: Console | None = None) -> RunReport:

@@ -3,24 +3,33 @@
 from collections.abc import Iterator
 from typing import Any
 
+from markupsafe import Markup
+
 from mmadfer.config.schema import DataConfig, TrainConfig
 from mmadfer.data.store.splits import FOLDS
 from mmadfer.evaluation.subjects import OVER_SUBJECTS, SubjectTable
+from mmadfer.report import paste, terminal
 from mmadfer.report import subjects as words
-from mmadfer.report import terminal
+from mmadfer.report.beside import rows_of
+from mmadfer.report.cells import percent, span
+from mmadfer.report.clip_parts import clip_parts
 from mmadfer.report.explanations import explanations
 from mmadfer.report.plots import curve
+from mmadfer.report.provenance import Recipe, cost, recipe
 from mmadfer.report.subject_plot import subject_plot
 from mmadfer.report.summary import RESULT, STD_OVER_FOLDS, RunReport
 from mmadfer.report.value_plots import value_plots
 from mmadfer.run.records import Event
 from mmadfer.tasks.tables import VALIDATION, of_events
+from mmadfer.utils.html_page import read_template, script_hash
 from mmadfer.utils.html_page import render_page as rendered
+from mmadfer.utils.terminal import shown
 
 
 def render_report(report: RunReport) -> str:
     """The whole page."""
     counted = f"{len(report.usable)} of {len(report.folds)} folds"
+    script = read_template("copy.js")
     return rendered(
         "report.html",
         title=f"{report.about.get('name')}: {counted}",
@@ -33,6 +42,12 @@ def render_report(report: RunReport) -> str:
         result=RESULT,
         deviation=STD_OVER_FOLDS,
         matrix=_matrix(report),
+        percent=percent,
+        beside_rows=rows_of(report.beside, report.labels, report.spec) if report.beside else [],
+        pasted=paste.tables(report),
+        script=Markup(script),
+        script_hash=script_hash(script),
+        clips=clip_parts(report),
         curves=_curves(report),
         values=_values(report),
         subjects=_subjects(report.subjects),
@@ -41,13 +56,14 @@ def render_report(report: RunReport) -> str:
     )
 
 
-def _matrix(report: RunReport) -> Iterator[tuple[str, float | None, list[tuple[int, float]]]]:
-    """Rows of the confusion matrix: a label, its recall, and for each prediction the clips and their share."""
+def _matrix(report: RunReport) -> Iterator[tuple[str, float | None, str, list[tuple[int, float]]]]:
+    """Rows of the confusion matrix: a label, its recall and interval, and for each prediction clips and their share."""
     if report.confusion is None:
         return
-    for label, row, recall in zip(report.labels, report.confusion, report.recall, strict=True):
+    spans = report.of_clips.intervals.recall if report.of_clips else [None] * len(report.labels)
+    for label, row, recall, ends in zip(report.labels, report.confusion, report.recall, spans, strict=True):
         total = max(1, int(row.sum()))
-        yield label, recall, [(count, count / total) for count in row.tolist()]
+        yield label, recall, span(ends), [(count, count / total) for count in row.tolist()]
 
 
 def _values(report: RunReport) -> dict[str, Any]:
@@ -96,6 +112,7 @@ def _split(data: DataConfig) -> str:
 def _facts(report: RunReport) -> dict[str, Any]:
     about, config, git = report.about, report.config, report.about.get("git")
     model, train, vision = config.model, config.train, config.model.vision
+    spent, published = cost(report), recipe(report)
     return {
         "Data set": (report.origin["data_set"] or "not recorded") + _split(config.data),
         "Store": config.data.store,
@@ -105,12 +122,21 @@ def _facts(report: RunReport) -> dict[str, Any]:
         "Encoder hash": report.origin["encoder_hash"] or "not recorded",
         "Training": f"{train.epochs} epochs, batch {train.batch_size}, lr {_lr(train)}, weight decay "
         f"{train.weight_decay:g}, seed {train.seed}, {train.precision}",
+        "Differs from the published recipe": _recipe(published),
         **_parents(about.get("parents", {})),
+        "Time": spent.hours(),
+        "Energy": spent.energy(),
+        "Devices": ", ".join(spent.devices) or "not recorded",
         "Code": f"mmadfer {about.get('version')}, {_commit(git)}",
         "Packages": ", ".join(f"{name} {found}" for name, found in (about.get("packages") or {}).items() if found),
         "Run": f"{report.run}, begun {about.get('created')}",
         "Licences": ", ".join(f"{name}: {licence}" for name, licence in report.origin["licences"].items()),
     }
+
+
+def _recipe(found: Recipe) -> str:
+    told = "; ".join(f"{key} {shown(str(here))} ({there})" for key, here, there in found.differs)
+    return f"{found.name}, whose value is in brackets: {told}" if told else f"in nothing ({found.name})"
 
 
 def _parents(parents: dict[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from mmadfer.evaluation.bootstrap import OverUnits
 from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.evaluation.saved_predictions import read_answers
 from mmadfer.evaluation.subjects import SubjectTable, subject_table, subjects_of
+from mmadfer.report.cells import likely
 from mmadfer.run.directory import Run
 from mmadfer.tasks.spec import Score
 
@@ -105,11 +106,6 @@ def gain_cells(score: Score, found: OverUnits) -> list[str]:
     better, worse = (found.lower, found.higher) if score.smaller else (found.higher, found.lower)
     interval = f"{score.signed(found.low)} to {score.signed(found.high)}"
     return [score.signed(found.value), interval, likely(found.p), f"{better} / {found.equal} / {worse}"]
-
-
-def likely(p: float) -> str:
-    """A p-value with four digits."""
-    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def left_out_words(table: SubjectTable) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from mmadfer import contract
-from mmadfer.config import identity
 from mmadfer.config.schema import Config
 from mmadfer.errors import RunError, WeightsError
 from mmadfer.evaluation.fold_result import FoldResult, class_recalls, read
 from mmadfer.evaluation.subjects import SubjectTable
+from mmadfer.report.beside import Beside, set_beside
+from mmadfer.report.of_clips import OfClips, of_clips
 from mmadfer.report.subjects import side_by_side
 from mmadfer.run import directory as runs
 from mmadfer.run.parents import lacking
@@ -26,18 +27,6 @@ VALIDATION_NOTE = "last epoch, on the training clips that were kept for validati
 BEGUN_FROM = "begun from"
 """The column of the run of `stages.init`, beside this one."""
 STD_OVER_FOLDS = "sample standard deviation over folds (n - 1)"
-
-
-@dataclass(frozen=True)
-class Beside:
-    """One run of a comparison, on the folds that all of them have."""
-
-    name: str
-    folds: tuple[int, ...]
-    scores: dict[str, float | None]
-    differs: dict[str, Any]
-    """Configuration keys that are other than in the run reported on, with their values here."""
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +47,10 @@ class RunReport:
     """Of this run, the run that it began from, and those beside it; None where the store knows no subjects."""
     subjects_note: str = ""
     """Why there is no such table, where a person would ask."""
+    of_clips: OfClips | None = None
+    """What the predictions of every clip tell; None of a task of values, or where they cannot be read."""
+    of_clips_note: str = ""
+    """Why they cannot."""
 
     @property
     def spec(self) -> TaskSpec:
@@ -176,8 +169,9 @@ class RunReport:
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "recall": self.recall,
             "folds": [fold.to_dict() for fold in self.folds],
-            "beside": [_told(row) for row in self.beside],
+            "beside": [row.to_dict() for row in self.beside],
             **self._told_subjects(),
+            **({"clips": self.of_clips.to_dict()} if self.of_clips else {}),
             "origin": self.origin,
             "about": self.about,
             "config": self.config.model_dump(mode="json"),
@@ -218,8 +212,9 @@ def summarise_run(run: Path, beside: Mapping[str, Path]) -> RunReport:
         lines = "".join(f"\n  {problem}" for problem in report.problems)
         raise RunError(f"{run} has no finished fold to report on:{lines}\nFinish them: the same launch with --resume")
     subjects, note = _subjects(report, beside)
-    more = {"beside": _compare(report, beside), "subjects": subjects, "subjects_note": note}
-    return RunReport(**{**vars(report), **more})
+    told, why = of_clips(runs.Run(report.run, report.config), report.usable)
+    found = replace(report, beside=_compare(report, beside), subjects=subjects, subjects_note=note)
+    return replace(found, of_clips=told, of_clips_note=why)
 
 
 def gather(run: Path) -> RunReport:
@@ -277,19 +272,11 @@ def _of_classes(fold: FoldResult, labels: tuple[str, ...]) -> FoldResult:
 
 
 def _compare(report: RunReport, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
-    if not beside:
-        return ()
-    others = {name: runs.read(path) for name, path in beside.items()}
-    usable = {name: {f.fold: f for f in _folds(run) if f.usable} for name, run in others.items()}
-    mine = {fold.fold: fold for fold in report.usable}
-    notes = {name: _doubt(found, report) for name, found in usable.items()}
-    common = sorted(set(mine).intersection(*(found for name, found in usable.items() if not notes[name])))
-    names = report.spec.names
-    rows = [_row("this run", names, mine, common, {})]
-    for name, found in usable.items():
-        differs = {key: theirs for key, (_, theirs) in identity.differences(report.config, others[name].config).items()}
-        rows.append(_row(name, names, {} if notes[name] else found, common, differs, notes[name]))
-    return tuple(rows)
+    others = {}
+    for name, run in {name: runs.read(path) for name, path in beside.items()}.items():
+        found = {fold.fold: fold for fold in _folds(run) if fold.usable}
+        others[name] = run, found, _doubt(found, report)
+    return set_beside(runs.Run(report.run, report.config), {fold.fold: fold for fold in report.usable}, others)
 
 
 def _subjects(report: RunReport, beside: Mapping[str, Path]) -> tuple[SubjectTable | None, str]:
@@ -314,26 +301,6 @@ def _doubt(found: dict[int, FoldResult], report: RunReport) -> str:
     wanted = report.usable[0].names
     same = all(fold.names == wanted for fold in found.values())
     return "" if same else f"other {report.spec.output}: not compared"
-
-
-def _told(row: Beside) -> dict[str, Any]:
-    """For the JSON report."""
-    return {"name": row.name, "folds": list(row.folds), **row.scores, "differs": row.differs, "note": row.note}
-
-
-def _row(
-    name: str,
-    scores_of: list[str],
-    found: dict[int, FoldResult],
-    common: Iterable[int],
-    differs: dict[str, Any],
-    note: str = "",
-) -> Beside:
-    used = [found[fold] for fold in common if fold in found]
-    scores = {score: _mean(fold.scores[score] for fold in used) for score in scores_of}
-    return Beside(
-        name, tuple(fold.fold for fold in used), scores, differs, note or ("" if used else "no fold in common")
-    )
 
 
 def _mean(values: Iterable[float]) -> float | None:

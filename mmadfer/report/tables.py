@@ -13,8 +13,8 @@ from mmadfer.evaluation.compare import differs
 from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.evaluation.paper_tables import TABLES, PaperTable, Row
 from mmadfer.report import order
+from mmadfer.report.cells import deviation, percent
 from mmadfer.report.summary import STD_OVER_FOLDS, RunReport, gather
-from mmadfer.report.terminal import deviation, percent
 from mmadfer.run import launch_record as records
 from mmadfer.utils.files import write_text
 

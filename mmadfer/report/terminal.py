@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.evaluation.subjects import OVER_SUBJECTS
+from mmadfer.report.cells import percent
 from mmadfer.report.subjects import GAIN_HEADINGS, gains, left_out_words, subject_list
 from mmadfer.report.summary import RESULT, STD_OVER_FOLDS, RunReport
 from mmadfer.tasks.spec import Score, TaskSpec
@@ -47,16 +48,6 @@ def _show_subjects(report: RunReport, console: Console) -> None:
             table.add_row(escape(name), *cells)
         console.print(table)
         console.print(OVER_SUBJECTS, style="dim", highlight=False, markup=False)
-
-
-def percent(value: float | None) -> str:
-    """A fraction in percent with two digits."""
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
-def deviation(std: float | None) -> str:
-    """A standard deviation behind its mean; nothing for a single fold."""
-    return "" if std is None else f" ± {percent(std)}"
 
 
 def extra_headings(report: RunReport) -> list[str]:

@@ -8,7 +8,8 @@ from mmadfer.evaluation.bootstrap import Estimate, mcnemar
 from mmadfer.evaluation.compare import ONE_SEED, P_VALUE, SEVERAL, RunComparison
 from mmadfer.evaluation.compared_runs import ComparedRun
 from mmadfer.evaluation.subjects import OVER_SUBJECTS
-from mmadfer.report.subjects import gain_cells, likely, subject_list
+from mmadfer.report.cells import likely
+from mmadfer.report.subjects import gain_cells, subject_list
 from mmadfer.tasks.spec import Score
 from mmadfer.utils.console import Console
 

@@ -110,6 +110,7 @@ class Ended(_Known):
     values: list[str] = Field(default_factory=list)
     by_value: dict[str, float] = Field(default_factory=dict)
     seconds: Seconds | None = None
+    joules: Annotated[float, Field(gt=0, lt=1e15)] | None = None
 
 
 class FailedJson(_Known):
@@ -124,6 +125,7 @@ class Event(_Known):
     """A line of metrics.jsonl; scores and parts of the loss are further numbers, by name."""
 
     event: str
+    device: Line | None = None
     epoch: Annotated[int, Field(ge=0, le=10**6)] | None = None
     step: _Count | None = None
     loss: float | None = None

@@ -1,6 +1,12 @@
-"""Pages from the templates in `mmadfer/templates`: one column on a phone, light or dark; they fetch and run nothing."""
+"""Pages from the templates in `mmadfer/templates`: one column on a phone, light or dark; they fetch nothing.
 
+They run nothing either, but for a script of ours that a page's policy names by its hash.
+"""
+
+from base64 import b64encode
 from functools import cache
+from hashlib import sha256
+from importlib import resources
 from typing import Any
 
 import jinja2
@@ -13,6 +19,16 @@ def render_page(template: str, **values: Any) -> str:
         jinja2.UndefinedError: the template names what is not among them.
     """
     return _templates().get_template(template).render(**values)
+
+
+def read_template(name: str) -> str:
+    """A template as it is, such as a script."""
+    return resources.files("mmadfer").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def script_hash(script: str) -> str:
+    """What a page's policy says of the one script that may run in it: a source expression of CSP."""
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
 @cache

@@ -73,7 +73,7 @@ def test_the_store_itself_is_whole(path: Path) -> None:
 
 ODD = (None, "x", "1", 5, -1, 0, 2**64, 1.5, True, [], [1], {}, {"a": 1}, "\0", "x" * 100_000)
 ROW = ("id", "label", "fold", "media", "frames", "subject", "sha256", "silent", "sound", "note", "rate", "size", "head")
-ROW += ("targets", "splits", "tensors", "sound_frames", "sound_start")
+ROW += ("targets", "splits", "groups", "tensors", "sound_frames", "sound_start")
 TOP = (
     "format",
     "version",

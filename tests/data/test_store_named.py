@@ -17,13 +17,17 @@ from mmadfer.data.clip import read_clip
 from mmadfer.data.loading.loader import Loader
 from mmadfer.data.loading.samplers import Pick
 from mmadfer.data.media.fbank import SILENCE
+from mmadfer.data.preparation.prepare import _identity as identity_of
 from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.preparation.preview import write_preview
 from mmadfer.data.preparation.summary import print_summary, to_dict
+from mmadfer.data.preparation.workers import ClipJob
 from mmadfer.data.sets import ClipTable, SourceClip, table
 from mmadfer.data.sets.toy import write_clip
 from mmadfer.data.sets.toy_voice import VOICE_RATE_HZ
-from mmadfer.data.store.record import LATER
+from mmadfer.data.store.index import _row as row_of
+from mmadfer.data.store.record import LATER, Clip
+from mmadfer.data.store.source_files import UNREAD
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, DataError
 
@@ -31,7 +35,7 @@ SIDE, FPS, SECONDS = 32, 10, 8
 SETTINGS = PrepareConfig(face_size=SIDE)
 HEADER = (
     "path,label,subject,label:arousal,labels:tags,value:valence,steps:track:v|a,tensor:landmarks,tensor:said,"
-    "split:official,split:halves"
+    "split:official,split:halves,group:sex,group:light"
 )
 PARTS = ("train", "train", "train", "validation", "test", "test")
 
@@ -58,7 +62,8 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"{k}.txt").write_text(f"clip {k}: é", "utf-8")
         tags = "loud|near" if k % 2 else ""
         values = f"{'low' if k < 3 else 'high'},{tags},{k / 4 if k else ''},{k}.csv,{k}.npy,{k}.txt"
-        rows.append(f"{k}.mp4,{'sad' if k % 2 else 'glad'},s{k // 2},{values},{part},{1 + k % 2}")
+        groups = f"{'fm'[k % 2]},{'' if k == 2 else 'evening sun'}"
+        rows.append(f"{k}.mp4,{'sad' if k % 2 else 'glad'},s{k // 2},{values},{part},{1 + k % 2},{groups}")
     (root / "clips.csv").write_text("\n".join(rows))
     return root / "clips.csv"
 
@@ -96,6 +101,8 @@ def test_everything_that_was_listed_is_in_the_store(store: Store) -> None:
     }
     assert store.clips["3"].targets == {"arousal": "high", "tags": ["loud", "near"], "valence": [0.75]}
     assert store.clips["0"].targets == {"arousal": "low"}, "an empty cell is no target"
+    assert store.clips["3"].groups == {"sex": "m", "light": "evening sun"}
+    assert store.clips["2"].groups == {"sex": "f"}, "an empty cell is no group"
     record = store.read("3", [0, 5], ["landmarks", "said", "none"])
     assert record.tensors["said"] == "clip 3: é"
     landmarks = record.tensors["landmarks"]
@@ -208,6 +215,18 @@ def test_preparing_again_finds_the_same_and_changed_files_of_tensors(path: Path,
         text.write_text(before, "utf-8")
 
 
+def test_a_store_without_groups_is_what_it_was(listed: Path) -> None:
+    """Neither the fingerprint nor the index tells of what clips do not have."""
+    one = table("csv", listed, 2).clips[0]
+    with_groups, without = (
+        identity_of(ClipJob(clip, "0.mp4", SETTINGS), UNREAD) for clip in (one, replace(one, groups={}))
+    )
+    assert [found for found in with_groups if found not in without] == [[("light", "evening sun"), ("sex", "f")]]
+    assert len(without) == len(with_groups) - 1
+    assert "groups" not in row_of(Clip("a", "glad", 1, "a.mp4", 1))
+    assert row_of(Clip("a", "glad", 1, "a.mp4", 1, groups={"sex": "f"}))["groups"] == {"sex": "f"}
+
+
 def test_damage_in_a_tensor_is_found(path: Path, tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     at = data.index("clip 3: é".encode())
@@ -230,6 +249,9 @@ LIES = {
     "a part that cannot be": (lambda row: row["splits"].update(official="exam"), "split 'official' has the parts"),
     "a part and a fold": (lambda row: row["splits"].update(halves="test"), "split 'halves' has the parts 1, 2, test"),
     "a name of our own": (lambda row: row["splits"].update(folds="1"), "'folds' is a name of our own"),
+    "a group that is no text": (lambda row: row["groups"].update(sex=1), "groups or tensors that are no text"),
+    "a group of two lines": (lambda row: row["groups"].update(sex="a\nb"), "a group that is no line of text"),
+    "an odd group": (lambda row: row["groups"].update({"Sex ": "f"}), "of names that cannot be"),
     "an odd name": (lambda row: row["tensors"].update({"../x": ""}), "of names that cannot be"),
     "the name of the sound": (lambda row: row["tensors"].update({LATER: ""}), "of names that cannot be"),
 }
@@ -288,6 +310,8 @@ def test_numbers_of_a_file_are_the_same_in_either_byte_order(listed: Path, tmp_p
         ("split:mine", "2", "split 'mine' has folds 2: one is missing"),
         (f"tensor:{LATER}", "0.npy", "tensor 'later_fbank' is a name of our own"),
         ("mood", "1", "expected a header with path,label"),
+        ("group:sex,group:sex", "f,f", "names 'sex' twice|each once"),
+        ("group:sex:a", "f", "expected a header with path,label"),
         ("label:Odd Name", "1", "expected a header with path,label"),
     ],
 )

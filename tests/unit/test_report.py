@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import json
 import statistics
 import subprocess
@@ -13,6 +15,7 @@ from mmadfer.config import schema as configs
 from mmadfer.errors import RunError
 from mmadfer.report import report
 from mmadfer.run import directory as runs
+from mmadfer.utils.html_page import read_template
 
 LABELS = ["glad", "sad <b>&"]
 MATRICES = {1: [[8, 2], [1, 4]], 2: [[5, 5], [0, 10]], 3: [[10, 0], [2, 3]], 4: [[6, 4], [1, 4]], 5: [[9, 1], [3, 2]]}
@@ -183,7 +186,11 @@ def test_the_page_is_whole_fetches_nothing_and_escapes_text(tmp_path: Path) -> N
     write_epochs(run / "fold-3", 1)
     _, page, _ = told(run, {"<i>other": run})
     parsed = _Page(page)
-    assert "script" not in parsed.tags
+    assert parsed.tags.count("script") == 1, "ours, and no other"
+    script = read_template("copy.js")
+    assert f"<script>{script}</script>" in page
+    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src &#39;sha256-{hashed}&#39;" in page
     assert "i" not in parsed.tags
     assert "sad &lt;b&gt;&amp;" in page
     assert "&lt;i&gt;other" in page

@@ -195,8 +195,8 @@ def test_wrong_words_are_explained(tmp_path: Path) -> None:
         ((sweep, "--table", 4), "is a sweep of table5, and table 4 is made by table4"),
         ((run, "--table", 4), "is not a sweep"),
         ((sweep, sweep, "--table", 5), "both sweeps of table5"),
-        ((), "0 run directories: give one"),
-        ((run, run), "2 run directories: give one"),
+        ((), "no run directory: give one"),
+        ((run, run), "is given twice: give each run once"),
         ((sweep, "--table", 5, "--beside", "a=b"), "--beside compares runs"),
     ):
         with pytest.raises(RunError, match=what):

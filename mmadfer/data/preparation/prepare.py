@@ -138,7 +138,8 @@ def _identity(task: ClipJob, found: Digest) -> list[Any]:
     clip = task.source
     named = [sorted(pairs.items()) for pairs in (clip.targets, clip.splits, task.tensors)]
     how = (clip.cropped, clip.numbered)
-    return [clip.id, task.media, task.sound, clip.label, clip.fold, clip.subject, *how, *named, *found]
+    more = [sorted(clip.groups.items())] if clip.groups else []  # those of before had none
+    return [clip.id, task.media, task.sound, clip.label, clip.fold, clip.subject, *how, *named, *more, *found]
 
 
 def _files(tasks: Iterable[ClipJob]) -> dict[str, Files]:

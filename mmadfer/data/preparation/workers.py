@@ -218,6 +218,7 @@ def _decode(task: ClipJob) -> PreparedClip:
         numbered=source.numbered,
         targets=dict(source.targets),
         splits=dict(source.splits),
+        groups=dict(source.groups),
         tensors={**task.tensors, **dict.fromkeys(found, "")},
         landmarked=sum(map(reliable_frames, found.values())),
         sound_frames=data.sound_frames,

@@ -49,6 +49,8 @@ class SourceClip:
     """Name of a target other than `label` -> its value (`mmadfer.data.store.targets`); not those of kind `steps`."""
     splits: Mapping[str, str] = field(default_factory=dict)
     """Name of a split other than `folds` -> the clip's part in it (`mmadfer.data.store.splits`)."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Name of a column, such as sex or language -> what it says of the clip."""
     tensors: Mapping[str, Path] = field(default_factory=dict)
     """Named tensor, or target of kind `steps` -> its file (`mmadfer.data.preparation.tensor_files`)."""
 

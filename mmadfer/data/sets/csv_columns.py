@@ -6,6 +6,7 @@
     steps:NAME[:A|B]     a file with numbers for each step of time (.csv, .npy), a column for each of A and B, or one
     tensor:NAME          a file with numbers or text (.csv, .npy, .txt)
     split:NAME           train, validation or test; or the number of the fold that tests the clip
+    group:NAME           what else is known of the clip, such as sex, age band, language or light; for reports
 
 An empty cell says that the clip has none. `time` and `frame` cannot name values of steps, as traces have such columns.
 """
@@ -22,7 +23,7 @@ from mmadfer.data.store.record import NAME
 from mmadfer.data.store.targets import Target
 from mmadfer.errors import DataError
 
-_KINDS = ("label", "labels", "value", "steps", "tensor", "split")
+_KINDS = ("label", "labels", "value", "steps", "tensor", "split", "group")
 COLUMN = re.compile(rf"({'|'.join(_KINDS)}):({NAME.pattern})(?::(.+))?")
 
 
@@ -33,6 +34,7 @@ class Named:
     targets: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
     tensors: dict[str, Path] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
 
 def is_named(column: str) -> bool:
@@ -47,9 +49,12 @@ def check_once(where: str, header: Sequence[str]) -> None:
     Raises:
         DataError: names it.
     """
-    names = [(match[1] == "split", match[2]) for column in header if (match := COLUMN.fullmatch(column))]
-    if twice := next((name for split, name in names if names.count((split, name)) > 1), None):
-        raise DataError(f"{where} names {twice!r} twice: each target, tensor or split has one column")
+    own = ("split", "group")
+    names = [
+        (match[1] if match[1] in own else "", match[2]) for column in header if (match := COLUMN.fullmatch(column))
+    ]
+    if twice := next((name for kind, name in names if names.count((kind, name)) > 1), None):
+        raise DataError(f"{where} names {twice!r} twice: each target, tensor, split or group has one column")
 
 
 def check_steps(where: str, header: Iterable[str]) -> None:
@@ -79,6 +84,8 @@ def named(where: str, cells: Mapping[str, str], path: Callable[[str], Path]) -> 
             kind, name, parts = match.groups()
             if kind == "split":
                 found.splits[name] = re.sub(r"\.0$", "", text)  # pandas may write 1.0
+            elif kind == "group":
+                found.groups[name] = text
             elif kind in ("steps", "tensor"):
                 found.tensors[name] = path(text)
             else:

@@ -71,7 +71,7 @@ def table(root: Path, folds: int = 5) -> ClipTable:
 def _source(clip: str, row: _Row, number: int) -> SourceClip:
     more = row.named
     listed = (clip, row.media, row.label, number, row.subject, row.sound)
-    return SourceClip(*listed, targets=more.targets, splits=more.splits, tensors=more.tensors)
+    return SourceClip(*listed, targets=more.targets, splits=more.splits, groups=more.groups, tensors=more.tensors)
 
 
 def _mute(rows: list[_Row]) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ _INDEX_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("prepare", "targets", "left_out", "left_out_files", "stamps"), dict),
 }
 """What the index has, and of which kind."""
-_SELDOM = ("media_sha256", "numbered", "targets", "splits", "tensors", "landmarked")
+_SELDOM = ("media_sha256", "numbered", "targets", "splits", "groups", "tensors", "landmarked")
 """Fields of a clip that the index has only where there is something."""
 OF_CLIP = {
     name: {get_origin(kind)} if get_origin(kind) is dict else {*get_args(kind)} or {kind}
@@ -228,11 +228,13 @@ def check_named(found: Iterable[Clip], about: Header) -> None:
             if name not in about.targets:
                 raise ValueError(f"clip {clip.id!r} has a target {name!r:.60}, which the store does not have")
             targets.check_value(name, about.targets[name], value)
-        if not {*map(type, clip.splits.values()), *map(type, clip.tensors.values())} <= {str}:
-            raise ValueError(f"clip {clip.id!r} has splits or tensors that are no text")
-        names = all(map(NAME.fullmatch, (*clip.splits, *clip.tensors))) and LATER not in clip.tensors
+        if not {type(value) for told in (clip.splits, clip.tensors, clip.groups) for value in told.values()} <= {str}:
+            raise ValueError(f"clip {clip.id!r} has splits, groups or tensors that are no text")
+        names = all(map(NAME.fullmatch, (*clip.splits, *clip.groups, *clip.tensors))) and LATER not in clip.tensors
         if not names or "\0" in str(clip.tensors):
-            raise ValueError(f"clip {clip.id!r} has splits or tensors of names that cannot be")
+            raise ValueError(f"clip {clip.id!r} has splits, groups or tensors of names that cannot be")
+        if not all(map(one_line, clip.groups.values())):
+            raise ValueError(f"clip {clip.id!r} has a group that is no line of text")
         for name, part in clip.splits.items():
             parts[name].add(part)
     splits.check_parts(parts)

@@ -76,6 +76,8 @@ class Clip:
     """Name of a target other than `label` -> its value for this clip (`mmadfer.data.store.targets`)."""
     splits: dict[str, str] = field(default_factory=dict)
     """Name of a split other than `folds` -> the part that the clip is in (`mmadfer.data.store.splits`)."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """Name of a column of the data set, such as sex or language -> what it says of the clip."""
     tensors: dict[str, str] = field(default_factory=dict)
     """Name of each named tensor -> the file that it is from, relative to the store's root; "" where it has none."""
     landmarked: int = 0

@@ -1,0 +1,198 @@
+"""Numbers of a report that come from the predictions of every clip, each computed again in another way."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_setup import LABELS, Made, group_of, make_run, make_store
+from rich.console import Console
+from scipy.special import softmax
+from scipy.stats import hypergeom
+from sklearn.metrics import log_loss, recall_score
+
+from mmadfer.evaluation.groups import FEWEST, groups, holm, paired_groups
+from mmadfer.evaluation.intervals import intervals
+from mmadfer.evaluation.saved_predictions import ToldClips
+from mmadfer.report import report
+from mmadfer.tasks.classification import CLASSIFICATION
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("store") / "made.store")
+
+
+@pytest.fixture(scope="module")
+def made(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    found = make_run(tmp_path_factory.mktemp("runs") / "run", store)
+    report(found.run, {}, Console(file=open("/dev/null", "w")))  # noqa: SIM115
+    return found
+
+
+@pytest.fixture(scope="module")
+def told(made: Made) -> dict:
+    return json.loads((made.run / "report" / "report.json").read_text())["clips"]
+
+
+def everything(made: Made) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([*made.truth.values()]), np.concatenate([*made.told.values()])
+
+
+def test_calibration_of_each_fold(made: Made, told: dict) -> None:
+    for row in told["calibration"]:
+        truth, shares = made.truth[row["fold"]], made.told[row["fold"]]
+        assert row["ece"] == pytest.approx(error(shares, truth))
+        safe = np.maximum(shares, 5e-7)
+        chosen = safe[np.arange(len(truth)), truth]
+        assert row["cross_entropy"] == pytest.approx(-np.log(chosen).mean())
+        assert row["temperature"] == 2.0
+        after = softmax(np.log(safe) / 2.0, axis=1)
+        assert row["ece_after"] == pytest.approx(error(after, truth))
+        assert row["cross_entropy_after"] == pytest.approx(log_loss(truth, after, labels=range(3)), rel=1e-6)
+    assert [row["fold"] for row in told["calibration"]] == [1, 2]
+
+
+def error(shares: np.ndarray, truth: np.ndarray) -> float:
+    """ECE by the definition, with numpy's own bins."""
+    sure, right = shares.max(1), shares.argmax(1) == truth
+    bin_of = np.digitize(sure, np.linspace(0, 1, 16)[1:-1], right=True)
+    gaps = [abs(right[bin_of == k].mean() - sure[bin_of == k].mean()) * (bin_of == k).sum() for k in {*bin_of}]
+    return sum(gaps) / len(truth)
+
+
+def test_abstaining_over_all_folds(made: Made, told: dict) -> None:
+    truth, shares = everything(made)
+    order = np.argsort(-shares.max(1), kind="stable")
+    right = (shares.argmax(1) == truth)[order]
+    for row, share in zip(told["abstaining"], (1, 0.9, 0.8, 0.5), strict=True):
+        count = row["clips"]
+        assert count >= share * len(truth)
+        assert row["accuracy"] == pytest.approx(right[:count].mean())
+        assert row["coverage"] == pytest.approx(count / len(truth))
+        assert row["threshold"] == pytest.approx(np.sort(shares.max(1))[::-1][count - 1])
+
+
+def test_intervals_are_those_of_clips_drawn_one_by_one(made: Made, told: dict) -> None:
+    rng, scores, recalls = np.random.default_rng(3), [], []
+
+    def recall(truth: np.ndarray, said: np.ndarray) -> np.ndarray:
+        return np.array([(said[truth == k] == k).mean() for k in range(3)])
+
+    for _ in range(1500):
+        drawn = {fold: rng.integers(0, len(truth), len(truth)) for fold, truth in made.truth.items()}
+        parts = [(made.truth[f][rows], made.told[f][rows].argmax(1)) for f, rows in drawn.items()]
+        scores.append(np.mean([recall(*part).mean() for part in parts]))
+        recalls.append(recall(*map(np.concatenate, zip(*parts, strict=True))))
+    assert told["intervals"]["scores"]["uar"] == pytest.approx(np.quantile(scores, [0.025, 0.975]), abs=0.02)
+    for k, label in enumerate(LABELS):
+        wanted = np.quantile(np.array(recalls)[:, k], [0.025, 0.975])
+        assert told["intervals"]["recall"][label] == pytest.approx(wanted, abs=0.035)
+    truth, shares = everything(made)
+    for (low, high), value in zip(
+        told["intervals"]["recall"].values(), recall_score(truth, shares.argmax(1), average=None), strict=True
+    ):
+        assert low < value < high
+
+
+def test_a_class_without_clips_has_no_interval() -> None:
+    one = ToldClips(1, ["a", "b"], np.array([0, 1]), np.array([0, 0]), np.full((2, 3), 1 / 3))
+    found = intervals([one], CLASSIFICATION, 200)
+    assert found.recall == [(1.0, 1.0), (0.0, 0.0), None]
+
+
+def test_groups_have_their_clips_and_scores(made: Made, told: dict) -> None:
+    rows = {(row["column"], row["value"]): row for row in told["groups"]}
+    assert {column for column, _ in rows} == {"subject", "band", "light", "sex"}
+    for (column, value), row in rows.items():
+        if column == "subject":
+            continue
+        mine = [
+            (made.truth[f][k], made.told[f][k].argmax())
+            for f in (1, 2)
+            for k in range(60)
+            if group_of(f, k).get(column) == value
+        ]
+        truth, said = zip(*mine, strict=True)
+        assert row["clips"] == len(mine)
+        assert row["accuracy"] == pytest.approx(np.mean(np.array(truth) == said))
+        assert row["uar"] == pytest.approx(recall_score(truth, said, average="macro", labels=sorted({*truth})))
+    assert rows["band", "old"] | {"accuracy": 0, "uar": 0} == {
+        **{"column": "band", "value": "old", "clips": 3, "accuracy": 0, "uar": 0},
+        **{"difference": None, "p": None, "holm": None, "note": "too few"},
+    }
+    assert rows["band", "young"]["note"] == "too few", "as the rest has three"
+    assert rows["sex", "f"]["p"] == rows["sex", "m"]["p"]
+    assert rows["sex", "f"]["difference"] == pytest.approx(-rows["sex", "m"]["difference"])
+    tests = [row["p"] for key, row in rows.items() if row["p"] is not None and key != ("sex", "m")]
+    assert [row["holm"] for key, row in rows.items() if row["p"] is not None and key != ("sex", "m")] == holm(tests)
+
+
+def test_subjects_of_whole_folds_are_compared_within_their_fold(told: dict) -> None:
+    people = [row for row in told["groups"] if row["column"] == "subject"]
+    assert len(people) == 8
+    assert all(row["clips"] == 15 for row in people)
+    assert all(row["p"] is not None for row in people)
+
+
+def fold_of(fold: int, truth: list[int], right: list[bool]) -> ToldClips:
+    said = [t if ok else (t + 1) % 2 for t, ok in zip(truth, right, strict=True)]
+    ids = [f"{fold}-{k}" for k in range(len(truth))]
+    return ToldClips(fold, ids, np.array(truth), np.array(said), np.full((len(truth), 2), 0.5))
+
+
+def test_the_permutation_test_is_fishers_where_there_is_one_stratum() -> None:
+    """One class is always right, so the difference is that of the other: hits there are hypergeometric."""
+    truth = [0] * 30 + [1] * 30
+    right = [True] * 30 + [True] * 9 + [False] * 3 + [True] * 6 + [False] * 12
+    one = fold_of(1, truth, right)
+    group = {clip: "a" if k % 30 < 12 else "b" for k, clip in enumerate(one.ids)}
+    found, other = groups([one], {"x": group})
+    drawn, middle = hypergeom(30, 15, 12), 12 * 15 / 30
+    exact = sum(drawn.pmf(k) for k in range(13) if abs(k - middle) >= abs(9 - middle))
+    assert found.p == pytest.approx(exact, abs=0.01)
+    assert found.difference == pytest.approx((9 / 12 - 6 / 18) / 2)
+    assert found.holm == found.p == other.p, "two groups are one test"
+
+
+def test_an_easy_fold_is_no_difference_between_groups() -> None:
+    """All clips of fold 1 are right and half of fold 2, and a group has most of fold 1: within folds all are alike."""
+    folds = [fold_of(1, [0, 1] * 20, [True] * 40), fold_of(2, [0, 1] * 20, [True, True, False, False] * 10)]
+    most = {
+        clip: "a" if k % 40 < (32 if clip[0] == "1" else 8) else "b"
+        for k, clip in enumerate(folds[0].ids + folds[1].ids)
+    }
+    found, _ = groups(folds, {"x": most})
+    assert found.difference is not None
+    assert found.difference > 0.2
+    assert found.p == pytest.approx(1)
+
+
+def test_p_of_groups_is_about_uniform_where_there_is_no_difference() -> None:
+    p = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        one = fold_of(1, [0, 1] * 60, list(rng.random(120) < 0.6))
+        found, _ = groups([one], {"x": {clip: "ab"[rng.integers(2)] for clip in one.ids}}, 400, seed)
+        p.append(found.p)
+    assert [float(np.mean(np.array(p) <= level)) for level in (0.05, 0.25, 0.5)] == pytest.approx(
+        [0.05, 0.25, 0.5], abs=0.09
+    )
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_a_group_in_two_runs_is_tested_clip_by_clip() -> None:
+    truth = [0, 1] * 10
+    first, second = (fold_of(1, truth, [ok] * 14 + [True] * 6) for ok in (False, True))
+    group = {clip: "a" if k < 12 else "b" for k, clip in enumerate(first.ids)}
+    a, b = paired_groups([first], [second], {"x": group})
+    assert (a.clips, a.only_first, a.only_second) == (12, 0, 12)
+    assert a.p == pytest.approx(2 / 2**12)
+    assert a.holm == a.p, "the only test"
+    assert (b.clips, b.p) == (8, None)
+    assert b.clips < FEWEST
