@@ -91,7 +91,7 @@ def test_missing_libraries_are_told_in_the_error_alone(capfd: pytest.CaptureFixt
     assert told.startswith(f"device cuda:1: ONNX Runtime has no working CUDAExecutionProvider here ({library}); use")
     assert "[gpu]" in told
     assert providers.preload(None, parse_device("cpu")) == ""
-    assert "tensorrt-cu13" in providers.advice(parse_device("tensorrt"))
+    assert "[tensorrt]" in providers.advice(parse_device("tensorrt"))
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
     source = folder / "source"  # setuptools writes beside what it packs
     shutil.copytree(ROOT / "mmadfer", source / "mmadfer", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    (source / "docs").mkdir()
+    for name in ("pyproject.toml", "LICENSE", "docs/package.md"):
+        shutil.copy(ROOT / name, source / name)
     called(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source, cwd=folder)
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "env", symlinks=True)

@@ -42,8 +42,8 @@ class Flavour(NamedTuple):
 
 
 FLAVOURS = {
-    "tensorrt": Flavour("tensorrt", "pip install tensorrt-cu13 cuda-bindings", "TensorRT"),
-    "rtx": Flavour("tensorrt_rtx", install("tensorrt"), "TensorRT-RTX"),
+    "tensorrt": Flavour("tensorrt", install("tensorrt"), "TensorRT"),
+    "rtx": Flavour("tensorrt_rtx", install("tensorrt-rtx"), "TensorRT-RTX"),
 }
 """`tensorrt` is version 10 or 11, for datacenters; its engines are built on the GPU that runs them. Engines of `rtx`
 are built anywhere, and finished on the GPU that loads them."""
