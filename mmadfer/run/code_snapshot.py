@@ -20,7 +20,8 @@ from mmadfer.version import VERSION
 PACKAGE = Path(__file__).parents[1]
 LIST = "code.json"
 """Beside the copy."""
-_KEPT = (".py", ".yaml", ".json", ".typed", ".html", ".css", ".md", ".onnx", ".safetensors")  # the last two: of faces
+_KEPT = (".py", ".yaml", ".json", ".typed", ".html", ".css", ".js", ".svg", ".md", ".onnx", ".safetensors")
+"""Endings of the files that are kept; the last two are of networks for faces."""
 _SHOWN = 3
 """Files that a message names."""
 _ODD = "no regular file"
