@@ -54,7 +54,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	@echo "Installing into $(VENV): about 6 GB, two minutes on a fast line."
-	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,export,quantize,tensorrt-rtx,triton,text,explain,cues,page,hub,sign,demo,dev]' \
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,export,quantize,tensorrt-rtx,triton,text,explain,cues,page,hub,sign,wandb,mlflow,demo,dev]' \
 	  | grep --line-buffered -E '^(Collecting|Installing|Successfully)' | cut -c1-160 || [ "$${PIPESTATUS[0]}" = 0 ]
 	@$(PY) -m pip install --disable-pip-version-check -q --no-deps facenet-pytorch==2.6.0
 	@touch $@

@@ -9,6 +9,7 @@ from mmadfer.config.schema import Config
 FREE = (
     *("name", "prepare", "data.store", "data.threads", "data.read_ahead", "data.test_clips"),
     *("model.vision.weights", "model.audio.weights", "train.keep", "train.save_every", "train.log_every"),
+    "train.trackers",
     *("data.text", "model.text.folder"),
     *("train.compile", "train.checkpoint_activations", "data.test_flips"),
     *("data.window.hop", "data.window.pool", "data.window.gamma"),
@@ -39,7 +40,7 @@ def absolute(config: Config) -> Config:
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted keys whose values differ, with both values."""
-    left, right = (_flat(config.model_dump(mode="json")) for config in (one, other))
+    left, right = (flat(config.model_dump(mode="json")) for config in (one, other))
     keys = [*left, *(key for key in right if key not in left)]
     return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
 
@@ -49,8 +50,9 @@ def is_free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in FREE)
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested sections by dotted key."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
+        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return found

@@ -17,6 +17,14 @@ SCHEDULES = Registry(
     "mmadfer.schedules",
     {"cosine": "mmadfer.train.schedules:cosine", "constant": "mmadfer.train.schedules:constant"},
 )
+TRACKERS = Registry(
+    "tracker",
+    "mmadfer.trackers",
+    {
+        "wandb": "mmadfer.tracking.wandb_tracker:WandbTracker",
+        "mlflow": "mmadfer.tracking.mlflow_tracker:MlflowTracker",
+    },
+)
 LearningRate = Annotated[float, Field(gt=0)]
 WeightDecay = Annotated[float, Field(ge=0)]
 
@@ -84,6 +92,9 @@ class TrainConfig(Section):
     keep: Annotated[int, Field(ge=1)] = 2
     """Complete checkpoints kept on disk."""
     log_every: Positive = 20
+    trackers: tuple[Annotated[str, AfterValidator(TRACKERS.check)], ...] = ()
+    """Where metrics, configuration and states go beside metrics.jsonl and TensorBoard, and the report: `wandb`,
+    `mlflow`, or another package's."""
 
     @property
     def micro_batch(self) -> int:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mmadfer.errors import RunError
 from mmadfer.report.summary import RunReport, summarise_run
+from mmadfer.tracking import Trackers
+from mmadfer.tracking.tracker import tracked
 from mmadfer.utils.console import Console
 from mmadfer.utils.files import own_folder, write_json, write_text
 
@@ -49,4 +51,18 @@ def report(run: Path, beside: Mapping[str, Path], console: Console | None = None
     write_text(made.run / "report" / "report.html", page.render_report(made))
     terminal.show_report(made, console)
     console.print(f"report {made.run / 'report' / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
+    _track(made, console)
     return made
+
+
+def _track(made: RunReport, console: Console) -> None:
+    """Give the page and its means to the trackers of the run."""
+    names = made.config.train.trackers
+    if not names:
+        return
+    trackers = Trackers(names, tracked(made.run, made.config, "report"), console.print)
+    means = {f"mean/{name}": made.mean(name) for name in made.spec.names}
+    trackers.scalars(made.config.train.epochs, {name: value for name, value in means.items() if value is not None})
+    trackers.file(made.run / "report" / "report.html")
+    trackers.state("finished" if made.complete else "stopped")
+    trackers.close()

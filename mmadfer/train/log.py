@@ -19,8 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mmadfer.config.schema import Config
 from mmadfer.run.disk import explain_write_errors
 from mmadfer.run.lease import Held
+from mmadfer.tracking import Trackers
+from mmadfer.tracking.tracker import tracked
 from mmadfer.utils.files import no_link, own_folder, read_bytes
 from mmadfer.utils.logs import logger
 from mmadfer.utils.optional import need
@@ -34,6 +37,8 @@ _MAX_LOG_BYTES = 1 << 30
 """Bytes of a log that is gone on with."""
 PLAIN = ("epoch", "step", "seconds")
 """Numbers that are no curve."""
+_STATES = {"stop": "stopped", "end": "finished"}
+"""Event -> what trackers are told in the end."""
 
 
 class Log:
@@ -53,11 +58,18 @@ class Log:
         self._folder, self._held, self._main, self._prefix = Path(folder), held, main, prefix
         self._echo = echo or LOGGER.info
         self._board: Any = None
+        self._trackers: Trackers | None = None
+        self._state = "failed"
+        """What trackers are told at the end: where no event has said better, training was cut short."""
 
-    def open(self, total: int) -> None:
+    def open(self, total: int, config: Config, fold: int) -> None:
         """Begin after `total` steps of the run: what an earlier start wrote of later ones is cut off.
 
-        Both files become new ones, so that an earlier start that still lives cannot add to them.
+        Both files become new ones, so that an earlier start that still lives cannot add to them. Trackers are told of
+        the configuration.
+
+        Raises:
+            MissingDependencyError: TensorBoard, or a tracker of the configuration, is not installed.
         """
         if not self._main:
             return
@@ -68,18 +80,27 @@ class Log:
             self._renew("log.txt", lambda line: True)
             place = str(own_folder(self._folder / "tensorboard"))
             self._board = board.SummaryWriter(place, purge_step=total + 1, flush_secs=30)
+        if config.train.trackers:
+            run = tracked(self._folder.parent, config, f"fold {fold}")
+            self._trackers = Trackers(config.train.trackers, run, self.say)
+            self._trackers.state("running")
 
     def event(self, kind: str, /, **values: Any) -> None:
-        """One line of metrics.jsonl, and its curves in TensorBoard; what is not finite becomes null."""
+        """One line of metrics.jsonl, and its curves in TensorBoard and trackers; what is not finite becomes null."""
         if not self._main:
             return
         line = {"event": kind, **{name: _finite(value) for name, value in values.items()}}
         if not self._append("metrics.jsonl", json.dumps(line)):
             return
+        self._state = _STATES.get(kind, self._state)
+        if "step" not in values:
+            return
+        points = {f"{kind}/{name}": value for name, value in line.items() if _is_point(name, value)}
         with explain_write_errors(self._folder / "tensorboard"):
-            for name, value in line.items() if "step" in values else ():
-                if isinstance(value, int | float) and name not in PLAIN:
-                    self._board.add_scalar(f"{kind}/{name}", value, values["step"])
+            for name, value in points.items():
+                self._board.add_scalar(name, value, values["step"])
+        if self._trackers is not None:
+            self._trackers.scalars(values["step"], points)
 
     def say(self, text: str) -> None:
         """One line for a person."""
@@ -89,7 +110,11 @@ class Log:
         self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Flush TensorBoard, and tell trackers how it ended."""
+        if self._trackers is not None:
+            if not self._held.lost:
+                self._trackers.state(self._state)
+            self._trackers.close()
         if self._board is not None and not self._held.lost:
             self._board.close()
 
@@ -113,6 +138,10 @@ def _keep(line: str, total: int) -> bool:
         return int(json.loads(line)["step"]) <= total
     except (ValueError, KeyError, TypeError):  # torn by a crash
         return False
+
+
+def _is_point(name: str, value: Any) -> bool:
+    return isinstance(value, int | float) and name not in PLAIN
 
 
 def _finite(value: Any) -> Any:

@@ -171,7 +171,7 @@ class Trainer:
             self.feedback.load(self.checkpoints.note(SAMPLER), self.at.step * self.config.train.batch_size)
         on_all_ranks(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
         on_all_ranks(self.ranks, self.held, self.folder, partial(note_text, self.folder, self.fold, self.read))
-        self.log.open(self.at.total)
+        self.log.open(self.at.total, self.config, self.fold)
         how = {"precision": self.config.train.precision, "compiled": self.engine.compiled}
         ranks, threads = self.ranks, self.loader.threads
         self.log.event("begin", **how, device=ranks.hardware, ranks=ranks.world, threads=threads)
