@@ -40,6 +40,14 @@ class RunError(MmadferError):
     """Choose another run directory, resume this one, or finish its folds."""
 
 
+class HubError(MmadferError):
+    """Name a repository and a revision that are there, or mend the network."""
+
+
+class SignatureError(MmadferError):
+    """Get the model from who signed it, or give their key."""
+
+
 class LicenceError(MmadferError):
     """Take a part out, or state the licence that you hold of it."""
 

@@ -14,6 +14,7 @@ import typer
 from mmadfer.cli.evaluate import Adjust, Calibrated, Clips, Flips, evaluate
 from mmadfer.cli.launch_options import Set
 from mmadfer.cli.serve import serve
+from mmadfer.cli.video_options import Cropped, Hop, Sound, Verify, Window
 from mmadfer.errors import ConfigError, MmadferError, RunError
 from mmadfer.utils import cores, logs, terminal
 from mmadfer.utils.garbage import collect_less_often
@@ -128,28 +129,23 @@ def train(
 app.command()(evaluate)
 app.command()(serve)
 
-_Window = Annotated[float | None, typer.Option(help="Cut videos into windows of so many seconds.")]
-_Hop = Annotated[float | None, typer.Option(help="Seconds between the starts of two windows (default: --window).")]
-_Sound = Annotated[
-    Path | None, typer.Option(help="The clip's sound, or a folder with a file of its name for each clip.")
-]
-_Cropped = Annotated[bool, typer.Option("--cropped", help="The frames show nothing but the face.")]
-
 
 @app.command()
 def predict(
     videos: Annotated[list[Path], typer.Argument(help="Videos, folders of images, or folders of these.")],
-    model: Annotated[Path, typer.Option(help="Run directory, .safetensors, .pth, .onnx or .engine.")],
+    model: Annotated[
+        Path, typer.Option(help="Run directory, .safetensors, .pth, .onnx, .engine, or hub:USER/NAME@REVISION.")
+    ],
     out: Annotated[
         list[Path] | None,
         typer.Option(help="Write predictions as .json or .csv, or of one video as captions, .vtt or .srt (repeat)."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads reading videos.")] = min(256, cores.granted()),
-    window: _Window = None,
-    hop: _Hop = None,
+    window: Window = None,
+    hop: Hop = None,
     faces: Annotated[str, typer.Option(help="Whose faces: largest, all, or the number of people.")] = "largest",
-    sound: _Sound = None,
-    cropped: _Cropped = False,
+    sound: Sound = None,
+    cropped: Cropped = False,
     fps: Annotated[
         float | None,
         typer.Option(max=1000, help="Images per second of folders of images (default: the model's prepare.fps, 25)."),
@@ -183,12 +179,15 @@ def predict(
         Path | None,
         typer.Option(help="Folder for each video with boxes, labels and a timeline; of one video also a file, .mp4."),
     ] = None,
+    verify: Verify = None,
 ) -> None:
     """Recognise the emotion in video files."""
     from mmadfer.cli.predict import predict_files
 
     asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips, fps, plot)
-    code = predict_files(videos, model, backend, fold, *asked, transcripts, sentences, faces, overlay, calibrated)
+    code = predict_files(
+        videos, model, backend, fold, *asked, transcripts, sentences, faces, overlay, calibrated, verify
+    )
     raise typer.Exit(code)
 
 
@@ -202,8 +201,8 @@ def adapt(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Store of labelled clips (default: the run's own).")] = None,
     fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
-    window: _Window = None,
-    hop: _Hop = None,
+    window: Window = None,
+    hop: Hop = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Threads reading videos.")] = min(256, cores.granted()),
     overrides: Set = None,
 ) -> None:
@@ -234,10 +233,10 @@ def explain(
     clips: Annotated[int, typer.Option(min=1, help="Of a run: so many of the hardest clips, and of the surest.")] = 3,
     clip: Annotated[list[str] | None, typer.Option(help="Of a run: the id of a clip in their place (repeat).")] = None,
     data: Annotated[Path | None, typer.Option(help="Of a run: the store (default: its own).")] = None,
-    window: _Window = None,
-    hop: _Hop = None,
-    sound: _Sound = None,
-    cropped: _Cropped = False,
+    window: Window = None,
+    hop: Hop = None,
+    sound: Sound = None,
+    cropped: Cropped = False,
     fps: Annotated[float | None, typer.Option(max=1000, help="Images per second of folders of images.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 (default: cpu).")] = None,
     curves: Annotated[bool, typer.Option(help="Compute deletion and insertion, which takes longest.")] = True,
@@ -279,8 +278,8 @@ def textualise(
         Path | None, typer.Option(help="Of videos: a model that is to read them, and says how they are made.")
     ] = None,
     fold: Annotated[int | None, typer.Option(min=1, help="Fold of a run directory.")] = None,
-    sound: _Sound = None,
-    cropped: _Cropped = False,
+    sound: Sound = None,
+    cropped: Cropped = False,
     fps: Annotated[float | None, typer.Option(max=1000, help="Images per second of folders of images.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Clips read at once.")] = min(256, cores.granted()),
 ) -> None:

@@ -49,6 +49,7 @@ def predict_files(
     faces: str = "largest",
     overlay: Path | None = None,
     calibrated: bool = False,
+    verify: Path | None = None,
 ) -> int:
     """Predict videos, print them, and write what is asked for.
 
@@ -57,7 +58,7 @@ def predict_files(
 
     Args:
         paths: videos, folders of images, and folders of these.
-        model, backend, fold, device, adjust, clips, flips, faces, calibrated: as for `Recogniser`.
+        model, backend, fold, device, adjust, clips, flips, faces, calibrated, verify: as for `Recogniser`.
         out: files to write: .json, .csv, or of one video .vtt and .srt.
         jobs, batch, window, hop: as for `Recogniser.predict`.
         sound: a file with the sound of the one clip, or a folder with one for each.
@@ -71,7 +72,7 @@ def predict_files(
         The exit code: 0, or 2 when a video could not be read or drawn; the others are predicted all the same.
 
     Raises:
-        WeightsError: the model cannot be used.
+        WeightsError, HubError, SignatureError: the model cannot be used.
         MissingDependencyError: the backend or the device is not there.
         ConfigError, DataError: options that cannot be.
     """
@@ -81,7 +82,13 @@ def predict_files(
     _check_out(out, named, read)
     drawings = Drawings(plot, overlay, named, read)
     text = GivenText(transcripts, sentences, tuple(video.path for video in named))
-    looks: dict[str, Any] = {"adjust": adjust, "clips": clips, "flips": flips, "calibrated": calibrated}
+    looks: dict[str, Any] = {
+        "adjust": adjust,
+        "clips": clips,
+        "flips": flips,
+        "calibrated": calibrated,
+        "verify": verify,
+    }
     recogniser = Recogniser(model, backend, fold, device, text=text, faces=faces, on_part=drawings.places, **looks)
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
     with terminable():

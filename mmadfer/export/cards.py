@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmadfer.contract import Contract
 from mmadfer.contract.licences import parse_stated
@@ -69,6 +70,12 @@ def contract_of(path: Path, fold: int | None = None) -> Contract:
     return read_weights(file) if file.suffix == ".safetensors" else promised(load(file).contract, file)
 
 
+def proofs_of(out: Path) -> list[dict[str, Any]]:
+    """What was found when a model was compared with PyTorch, if that lies beside it."""
+    proof = out.with_suffix(".parity.json")
+    return [read_object(proof)] if proof.is_file() else []
+
+
 def write_export_cards(
     path: Path | str,
     out: Path,
@@ -92,8 +99,7 @@ def write_export_cards(
         OSError: a full disk, a missing right.
     """
     report = same_run(run_of(Path(path)), contract)
-    proof = out.with_suffix(".parity.json")
-    parity = [read_object(proof)] if proof.is_file() else []
+    parity = proofs_of(out)
     store = data or (report.config.data.store if report else None)
     source = CardSource(out.stem, contract, report, parity, terms.stated)
     written = write_cards(card or card_path(out), source, None if store is None else Path(store))

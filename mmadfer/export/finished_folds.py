@@ -48,6 +48,13 @@ def exported(run: Path) -> list[int]:
     return [k for k in runs.folds(run) if all(path.is_file() for path in _places(run, k))]
 
 
+def proven_export(run: Path, fold: int | None, clips: int) -> Path | None:
+    """The ONNX file of a run's fold, where it is whole, of the fold's last weights, and proven on enough clips."""
+    if fold is None or not run.is_dir() or not _current(run, fold, clips):
+        return None
+    return _places(run, fold)[0]
+
+
 def _places(run: Path, fold: int) -> tuple[Path, Path]:
     folder = run / "export"
     return folder / f"fold-{fold}.onnx", folder / f"fold-{fold}.parity.json"

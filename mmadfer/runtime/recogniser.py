@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from copy import copy
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmadfer.runtime.live import LiveFrame, LiveSound, LiveStream, check_live, l
 from mmadfer.runtime.people import PeopleAnswer, check_people, check_video
 from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
 from mmadfer.runtime.sentences import GivenText, VideoSentences
+from mmadfer.share.source import BOTH, model_path
 from mmadfer.tasks.logit_adjustment import check_tau, shift
 from mmadfer.utils.logs import logger
 from mmadfer.utils.prefetch import ahead
@@ -36,6 +38,9 @@ MOST_JOBS = 256
 MOST_CLIPS = 16
 """Index sets, as `data.test_clips` allows."""
 
+_FORMS = {"torch": ("weights",), "onnxruntime": ("onnx",)}
+"""Backend -> what it can use of a shared model."""
+
 Results = Generator[Prediction | Failure, None, None]
 Waiting = tuple[Inputs, Callable[[np.ndarray], None]]
 """What is to be computed, and what takes its logits; for those who read videos elsewhere: see `Recogniser.answer`."""
@@ -45,7 +50,8 @@ class Recogniser:
     """A model file and the preparation that its contract asks for; many threads may use it at once.
 
     Args:
-        path: run or fold directory, checkpoint, .safetensors, published .pth, .onnx, or .engine.
+        path: run or fold directory, checkpoint, .safetensors, published .pth, .onnx, or .engine; or a model on the hub,
+            `hub:USER/NAME@REVISION`, of which the ONNX file is fetched where ONNX Runtime is installed.
         backend: `torch`, `onnxruntime` or `tensorrt`; by default what the file is for.
         fold: which fold of a run directory.
         device: `cpu`, `cuda`, `cuda:1` for the second GPU, or `tensorrt` (an .onnx through ONNX Runtime's provider);
@@ -58,9 +64,12 @@ class Recogniser:
         text: what is said in videos, or sentences about them, for a model that reads sentences.
         faces: `largest`, the one whose face is largest and surest; `all` people, or as many of the largest, who are
             told apart over the video (`mmadfer.data.faces.people`) and predicted one by one.
+        verify: a public key or certificates (PEM), by which the model's signature is checked before it is loaded.
         on_part: called with each video and part of it (one for each of its segments), as they are read.
 
     Raises:
+        HubError: no such model on the hub, or no network.
+        SignatureError: the signature is missing, of another key, or not of these files.
         WeightsError: the path holds no usable model, or not for this backend, or none whose logits can be adjusted or
             calibrated.
         ConfigError: `adjust`, `clips` or `faces` cannot be, or both `adjust` and `calibrated`.
@@ -80,12 +89,13 @@ class Recogniser:
         calibrated: bool = False,
         text: GivenText | None = None,
         faces: str | int = "largest",
+        verify: Path | str | None = None,
         on_part: Callable[[Video, VideoPart], None] | None = None,
     ) -> None:
         check_tau(adjust)
         if not 1 <= clips <= MOST_CLIPS:
             raise ConfigError(f"clips is {clips}: average 1 to {MOST_CLIPS} index sets")
-        self.path = Path(path)
+        self.path = model_path(path, verify, _forms(backend))
         self.backend_name = choose_backend(self.path, backend)
         LOGGER.debug(f"{path} is opened by the backend {self.backend_name}")
         self.backend = BACKENDS[self.backend_name](self.path, device, fold)
@@ -358,6 +368,13 @@ class Recogniser:
             **{name: value for name, value in self._asked.items() if value},
             **({"faces": self.faces} if self.tells_people_apart else {}),
         }
+
+
+def _forms(backend: str | None) -> tuple[str, ...]:
+    """What of a shared model is used, the best first."""
+    if backend in _FORMS:
+        return _FORMS[backend]
+    return BOTH if find_spec("onnxruntime") else BOTH[::-1]
 
 
 def _shift(contract: Contract, tau: float, path: Path | str) -> np.ndarray:

@@ -119,7 +119,7 @@ def test_every_key_in_the_text_is_one(page: Page) -> None:
         pytest.skip("it names keys of before")
     for code in page.codes:
         found = re.fullmatch(r"((?:prepare|data|model|train)(?:\.[a-z_]+)+)(?:[=: ].*)?", code.text)
-        if code.inline and found and not re.search(r"\.(onnx|engine|safetensors|json|py|store|pth|plan)$", found[1]):
+        if code.inline and found and not re.search(r"\.(onnx|engine|safetensors|json|py|store|pth|plan|sig)$", found[1]):
             assert found[1] in KEYS, f"{page.name}: no configuration key {found[1]}"
 
 

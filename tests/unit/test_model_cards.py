@@ -47,7 +47,7 @@ def test_the_card_of_a_run_has_its_numbers_and_says_what_is_not_known(run: Path)
     assert f"| mean ± std | 50 | {100 * mean:.2f} ± " in text
     assert "| sad &lt;b&gt;&amp; | " in text
     assert "3 of 5 folds" in text
-    assert "fold 4 is missing" in text
+    assert "Fold 4 is missing: left out." in text
     for heading in ("Calibration", "Groups of people", "Parity"):
         assert text.split(f"## {heading}\n")[1].strip().startswith("Not known")
     assert "faces and voices are of films" in text

@@ -77,10 +77,24 @@ def export_onnx(
         WeightsError, DataError: the model, the store or a clip cannot be used.
         MissingDependencyError: a package of extra `export_onnx` is missing.
     """
-    picture.check_matplotlib()
     terms = terms or Terms()
     check_terms(path, fold, terms)
     out, data = Path(out), own_store(path) if data is None else data
+    comparison, contract = deliver_proven(path, out, data, fold, clips, **options)
+    report = report_of(out)
+    say(f"model   {out}\nparity  {report}, {report.with_suffix('.svg')}")
+    write_export_cards(path, out, contract, terms, data=data)
+    if not comparison.passed:
+        again = exported_models.proving(path, out, contract.fold, data)
+        say(f"not proven: {out.name} did not run here. Where it runs: {again}")
+    return out
+
+
+def deliver_proven(
+    path: Path | str, out: Path, data: Path | str, fold: int | None, clips: int | None, **options: Any
+) -> tuple[ParityComparison, Contract]:
+    """`export_onnx` without its cards and its words: the proof, and the exported model's contract."""
+    picture.check_matplotlib()
     reference = Recogniser(path, "torch", fold)
     if _calibrates(options.get("precision", "fp32"), reference.contract):
         options["data"] = data
@@ -90,16 +104,15 @@ def export_onnx(
         comparison = _parity(reference, candidates, data, fold, clips)
         show_parity(comparison)
         check_parity(comparison)
-        report = out.with_suffix(".parity.json")
-        report.unlink(missing_ok=True)  # at no time does one lie beside another model
+        report_of(out).unlink(missing_ok=True)  # at no time does one lie beside another model
         deliver(model, out)
-        _write(comparison, report)
-    say(f"model   {out}\nparity  {report}, {report.with_suffix('.svg')}")
-    write_export_cards(path, out, candidates[0].contract, terms, data=data)
-    if not comparison.passed:
-        again = exported_models.proving(path, out, reference.contract.fold, data)
-        say(f"not proven: {out.name} did not run here. Where it runs: {again}")
-    return out
+        _write(comparison, report_of(out))
+    return comparison, candidates[0].contract
+
+
+def report_of(out: Path) -> Path:
+    """Where the proof of an exported model lies."""
+    return out.with_suffix(".parity.json")
 
 
 def _calibrates(precision: str, contract: Contract) -> bool:

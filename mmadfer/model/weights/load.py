@@ -9,23 +9,34 @@ from mmadfer.model.mma_dfer import MMADFER
 from mmadfer.model.weights.build import encoder_hash, load_weights, weights_hash
 from mmadfer.model.weights.published import load_fold
 from mmadfer.run import directory
+from mmadfer.share.source import model_path
 
 WEIGHTS = "weights.safetensors"
 
 
-def load(path: Path | str, fold: int | None = None, labels: Sequence[str] | None = None) -> MMADFER:
+def load(
+    path: Path | str,
+    fold: int | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    verify: Path | str | None = None,
+) -> MMADFER:
     """Load a model in eval mode; its `contract` tells labels, sizes and preprocessing.
 
     path: a run directory (`fold` chooses; by default its first fold), a fold's directory or one of its checkpoints (the
-    latest complete one), a .safetensors file, or a published checkpoint (.pth, .pt; nothing in it is executed).
+    latest complete one), a .safetensors file, or a published checkpoint (.pth, .pt; nothing in it is executed);
+    or a model on the hub, `hub:USER/NAME@REVISION`, of which the safetensors file is fetched.
     labels: the classes that the caller expects, in order.
+    verify: a public key or certificates (PEM), by which the model's signature is checked before it is loaded.
 
     Warns where the model has epochs left to train.
 
     Raises:
         WeightsError: nothing there, not a model, damaged, or made for other classes than `labels`.
+        HubError: no such model on the hub, or no network.
+        SignatureError: the signature is missing, of another key, or not of these files.
     """
-    file = _find_weights(path, fold)
+    file = _find_weights(model_path(path, verify, ("weights",)), fold)
     if file.suffix == ".safetensors":
         model, _ = load_weights(file)
     else:

@@ -42,6 +42,9 @@ class CardSource:
     stated: Mapping[str, str] = field(default_factory=dict)
     """Licences that its exporter states, by part."""
 
+    address: str = ""
+    """On the hub (`hub:USER/NAME`), of a model that is there."""
+
     @property
     def parts(self) -> list[Part]:
         """With their licences."""
@@ -56,6 +59,7 @@ def model_card(source: CardSource) -> str:
         _metadata(source),
         title=source.name,
         what=_what(contract),
+        address=source.address,
         facts=_facts(contract),
         data=_data(source),
         protocol=_protocol(source),
@@ -77,10 +81,10 @@ def licence_values(parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def licence_metadata(name: str | None) -> dict[str, str]:
-    """`license` for the hub, which knows some by `name`; without one, where in the card they are."""
+    """`license` for the hub, which knows some by `name`."""
     if name:
         return {"license": name}
-    return {"license": OTHER, "license_name": "licences-of-its-parts", "license_link": "README.md#licences"}
+    return {"license": OTHER, "license_name": "licences-of-its-parts"}
 
 
 def _metadata(source: CardSource) -> dict[str, Any]:
@@ -167,7 +171,7 @@ def _protocol(source: CardSource) -> list[str]:
     train = report.config.train
     lines.append(f"{train.epochs} epochs, batch {train.batch_size}, seed {train.seed}, {train.precision}.")
     lines.append(f"Means are over {len(report.usable)} of {len(report.folds)} folds, each with its {STD_OVER_FOLDS}.")
-    return lines + [f"Left out: {problem}" for problem in report.problems]
+    return lines + [f"Fold {fold.fold} is {fold.state}: left out." for fold in report.folds if not fold.usable]
 
 
 def _of_run(report: RunReport) -> dict[str, Any]:

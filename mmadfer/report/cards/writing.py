@@ -92,8 +92,8 @@ def _check_of_store(stated: Mapping[str, str], name: str) -> None:
 
 
 def run_of(path: Path) -> RunReport | None:
-    """The report on the run that a fold or a checkpoint belongs to; None where there is none with a finished fold."""
-    for folder in (path, *path.absolute().parents[:3]):
+    """The report on the run of a run, fold or checkpoint directory; None of a file, or without a finished fold."""
+    for folder in (path, *path.absolute().parents[:3]) if path.is_dir() else ():
         try:
             runs.read(folder)
         except (RunError, OSError):
