@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from mmadfer.errors import ConfigError, DataError, MmadferError, RunError
 from mmadfer.utils.terminal import say
@@ -13,6 +15,25 @@ if TYPE_CHECKING:
 _MAX_SHOWN = 20
 """Clips that are named."""
 _MODELS = (".onnx", ".engine", ".safetensors", ".pth", ".pt")
+
+
+def doctor(
+    path: Annotated[
+        Path | None, typer.Argument(help="A run, store, model, engine or Triton repository to verify.")
+    ] = None,
+    media: Annotated[
+        bool, typer.Option("--media", help="Also compare a store's media files with what they were.")
+    ] = False,
+) -> None:
+    """Say what this machine can do and how to mend what it lacks, or verify what lies at PATH."""
+    if path is None:
+        from mmadfer.cli.doctor_machine import show_machine
+
+        if media:
+            raise ConfigError("--media compares the media files of a store: name it")
+        show_machine()
+    else:
+        examine(path, media)
 
 
 def examine(path: Path, media: bool = False) -> None:

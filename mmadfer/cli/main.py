@@ -11,11 +11,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from mmadfer.cli.doctor import doctor
 from mmadfer.cli.evaluate import Adjust, Calibrated, Clips, Flips, evaluate
 from mmadfer.cli.launch_options import Set
 from mmadfer.cli.serve import serve
 from mmadfer.cli.video_options import Cropped, Hop, Sound, Verify, Window
-from mmadfer.errors import ConfigError, MmadferError, RunError
+from mmadfer.errors import MmadferError, RunError
 from mmadfer.utils import cores, logs, terminal
 from mmadfer.utils.garbage import collect_less_often
 from mmadfer.utils.optional import need
@@ -342,26 +343,7 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-@app.command()
-def doctor(
-    path: Annotated[
-        Path | None, typer.Argument(help="A run, store, model, engine or Triton repository to verify.")
-    ] = None,
-    media: Annotated[
-        bool, typer.Option("--media", help="Also compare a store's media files with what they were.")
-    ] = False,
-) -> None:
-    """Say what this machine can do and how to mend what it lacks, or verify what lies at PATH."""
-    if path is None:
-        from mmadfer.cli.doctor_machine import show_machine
-
-        if media:
-            raise ConfigError("--media compares the media files of a store: name it")
-        show_machine()
-    else:
-        from mmadfer.cli.doctor import examine
-
-        examine(path, media)
+app.command()(doctor)
 
 
 def _add_groups() -> None:
