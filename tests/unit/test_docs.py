@@ -21,6 +21,8 @@ COMMAND: Any = typer.main.get_command(app)
 KEYS = set(dotted(Config))
 MADE = {"repo/client.py"}
 """Scripts that a command writes."""
+FILE = re.compile(r"\.(onnx|engine|safetensors|json|py|store|pth|plan|sig)$")
+"""The end of what looks like a key and is a file."""
 PLACES = ("mmadfer", "tests", "docs", "launch", "export", "bench", "slurm")
 pages = pytest.mark.parametrize("page", [read(path) for path in PAGES], ids=lambda page: page.name)
 
@@ -119,7 +121,7 @@ def test_every_key_in_the_text_is_one(page: Page) -> None:
         pytest.skip("it names keys of before")
     for code in page.codes:
         found = re.fullmatch(r"((?:prepare|data|model|train)(?:\.[a-z_]+)+)(?:[=: ].*)?", code.text)
-        if code.inline and found and not re.search(r"\.(onnx|engine|safetensors|json|py|store|pth|plan|sig)$", found[1]):
+        if code.inline and found and not FILE.search(found[1]):
             assert found[1] in KEYS, f"{page.name}: no configuration key {found[1]}"
 
 
