@@ -214,6 +214,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
     """The hub at an address of this machine, while the block runs."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # who asks before the server is up waits
         hub.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = uvicorn.Server(uvicorn.Config(application(hub), log_level="error"))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
