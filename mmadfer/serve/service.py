@@ -59,7 +59,7 @@ class Service:
             "labels": list(contract.labels),
             "values": dict(contract.values),
             "per_step": contract.per_step,
-            "modalities": list(contract.model.modalities),
+            "modalities": [one for one in contract.model.modalities if contract.modalities in ("both", one)],
             "faces": self._tells_apart(),
             "live": live_reason is None,
             "live_reason": live_reason,

@@ -43,6 +43,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a minute of the toy face."""
+    frames, sound = toy.content("sad", 0, seed=1)
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    toy.write_clip(path, np.concatenate([frames] * 10), np.concatenate([sound] * 10))
+    return path
+
+
+@pytest.fixture(scope="session")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(model, tmp_path_factory.mktemp("temporary"), "--jobs", 2) as found:
         yield found
