@@ -33,7 +33,8 @@ def test_a_server_that_refuses_and_goes_away(browser: Any, narrow: Served, video
         with_the_token(visit)
         too_large(visit, video)
         told_to_wait(visit, narrow, video, long_video)
-        gone(visit, narrow, video)
+        gone(visit, narrow, video, long_video)
+        assert [one for one in visit.wrong if "Failed to load resource" not in one] == []
 
 
 def with_the_token(visit: Visit) -> None:
@@ -77,9 +78,21 @@ def told_to_wait(visit: Visit, server: Served, video: Path, long_video: Path) ->
     assert "%" in visit.text("#whole")
 
 
-def gone(visit: Visit, server: Served, video: Path) -> None:
+def gone(visit: Visit, server: Served, video: Path, long_video: Path) -> None:
+    """In the middle of a job it is waited for; then the page says so, and goes on to say so."""
+    page = visit.page
+    visit.predict(long_video, window="1", hop="0.1")
+    page.locator("#timeline svg").wait_for()
     server.process.kill()
     server.process.wait()
+    visit.has("#progress-text", "connection was lost")
+
+    def given_up() -> bool:
+        page.clock.run_for(10_000)
+        return bool(page.locator("#alarm").is_visible())
+
+    until(given_up)
+    assert page.locator("#result").is_hidden()
     visit.predict(video)
     assert "does not answer" in visit.alarm()
     assert visit.page.locator("#again").is_visible()

@@ -165,6 +165,19 @@ def test_names_are_shown_and_never_run(visit: Visit, video: Path, tmp_path: Path
     assert visit.page.locator("img").count() == 0
 
 
+def test_a_video_is_dropped(visit: Visit, video: Path) -> None:
+    script = """(name) => {
+      const carried = new DataTransfer();
+      for (const one of [name, 'another.mp4']) carried.items.add(new File([new Uint8Array(200000)], one));
+      return carried;
+    }"""
+    carried = visit.page.evaluate_handle(script, video.name)
+    visit.page.dispatch_event("#drop", "dragover", {"dataTransfer": carried})
+    visit.page.dispatch_event("#drop", "drop", {"dataTransfer": carried})
+    assert visit.text("#chosen") == f"{video.name}: one video at a time; the others are left out."
+    assert visit.page.locator("#go").is_enabled()
+
+
 def test_empty_files_are_refused_before_they_are_sent(visit: Visit, tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     visit.page.set_input_files("#file", tmp_path / "empty.mp4")

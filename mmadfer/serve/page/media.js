@@ -32,7 +32,7 @@ const asked = (model) => {
 function whatToDo(name, what) {
   const rules = {
     NotAllowedError: `This page may not use the ${what}. Allow it at the left of the address bar, or in the system's settings, then try again; or choose a file.`,
-    NotFoundError: `The browser finds no ${what}. Connect one, then try again; or choose a file.`,
+    NotFoundError: `The browser finds no ${what}${what.includes(" and ") ? ", or only one of the two" : ""}. Connect what is missing, then try again; or choose a file.`,
     NotReadableError: `The ${what} cannot be opened: another program may be using it. End that, then try again.`,
   };
   return rules[name] ?? `The ${what} cannot be opened (${name}). Choose a file.`;

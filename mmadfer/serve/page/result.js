@@ -10,6 +10,7 @@ import { Timeline, runs } from "./timeline.js";
 
 const MOST_BARS = 12; // labels that get a bar: those with the highest mean
 const MOST_ROWS = 2000; // of the table
+const DRAW_EVERY = 250; // milliseconds, while windows come in
 const MOST_PEOPLE = 8; // rows of the timeline, as mmadfer/runtime/stretches.py
 
 export class Result {
@@ -30,8 +31,7 @@ export class Result {
 
   // Nothing is shown.
   clear() {
-    cancelAnimationFrame(this.drawing);
-    this.drawing = null;
+    this.#undraw();
     this.player.close();
     show(byId("result"), false);
   }
@@ -54,17 +54,21 @@ export class Result {
   add(segment) {
     this.segments.push(segment);
     if (this.drawing) return;
-    this.drawing = requestAnimationFrame(() => {
+    this.drawing = setTimeout(() => {
       this.drawing = null;
       const numbers = [...new Set(this.segments.map((one) => one.person))].filter(Boolean).sort((a, b) => a - b);
       this.#show({ segments: this.segments, people: numbers.map((person) => ({ person })), notes: [] }, []);
-    });
+    }, DRAW_EVERY);
+  }
+
+  #undraw() {
+    clearTimeout(this.drawing);
+    this.drawing = null;
   }
 
   // The whole of it; `job` as GET /jobs/{id} gives it.
   finish({ prediction, boxes }) {
-    cancelAnimationFrame(this.drawing);
-    this.drawing = null;
+    this.#undraw();
     this.segments = prediction.segments;
     this.#show(prediction, boxes ?? []);
     this.#whole(prediction);
@@ -82,13 +86,20 @@ export class Result {
     const persons = [...this.told.keys()];
     if (!persons.includes(this.chosen)) this.chosen = persons[0];
     this.tracks = new Map(persons.map((person) => [person, track(boxes.filter((one) => (one.person ?? null) === person))]));
-    this.bars = new Bars(byId("bars"), this.#barred(prediction.segments), this.ranges);
+    this.#setBars(this.#barred(prediction.segments));
     const rows = mostShown(this.told).map((person) => ({ person, name: named(person), told: this.told.get(person) }));
     this.timeline.chosen = this.chosen;
     this.timeline.set(rows, spanOf(prediction.segments, this.series), this.looks, this.ranges, this.series);
     this.#legend();
     show(byId("result"));
     this.#at(this.player.time);
+  }
+
+  // The same bars go on moving; others begin anew.
+  #setBars(barred) {
+    const names = [...barred.keys()].join("\n");
+    if (names !== this.barNames || !byId("bars").hasChildNodes()) this.bars = new Bars(byId("bars"), barred, this.ranges);
+    this.barNames = names;
   }
 
   #barred(segments) {
@@ -135,7 +146,8 @@ export class Result {
     setText(byId("now"), `${named(this.chosen, ": ")}${words || "no prediction"}`);
     setText(byId("now-time"), segment ? `at ${clock(time)}, from the window ${clock(segment.start)} to ${clock(segment.end)}` : `at ${clock(time)}`);
     this.bars?.show(values ?? segment?.values ?? segment?.probabilities);
-    list(byId("now-notes"), segment?.notes ?? []);
+    if (segment !== this.noted) list(byId("now-notes"), segment?.notes ?? []);
+    this.noted = segment;
     this.boxes.show([...this.told.keys()].flatMap((person) => this.#box(person, time)));
   }
 

@@ -7,6 +7,7 @@ const PAD = 8; // pixels at both sides
 const NAME = 18; // height of a person's name
 const ROW = { labels: 30, values: 90 };
 const AXIS = 28;
+const MOST_POINTS = 2000; // of a curve
 const LETTER = 7.2; // width of a letter, about
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600];
 
@@ -121,8 +122,18 @@ export class Timeline {
     const height = this.ranges ? ROW.values : ROW.labels;
     group.append(svg("rect", { x: PAD, y, width: this.#width(), height, class: "floor" }));
     if (this.ranges) group.append(...this.#curves(row, y, height));
-    else group.append(...runs(row.told).map((run) => this.#run(run, y, height)));
+    else group.append(...this.#seen(runs(row.told)).map((run) => this.#run(run, y, height)));
     return group;
+  }
+
+  // Without those that share a pixel with the one before.
+  #seen(all) {
+    let last = -1;
+    return all.filter(({ start, end }) => {
+      const seen = this.#x(end) - this.#x(start) >= 1 || this.#x(start) >= last + 1;
+      if (seen) last = this.#x(start);
+      return seen;
+    });
   }
 
   #run({ start, end, label, why }, y, height) {
@@ -186,9 +197,18 @@ export function runs(told) {
   return found;
 }
 
+// As many points as can be seen: of neighbours their mean.
+function fewer(points) {
+  const step = Math.ceil(points.length / MOST_POINTS);
+  if (step <= 1) return points;
+  const groups = Array.from({ length: Math.ceil(points.length / step) }, (_, k) => points.slice(k * step, (k + 1) * step));
+  const mean = (group, side) => group.reduce((sum, point) => sum + point[side], 0) / group.length;
+  return groups.map((group) => [mean(group, 0), mean(group, 1)]);
+}
+
 // Pieces of a curve, as [[time, value]]; broken where nothing is predicted.
 function lines(row, name, series) {
-  if (series) return [series.seconds.map((time, k) => [time, series.values[name][k]])];
+  if (series) return [fewer(series.seconds.map((time, k) => [time, series.values[name][k]]))];
   const pieces = [[]];
   for (const { start, end, segment } of row.told) {
     if (predicted(segment)) pieces.at(-1).push([start, segment.values[name]], [end, segment.values[name]]);
