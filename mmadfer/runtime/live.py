@@ -13,7 +13,7 @@ from mmadfer.errors import ConfigError
 from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, asked, part_of
 from mmadfer.runtime.prediction import Prediction
 
-__all__ = ["LiveFrame", "LivePart", "LiveSound", "LiveStream", "check_live", "live_parts"]
+__all__ = ["LiveFrame", "LivePart", "LiveSound", "LiveStream", "check_live", "live_parts", "why_not_live"]
 
 
 class LivePart(NamedTuple):
@@ -30,12 +30,14 @@ class LiveStream(Iterator[Prediction]):
         self._parts, self._predict = parts, predict
         self.left_out = 0
         """Windows that were left out up to now."""
+        self.part: VideoPart | None = None
+        """The window of the last prediction, with the face's places."""
 
     def __next__(self) -> Prediction:
         """The prediction of the next window; a note says how many before it were left out."""
-        part, left_out = next(self._parts)
+        self.part, left_out = next(self._parts)
         self.left_out += left_out
-        prediction = self._predict(part)
+        prediction = self._predict(self.part)
         if not left_out:
             return prediction
         told = (
@@ -54,16 +56,30 @@ class LiveStream(Iterator[Prediction]):
         self.close()
 
 
-def check_live(contract: Contract, path: Path, people: bool) -> None:
-    """Raise ConfigError where a window of a live source is not all that the model needs, or it takes no pictures."""
-    reason = ""
+def why_not_live(contract: Contract, people: bool) -> str:
+    """Why a model does not predict live sources: a window is not all that it needs, or it takes no pictures.
+
+    Args:
+        contract: of the model.
+        people: whether people are told apart.
+
+    Returns:
+        words that go on from the model's name; none where it does predict them.
+    """
     if people:
-        reason = "tells people apart over a whole video: open it without faces"
-    elif contract.model.text is not None:
-        reason = "reads sentences, of which there is one about a whole video: predict a recording"
-    elif "vision" not in contract.model.modalities:
-        reason = "takes no pictures, which say when the windows of a live source are over: predict a recording"
-    if reason:
+        return "tells people apart over a whole video: open it without faces"
+    if contract.model.text is not None:
+        return "reads sentences, of which there is one about a whole video: predict a recording"
+    if contract.pooled_windows:
+        return f"takes {contract.pooled_windows} windows of a clip together: predict a recording"
+    if "vision" not in contract.model.modalities:
+        return "takes no pictures, which say when the windows of a live source are over: predict a recording"
+    return ""
+
+
+def check_live(contract: Contract, path: Path, people: bool) -> None:
+    """Raise ConfigError where a model does not predict live sources."""
+    if reason := why_not_live(contract, people):
         raise ConfigError(f"{path} {reason}")
 
 

@@ -91,6 +91,7 @@ def application(service: Service) -> FastAPI:
     _add_facts(app, service)
     _add_predict(app, service)
     _add_jobs(app, service)
+    app.add_api_websocket_route("/live", service.live.handle)
     _add_token(app, service)
     return app
 

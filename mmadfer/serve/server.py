@@ -14,6 +14,7 @@ from mmadfer.serve.app import application
 from mmadfer.serve.guard import Guard
 from mmadfer.serve.law import NOTICE
 from mmadfer.serve.limits import Limits
+from mmadfer.serve.live_messages import MOST_BYTES
 from mmadfer.serve.service import Service
 from mmadfer.utils.temporary_folders import scratch
 from mmadfer.utils.terminal import say
@@ -21,8 +22,6 @@ from mmadfer.utils.terminal import say
 _MOST_CONNECTIONS = 512
 _END_SECONDS = 5
 """For requests that are being answered when the server ends."""
-_WORDS_BYTES = 2 << 20
-"""Of a message of a live stream."""
 
 
 def bound(limits: Limits) -> socket.socket:
@@ -87,7 +86,8 @@ def serve(recogniser: Recogniser, limits: Limits, listening: socket.socket, batc
             proxy_headers=False,
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=_END_SECONDS,
-            ws_max_size=_WORDS_BYTES,
+            ws_max_size=2 * MOST_BYTES,  # of which those up to the half are told why they are refused
+            ws_per_message_deflate=False,  # JPEGs are packed already
         )
         say(f"{_url(limits.host, listening)} serves {recogniser.path}; ctrl-C ends it")
         say(NOTICE)

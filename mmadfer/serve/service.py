@@ -1,16 +1,19 @@
 """A server's parts, and its begin and end."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmadfer.contract.description import describe_contract
 from mmadfer.errors import ConfigError, MissingDependencyError
-from mmadfer.runtime.live import check_live
+from mmadfer.runtime.live import why_not_live
 from mmadfer.runtime.recogniser import Recogniser
 from mmadfer.serve.computing import Computing
+from mmadfer.serve.guard import token_is
 from mmadfer.serve.jobs import Jobs
 from mmadfer.serve.law import NOTICE
 from mmadfer.serve.limits import Limits
+from mmadfer.serve.live_socket import LiveLimits, LiveSockets
 from mmadfer.serve.metrics import Metrics
 from mmadfer.serve.reading import Readers
 
@@ -34,6 +37,8 @@ class Service:
         self.readers = Readers(recogniser, folder)
         self.computing = Computing(recogniser, self.metrics, batch)
         self.jobs = Jobs(self.readers, self.computing, limits, self.metrics)
+        self.live = LiveSockets(recogniser, partial(token_is, limits), LiveLimits(connections=limits.live))
+        self.metrics.watch("mmadfer_live", "Live connections.", {"open": lambda: self.live.open})
 
     @property
     def works(self) -> bool:
@@ -86,8 +91,5 @@ class Service:
     def _not_live(self) -> str | None:
         if not self.limits.live:
             return "this server takes no live streams"
-        try:
-            check_live(self.recogniser.contract, self.recogniser.path, people=False)
-        except ConfigError as error:
-            return str(error).replace(str(self.recogniser.path), self.recogniser.path.name)
-        return None
+        reason = why_not_live(self.recogniser.contract, people=False)
+        return f"{self.recogniser.path.name} {reason}" if reason else None

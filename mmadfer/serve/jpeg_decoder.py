@@ -1,0 +1,111 @@
+"""JPEGs of strangers, decoded in a process of their own (`jpeg_process`), which may crash or hang without harm."""
+
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mmadfer.errors import DataError
+from mmadfer.serve import jpeg_process
+
+_SECONDS = 5.0
+"""For one picture; a usual one takes milliseconds, one of many scans much longer."""
+_START_SECONDS = 60.0
+"""For the first one, with the start of the process."""
+_PIPE_BYTES = 1 << 20
+
+
+class JpegDecoder:
+    """One such process; one thread decodes, and any may close.
+
+    Args:
+        most_pixels: of a picture.
+
+    Raises:
+        OSError: there can be no further process.
+    """
+
+    def __init__(self, most_pixels: int) -> None:
+        self._most, self._seconds, self._busy = most_pixels, _START_SECONDS, threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", jpeg_process.__file__, str(most_pixels)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd=Path("/"),
+            env={},
+            start_new_session=True,  # ctrl-C is for the server
+        )
+
+    @property
+    def process(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """The picture in a JPEG file's bytes, uint8 RGB (H, W, 3).
+
+        Raises:
+            DataError: it is none, or too large, damaged, or takes too long; or the decoder was closed.
+        """
+        with self._busy:
+            end = time.monotonic() + self._seconds
+            self._seconds = _SECONDS
+            return self._decoded(data, end)
+
+    def _decoded(self, data: bytes, end: float) -> np.ndarray:
+        try:
+            self._write(jpeg_process.LENGTH.pack(len(data)) + data, end)
+            width, height = jpeg_process.ANSWER.unpack(self._read(jpeg_process.ANSWER.size, end))
+            if not width:
+                words = self._read(min(height, 800), end).decode("utf-8", "replace")
+                raise DataError(f"the picture is no JPEG that can be decoded ({words})")
+            if not 0 < width * height <= self._most:
+                raise EOFError
+            return np.frombuffer(self._read(3 * width * height, end), np.uint8).reshape(height, width, 3)
+        except (EOFError, OSError, ValueError) as error:
+            raise DataError("the process that decodes pictures was lost: a picture is damaged") from error
+
+    def _write(self, data: bytes, end: float) -> None:
+        """The process reads all of a picture before it answers, so that neither waits for the other."""
+        pipe, left = self._process.stdin, memoryview(data)
+        assert pipe is not None
+        while left:
+            _wait(pipe.fileno(), select.POLLOUT, end)
+            left = left[os.write(pipe.fileno(), left[: select.PIPE_BUF]) :]
+
+    def _read(self, size: int, end: float) -> bytes:
+        pipe, found = self._process.stdout, bytearray()
+        assert pipe is not None
+        while len(found) < size:
+            _wait(pipe.fileno(), select.POLLIN, end)
+            if not (chunk := os.read(pipe.fileno(), min(_PIPE_BYTES, size - len(found)))):
+                raise EOFError
+            found += chunk
+        return bytes(found)
+
+    def kill(self) -> None:
+        """End the process, from any thread; who decodes gets a DataError."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process and give its pipes back."""
+        self._process.kill()
+        self._process.wait()
+        with self._busy:
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
+
+
+def _wait(pipe: int, event: int, end: float) -> None:
+    ready = select.poll()
+    ready.register(pipe, event)
+    if not ready.poll(max(0.0, end - time.monotonic()) * 1000):
+        raise DataError(f"a picture takes more than {_SECONDS:g} s to decode: send baseline JPEGs")
