@@ -77,7 +77,7 @@ def options() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=10)
-    parser.add_argument("--requests", type=int, default=200, help="of all clients together, in two halves")
+    parser.add_argument("--requests", type=int, default=200, help="of all clients together, in two halves; 0: none")
     parser.add_argument("--full", action="store_true", help="also the model of the paper's size, in int8")
     parser.add_argument("--full-requests", type=int, default=20)
     parser.add_argument("--small", action="store_true", help="the tests' tiny model instead of the demo's")
@@ -87,7 +87,8 @@ def options() -> argparse.Namespace:
 
 def chosen(given: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
     """Models: what the table calls them, their kind, and how many requests."""
-    yield ("tiny" if given.small else "demo"), ("small" if given.small else "demo"), given.requests
+    if given.requests:
+        yield ("tiny" if given.small else "demo"), ("small" if given.small else "demo"), given.requests
     if given.full:
         yield "MMA-DFER, 160 px, int8", "full", given.full_requests
 
@@ -288,9 +289,11 @@ def trickling(address: str, file: Path) -> Iterator[Callable[[], str]]:
 
         def trickle() -> None:
             nonlocal sent
-            while not over.wait(TRICKLE_SECONDS) and sent < len(body) - TRICKLE_BYTES:
-                line.sendall(body[sent : sent + TRICKLE_BYTES])
-                sent += TRICKLE_BYTES
+            size = TRICKLE_BYTES
+            while not over.wait(TRICKLE_SECONDS if size > 1 else 1.0) and sent < len(body) - 1:
+                size = min(TRICKLE_BYTES, -(-(len(body) - sent) // 500))  # ever less, as the round may be long
+                line.sendall(body[sent : sent + size])
+                sent += size
 
         def finish() -> str:
             over.set()

@@ -106,6 +106,12 @@ def said(one: ClientConnection) -> dict[str, Any]:
     return dict(json.loads(one.recv(LONG)))
 
 
+def is_ready(address: str) -> bool:
+    """Whether there is room for one more."""
+    with opened(address) as one:
+        return greet(one) == {"ready": True}
+
+
 def ended(one: ClientConnection) -> tuple[str, int | None]:
     """The error, and the code with which the server has closed."""
     errors = list[str]()
@@ -180,9 +186,7 @@ def test_two_clients_have_answers_of_their_own_and_a_third_is_told_to_come_back(
         heard, unheard = said(one)["prediction"], said(two)["prediction"]
         assert heard["label"]
         assert (unheard["label"], unheard["notes"][0]) == (None, "no sound in this part of the source")
-    until(lambda: not left())
-    with opened(address) as four:
-        assert greet(four) == {"ready": True}
+    until(lambda: is_ready(address))
 
 
 GOOD = encode_jpeg(np.zeros((32, 32, 3), np.uint8), 90)
@@ -338,7 +342,8 @@ def test_the_server_tells_of_its_live_socket_and_ends_it(
             two.send(json.dumps({"token": None}))
             assert ended(two)[1] == 1013
         one.close()
-        until(lambda: not decoders(server.process.pid))
+        until(lambda: 'mmadfer_live{state="open"} 0.0' in server.client.get("/metrics").text)
+        assert decoders(server.process.pid) == []
         with opened(url(server)) as three:
             assert greet(three, token=None) == {"ready": True}
             server.process.terminate()
