@@ -1,7 +1,6 @@
 """What this machine can do, and the command that mends each lack: `mmadfer doctor`."""
 
 import ctypes
-import fcntl
 import os
 import platform
 import shutil
@@ -19,7 +18,7 @@ from rich.table import Table
 
 from mmadfer.errors import RunError
 from mmadfer.run.provenance import installed, processor
-from mmadfer.utils import cores, memory
+from mmadfer.utils import cores, file_locks, memory
 from mmadfer.utils.console import Console
 from mmadfer.utils.optional import install
 
@@ -130,7 +129,7 @@ def _locks(folder: Path) -> Finding:
     what = "file locks here"
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file_locks.hold(file)
     except OSError as error:
         lack = "keep runs on a file system with locks (NFS 4, Lustre mounted with -o flock), or one command to a run"
         return Finding(what, f"none ({error.strerror})", lack)

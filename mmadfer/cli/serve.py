@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmadfer.cli.evaluate import Adjust, Calibrated, Clips, Flips
-from mmadfer.errors import ConfigError
+from mmadfer.errors import ConfigError, MissingDependencyError
 from mmadfer.utils import cores
 from mmadfer.utils.optional import need
 from mmadfer.utils.terminable import terminable
@@ -81,8 +81,13 @@ def _serve(model: _Model, **limits: object) -> None:
     Raises:
         ConfigError: options that cannot be, or a port that is in use.
         WeightsError: the model cannot be used.
-        MissingDependencyError: the extra `page`, the backend or the device is not there.
+        MissingDependencyError: the extra `page`, the backend or the device is not there, or this is Windows.
     """
+    if not hasattr(os, "fork"):
+        raise MissingDependencyError(
+            "`mmadfer serve` reads each video in a copy of a process, and this system cannot copy one: run it on Linux "
+            "or macOS (on Windows in WSL), or use `mmadfer predict`"
+        )
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
         need(module, extra="page")
     from mmadfer.runtime.recogniser import Recogniser

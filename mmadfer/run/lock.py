@@ -1,6 +1,5 @@
 """A folder kept for one process; the system lets go of it whatever becomes of the process."""
 
-import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from mmadfer.errors import RunError
+from mmadfer.utils import file_locks
 from mmadfer.utils.files import open_lock
 from mmadfer.utils.logs import logger
 
@@ -46,12 +46,11 @@ def taken(file: IO[str], folder: Path, seconds: float) -> bool:
     end = time.monotonic() + seconds
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except (BlockingIOError, PermissionError):
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.1)
+            if file_locks.hold(file):
+                return True
         except OSError as error:  # a file system without locks
             LOGGER.warning(f"{folder} cannot be locked ({error.strerror}): keep other processes out of it")
             return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.1)

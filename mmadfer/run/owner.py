@@ -1,6 +1,7 @@
 """Who trains a fold: a process of a machine, and of a SLURM job."""
 
 import os
+import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def this_process() -> Owner:
         cluster=get("SLURM_CLUSTER_NAME", ""),
         job=f"{array}_{task}" if array else get("SLURM_JOB_ID", ""),
         restart=int(get("SLURM_RESTART_COUNT") or 0),
-        host=os.uname().nodename,
+        host=platform.node(),
         boot=_boot(),
         pid=os.getpid(),
         born=_born(os.getpid()),

@@ -1,6 +1,7 @@
 """Work in a copy of this process: it may crash, or be killed when it takes too long, without harm to this one."""
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -37,6 +38,8 @@ def in_subprocess(work: Callable[[], bytes], seconds: float) -> bytes:
         RuntimeError: it raised something, which stands in the log.
         OSError: there can be no further process.
     """
+    if not hasattr(os, "fork"):
+        raise OSError(errno.ENOSYS, "this system cannot copy a process")
     reading, writing = os.pipe()
     here = os.getpid()
     try:

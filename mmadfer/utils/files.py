@@ -30,6 +30,10 @@ MOST_YAML = 1 << 20
 """Of a YAML file, which persons write."""
 _HUGE = re.compile(rb"[0-9][eE]\+?0*[1-9][0-9]{2}|[0-9]{300}")
 """What a number looks like that may be read as infinity."""
+_OPENING = ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NOINHERIT", "O_NONBLOCK")
+_NO_LINK = sum(getattr(os, name, 0) for name in _OPENING)
+"""Flags of `os.open`; some systems lack some of them."""
+_NO_WAIT = sum(getattr(os, name, 0) for name in _OPENING if name != "O_NOFOLLOW")
 
 
 @contextmanager
@@ -99,8 +103,11 @@ def umask() -> int:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a directory to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Flush a file or a directory to the disk; on Windows, which opens no directories, files alone."""
+    directories = hasattr(os, "O_DIRECTORY")
+    if not directories and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if directories else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
@@ -128,8 +135,10 @@ def no_link(path: str, flags: int) -> int:
     Raises:
         FileError: the path is a link, a folder, a device or a named pipe.
     """
+    if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+        raise FileError(_not_regular(path))
     try:
-        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, flags | _NO_LINK, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a pipe nobody reads, a folder
             raise FileError(_not_regular(path)) from error
@@ -181,7 +190,7 @@ def open_regular(path: Path | str) -> BinaryIO:
         FileError: it is no regular file.
         OSError: it is not there, or cannot be read.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY | _NO_WAIT)
     return os.fdopen(_only_regular(handle, path), "rb")
 
 

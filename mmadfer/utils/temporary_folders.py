@@ -1,7 +1,6 @@
 """Temporary folders beside what is written: gone when a command ends, or at the next one where it was killed."""
 
 import errno
-import fcntl
 import glob
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from mmadfer.errors import FileError
+from mmadfer.utils import file_locks
 from mmadfer.utils.files import naming, open_lock
 
 LOCK = ".lock"
@@ -95,7 +95,6 @@ def _put_back(folder: Path, out: Path) -> None:
 def _locked(lock: IO[str], wait: bool) -> bool:
     """Hold the lock; on a disk that has none, only for the one that waits: nothing there is taken for left."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return file_locks.hold(lock, wait=wait)
     except OSError as error:
         return wait and error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-    return True

@@ -25,8 +25,10 @@ def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         DataError: they cannot be started.
     """
     # a fork of a process that runs torch's threads may hang; the server has none, and imports all once for all
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mmadfer.data.preparation.blas_threads", "mmadfer.data.clip", "torch"])
+    server = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
+    context = multiprocessing.get_context("forkserver" if server else "spawn")
+    if server:
+        context.set_forkserver_preload(["mmadfer.data.preparation.blas_threads", "mmadfer.data.clip", "torch"])
     with _explained():
         workers = ProcessPoolExecutor(jobs, context, _start_worker)
     try:
@@ -76,6 +78,9 @@ def _explained(also: type[Exception] = OSError) -> Iterator[None]:
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Processes started meanwhile never see Ctrl-C: this one does, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

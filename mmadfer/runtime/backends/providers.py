@@ -65,7 +65,9 @@ def _cache(path: Path) -> dict[str, Any]:
             f"{folder}, where TensorRT's engines are to be kept, cannot be made ({error.strerror}): set XDG_CACHE_HOME "
             "to a folder in which you may write"
         ) from error
-    if not stat.S_ISDIR(known.st_mode) or known.st_uid != os.geteuid() or known.st_mode & 0o022:
+    owned = hasattr(os, "geteuid")  # Windows has no such rights, and a home that is its user's
+    others = owned and (known.st_uid != os.geteuid() or known.st_mode & 0o022)
+    if not stat.S_ISDIR(known.st_mode) or others:
         raise MissingDependencyError(f"{folder}, where TensorRT's engines are kept, is not yours alone: remove it")
     return {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
 
