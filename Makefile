@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
+TOOLS := build/release-tools
 INSTALLED := $(VENV)/.installed
 SOURCES := mmadfer launch export bench tests
 
@@ -59,8 +60,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PY) -m pip install --disable-pip-version-check -q --no-deps facenet-pytorch==2.6.0
 	@touch $@
 
-lock: $(INSTALLED)
+# What makes releases and locks has an environment of its own: mmadfer needs none of it.
+$(TOOLS)/.installed: release/tools.lock
+	@$(PYTHON) -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check -q --require-hashes -r release/tools.lock
+	@touch $@
+
+lock: $(INSTALLED) $(TOOLS)/.installed
 	@$(PY) -m pip freeze --all --exclude-editable --exclude pip --exclude facenet-pytorch > constraints.txt
+	@release/lock.sh $(TOOLS)/bin/uv
 
 clean:
 	rm -rf build

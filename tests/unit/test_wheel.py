@@ -1,10 +1,12 @@
-"""What a product installs: the wheel with the extra `serve`, in an environment that has nothing else."""
+"""What a product installs: the wheel with the extra `serve`, by hashes, in an environment that has nothing else."""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -52,6 +54,7 @@ PREDICT = (
 )
 
 
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
 MANY = ("-m", "mmadfer", "predict", "toy", "--model", "tiny.onnx", "--jobs", "2", "--window", "1", "--out")
 
 
@@ -74,21 +77,37 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python of a fresh environment with mmadfer[serve] and what that needs."""
+    """Python of a fresh environment with mmadfer[serve] and what that needs, of the versions and hashes in its lock."""
     folder = tmp_path_factory.mktemp("serve")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
     source = folder / "source"  # setuptools writes beside what it packs
     shutil.copytree(ROOT / "mmadfer", source / "mmadfer", ignore=shutil.ignore_patterns("__pycache__"))
     (source / "docs").mkdir()
     for name in ("pyproject.toml", "LICENSE", "docs/package.md"):
         shutil.copy(ROOT / name, source / name)
-    called(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source, cwd=folder)
+    called(*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source, cwd=folder)
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "env", symlinks=True)
     python = folder / "env" / "bin" / "python"
-    install = (*pip, "--python", python, "install", "-c", ROOT / "constraints.txt", f"{wheel}[serve]")
-    called(*install, cwd=folder)
+    install = (*PIP, "--python", python, "install")
+    called(*install, "--require-hashes", "-r", ROOT / "requirements-serve.lock", cwd=folder)
+    called(*install, "--no-index", f"{wheel}[serve]", cwd=folder)  # nothing is missing
     return python
+
+
+@pytest.fixture(scope="module")
+def alone(bare: Path, work: Path) -> Path:
+    """A prediction of the wheel's."""
+    called(bare, *PREDICT, "--out", "alone.json", cwd=work)
+    return work / "alone.json"
+
+
+@pytest.fixture(scope="module")
+def paged(bare: Path) -> Path:
+    """The same environment, with mmadfer[page] as well: for the last tests."""
+    lock = ROOT / "requirements-page.lock"
+    called(*PIP, "--python", bare, "install", "--require-hashes", "-r", lock, cwd=bare.parent)
+    called(*PIP, "--python", bare, "install", "--no-index", "mmadfer[page,serve]", cwd=bare.parent)
+    return bare
 
 
 @pytest.mark.slow
@@ -98,15 +117,24 @@ def test_serving_needs_no_training_library(bare: Path, work: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_prediction_is_that_of_the_whole_environment(bare: Path, work: Path) -> None:
-    called(bare, *PREDICT, "--out", "alone.json", cwd=work)
+def test_the_prediction_is_that_of_the_whole_environment(work: Path, alone: Path) -> None:
     called(sys.executable, *PREDICT, "--out", "beside.json", cwd=work, alone=False)
-    alone, beside = (json.loads((work / name).read_text()) for name in ("alone.json", "beside.json"))
-    assert [one["label"] for one in alone] == [one["label"] for one in beside]
-    assert alone[0]["probabilities"] != alone[1]["probabilities"]
-    for one, other in zip(alone, beside, strict=True):
+    found, beside = (json.loads(path.read_text()) for path in (alone, work / "beside.json"))
+    assert [one["label"] for one in found] == [one["label"] for one in beside]
+    assert found[0]["probabilities"] != found[1]["probabilities"]
+    for one, other in zip(found, beside, strict=True):
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
         assert one["notes"] == other["notes"]
+
+
+@pytest.mark.slow
+def test_nothing_in_it_needs_linux(bare: Path, work: Path, alone: Path) -> None:
+    script = TESTS / "unit" / "no_linux.py"
+    called(bare, script, *PREDICT[2:], "--out", "elsewhere.json", cwd=work)
+    assert (work / "elsewhere.json").read_bytes() == alone.read_bytes()
+    done = subprocess.run([bare, script, "serve", "--model", "tiny.onnx"], cwd=work, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"run it on Linux or macOS" in done.stderr
 
 
 @pytest.mark.slow
@@ -125,3 +153,16 @@ def test_what_is_missing_is_told_with_the_extra_that_brings_it(bare: Path, work:
     assert done.returncode == 2
     assert "pip install '.[" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_page_needs_no_more_than_its_extra(paged: Path, work: Path) -> None:
+    assert called(paged, "-c", LOOK, cwd=work).strip() == "[]"
+    command = (paged, "-m", "mmadfer", "serve", "--model", "tiny.onnx", "--port", "0")
+    with subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = next(word for word in server.stdout.readline().split() if word.startswith("http://"))
+        with urllib.request.urlopen(f"{address}health", timeout=60) as reply:
+            assert reply.status == 200
+        server.send_signal(signal.SIGINT)
+    assert server.returncode in (0, 130)
