@@ -1,6 +1,7 @@
 # make demo   toy videos -> five trained folds -> report -> ONNX model -> a prediction
 # make check  lint, types, import contracts and the fast tests
 # make test   lint, types and every test (what CI runs)
+# make docs   the documentation as a site, build/site/index.html
 # make bench  the programs behind the performance tables in docs/results.md
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,9 +10,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 TOOLS := build/release-tools
 INSTALLED := $(VENV)/.installed
-SOURCES := mmadfer launch export bench tests
+SOURCES := mmadfer launch export bench tests docs
 
-.PHONY: help demo check test bench lint types test-packages lock clean
+.PHONY: help demo check test docs bench lint types test-packages lock clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
@@ -34,6 +35,10 @@ test-packages: build/.test-packages
 build/.test-packages: tests/packages.sh
 	@tests/packages.sh
 	@mkdir -p build && touch $@
+
+docs: $(INSTALLED)
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo build/site/index.html
 
 # Beside these, `python bench/same.py OLD NEW` says whether two commits train, export and predict the same, bit for bit.
 bench: $(INSTALLED)

@@ -206,7 +206,8 @@ class Recogniser:
             jobs: threads that read videos, ahead of the model; at most 256, and of use up to the number of cores.
             batch: clips or windows that are computed together; by default one on a CPU, and on a GPU what the model
                 was exported for. The last digits of a probability can depend on it, and a result waits for its batch.
-            window, hop: as for one video.
+            window: as for one video.
+            hop: as for one video.
 
         Yields:
             a result for each video, in their order, as soon as it and those before it are there. Close the generator
@@ -240,7 +241,8 @@ class Recogniser:
 
         Args:
             source: pictures and pieces of sound in order of time, also without end.
-            window, hop: seconds, as for one video.
+            window: seconds, as for one video.
+            hop: seconds, as for one video.
             leave_out: read the source in a thread of its own, and leave out windows where the model, or who takes the
                 predictions, is slower than the source; `LiveStream.left_out` counts them. False: every window is
                 predicted, and the source waits, as a recording can.
