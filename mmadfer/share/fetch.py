@@ -134,8 +134,12 @@ def _fetch_one(address: HubAddress, commit: str, one: Any) -> None:
 
 
 def _git_hash(path: Path) -> str:
-    data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    """As git names a file's content."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _download(repo: str, name: str, revision: str, size: int | None = None, cached: bool = False) -> str:

@@ -1,17 +1,12 @@
 """Cards beside each exported form, and what `--commercial` refuses before anything is written."""
 
-import json
 from pathlib import Path
 
 import pytest
 from export_setup import CONTRACT, awake
-from huggingface_hub import ModelCard
 
 from mmadfer.cli.main import app, run
 from mmadfer.contract import Contract
-from mmadfer.export.cards import Terms
-from mmadfer.export.parity.parity import export_onnx
-from mmadfer.export.server.to_triton import export_triton
 from mmadfer.model.weights.build import save_weights
 from mmadfer.report.cards.writing import card_path
 
@@ -52,17 +47,3 @@ def test_a_licence_that_is_held_opens_the_gate_and_the_card_says_so(bound: Path,
     stated = ["--licence", "AudioMAE=own", "--licence", "my clips=own"]
     assert run(app, ["export", "weights", str(bound), "--out", str(out), "--commercial", *stated]) == 0
     assert "| my clips | data | own (stated by the exporter) | allowed |" in card_path(out).read_text()
-
-
-def test_onnx_and_triton_have_cards_with_parity(
-    checkpoint: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = export_onnx(checkpoint, tmp_path / "model.onnx", store, terms=Terms(commercial=True))
-    assert f"card    {card_path(out)}" in capsys.readouterr().out
-    text = card_path(out).read_text()
-    (form,) = json.loads((tmp_path / "model.parity.json").read_text())["forms"]
-    assert f"| model.onnx | fp32 | 4 of 4 | {form['logit_difference']['max']:.2g} | 100.00% | passes |" in text
-    assert "synthetic voice" in (tmp_path / "model.onnx.card.data.md").read_text()
-    assert ModelCard.load(card_path(out)).data.eval_results[0].metric_value == CONTRACT.metrics["uar"]
-    export_triton(out, tmp_path / "repo")
-    assert "| model.onnx | fp32 | 4 of 4 |" in (tmp_path / "repo/card.md").read_text()

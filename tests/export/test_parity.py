@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from export_setup import CONTRACT, perturbed, relabelled
+from huggingface_hub import ModelCard
 from needs import needed
 from PIL import Image
 
@@ -16,12 +17,14 @@ from mmadfer.data.clip import ClipData
 from mmadfer.data.compatibility import check_store
 from mmadfer.data.store.store import Store, write_store
 from mmadfer.errors import ConfigError, DataError, MissingDependencyError, ParityError, WeightsError
+from mmadfer.export.cards import Terms
 from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.export.parity import clip_inputs, exported_models
 from mmadfer.export.parity import parity as module
 from mmadfer.export.parity.clip_inputs import choose_clips
 from mmadfer.export.parity.parity import export_onnx, parity
 from mmadfer.export.parity.picture import draw_picture
+from mmadfer.report.cards.writing import card_path
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.inputs import Video, read_whole
 from mmadfer.utils.files import sha256
@@ -40,9 +43,12 @@ def exports(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.
     return folder
 
 
-def test_export_delivers_what_it_has_proven(checkpoint: Path, store: Path, tmp_path: Path) -> None:
+def test_export_delivers_what_it_has_proven(
+    checkpoint: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "product" / "model.onnx"
-    assert export_onnx(checkpoint, out, store) == out
+    assert export_onnx(checkpoint, out, store, terms=Terms(commercial=True)) == out
+    assert f"card    {card_path(out)}" in capsys.readouterr().out
     names = ["model.onnx", "model.onnx.card.data.md", "model.onnx.card.md", "model.parity.json", "model.parity.svg"]
     assert sorted(path.name for path in out.parent.iterdir()) == names
     report = json.loads((out.parent / "model.parity.json").read_text())
@@ -59,6 +65,10 @@ def test_export_delivers_what_it_has_proven(checkpoint: Path, store: Path, tmp_p
     assert report["reference"]["scores"] == form["scores"] == report["file_vs_store"]["scores"]
     assert len(form["worst"]) == 4
     assert Recogniser(out).contract.weights_hash == form["weights_hash"]
+    row = f"| model.onnx | fp32 | 4 of 4 | {form['logit_difference']['max']:.2g} | 100.00% | passes |"
+    assert row in card_path(out).read_text()
+    assert "synthetic voice" in (out.parent / "model.onnx.card.data.md").read_text()
+    assert ModelCard.load(card_path(out)).data.eval_results[0].metric_value == CONTRACT.metrics["uar"]
     assert "model.onnx (fp32) passes, 100.0% of labels equal" in (out.parent / "model.parity.svg").read_text()
 
 

@@ -180,6 +180,7 @@ def test_program_code_in_an_engine_is_served_only_where_that_is_allowed(
     monkeypatch.setenv("MMADFER_TRUST_ENGINES", "1")
     to_triton.export_triton(path, tmp_path / "repo")
     assert command.format(tmp_path / "repo") in capsys.readouterr().out
+    assert "one of 4 emotions" in (tmp_path / "repo/card.md").read_text()
 
 
 def test_an_engine_that_wants_several_clips_is_refused(tmp_path: Path) -> None:

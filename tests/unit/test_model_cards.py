@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 from model_setup import TINY, contract
+from report_setup import LABELS as CLIP_LABELS
+from report_setup import make_run as make_clips_run
+from report_setup import make_store
 from test_report import LABELS, UAR, make_run
 from typer.testing import CliRunner
 
@@ -15,6 +18,7 @@ from mmadfer.data.store.store import Header, write_store
 from mmadfer.errors import RunError
 from mmadfer.model.weights.build import build_model, save_weights
 from mmadfer.report.cards.writing import write_run_cards
+from mmadfer.report.summary import summarise_run
 
 ARTICLES = (
     "Article 5(1)(f)",
@@ -104,3 +108,27 @@ def test_a_card_of_a_store_names_nobody(tmp_path: Path, capsys: pytest.CaptureFi
     assert all(article in card.text for article in ARTICLES)
     assert run_app(app, ["card", str(store), "--licence", "ravdess=own"]) == 2
     assert "names 'ravdess', but the store holds 'crema_d'" in capsys.readouterr().err
+
+
+def test_what_the_predictions_of_every_clip_tell_is_in_the_card(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    made = make_clips_run(tmp_path / "run", make_store(tmp_path / "made.store"))
+    told = contract(labels=tuple(CLIP_LABELS)).model_copy(update={"data_set": "mine", "fold": 1, "temperature": 1.5})
+    weights = made.run / "fold-1/checkpoints/step-00000002/weights.safetensors"
+    save_weights(weights, build_model(TINY, len(CLIP_LABELS)), told, frozen=True)
+    card, data = write_run_cards(made.run, None, ())
+    text, found = card.read_text(), summarise_run(made.run, {}).of_clips
+    assert found is not None
+    low, high = found.intervals.scores["uar"] or (0, 0)
+    assert f"| 95 % interval |  | {100 * low:.2f} to {100 * high:.2f} |" in text
+    for one in found.calibration:
+        assert f"| {one.fold} | {100 * one.ece:.2f} | " in text
+    assert "The model carries the temperature 1.500" in text
+    shown = [one for one in found.groups if one.column != "subject"]
+    assert shown
+    for one in shown:
+        assert f"| {one.column} | {one.value} | {one.clips} | {100 * one.accuracy:.2f} | {100 * one.uar:.2f} |" in text
+    people = {one.value for one in found.groups if one.column == "subject"}
+    assert len(people) > 1
+    assert not [name for name in people if name in text + data.read_text()], "no person is named"
+    assert f"of each of {len(people)} people" in text
