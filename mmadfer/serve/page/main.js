@@ -139,7 +139,8 @@ async function record() {
   }
   calm();
   try {
-    const stream = await openMedia(page.model);
+    byId("record").disabled = true; // until the browser has asked
+    const stream = await openMedia(page.model).finally(() => { byId("record").disabled = false; });
     const view = byId("camera-view");
     view.srcObject = stream;
     show(byId("camera"));
