@@ -1,7 +1,6 @@
 // Pictures and pieces of sound of a stream as messages, in order of time, on the page's clock.
 
-const LONGEST = 640; // of a picture's sides, in pixels
-const MOST_PIXELS = 640 * 480; // of a picture: the server takes no more
+const LONGEST = 640; // of a picture's sides, in pixels: the server takes no more
 const EVERY = 100; // milliseconds between pictures
 const DRIFT = 0.05; // seconds by which the audio's clock may be off before it is set anew
 const LOOKED_AT = 100; // pieces of sound that tell how far it is off
@@ -56,7 +55,7 @@ export class Capture {
     if (!width || this.drawing !== null) return;
     const time = now();
     this.drawing = time;
-    const scale = Math.min(1, LONGEST / Math.max(width, height), Math.sqrt(MOST_PIXELS / (width * height)));
+    const scale = Math.min(1, LONGEST / Math.max(width, height));
     this.canvas.width = Math.floor(width * scale);
     this.canvas.height = Math.floor(height * scale);
     this.canvas.getContext("2d").drawImage(this.view, 0, 0, this.canvas.width, this.canvas.height);

@@ -135,5 +135,6 @@ export class Live {
 
 const CLOSED = {
   1001: "The server is stopping.",
+  1012: "The server is stopping.",
   1013: "The server has as many live sources as it takes. Try again in a while.",
 };
