@@ -16,7 +16,7 @@ MOST_GROUPS = 40
 """Of one column that the page shows: those with most clips."""
 OPEN_GROUPS = 12
 """A column with more is shut until it is asked for."""
-GROUP_HEADINGS = ("Group", "Clips", "Accuracy %", "UAR %", "Less the rest", "p", "Holm")
+GROUP_HEADINGS = ("Group", "Clips", "Accuracy %", "UAR %", "UAR less the rest's", "p", "Holm")
 CALIBRATION_HEADINGS = ("Fold", "ECE %", "Cross-entropy", "Temperature", "ECE % with it", "Cross-entropy with it")
 
 

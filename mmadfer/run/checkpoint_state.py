@@ -64,6 +64,8 @@ class Progress:
     """Sums of the other numbers of the task over the same steps, by name; None where one was not finite."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
     """Time spent training and testing."""
+    joules: Annotated[float, Field(ge=0)] | None = None
+    """Energy that the GPUs used in this time; None, and not written, where one does not tell."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The task's scores of the last finished epoch on the test fold, by name; with `data.validation` also those of
     validation, and those of the test fold after the last epoch only."""
@@ -192,6 +194,8 @@ def write_state(path: Path, progress: Progress, belonging: Belonging, weights_ha
     tree = {"format": _FORMAT, **asdict(state)}
     if not progress.parts:
         del tree["progress"]["parts"]
+    if progress.joules is None:
+        del tree["progress"]["joules"]
     write_json(path / STATE, {**tree, "sha256": _digest(tree)})
 
 

@@ -4,7 +4,6 @@ Every optimizer step is a pure function of the state that checkpoints hold and o
 stopped or killed goes on to the same final weights, bit for bit on one machine.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, nullcontext
@@ -46,6 +45,7 @@ from mmadfer.train.profiler import Trace, next_items
 from mmadfer.train.result import Result, fitted, publish, read_finished
 from mmadfer.train.schedules import learning_rate
 from mmadfer.train.sentences import data_origin, note_text, ranks_sentences, text_read
+from mmadfer.train.spent import Spent
 from mmadfer.utils.durations import duration
 from mmadfer.utils.logs import logger
 from mmadfer.version import VERSION
@@ -132,7 +132,7 @@ class Trainer:
         self.adaptation = self._adaptation()
         self.said: dict[str, Scored] = {}
         """Of the last test, by kind."""
-        self._clock = time.monotonic()
+        self.spent = Spent(ranks)
 
     def run(self, resume: bool) -> Result:
         """All epochs that are left, then the result."""
@@ -166,7 +166,7 @@ class Trainer:
     def _begin(self, resume: bool) -> bool:
         """Go on from a checkpoint, or from the beginning; False where the ranks were asked to stop."""
         found = self.checkpoints.load(self.engine) if resume else None
-        self.at = found or Progress()
+        self.at = found or self.spent.begin()
         if found and self.sampler.observes:
             self.feedback.load(self.checkpoints.note(SAMPLER), self.at.step * self.config.train.batch_size)
         on_all_ranks(self.ranks, self.held, self.folder, partial(self.parents.note, self.folder.parent))
@@ -192,7 +192,7 @@ class Trainer:
             self.log.say("no checkpoint yet: starting from the beginning")
         if self.begins and not found:
             self.log.say(self.begins)
-        self._clock = time.monotonic()
+        self.spent.start()
         return self.adaptation is None or self._begin_adaptation(self.adaptation, found is not None)
 
     def _begin_adaptation(self, adaptation: Adaptation, found: bool) -> bool:
@@ -333,8 +333,7 @@ class Trainer:
 
     def save(self) -> None:
         """Publish a checkpoint of where training is now."""
-        now = time.monotonic()
-        self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
+        self.spent.add(self.at)
         adapted = None if self.adaptation is None else self.adaptation.state()
         notes = {SAMPLER: self.feedback.state(), ADAPTATION: adapted}
         self.checkpoints.save(self.engine, self.at, self._contract(), notes)

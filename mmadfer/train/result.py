@@ -70,6 +70,7 @@ def publish(
         **predictions.details(),
         "finished": True,
         "seconds": round(at.seconds, 1),
+        **({"joules": round(at.joules, 1)} if at.joules else {}),
     }
     held.write_text(folder / "predictions.csv", predictions.csv())
     held.write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")

@@ -178,6 +178,18 @@ def test_hours_recipe_and_energy_are_told(told: RunReport, page: str) -> None:
     assert re.search(r"published recipe\s+dfew_160, whose value is in brackets: .*train.epochs 2 \(25\)", plain)
 
 
+def test_energy_is_told_where_all_folds_were_measured(here: Path) -> None:
+    powered = make_run(here / "powered", None)
+    for fold, told in ((1, "not measured"), (2, "4.000 kWh of the GPUs alone")):
+        path = powered.run / f"fold-{fold}" / "result.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "joules": 7.2e6}))
+        report(powered.run, {}, QUIET)
+        page = (powered.run / "report" / "report.html").read_text()
+        assert re.search(rf"<dt>Energy</dt><dd>{told}", page)
+    made = json.loads((powered.run / "report" / "report.json").read_text())
+    assert [fold["joules"] for fold in made["folds"]] == [7.2e6, 7.2e6]
+
+
 def test_without_the_store_there_are_neither_pictures_nor_groups(here: Path) -> None:
     alone = make_run(here / "alone", here / "gone.store")
     found = report(alone.run, {}, QUIET)
