@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mmadfer.cli.card import Commercial, Licences
+from mmadfer.share.source import local_model
 
 if TYPE_CHECKING:
     from mmadfer.export.cards import Terms
@@ -37,7 +38,9 @@ def export_onnx(
     from mmadfer.export.parity.parity import export_onnx
 
     graph = {"input": input, "rate": rate, "precision": precision, "batch": batch, "calibration": calibration}
-    export_onnx(path, out, data, fold, clips, _terms(commercial, licence), **graph, windows=windows)
+    export_onnx(
+        local_model(path, "weights"), out, data, fold, clips, _terms(commercial, licence), **graph, windows=windows
+    )
 
 
 @app.command("parity")
@@ -92,7 +95,7 @@ def export_engine(
     from mmadfer.export.engine.to_trt import export_engine
 
     terms = _terms(options.pop("commercial"), options.pop("licence"))
-    export_engine(options.pop("source"), options.pop("out"), terms, **options)
+    export_engine(local_model(options.pop("source"), "onnx"), options.pop("out"), terms, **options)
 
 
 @app.command("triton")
@@ -119,7 +122,7 @@ def export_triton(
     from mmadfer.export.server.to_triton import export_triton
 
     terms = _terms(options.pop("commercial"), options.pop("licence"))
-    export_triton(options.pop("source"), options.pop("out"), terms, **options)
+    export_triton(local_model(options.pop("source"), "onnx"), options.pop("out"), terms, **options)
 
 
 @app.command("weights")
@@ -133,7 +136,7 @@ def export_weights(
     """One file with trained weights, encoders and contract, to load on any machine."""
     from mmadfer.export.to_weights import export_weights
 
-    export_weights(path, out, fold, _terms(commercial, licence))
+    export_weights(local_model(path, "weights"), out, fold, _terms(commercial, licence))
 
 
 @app.command("run")

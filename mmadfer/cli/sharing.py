@@ -43,12 +43,13 @@ def push(
     from mmadfer.export.cards import Terms
     from mmadfer.export.to_hub import Push, Signer
     from mmadfer.export.to_hub import push as send
+    from mmadfer.share.source import local_model
 
     if key is None and (certificate or chain):
         raise ConfigError("--certificate and --chain go with --key, the private key that signs")
     signer = None if key is None else Signer(key, certificate, tuple(chain or ()))
     terms = Terms(commercial, tuple(licence or ()))
-    send(Push(path, fold, data, clips, onnx, private, signer, terms), address, dry_run)
+    send(Push(local_model(path, "weights"), fold, data, clips, onnx, private, signer, terms), address, dry_run)
 
 
 def sign(
@@ -67,15 +68,20 @@ def sign(
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="A model file, or a folder.")],
+    path: Annotated[Path, typer.Argument(help="A model file, a folder, or hub:USER/NAME@REVISION.")],
     key: Annotated[Path | None, typer.Option(help="The public key of who signed it, PEM.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="The certificates that are trusted, PEM.")] = None,
 ) -> None:
     """Check that a model is what was signed: no file changed, missing or added."""
+    from mmadfer.share.address import is_address
     from mmadfer.share.signing import model_files, verify_model
+    from mmadfer.share.source import model_path
 
     given = [one for one in (key, certificate) if one is not None]
     if len(given) != 1:
         raise ConfigError("give one of --key and --certificate: whom the signature must be of")
-    verify_model(path, given[0])
+    if is_address(path):
+        path = model_path(path, given[0]).parent
+    else:
+        verify_model(path, given[0])
     say(f"as signed: {', '.join(file.name for file in model_files(path))}")

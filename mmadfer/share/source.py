@@ -36,6 +36,15 @@ def model_path(path: Path | str, verify: Path | str | None = None, forms: Sequen
     return _file(found, forms) if is_shared(found) else found
 
 
+def local_model(path: Path, form: str) -> Path:
+    """A path as it is, and for an address on the hub its file of a form: asked once, so that it stays the same model.
+
+    Raises:
+        HubError: as `model_path`.
+    """
+    return model_path(path, forms=(form,)) if is_address(path) else path
+
+
 def is_shared(folder: Path) -> bool:
     """Whether it is a folder with the files of a shared model."""
     return (folder / names.CONTRACT).is_file() and any((folder / file).is_file() for file in names.FORMS.values())

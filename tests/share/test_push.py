@@ -78,6 +78,7 @@ def test_a_run_goes_to_the_hub_and_comes_back_the_same(
     inputs = [torch.from_numpy(array) for array in clips(2)]
     with torch.inference_mode():
         assert torch.equal(model(*inputs), awake(1).eval()(*inputs))
+    _check_gate(commit)
     video = media / "sad" / "sad-000.mp4"
     from_hub = mmadfer.Recogniser("hub:me/toy")
     assert from_hub.backend_name == "onnxruntime"
@@ -86,6 +87,13 @@ def test_a_run_goes_to_the_hub_and_comes_back_the_same(
     _check_command(video, commit)
     assert run(app, ["predict", str(video), "--model", "hub:me/toy@v9"]) == 2
     assert "has no revision 'v9'" in capsys.readouterr().err
+
+
+def _check_gate(commit: str) -> None:
+    """Exports take a model of the hub, and `--commercial` looks at it before anything is written."""
+    out = "made.safetensors"
+    assert run(app, ["export", "weights", f"hub:me/toy@{commit}", "--out", out, "--licence", "me=own"]) == 2
+    assert not Path(out).exists()
 
 
 def _check_private(there: dict[str, bytes], trained: Path) -> None:

@@ -193,6 +193,7 @@ def test_a_model_of_the_hub_is_verified(hub: Hub, shared: Path, keys: Keys, tmp_
     files = {path.name: path.read_bytes() for path in shared.iterdir()}
     hub.make("me/toy", {**files, ".gitattributes": b"*.onnx", "notes.txt": b"mine"})
     assert mmadfer.load("hub:me/toy", verify=keys[1]).contract.labels == CONTRACT.labels
+    assert run(app, ["verify", "hub:me/toy", "--key", str(keys[1])]) == 0
     with pytest.raises(SignatureError, match="Key mismatch"):
         mmadfer.load("hub:me/toy", verify=make_pair(tmp_path, "other")[1])
     hub.make("me/more", {**files, "model.onnx": b"not signed"})

@@ -55,12 +55,13 @@ def load(
 
 
 def _find_weights(path: Path | str, fold: int | None = None) -> Path:
-    """The weights file that `path` means.
+    """The weights file that `path` means; that of a model on the hub is fetched.
 
     Raises:
         WeightsError: there is none; says what was looked for.
+        HubError: no such model on the hub, or no network.
     """
-    path = Path(path)
+    path = model_path(path, forms=("weights",))
     if path.is_file():
         return path
     if not path.is_dir():
