@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmadfer.cli.evaluate import Adjust, Calibrated, Clips, Flips
+from mmadfer.cli.video_options import Verify
 from mmadfer.errors import ConfigError, MissingDependencyError
 from mmadfer.utils import cores
 from mmadfer.utils.optional import need
@@ -27,10 +28,13 @@ class _Model:
     clips: int
     flips: bool
     calibrated: bool
+    verify: Path | None
 
 
 def serve(
-    model: Annotated[Path, typer.Option(help="Run directory, .safetensors, .pth, .onnx or .engine.")],
+    model: Annotated[
+        Path, typer.Option(help="Run directory, .safetensors, .pth, .onnx, .engine, or hub:USER/NAME@REVISION.")
+    ],
     host: Annotated[str, typer.Option(help="Address; others than this machine's own need a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: a free one.")] = 8080,
     token: Annotated[
@@ -50,6 +54,7 @@ def serve(
     flips: Flips = False,
     adjust: Adjust = 0.0,
     calibrated: Calibrated = False,
+    verify: Verify = None,
     max_bytes: Annotated[int, typer.Option(min=1, help="Of an upload.")] = 2 << 30,
     max_seconds: Annotated[float, typer.Option(help="Of a video.")] = 7200.0,
     timeout: Annotated[float, typer.Option(help="Seconds that an upload, and then its job, may take.")] = 3600.0,
@@ -60,7 +65,7 @@ def serve(
 ) -> None:
     """Serve a model: one page for people, and an HTTP interface for programs."""
     _serve(
-        _Model(model, backend, fold, device, batch, adjust, clips, flips, calibrated),
+        _Model(model, backend, fold, device, batch, adjust, clips, flips, calibrated, verify),
         host=host,
         port=port,
         token=token,
@@ -80,7 +85,7 @@ def _serve(model: _Model, **limits: object) -> None:
 
     Raises:
         ConfigError: options that cannot be, or a port that is in use.
-        WeightsError: the model cannot be used.
+        WeightsError, HubError, SignatureError: the model cannot be used.
         MissingDependencyError: the extra `page`, the backend or the device is not there, or this is Windows.
     """
     if not hasattr(os, "fork"):
@@ -106,6 +111,7 @@ def _serve(model: _Model, **limits: object) -> None:
             clips=model.clips,
             flips=model.flips,
             calibrated=model.calibrated,
+            verify=model.verify,
         )
         if recogniser.sentences is not None and recogniser.sentences.needs_words:
             raise ConfigError(f"{model.path} has learnt from what is said, which no page tells it: serve another model")

@@ -175,7 +175,9 @@ def test_a_folder_is_signed_with_all_that_is_in_it(tmp_path: Path, keys: Keys) -
         verify_model(folder, keys[1])
 
 
-def test_nothing_is_loaded_before_it_is_verified(shared: Path, keys: Keys, tmp_path: Path) -> None:
+def test_nothing_is_loaded_before_it_is_verified(
+    shared: Path, keys: Keys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert mmadfer.load(shared, verify=keys[1]).contract.labels == CONTRACT.labels
     assert mmadfer.Recogniser(shared, "torch", verify=keys[1]).path == shared / "model.safetensors"
     (shared / "weights.pth").write_text("of another name: never read")
@@ -187,6 +189,8 @@ def test_nothing_is_loaded_before_it_is_verified(shared: Path, keys: Keys, tmp_p
     words = ["predict", __file__, "--model", str(shared), "--verify"]
     assert run(app, [*words, str(keys[1])]) == 2
     assert run(app, [*words, str(tmp_path / "nowhere")]) == 2
+    assert run(app, ["serve", "--model", str(shared), "--verify", str(keys[1]), "--port", "0"]) == 2
+    assert "Hash mismatch" in capsys.readouterr().err
 
 
 def test_a_model_of_the_hub_is_verified(hub: Hub, shared: Path, keys: Keys, tmp_path: Path) -> None:
