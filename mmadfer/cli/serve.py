@@ -115,4 +115,4 @@ def _serve(model: _Model, **limits: object) -> None:
         )
         if recogniser.sentences is not None and recogniser.sentences.needs_words:
             raise ConfigError(f"{model.path} has learnt from what is said, which no page tells it: serve another model")
-        serve(recogniser.warm(model.batch), allowed, listening, model.batch)
+        serve(recogniser, allowed, listening, model.batch)

@@ -24,6 +24,8 @@ from mmadfer.utils.files import parse_json
 _WORDS = "words"
 """The array of a part that holds what is no array, as JSON."""
 _REFUSED = "the video has come back otherwise than it was read: it is damaged, or wants to do damage"
+_ODD = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
+"""What becomes of bytes that are not as they should be."""
 _MOST_LOOKS = 1 << 10
 _MOST_NOTES, _MOST_LETTERS = 20, 1_000
 """Notes of a part, and letters of each; and of its sentence four times as many."""
@@ -84,7 +86,16 @@ def unpacked_part(data: bytes, contract: Contract) -> VideoPart:
     """
     try:
         return _part(unpacked(data), contract)
-    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, FileError, EOFError) as error:
+    except (
+        DataError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        FileError,
+        EOFError,
+    ) as error:
         raise DataError(_REFUSED) from error
 
 

@@ -338,18 +338,20 @@ class Recogniser:
                 tell(row)
             del waiting[: len(some)]
 
-    def warm(self, batch: int | None = None) -> "Recogniser":
+    def warm(self, batch: int | None = None, readers: bool = True) -> "Recogniser":
         """Do once what only the first answer has to wait for, so that a server's first is as fast as the others.
 
         It loads the face detector and computes an empty clip, and as many together as come in batches.
 
         Args:
             batch: as for `predict`.
+            readers: load the face detector, too; without, for those who read videos elsewhere.
 
         Returns:
             the recogniser itself.
         """
-        load_readers(self.contract)
+        if readers:
+            load_readers(self.contract)
         nothing = empty_clip(self.contract)
         for count in {1, batch or self.batches.usual}:
             self.batches.logits([nothing] * count, count)

@@ -18,7 +18,7 @@ from mmadfer.errors import ConfigError, MissingDependencyError
 from mmadfer.runtime.recogniser import Recogniser
 from mmadfer.runtime.writers import write_results
 from mmadfer.serve import upload as uploads
-from mmadfer.serve.errors import HttpError
+from mmadfer.serve.errors import HttpError, in_fields
 from mmadfer.serve.events import events, told
 from mmadfer.serve.job import DONE, Job
 from mmadfer.serve.jobs import BusyError
@@ -110,6 +110,9 @@ def _add_errors(app: FastAPI, metrics: Metrics) -> None:
         await _drain(request)
         return JSONResponse({"error": error.told}, error.status, error.headers)
 
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=400)  # nobody hears it
+
     async def odd(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         places = ", ".join(sorted({str(one["loc"][-1]) for one in error.errors()}))
@@ -120,11 +123,14 @@ def _add_errors(app: FastAPI, metrics: Metrics) -> None:
 
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(HttpError, ours)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(RequestValidationError, odd)
     app.add_exception_handler(Exception, fault)
 
 
 async def _drain(request: Request) -> None:
+    if "expect" in request.headers:  # it waits for a word before it sends
+        return
     taken = 0
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
@@ -143,7 +149,7 @@ def _add_page(app: FastAPI) -> None:
         if name not in there:
             raise HttpError(404, "the page has no such file")
         kind, data = there[name]
-        return Response(data, media_type=kind)
+        return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
@@ -223,7 +229,7 @@ def _asked(recogniser: Recogniser, options: dict[str, str]) -> tuple[Recogniser,
         chosen = recogniser.of_faces(options.get("faces") or "largest")
         return chosen, chosen.windows(window, hop)
     except (ConfigError, MissingDependencyError) as error:
-        raise HttpError(400, str(error).replace(str(recogniser.path), recogniser.path.name)) from error
+        raise HttpError(400, in_fields(str(error)).replace(str(recogniser.path), recogniser.path.name)) from error
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:

@@ -1,5 +1,14 @@
 """What is wrong with a request, in words for its client."""
 
+import re
+
+_OPTIONS = re.compile(r"--(?=(window|hop|faces|sound)\b)")
+
+
+def in_fields(told: str) -> str:
+    """An error with the fields of a form in place of the command's options."""
+    return _OPTIONS.sub("", told)
+
 
 class HttpError(Exception):
     """Answered with a status and `{"error": …}`.

@@ -17,6 +17,7 @@ from mmadfer.runtime.prediction import Prediction
 from mmadfer.runtime.recogniser import Recogniser, Waiting
 from mmadfer.serve.boxes import Boxes
 from mmadfer.serve.computing import Computing, Lane
+from mmadfer.serve.errors import in_fields
 from mmadfer.serve.limits import MOST_SEGMENTS, Limits
 from mmadfer.serve.reading import About, Most, Readers, Reading, StoppedError
 from mmadfer.serve.upload import Upload
@@ -144,7 +145,7 @@ class Job:
     def fail(self, error: Exception) -> None:
         """End it, if it has not, with what is wrong; any thread may."""
         if isinstance(error, MmadferError):
-            told = self.upload.told(str(error))
+            told = in_fields(self.upload.told(str(error)))
         elif isinstance(error, OSError):
             told = f"the server cannot read it now ({error.strerror}): try again later"
         else:

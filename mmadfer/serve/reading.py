@@ -23,7 +23,7 @@ from mmadfer.runtime.inputs import VideoPart
 from mmadfer.runtime.packed import unpacked_part
 from mmadfer.runtime.recogniser import Recogniser
 from mmadfer.serve.limits import TOKEN_VARIABLE
-from mmadfer.serve.reading_process import ABOUT, END, ERROR, LENGTH, PART
+from mmadfer.serve.reading_process import ABOUT, END, ERROR, LENGTH, PART, READY
 from mmadfer.utils.files import parse_json
 
 _PIPE_BYTES = 1 << 20
@@ -168,9 +168,6 @@ class Readers:
     Args:
         recogniser: whose videos are read.
         folder: of ours, for the contract's file.
-
-    Raises:
-        MmadferError: it does not start.
     """
 
     def __init__(self, recogniser: Recogniser, folder: Path) -> None:
@@ -179,6 +176,7 @@ class Readers:
         self._contract.write_text(recogniser.contract.dumps(), encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        self._ready = False
         with self._lock:
             self._start()
 
@@ -200,11 +198,25 @@ class Readers:
                 start_new_session=True,  # ctrl-C is for the server, which ends it
             )
         ours.settimeout(_START_SECONDS)
-        if ours.recv(1) != b"r":
-            ours.close()
+        self._requests, self._ready = ours, False
+
+    def wait(self) -> None:
+        """Until it is there.
+
+        Raises:
+            MmadferError: it does not start.
+        """
+        with self._lock:
+            self._wait()
+
+    def _wait(self) -> None:
+        assert self._requests is not None
+        if not self._ready:
+            with suppress(TimeoutError):
+                self._ready = self._requests.recv(1) == READY
+        if not self._ready:
+            self._end()
             raise MmadferError("the process that reads videos does not start: what it has said above tells why")
-        ours.settimeout(None)
-        self._requests = ours
 
     def open(self, path: Path, sound: Path | None, windows: Windows | None, faces: str | int, most: Most) -> Reading:
         """Begin to read an upload.
@@ -244,6 +256,7 @@ class Readers:
             if self._process is None or self._process.poll() is not None:
                 self._end()
                 self._start()
+            self._wait()
             assert self._requests is not None
             socket.send_fds(self._requests, [data], files)
 
@@ -251,9 +264,7 @@ class Readers:
         if self._requests is not None:
             self._requests.close()
         if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(5.0)
-            self._process.kill()
+            self._process.kill()  # it has nothing to tidy up, and its copies end with it
             self._process.wait()
         self._process = self._requests = None
 

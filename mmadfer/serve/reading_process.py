@@ -42,6 +42,8 @@ LENGTH = 8
 """Bytes before each message: how long it is."""
 ABOUT, PART, ERROR, END = b"A", b"P", b"E", b"Z"
 """First byte of a message: what the file says of itself, a part, what is wrong, and that all is there."""
+READY = b"r"
+"""What this process says when it is ready."""
 MOST_MEMORY = 8 << 30
 """Bytes that a copy may take beside what is loaded; decoders of 8K video take a tenth."""
 MOST_FILES = 256
@@ -198,7 +200,7 @@ def main(arguments: list[str]) -> None:
     contract = contracts.loads(read_bytes(Path(contract_file)), Path(contract_file))
     reader = _Reader(contract, Path(model), int(clips), flips == "1")
     load_readers(contract)
-    requests.sendall(b"r")
+    requests.sendall(READY)
     _serve(reader, requests)
 
 

@@ -35,6 +35,8 @@ class Service:
         self.recogniser, self.limits, self.folder = recogniser, limits, folder
         self.metrics, self.stopping = Metrics(), False
         self.readers = Readers(recogniser, folder)
+        recogniser.warm(batch, readers=limits.live > 0)  # meanwhile
+        self.readers.wait()
         self.computing = Computing(recogniser, self.metrics, batch)
         self.jobs = Jobs(self.readers, self.computing, limits, self.metrics)
         self.live = LiveSockets(recogniser, partial(token_is, limits), LiveLimits(connections=limits.live))

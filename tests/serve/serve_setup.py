@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,6 +66,26 @@ def events(response: "httpx.Response") -> Iterator[tuple[str, Any]]:
             name = line.removeprefix("event: ")
         elif line.startswith("data: "):
             yield name, json.loads(line.removeprefix("data: "))
+
+
+def descendants(process: int) -> list[int]:
+    """The numbers of a process's children, and theirs, and so on; of each before its own."""
+    found = list[int]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            number, _, rest = path.read_text().partition(" (")
+            if int(rest.rpartition(")")[2].split()[1]) == process:
+                found += [int(number), *descendants(int(number))]
+    return found
+
+
+def reading_process(server: Served) -> int:
+    """The number of the process that starts the readers."""
+    return next(
+        one
+        for one in descendants(server.process.pid)
+        if b"reading_process" in Path(f"/proc/{one}/cmdline").read_bytes()
+    )
 
 
 def start(model: Path, folder: Path, *options: object, **more: Any) -> subprocess.Popen[str]:
