@@ -86,16 +86,7 @@ def unpacked_part(data: bytes, contract: Contract) -> VideoPart:
     """
     try:
         return _part(unpacked(data), contract)
-    except (
-        DataError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        FileError,
-        EOFError,
-    ) as error:
+    except (*_ODD, DataError, FileError) as error:
         raise DataError(_REFUSED) from error
 
 
