@@ -39,7 +39,7 @@ def tables(report: RunReport) -> list[Pasted]:
 
 def _rows(report: RunReport) -> list[Row]:
     names = report.spec.names
-    if report.beside:
+    if report.beside and report.beside[0].folds:  # else no fold is common to all
         there = [one for one in report.beside if one.folds]
         told = [[(one.scores[name], one.std.get(name)) for name in names] for one in there]
         runs = [_name(report) if one is report.beside[0] else one.name for one in there]

@@ -211,6 +211,35 @@ def test_without_predictions_the_page_says_what_is_missing(here: Path, store: Pa
     assert "predictions.csv cannot be read" in page
 
 
+def test_a_run_that_cannot_be_tested_against_stands_there_with_the_reason(here: Path, store: Path) -> None:
+    apart = make_run(here / "apart", store)
+    bare = make_run(here / "untold", store, seed=5)
+    (bare.run / "fold-1" / "predictions.csv").unlink()
+    first, second = report(apart.run, {"untold": bare.run}, QUIET).beside
+    assert (first.folds, second.folds, second.gains, second.clips) == ((1, 2), (1, 2), {}, None)
+    page = unescape((apart.run / "report" / "report.html").read_text())
+    assert re.search(r"<dt>untold</dt><dd>train.seed = 6\. No tests: .*predictions.csv cannot be read", page)
+
+
+def test_without_a_common_fold_the_table_to_paste_is_of_this_run(here: Path, store: Path) -> None:
+    apart = make_run(here / "lonely", store)
+    other = make_run(here / "elsewhere", store, folds=3)
+    for fold in (1, 2):
+        (other.run / f"fold-{fold}" / "result.json").unlink()
+    found = report(apart.run, {"elsewhere": other.run}, QUIET)
+    rows = list(csv.DictReader(io.StringIO(tables(found)[2].text)))
+    alone = list(csv.DictReader(io.StringIO(tables(report(apart.run, {}, QUIET))[2].text)))
+    assert rows == alone
+    assert [row["run"] for row in rows] == ["dfew_160"]
+
+
+def test_a_run_given_twice_is_refused(mine: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(app, ["report", str(mine.run), str(mine.run / "..") + "/mine"]) == 2
+    assert "is given twice: give each run once" in capsys.readouterr().err
+    assert command(app, ["report"]) == 2
+    assert "no run directory: give one" in capsys.readouterr().err
+
+
 def test_two_runs_of_one_name_are_told_apart() -> None:
     assert list(named([Path("a/x"), Path("b/x"), Path("y")])) == ["a/x", "b/x", "y"]
 
@@ -234,7 +263,7 @@ def test_in_a_browser_without_a_network(mine: Made, told: RunReport, page: str) 
         assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
         for k, button in enumerate(tab.locator("[data-paste] button").all()):
             button.click()
-            sync.expect(tab.locator("[role=status]").nth(k)).to_have_text("copied")
+            sync.expect(tab.locator("[role=status]").nth(k)).to_have_text("copied", timeout=60_000)
             tab.evaluate("document.body.insertAdjacentHTML('afterbegin', '<textarea id=into></textarea>')")
             tab.locator("#into").press("Control+v")
             assert tab.locator("#into").input_value().strip() == wanted[k].strip()
