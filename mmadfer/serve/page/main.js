@@ -86,19 +86,22 @@ function setOptions(model) {
   if (!model.live) setText(byId("live-what"), `Not live: ${model.live_reason}.`);
   byId("live-go").disabled = !model.live;
   const { bytes, seconds } = model.limits ?? {};
-  const most = [bytes && megabytes(bytes), seconds && clock(seconds)].filter(Boolean).join(" and ");
+  const most = [bytes && inBytes(bytes), seconds && (seconds < 120 ? clock(seconds) : `${Math.round(seconds / 60)} minutes`)].filter(Boolean).join(" and ");
   if (most) setText(byId("chosen"), `No video chosen. Up to ${most}.`);
 }
 
 // --- choosing a video
 
-const megabytes = (bytes) => (bytes < 1e5 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`);
+function inBytes(bytes) {
+  const [unit, name] = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]].find(([one]) => bytes >= one) ?? [1, "bytes"];
+  return `${(bytes / unit).toFixed(unit > 1 && bytes < 10 * unit ? 1 : 0)} ${name}`;
+}
 
 function choose(file) {
   if (!file) return;
   calm();
   page.file = file;
-  setText(byId("chosen"), `${file.name}, ${megabytes(file.size)}`);
+  setText(byId("chosen"), `${file.name}, ${inBytes(file.size)}`);
   const wrong = refused(file, page.model.limits?.bytes);
   byId("go").disabled = Boolean(wrong);
   if (wrong) alarm(new ApiError(wrong, 413));
@@ -108,7 +111,7 @@ function choose(file) {
 function refused({ name, size }, most) {
   if (!size) return `${name} is empty, or a folder: choose a video file.`;
   if (!most || size <= most) return "";
-  return `${name} has ${megabytes(size)}, and this server takes up to ${megabytes(most)}: cut it, or use \`mmadfer predict\`.`;
+  return `${name} has ${inBytes(size)}, and this server takes up to ${inBytes(most)}: cut it, or use \`mmadfer predict\`.`;
 }
 
 function chooseOne(files) {
@@ -237,7 +240,10 @@ async function waitForRoom({ message, retryAfter }, signal) {
 function heard(name, told) {
   if (name === "segment") page.result.add(told);
   else if (name === "lost") progress(null, "The connection was lost; trying again …");
-  else progress(told.state === "waiting" ? null : told.progress, inWords(told));
+  else {
+    page.result.total = told.seconds ?? 0;
+    progress(told.state === "waiting" ? null : told.progress, inWords(told));
+  }
 }
 
 function inWords({ state, waits_behind: behind, seconds_done: done, seconds, seconds_left: left }) {

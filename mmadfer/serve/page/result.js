@@ -41,6 +41,7 @@ export class Result {
     this.clear();
     this.segments = [];
     this.told = this.series = this.chosen = null;
+    this.total = 0; // seconds that the video is said to have
     this.tracks = new Map();
     setText(byId("result-title"), `Result for ${file.name}`);
     for (const id of ["whole", "now", "now-time"]) setText(byId(id), "");
@@ -69,6 +70,7 @@ export class Result {
   // The whole of it; `job` as GET /jobs/{id} gives it.
   finish({ prediction, boxes }) {
     this.#undraw();
+    this.total = 0;
     this.segments = prediction.segments;
     this.#show(prediction, boxes ?? []);
     this.#whole(prediction);
@@ -89,7 +91,7 @@ export class Result {
     this.#setBars(this.#barred(prediction.segments));
     const rows = mostShown(this.told).map((person) => ({ person, name: named(person), told: this.told.get(person) }));
     this.timeline.chosen = this.chosen;
-    this.timeline.set(rows, spanOf(prediction.segments, this.series), this.looks, this.ranges, this.series);
+    this.timeline.set(rows, this.#span(prediction.segments), this.looks, this.ranges, this.series);
     this.#legend();
     show(byId("result"));
     this.#at(this.player.time);
@@ -166,6 +168,12 @@ export class Result {
     return [{ person, box, colour, text: [person, words].filter(Boolean).join(": "), chosen: person === this.chosen }];
   }
 
+  // All that is said, and the whole video as long as more is awaited.
+  #span(segments) {
+    const times = [...segments.flatMap((one) => [one.start, one.end]), ...(this.series?.seconds ?? [])];
+    return [Math.min(0, ...times.slice(0, 1)), times.reduce((a, b) => Math.max(a, b), this.total)];
+  }
+
   #legend() {
     const labels = new Set([...this.told.values()].flatMap((told) => runs(told).map((run) => run.label)));
     const shown = [...this.looks].filter(([name]) => this.ranges || labels.has(name));
@@ -186,11 +194,6 @@ export class Result {
 }
 
 const named = (person, then = "") => (person ? `person ${person}${then}` : "");
-
-function spanOf(segments, series) {
-  const times = [...segments.flatMap((one) => [one.start, one.end]), ...(series?.seconds ?? [])];
-  return [Math.min(0, ...times.slice(0, 1)), times.reduce((a, b) => Math.max(a, b), 0)];
-}
 
 // The people that the timeline has room for: those of whom something is said for the longest time.
 function mostShown(told) {
