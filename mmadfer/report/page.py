@@ -112,7 +112,7 @@ def _split(data: DataConfig) -> str:
 def _facts(report: RunReport) -> dict[str, Any]:
     about, config, git = report.about, report.config, report.about.get("git")
     model, train, vision = config.model, config.train, config.model.vision
-    spent, published = cost(report), recipe(report)
+    spent = cost(report)
     return {
         "Data set": (report.origin["data_set"] or "not recorded") + _split(config.data),
         "Store": config.data.store,
@@ -122,7 +122,7 @@ def _facts(report: RunReport) -> dict[str, Any]:
         "Encoder hash": report.origin["encoder_hash"] or "not recorded",
         "Training": f"{train.epochs} epochs, batch {train.batch_size}, lr {_lr(train)}, weight decay "
         f"{train.weight_decay:g}, seed {train.seed}, {train.precision}",
-        "Differs from the published recipe": _recipe(published),
+        **({"Differs from the published recipe": _recipe(recipe(report))} if report.spec.output == "classes" else {}),
         **_parents(about.get("parents", {})),
         "Time": spent.hours(),
         "Energy": spent.energy(),

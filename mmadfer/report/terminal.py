@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mmadfer.evaluation.fold_result import FoldResult
 from mmadfer.evaluation.subjects import OVER_SUBJECTS
-from mmadfer.report.cells import percent
+from mmadfer.report.cells import percent, span
 from mmadfer.report.subjects import GAIN_HEADINGS, gains, left_out_words, subject_list
 from mmadfer.report.summary import RESULT, STD_OVER_FOLDS, RunReport
 from mmadfer.tasks.spec import Score, TaskSpec
@@ -24,6 +24,8 @@ def show_report(report: RunReport, console: Console) -> None:
         console.print(_banner(report))
     console.print(_folds(report))
     console.print(f"Result: {RESULT}. ± is the {STD_OVER_FOLDS}.", style="dim", highlight=False)
+    for line in _of_clips(report):
+        console.print(line, style="dim", highlight=False, markup=False)
     if report.confusion is not None:
         console.print(_classes(report, report.confusion))
     if report.values:
@@ -31,6 +33,23 @@ def show_report(report: RunReport, console: Console) -> None:
     if report.beside:
         console.print(_beside(report))
     _show_subjects(report, console)
+
+
+def _of_clips(report: RunReport) -> list[str]:
+    """Intervals, calibration and abstaining in three lines; or why there are none."""
+    found = report.of_clips
+    if found is None:
+        return [f"No intervals and no calibration: {report.of_clips_note}"] if report.of_clips_note else []
+    spans = [f"{score.title} {span(found.intervals.scores[score.name])}" for score in report.spec.scores]
+    after = [one.ece_after for one in found.calibration if one.ece_after is not None]
+    scaled = f", {percent(fmean(after))} % by temperatures" if len(after) == len(found.calibration) else ""
+    ece = fmean(one.ece for one in found.calibration)
+    answered = ", ".join(f"{percent(one.accuracy)} % at {one.coverage:.0%}" for one in found.abstaining)
+    return [
+        f"95 % intervals over test clips: {', '.join(spans)}.",
+        f"Expected calibration error, mean over folds: {percent(ece)} %{scaled}.",
+        f"Accuracy by coverage, the surest clips first: {answered}.",
+    ]
 
 
 def _show_subjects(report: RunReport, console: Console) -> None:

@@ -178,6 +178,20 @@ def test_hours_recipe_and_energy_are_told(told: RunReport, page: str) -> None:
     assert re.search(r"published recipe\s+dfew_160, whose value is in brackets: .*train.epochs 2 \(25\)", plain)
 
 
+def test_the_terminal_tells_intervals_calibration_and_coverage(here: Path, store: Path) -> None:
+    made = make_run(here / "shown", store)
+    console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
+    found = report(made.run, {}, console).of_clips
+    text = console.export_text()
+    assert found is not None
+    low, high = found.intervals.scores["uar"] or (0, 0)
+    assert f"95 % intervals over test clips: UAR {100 * low:.2f} to {100 * high:.2f}, WAR " in text
+    ece, after = (100 * np.mean([one[k] for one in found.calibration]) for k in (1, 4))
+    assert f"Expected calibration error, mean over folds: {ece:.2f} %, {after:.2f} % by temperatures." in text
+    truth, shares = everything(made)
+    assert f"surest clips first: {100 * (shares.argmax(1) == truth).mean():.2f} % at 100%, " in text
+
+
 def test_energy_is_told_where_all_folds_were_measured(here: Path) -> None:
     powered = make_run(here / "powered", None)
     for fold, told in ((1, "not measured"), (2, "4.000 kWh of the GPUs alone")):
