@@ -56,7 +56,8 @@ def _draw_reliability(
     _draw_folds(axes, lines, marker="o")
     known = ~np.isnan(accuracy)
     if len(lines) > 1:
-        axes.plot(100 * confidence[known], 100 * accuracy[known], color=INK, linewidth=2.4, label="all clips")
+        style: dict[str, Any] = {"linewidth": 2.4, "marker": "o", "markersize": 4, "label": "all clips"}
+        axes.plot(100 * confidence[known], 100 * accuracy[known], color=INK, **style)
     axes.set_title(title, fontsize=12, loc="left")
     axes.set_xlabel("mean confidence of a bin, %")
     axes.set_ylabel("accuracy, %")
