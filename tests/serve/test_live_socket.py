@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket as sockets
 import struct
 import threading
@@ -26,10 +27,11 @@ from websockets.sync.client import ClientConnection, connect
 from mmadfer.data.media.image import decode_jpeg, encode_jpeg
 from mmadfer.errors import DataError
 from mmadfer.runtime import LiveFrame, LiveSound, Recogniser
+from mmadfer.serve import jpeg_decoder
 from mmadfer.serve.guard import Guard, token_is
 from mmadfer.serve.jpeg_decoder import JpegDecoder
 from mmadfer.serve.limits import Limits
-from mmadfer.serve.live_messages import MOST_BYTES, MOST_PICTURES
+from mmadfer.serve.live_messages import MOST_BYTES, MOST_PICTURES, Checks, RefusedError, read_greeting
 from mmadfer.serve.live_socket import PROTOCOL, LiveLimits, LiveSockets
 from mmadfer.serve.metrics import Metrics
 
@@ -212,6 +214,22 @@ def test_a_greeting_that_is_none_ends_the_connection(address: str, greeting: Any
         assert (code, words in error) == (1008, True), error
 
 
+def test_whatever_comes_is_taken_or_refused() -> None:
+    rng = np.random.default_rng(0)
+    kinds, taken = [b"", b"\x01", b"\x02", b"\x03"], 0
+    for _ in range(2000):
+        checks, words = Checks(RATE), kinds[rng.integers(4)] + rng.bytes(rng.integers(24))
+        with suppress(RefusedError):
+            for message in (words, words[:1] + struct.pack("<d", rng.normal()) + words[9:]):
+                item = checks.item(message)
+                assert np.isfinite(item.time)
+                assert item.kind == 1 or (np.isfinite(item.samples).all() and np.abs(item.samples).max() <= 1)
+                taken += 1
+        with suppress(RefusedError):
+            read_greeting(rng.bytes(9).decode("utf-8", "replace"))
+    assert taken > 100
+
+
 def png(path: Path) -> bytes:
     Image.new("RGB", (32, 32)).save(path)
     return path.read_bytes()
@@ -262,6 +280,19 @@ def test_pictures_that_are_too_large_or_no_jpeg_are_not_decoded(tmp_path: Path) 
         np.testing.assert_array_equal(decoder.decode(GOOD), decode_jpeg(GOOD))  # it goes on
         decoder.kill()
         with pytest.raises(DataError, match="was lost"):
+            decoder.decode(GOOD)
+    finally:
+        decoder.close()
+    assert not left()
+
+
+def test_a_picture_that_is_not_decoded_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jpeg_decoder, "_SECONDS", 0.2)
+    decoder = JpegDecoder(32 * 32)
+    try:
+        decoder.decode(GOOD)
+        os.kill(decoder.process, signal.SIGSTOP)
+        with pytest.raises(DataError, match=r"more than 0\.2 s to decode"):
             decoder.decode(GOOD)
     finally:
         decoder.close()
