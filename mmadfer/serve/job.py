@@ -88,7 +88,7 @@ class Job:
             self._reading = reading
         for found in reading.found():
             if isinstance(found, About):
-                self.about = found
+                self.about = found._replace(looked=max(self.about.looked, found.looked))
             else:
                 self._take(found, lane)
 
@@ -187,12 +187,13 @@ class Job:
 
     @property
     def progress(self) -> float | None:
-        """Share of the video that is predicted, as far as that is known."""
+        """Share of the work that is done, as far as that is known: half of it is to look at all pictures once."""
         if self.state == DONE:
             return 1.0
-        if self._windows is None or not self.about.seconds or not self._finished:
+        seconds, looked = self.about.seconds, 1.0 if self._finished else self.about.looked
+        if not seconds or not looked:
             return None
-        return min(1.0, self.seconds_done / self.about.seconds)
+        return (looked + min(1.0, self.seconds_done / seconds)) / 2
 
     @property
     def seconds(self) -> float | None:

@@ -41,6 +41,8 @@ class About(NamedTuple):
     seconds: float | None
     size: tuple[int, int] | None
     """Width and height of its pictures."""
+    looked: float = 0.0
+    """Share of it that is looked at, for the first time or again."""
 
 
 class Most(NamedTuple):
@@ -151,6 +153,7 @@ def _about(data: bytes) -> About:
         return About(
             None if seconds is None else min(1e9, max(0.0, float(seconds))),
             None if size is None else (int(size[0]), int(size[1])),
+            min(1.0, max(0.0, float(told["looked"]))),
         )
     except (FileError, ValueError, TypeError, KeyError, IndexError) as error:
         raise DataError(_LIES) from error

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,7 +25,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
-from mmadfer.data.media.container import declared_seconds
+from mmadfer.data.media.container import declared_seconds, watched
 from mmadfer.data.video_windows import Windows
 from mmadfer.errors import ClipError, DataError
 from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, load_readers, read_parts, whole_pictures
@@ -41,7 +42,10 @@ LOGGER = logger(__name__)
 LENGTH = 8
 """Bytes before each message: how long it is."""
 ABOUT, PART, ERROR, END = b"A", b"P", b"E", b"Z"
-"""First byte of a message: what the file says of itself, a part, what is wrong, and that all is there."""
+"""First byte of a message: what the file says of itself and how far it was looked at, a part, what is wrong, and that
+all is there."""
+TELL_SECONDS = 0.5
+"""Between two words on how far it was looked at."""
 READY = b"r"
 """What this process says when it is ready."""
 MOST_MEMORY = 8 << 30
@@ -49,7 +53,7 @@ MOST_MEMORY = 8 << 30
 MOST_FILES = 256
 
 
-class _Reader:
+class Reader:
     """Reads uploads as one model asks for."""
 
     def __init__(self, contract: Contract, model: Path, clips: int, flips: bool) -> None:
@@ -58,6 +62,7 @@ class _Reader:
         self.sentences = VideoSentences(model, contract) if contract.model.text is not None else None
 
     def parts(self, video: Video, asked: dict[str, Any]) -> Iterator[VideoPart]:
+        """The parts of a video, as a request of `reading.Readers.open` asks for them."""
         windows = Windows(*asked["windows"]) if asked["windows"] else None
         if self.sentences is not None:
             return self.sentences.read_parts(video, windows, self._views)
@@ -67,7 +72,7 @@ class _Reader:
 
     def about(self, video: Video) -> dict[str, Any]:
         """Seconds and size (width, height) of what is shown, as far as they are known before all is read."""
-        told: dict[str, Any] = {"seconds": None, "size": None}
+        told: dict[str, Any] = {"seconds": None, "size": None, "looked": 0.0}
         with suppress(DataError):
             told["seconds"] = declared_seconds(video.path) or None
             first = next(whole_pictures(video, self.contract.prepare), None) if self._sees else None
@@ -77,7 +82,21 @@ class _Reader:
         return told
 
 
-def read(reader: _Reader, asked: dict[str, Any], write: Callable[[bytes, bytes], None]) -> None:
+class _Looks:
+    """Tells how far a video is looked at: it is gone through before its first part is known."""
+
+    def __init__(self, about: dict[str, Any], write: Callable[[bytes, bytes], None]) -> None:
+        self._about, self._write, self._told = about, write, time.monotonic()
+
+    def tell(self, seconds: float) -> None:
+        """A picture of that time is decoded."""
+        if self._about["seconds"] and time.monotonic() >= self._told + TELL_SECONDS:
+            self._told = time.monotonic()
+            looked = max(0.0, min(1.0, seconds / self._about["seconds"]))
+            self._write(ABOUT, json.dumps(self._about | {"looked": looked}).encode())
+
+
+def read(reader: Reader, asked: dict[str, Any], write: Callable[[bytes, bytes], None]) -> None:
     """Write all that there is to say of an upload."""
     video = Video(Path(asked["path"]), Path(asked["sound"]) if asked["sound"] else None)
     try:
@@ -85,8 +104,9 @@ def read(reader: _Reader, asked: dict[str, Any], write: Callable[[bytes, bytes],
         write(ABOUT, json.dumps(about).encode())
         if (about["seconds"] or 0.0) > asked["limit"]:
             raise ClipError("", "too long")
-        for part in reader.parts(video, asked):
-            write(PART, packed_part(part._replace(clip=None)))
+        with watched(_Looks(about, write).tell):
+            for part in reader.parts(video, asked):
+                write(PART, packed_part(part._replace(clip=None)))
         write(END, b"")
     except DataError as error:
         limit = getattr(error, "reason", "") == "too long" and (asked["windows"] or not str(error))
@@ -135,7 +155,7 @@ def _copy(work: Callable[[], None], parent: int) -> NoReturn:
         os._exit(code)
 
 
-def _watch(reader: _Reader, asked: dict[str, Any], parts: int, line: socket.socket) -> None:
+def _watch(reader: Reader, asked: dict[str, Any], parts: int, line: socket.socket) -> None:
     """Let a copy read, and end it when the line does; the copy's status goes on the line."""
     here, (ended, lives) = os.getpid(), os.pipe()
     child = os.fork()
@@ -153,7 +173,7 @@ def _watch(reader: _Reader, asked: dict[str, Any], parts: int, line: socket.sock
         line.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _read_bounded(reader: _Reader, asked: dict[str, Any], parts: int, line: socket.socket, ended: int) -> None:
+def _read_bounded(reader: Reader, asked: dict[str, Any], parts: int, line: socket.socket, ended: int) -> None:
     line.close()
     os.close(ended)
     _bounded()
@@ -168,7 +188,7 @@ def _received(line: socket.socket, size: int) -> bytes:
     return data
 
 
-def _serve(reader: _Reader, requests: socket.socket) -> None:
+def _serve(reader: Reader, requests: socket.socket) -> None:
     here = os.getpid()
     while True:
         head, files, _, _ = socket.recv_fds(requests, LENGTH, 2)
@@ -198,7 +218,7 @@ def main(arguments: list[str]) -> None:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     contract = contracts.loads(read_bytes(Path(contract_file)), Path(contract_file))
-    reader = _Reader(contract, Path(model), int(clips), flips == "1")
+    reader = Reader(contract, Path(model), int(clips), flips == "1")
     load_readers(contract)
     requests.sendall(READY)
     _serve(reader, requests)

@@ -41,7 +41,7 @@ class JobState(BaseModel):
     id: str
     state: Literal["waiting", "reading", "done", "failed", "cancelled"]
     name: str = Field(description="What the client calls the video, shortened.")
-    progress: float | None = Field(ge=0, le=1, description="Share that is predicted; null while it is not known.")
+    progress: float | None = Field(ge=0, le=1, description="Share of the work; null while it is not known.")
     seconds_done: float = Field(description="Of the video, that are predicted.")
     seconds: float | None = Field(description="Length of the video, as far as it is known.")
     waits_behind: int = Field(description="Jobs that are before it in the queue.")

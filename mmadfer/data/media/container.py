@@ -5,8 +5,9 @@ the ffmpeg program count. Only containers of media are opened, and only this one
 leads nowhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -44,6 +45,19 @@ def check_length(path: Path | str, limit: float | None, seconds: float) -> None:
         raise ClipError(
             f"{path} is longer than {limit:g} s: cut it into clips, or raise prepare.max_seconds", "too long"
         )
+
+
+_watcher = ContextVar[Callable[[float], None] | None]("_watcher", default=None)
+
+
+@contextmanager
+def watched(tell: Callable[[float], None]) -> Iterator[None]:
+    """In the block, tell of each picture that is decoded in this thread its time in seconds, for whoever waits."""
+    token = _watcher.set(tell)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 def declared_seconds(path: Path) -> float:
@@ -89,11 +103,14 @@ def decode_stream(
         for stream in streams[:1]:
             _ready(path, stream.codec_context)
         reader, start = _Reader(path, container, expected), float(_start(container))
+        tell = _watcher.get() if kind == "video" else None
         by_dts = container.format.name == "avi" and kind == "video"  # which has no other times
         for packet in reader.packets():
             if packet.stream in streams[:1]:
                 for frame in reader.decoded(packet):
                     time = _dts(frame) if by_dts else frame.time
+                    if tell is not None and time is not None:
+                        tell(time - start)
                     yield DecodedFrame(frame, None if time is None else time - start, packet.stream)
         told.extend(reader.told())
 
