@@ -2,6 +2,7 @@
 # make check  lint, types, import contracts and the fast tests
 # make test   lint, types and every test (what CI runs)
 # make docs   the documentation as a site, build/site/index.html
+# make release  wheel and source distribution of the commit, tried, in build/release/dist
 # make bench  the programs behind the performance tables in docs/results.md
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,9 +11,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 TOOLS := build/release-tools
 INSTALLED := $(VENV)/.installed
-SOURCES := mmadfer launch export bench tests docs
+SOURCES := mmadfer launch export bench release tests docs
 
-.PHONY: help demo check test docs bench lint types test-packages lock clean
+.PHONY: help demo check test docs bench lint types test-packages lock release clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
@@ -74,6 +75,10 @@ $(TOOLS)/.installed: release/tools.lock
 lock: $(INSTALLED) $(TOOLS)/.installed
 	@$(PY) -m pip freeze --all --exclude-editable --exclude pip --exclude facenet-pytorch > constraints.txt
 	@release/lock.sh $(TOOLS)/bin/uv
+
+# RELEASE='--full' and RELEASE='--no-demo': release/check.py says what these do.
+release: $(INSTALLED) $(TOOLS)/.installed
+	@$(TOOLS)/bin/python release/check.py $(RELEASE)
 
 clean:
 	rm -rf build

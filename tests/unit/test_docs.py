@@ -23,7 +23,7 @@ MADE = {"repo/client.py"}
 """Scripts that a command writes."""
 FILE = re.compile(r"\.(onnx|engine|safetensors|json|py|store|pth|plan|sig)$")
 """The end of what looks like a key and is a file."""
-PLACES = ("mmadfer", "tests", "docs", "launch", "export", "bench", "slurm")
+PLACES = ("mmadfer", "tests", "docs", "launch", "export", "bench", "release", "slurm")
 pages = pytest.mark.parametrize("page", [read(path) for path in PAGES], ids=lambda page: page.name)
 
 
