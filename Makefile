@@ -76,7 +76,7 @@ lock: $(INSTALLED) $(TOOLS)/.installed
 	@$(PY) -m pip freeze --all --exclude-editable --exclude pip --exclude facenet-pytorch > constraints.txt
 	@release/lock.sh $(TOOLS)/bin/uv
 
-# RELEASE='--full' and RELEASE='--no-demo': release/check.py says what these do.
+# RELEASE=--full and RELEASE=--no-demo: release/check.py says what these do.
 release: $(INSTALLED) $(TOOLS)/.installed
 	@$(TOOLS)/bin/python release/check.py $(RELEASE)
 

@@ -46,7 +46,7 @@ def main() -> None:
     if not asked.no_demo:
         run_demo(wheel, asked.full)
     tried = [version for version in VERSIONS if try_python(version, wheel, predicts=not asked.no_demo)]
-    list_parts(tried[0])
+    list_parts(wheel, tried[0])
     sums()
     say(f"{DIST.relative_to(ROOT)} is ready: {', '.join(sorted(path.name for path in DIST.iterdir()))}")
     say(f"Tried with Python {', '.join(tried)}; not here: {', '.join(sorted(set(VERSIONS) - set(tried))) or 'none'}.")
@@ -224,23 +224,25 @@ def check_prediction(python: Path, out: Path) -> None:
         fail(f"{out} differs from {made / 'prediction.json'}")
 
 
-def list_parts(version: str) -> None:
-    """Bills of materials (CycloneDX): of the environment with `serve`, and of what the locks install."""
-    words = ("--output-reproducible", "--output-format", "JSON", "--pyproject", SOURCE / "pyproject.toml")
+def list_parts(wheel: Path, version: str) -> None:
+    """Bills of materials (CycloneDX): of the environment with `serve`, and of what the other locks install."""
     python = RELEASE / f"serve-{version}" / "bin" / "python"
-    name = f"mmadfer-{wheel_version()}"
-    run(TOOLS / "cyclonedx-py", "environment", *words, "--output-file", DIST / f"{name}-serve.cdx.json", python)
-    for lock in SOURCE.glob("requirements-*.lock"):
+    list_of("serve", wheel, "environment", python)
+    for lock in sorted(SOURCE.glob("requirements-*.lock")):
         shutil.copy(lock, DIST)
-        kind = lock.stem.partition("-")[2]
-        if kind != "serve":
-            out = DIST / f"{name}-{kind}.cdx.json"
-            run(TOOLS / "cyclonedx-py", "requirements", *words, "--output-file", out, lock)
+        if lock.stem != "requirements-serve":
+            list_of(lock.stem.partition("-")[2], wheel, "requirements", lock)
 
 
-def wheel_version() -> str:
-    """The version in the wheel's name."""
-    return next(DIST.glob("*.whl")).name.split("-")[1]
+def list_of(what: str, wheel: Path, kind: str, source: Path) -> None:
+    """One bill of materials, with the version, which pyproject.toml leaves to the code."""
+    number = wheel.name.split("-")[1]
+    out = DIST / f"mmadfer-{number}-{what}.cdx.json"
+    words = ("--output-reproducible", "--output-format", "JSON", "--pyproject", SOURCE / "pyproject.toml")
+    run(TOOLS / "cyclonedx-py", kind, *words, "--output-file", out, source)
+    bill = json.loads(out.read_text(encoding="utf-8"))
+    bill["metadata"]["component"]["version"] = number
+    out.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
 
 
 def sums() -> None:
