@@ -76,12 +76,12 @@ def _of_contract(name: str, licence: str, contract: Contract, stated: Mapping[st
         known = data_set_facts(contract.data_set)
         return _of_table(name, "weights", PartFacts(licence=known.licence if known else None), stated)
     facts = licence_table().parts.get(plain, PartFacts())
-    licence = licence if licence in licence_table().licences else ""
+    licence = licence if licence in licence_table().licences else ""  # of what the table knows, the table's counts
     return _of_table(name, "code" if plain == "mmadfer" else "weights", facts, stated, licence)
 
 
 def _of_table(name: str, what: str, facts: PartFacts, stated: Mapping[str, str], licence: str = "") -> Part:
-    licence = stated.get(name) or licence or facts.licence or ""
+    licence = stated.get(name) or facts.licence or licence
     known = licence_table().licences.get(licence)
     if known is None:
         return Part(name, what, NOT_KNOWN, None, facts.note, facts.source)

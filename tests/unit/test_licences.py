@@ -49,6 +49,11 @@ def test_all_that_is_in_the_way_is_named() -> None:
     assert "MTCNN" not in told
 
 
+def test_what_a_contract_says_of_a_known_part_does_not_count() -> None:
+    assert verdicts(model("toy", {**FREE, "AudioMAE": "MIT", "timm vit": "MIT"}))["AudioMAE"] is False
+    assert verdicts(model("toy", {**FREE, "timm vit": "MIT"}))["timm vit"] is True
+
+
 def test_licences_that_are_stated_count_and_are_marked() -> None:
     licences = {**FREE, "AudioMAE": "CC BY-NC 4.0"}
     stated = parse_stated(["AudioMAE=own", "my clips = CC BY 4.0"])

@@ -132,3 +132,5 @@ def test_what_the_predictions_of_every_clip_tell_is_in_the_card(tmp_path: Path) 
     assert len(people) > 1
     assert not [name for name in people if name in text + data.read_text()], "no person is named"
     assert f"of each of {len(people)} people" in text
+    assert f"The store tells {len(people)} people apart." in data.read_text()
+    assert "- Clips by sex: f 61, m 59." in data.read_text()

@@ -91,7 +91,15 @@ def _preparation(store: Store) -> list[str]:
     ]
 
 
-def _people(store: Store) -> str:
-    named = {clip.subject for clip in store.clips.values() if clip.subject is not None}
-    told = f"The store tells {len(named)} people apart" if named else "The store does not tell people apart"
-    return f"{told}. Their age, sex, skin and language are not known here."
+def _people(store: Store) -> list[str]:
+    """How many people there are, and how many clips each group of a column has; nobody is named."""
+    clips = store.clips.values()
+    named = {clip.subject for clip in clips if clip.subject is not None}
+    told = f"The store tells {len(named)} people apart." if named else "The store does not tell people apart."
+    columns = sorted({name for clip in clips for name in clip.groups})
+    counted = {name: Counter(clip.groups[name] for clip in clips if name in clip.groups) for name in columns}
+    lines = [
+        f"Clips by {name}: {', '.join(f'{value} {count}' for value, count in sorted(found.items()))}."
+        for name, found in counted.items()
+    ]
+    return [told, *lines, "What else they are (age, sex, skin, language) is not known here."]

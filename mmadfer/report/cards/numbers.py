@@ -104,7 +104,7 @@ def groups(report: RunReport | None) -> dict[str, Any]:
         headings,
         rows,
         people,
-        [*([f"{TEST[0].upper()}{TEST[1:]}. {RULE[0].upper()}{RULE[1:]}."] if rows else []), unknown],
+        [*([f"{TEST}. {RULE[0].upper()}{RULE[1:]}."] if rows else []), unknown],
     )
 
 
