@@ -3,9 +3,12 @@
 The public names are loaded when they are first used, so that `import mmadfer` is quick.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from mmadfer.version import VERSION
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or ONNX Runtime reports its use from the moment it is imported
 
 __version__ = VERSION
 __all__ = ["Recogniser", "load"]

@@ -1,9 +1,12 @@
 """`import mmadfer` is quick and light, and the command line needs no heavy library to say what it can do."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from needs import needed
 
 HEAVY = ("torch", "deepspeed", "nvidia.dali", "submitit", "onnxruntime", "timm", "av", "facenet_pytorch", "matplotlib")
 
@@ -60,3 +63,19 @@ def test_a_command_looks_for_garbage_less_often() -> None:
     code += "try: main.main()\nfinally: print(gc.get_threshold()[0])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(found.split()[-1]) == 10_000
+
+
+def test_onnx_runtime_reports_nothing(tmp_path: Path) -> None:
+    """Its telemetry leaves a file of its session where temporary files go, as soon as it is imported."""
+    needed("onnxruntime")
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    code = "import mmadfer, os, onnxruntime; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1\n"
+    assert list(tmp_path.iterdir()) == []
