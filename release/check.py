@@ -159,11 +159,11 @@ def environment(name: str, python: Path) -> Path:
 def run_demo(wheel: Path, full: bool) -> None:
     """From toy videos to a prediction, by the installed wheel, away from the source."""
     python = environment("demo-env", ROOT / ".venv" / "bin" / "python")
+    pip(python, "--no-deps", "--no-index", wheel)  # first: .venv has an mmadfer of its own
     if full:
         pip(python, "--require-hashes", "-r", SOURCE / "requirements-train.lock")
     else:
         lend(python)
-    pip(python, "--no-deps", "--no-index", wheel)
     DEMO.mkdir(exist_ok=True)
     where = Path(run(python, "-c", "import mmadfer; print(mmadfer.__file__)", cwd=DEMO).strip())
     if not where.is_relative_to(RELEASE):
