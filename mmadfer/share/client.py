@@ -66,10 +66,14 @@ def in_words(address: HubAddress) -> Iterator[None]:
             f"{where} is not there, or you may not see it: check the name, and log in for a private one "
             "(`hf auth login`, or HF_TOKEN)"
         ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, network.TransportError) as error:
+    except errors.LocalEntryNotFoundError as error:
         raise UnreachableError(
             f"{where} cannot be reached, and is not in the cache in full: mend the network or HF_ENDPOINT, or unset "
-            f"HF_HUB_OFFLINE and fetch it once ({_first(error)})"
+            f"HF_HUB_OFFLINE, and fetch it once ({_first(error)})"
+        ) from error
+    except (errors.OfflineModeIsEnabled, network.TransportError) as error:
+        raise UnreachableError(
+            f"{where} cannot be reached: mend the network or HF_ENDPOINT, or unset HF_HUB_OFFLINE ({_first(error)})"
         ) from error
     except errors.EntryNotFoundError as error:
         raise HubError(f"{where} holds no model that `mmadfer push` wrote: it has no contract.json") from error

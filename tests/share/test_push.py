@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub.constants as settings
 import numpy as np
 import pytest
 import torch
@@ -194,6 +195,15 @@ def test_a_push_that_is_killed_changes_nothing_that_is_seen(trained: Path, hub: 
     assert hub.repositories["me/toy"].branches == {"main": before}
     _push(trained)
     assert hub.repositories["me/toy"].branches["main"] != before
+
+
+def test_without_a_network_nothing_is_pushed(
+    trained: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(settings, "ENDPOINT", "http://127.0.0.1:9")
+    assert run(app, ["push", str(trained), "hub:me/toy", "--no-onnx"]) == 2
+    assert "hub:me/toy (http://127.0.0.1:9) cannot be reached: mend the network" in capsys.readouterr().err
+    assert hub.asked == []
 
 
 def test_a_branch_and_a_private_repository_are_made_and_signed(trained: Path, hub: Hub, tmp_path: Path) -> None:
