@@ -20,7 +20,7 @@ from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, load_readers, re
 from mmadfer.runtime.live import LiveFrame, LiveSound, LiveStream, check_live, live_parts
 from mmadfer.runtime.people import PeopleAnswer, check_people, check_video
 from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
-from mmadfer.runtime.sentences import GivenText, VideoSentences
+from mmadfer.runtime.sentences import GivenText, VideoSentences, check_whole
 from mmadfer.share.source import BOTH, model_path
 from mmadfer.tasks.logit_adjustment import check_tau, shift
 from mmadfer.utils.logs import logger
@@ -311,7 +311,10 @@ class Recogniser:
                 f"{self.path} has learnt windows (data.window), which it cuts out of one face's frames: with --faces "
                 "give the windows in seconds, for example --window 5 --hop 1"
             )
-        return windows_of(window, hop)
+        found = windows_of(window, hop)
+        if self.sentences is not None:
+            check_whole(found)
+        return found
 
     def answer(self, task: Video) -> Answer:
         """For the parts of a video that are read elsewhere, as `read_parts` does: what a server needs.

@@ -128,10 +128,7 @@ class VideoSentences:
             ConfigError: windows, of which nothing says a sentence each.
             DataError: as there; or there is no sentence of the video, or it cannot be made.
         """
-        if windows is not None:
-            raise ConfigError(
-                "the model reads one sentence about a whole clip: leave --window out, or cut the video into clips"
-            )
+        check_whole(windows)
         told, span, notes = self._of(video)
         reading = self.tokenizer.read(told)
         tokens, told, cut = (reading.tokens[None],), _shown(told, reading), _cut_notes(reading)
@@ -151,6 +148,14 @@ class VideoSentences:
         told = sentence(measured.cues(words), self.template)
         span = measured.span if math.isfinite(sum(measured.span)) else (0.0, 0.0)
         return told, span, tuple(measured.notes)
+
+
+def check_whole(windows: Windows | None) -> None:
+    """Raise ConfigError where windows are asked for of a model of sentences: nothing says a sentence of each."""
+    if windows is not None:
+        raise ConfigError(
+            "the model reads one sentence about a whole clip: leave --window out, or cut the video into clips"
+        )
 
 
 def _known(path: Path, contract: Contract) -> TextFacts:

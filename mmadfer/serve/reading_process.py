@@ -27,7 +27,7 @@ from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.data.media.container import declared_seconds, watched
 from mmadfer.data.video_windows import Windows
-from mmadfer.errors import ClipError, DataError
+from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, load_readers, read_parts, whole_pictures
 from mmadfer.runtime.packed import packed_part
 from mmadfer.runtime.people import check_video
@@ -108,7 +108,7 @@ def read(reader: Reader, asked: dict[str, Any], write: Callable[[bytes, bytes], 
             for part in reader.parts(video, asked):
                 write(PART, packed_part(part._replace(clip=None)))
         write(END, b"")
-    except DataError as error:
+    except MmadferError as error:
         limit = getattr(error, "reason", "") == "too long" and (asked["windows"] or not str(error))
         told = f"{video.path} is longer than the {asked['limit']:g} s that this server reads" if limit else str(error)
         write(ERROR, told.encode("utf-8", "backslashreplace"))

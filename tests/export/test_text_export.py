@@ -139,6 +139,8 @@ def test_what_is_said_is_given(video: Path, tmp_path: Path) -> None:
         Recogniser(model, text=GivenText(transcripts=tmp_path / "t.csv", videos=(tmp_path / "other.mp4",)))
     with pytest.raises(ConfigError, match="leave --window out, or cut the video into clips"):
         Recogniser(model)(video, window=1)
+    with pytest.raises(ConfigError, match="one sentence about a whole clip"):
+        Recogniser(model).windows(1.0, None)
 
 
 @pytest.fixture(scope="module")
