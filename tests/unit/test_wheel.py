@@ -106,7 +106,6 @@ def paged(bare: Path) -> Path:
     """The same environment, with mmadfer[page] as well: for the last tests."""
     lock = ROOT / "requirements-page.lock"
     called(*PIP, "--python", bare, "install", "--require-hashes", "-r", lock, cwd=bare.parent)
-    called(*PIP, "--python", bare, "install", "--no-index", "mmadfer[page,serve]", cwd=bare.parent)
     return bare
 
 
