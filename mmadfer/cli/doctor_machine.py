@@ -41,6 +41,8 @@ _PACKAGES = {
     "grad-cam": ("explain", "explain"),
 }
 """Package -> the extra that brings it, and what it is for."""
+_EITHER = ("onnxruntime", "onnxruntime-gpu")
+"""Of these, one alone may be installed."""
 _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 """Of the processor, by /proc/cpuinfo's names: int8 is fast with VNNI, bfloat16 with BF16, both with AMX."""
 _SHARED = Path("/dev/shm")
@@ -85,7 +87,8 @@ def findings() -> Iterator[Finding]:
     yield _ffmpeg()
     for package, (extra, purpose) in _PACKAGES.items():
         found = installed(package)
-        yield Finding(package, found or "not installed", "" if found else f"{purpose}: {install(extra)}")
+        other = any(installed(name) for name in _EITHER if package in _EITHER)
+        yield Finding(package, found or "not installed", "" if found or other else f"{purpose}: {install(extra)}")
 
 
 def _cpu() -> Finding:

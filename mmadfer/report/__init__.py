@@ -64,5 +64,4 @@ def _track(made: RunReport, console: Console) -> None:
     means = {f"mean/{name}": made.mean(name) for name in made.spec.names}
     trackers.scalars(made.config.train.epochs, {name: value for name, value in means.items() if value is not None})
     trackers.file(made.run / "report" / "report.html")
-    trackers.state("finished" if made.complete else "stopped")
-    trackers.close()
+    trackers.close("finished" if made.complete else "stopped")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from queue import Full, Queue
+from queue import SimpleQueue
 from threading import Thread
 
 from mmadfer.config.training import TRACKERS
@@ -14,6 +14,8 @@ MOST_WAITING = 10_000
 """Calls that wait for a tracker; more are dropped."""
 CLOSE_SECONDS = 60.0
 """Seconds that all trackers together have at the end to send what is left."""
+STOPPED_SECONDS = 10.0
+"""The same where training was stopped or failed: a cluster ends the job soon."""
 _Call = Callable[[Tracker], None]
 
 
@@ -40,23 +42,25 @@ class Trackers:
 
     def state(self, state: str) -> None:
         """Tell them how the run stands."""
-        self._tell(lambda tracker: tracker.state(state))
+        self._tell(lambda tracker: tracker.state(state), always=True)
 
     def file(self, path: Path) -> None:
         """Give them a file, which stays as it is until they have it."""
         self._tell(lambda tracker: tracker.file(path))
 
-    def close(self) -> None:
-        """Wait until they have sent what is left, but not for long."""
-        end = time.monotonic() + CLOSE_SECONDS
+    def close(self, state: str | None) -> None:
+        """Tell them how it ended, if that is known, and wait until they have sent what is left, but not for long."""
+        if state is not None:
+            self.state(state)
+        end = time.monotonic() + (CLOSE_SECONDS if state == "finished" else STOPPED_SECONDS)
         for one in self._all:
             one.close()
         for one in self._all:
             one.join(max(0.0, end - time.monotonic()))
 
-    def _tell(self, call: _Call) -> None:
+    def _tell(self, call: _Call, always: bool = False) -> None:
         for one in self._all:
-            one.tell(call)
+            one.tell(call, always)
 
 
 class _Background:
@@ -64,23 +68,21 @@ class _Background:
 
     def __init__(self, name: str, tracker: Tracker, warn: Callable[[str], None]) -> None:
         self._name, self._tracker, self._warn = name, tracker, warn
-        self._calls = Queue[_Call | None](MOST_WAITING)
+        self._calls = SimpleQueue[_Call | None]()
         self._dropped = 0
         self._thread = Thread(target=self._work, name=f"tracker {name}", daemon=True)  # one that hangs ends with us
         self._thread.start()
 
-    def tell(self, call: _Call) -> None:
-        try:
-            self._calls.put_nowait(call)
-        except Full:
+    def tell(self, call: _Call, always: bool = False) -> None:
+        """Let a call wait, unless too many do; `always` for states, which are few."""
+        if always or self._calls.qsize() < MOST_WAITING:
+            self._calls.put(call)
+        else:
             self._dropped += 1
 
     def close(self) -> None:
         """Let it end when what waits is done."""
-        try:
-            self._calls.put(None, timeout=1.0)
-        except Full:  # it hangs
-            self._dropped += 1
+        self._calls.put(None)
 
     def join(self, seconds: float) -> None:
         """Wait for its end, and say what it has not got."""

@@ -112,9 +112,7 @@ class Log:
     def close(self) -> None:
         """Flush TensorBoard, and tell trackers how it ended."""
         if self._trackers is not None:
-            if not self._held.lost:
-                self._trackers.state(self._state)
-            self._trackers.close()
+            self._trackers.close(None if self._held.lost else self._state)
         if self._board is not None and not self._held.lost:
             self._board.close()
 

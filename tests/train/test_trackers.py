@@ -172,8 +172,7 @@ def test_a_server_gets_all(server: str, tmp_path: Path, monkeypatch: pytest.Monk
         trackers = Trackers(["mlflow"], tracked_run(tmp_path), said.append)
         trackers.scalars(step, {"epoch/uar": step / 4})
         trackers.file(tmp_path / "page.html")
-        trackers.state("finished")
-        trackers.close()
+        trackers.close("finished")
     assert said == []
     there = mlflow.MlflowClient(server)
     (one,) = there.search_runs([there.get_experiment_by_name("ours").experiment_id])
@@ -223,6 +222,7 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(TRACKERS.own, "failing", f"{__name__}:Failing")
     monkeypatch.setitem(TRACKERS.own, "hanging", f"{__name__}:Hanging")
     monkeypatch.setattr(background, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(background, "STOPPED_SECONDS", 0.1)
     monkeypatch.setattr(background, "MOST_WAITING", 8)
     yield
     Hanging.released.set()

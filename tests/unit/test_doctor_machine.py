@@ -30,6 +30,13 @@ def test_a_package_that_is_missing_is_told_with_what_brings_it(monkeypatch: pyte
     assert last.lack.startswith("prediction on GPUs: pip install '.[gpu]'")
 
 
+def test_nobody_is_told_to_install_what_breaks_the_other() -> None:
+    found = {one.what: one for one in findings()}
+    one, other = found["onnxruntime"], found["onnxruntime-gpu"]
+    assert "not installed" in (one.here, other.here)
+    assert (one.lack, other.lack) == ("", "")
+
+
 def test_instruction_sets_are_named(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("model name\t: a\nflags\t\t: fpu avx2 amx_int8 avx512_vnni\n")
     assert doctor_machine._instructions(tmp_path / "cpuinfo") == ["avx2", "avx512_vnni", "amx_int8"]
