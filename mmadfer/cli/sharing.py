@@ -30,7 +30,7 @@ def push(
     clips: Annotated[int, typer.Option(min=1, help="How many of them, evenly spread.")] = 100,
     onnx: Annotated[bool, typer.Option(help="Also an ONNX file.")] = True,
     private: Annotated[
-        bool, typer.Option("--private", help="A repository that is made is seen by its owners alone.")
+        bool, typer.Option("--private", help="To a repository that its owners alone see: a new one, or a private one.")
     ] = False,
     key: Annotated[Path | None, typer.Option(help="Sign with this private key, as `sign` does.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="The key's certificate, PEM.")] = None,

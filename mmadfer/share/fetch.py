@@ -60,7 +60,7 @@ def _fetch(address: HubAddress, info: Any, forms: Sequence[str], whole: bool) ->
         raise HubError(f"{address} holds no model that `mmadfer push` wrote: it has no {names.CONTRACT}")
     form = _form(address, [one.rfilename for one in siblings], forms)
     wanted = [one for one in siblings if one.rfilename in _wanted(siblings, form, whole)]
-    _check_sizes(address, wanted)
+    _check_sizes(address, wanted, info.sha)
     commit = _commit(address)
     if commit != info.sha:
         raise HubError(f"{address} has changed while it was fetched, or the hub errs: fetch it again")
@@ -102,8 +102,8 @@ def _form(address: HubAddress, found: Sequence[str], forms: Sequence[str]) -> st
     raise HubError(f"{address} has no {wanted}: give another repository or revision")
 
 
-def _check_sizes(address: HubAddress, wanted: Iterable[Any]) -> None:
-    """Before anything is fetched: whether each file may be as large, and there is room for all."""
+def _check_sizes(address: HubAddress, wanted: Iterable[Any], commit: str) -> None:
+    """Before anything is fetched: whether each file may be as large, and there is room for those that are not here."""
     total = 0
     for one in wanted:
         most, size = names.most_bytes(one.rfilename) or 0, one.size
@@ -111,12 +111,13 @@ def _check_sizes(address: HubAddress, wanted: Iterable[Any]) -> None:
             raise HubError(
                 f"{address}: {one.rfilename} has {size} bytes, of at most {most}: it is not what its name says"
             )
-        total += size
+        here = client().try_to_load_from_cache(address.repo, one.rfilename, revision=commit)
+        total += 0 if isinstance(here, str) else size
     place = Path(client("huggingface_hub.constants").HF_HUB_CACHE)
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     if (free := shutil.disk_usage(there).free) < total:
         raise HubError(
-            f"{address} has {total >> 20} MiB, but {place} has {free >> 20} MiB left: make room, or set HF_HOME"
+            f"{address} has {total >> 20} MiB more, but {place} has {free >> 20} MiB left: make room, or set HF_HOME"
         )
 
 

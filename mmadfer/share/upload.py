@@ -29,15 +29,20 @@ def upload(folder: Path, address: HubAddress, private: bool, message: str) -> st
     Args:
         folder: with files of a shared model; others are left out.
         address: the repository, which is made where it is not there, and a branch of it.
-        private: of a repository that is made: only its owners see it.
+        private: only its owners see the repository; one that others see is refused.
         message: of the commit.
 
     Raises:
-        HubError: the hub refuses, or cannot be reached; nothing of the push is visible then.
+        HubError: the hub refuses, or cannot be reached, or the repository is not private; nothing of the push is
+            visible then.
     """
     hub, sent = api(), names.allowed(one.name for one in folder.iterdir())
     with in_words(address):
         hub.create_repo(address.repo, private=private, exist_ok=True)
+        if private and not hub.model_info(address.repo).private:  # one that is there stays as it is
+            raise HubError(
+                f"{address} is public, and --private was asked: make it private on the hub, or push to another name"
+            )
         if address.revision:
             hub.create_branch(address.repo, branch=address.revision, exist_ok=True)
         info = hub.model_info(address.repo, revision=address.revision)

@@ -1,5 +1,6 @@
 """What a hub may send: nothing goes outside its cache, nothing is taken that is not what it says, and no pickle."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -127,6 +128,19 @@ def test_sizes_are_looked_at_before_anything_is_fetched(hub: Hub) -> None:
     with pytest.raises(HubError, match=r"README.md has 5242880 bytes, of at most 4194304"):
         fetched(whole=True)
     assert not any(line.startswith("GET") and line.endswith("model.safetensors") for line in hub.asked)
+
+
+def test_room_is_needed_for_what_is_not_here_alone(hub: Hub, tmp_path: Path) -> None:
+    most = 32 << 30
+    parts = {f"model.onnx.{k:012x}.data": b"data" for k in range(shutil.disk_usage(tmp_path).free // most + 1)}
+    hub.make("me/x", {**FILES, **parts})
+    hub.told_sizes = dict.fromkeys(parts, most)
+    with pytest.raises(HubError, match="MiB left: make room, or set HF_HOME"):
+        fetched(whole=True)
+    hub.told_sizes = {}
+    fetched(whole=True)
+    hub.told_sizes = dict.fromkeys(parts, most)
+    assert sorted(fetched(whole=True)) == sorted([*FILES, *parts]), "all of it is in the cache"
 
 
 def test_a_file_that_does_not_end_is_given_up(hub: Hub, tmp_path: Path) -> None:

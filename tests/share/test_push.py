@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants as settings
@@ -23,7 +24,7 @@ import mmadfer
 from mmadfer.cli.main import app, run
 from mmadfer.config import schema as configs
 from mmadfer.data.preparation.prepare import prepare
-from mmadfer.data.sets import toy
+from mmadfer.data.sets import SourceClip, toy
 from mmadfer.errors import HubError
 from mmadfer.model.weights.build import save_weights
 from mmadfer.run import directory as runs
@@ -49,7 +50,10 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose first fold is finished, its second not, and its third failed."""
     folder = tmp_path_factory.mktemp("run")
-    prepare(toy.table(media), folder / "toy.store", SETTINGS, jobs=1)
+    (folder / "lost-000.mp4").write_bytes(b"no video")
+    table = toy.table(media)
+    lost = SourceClip("lost-000", folder / "lost-000.mp4", LABELS[0], 1)
+    prepare(replace(table, clips=[*table.clips, lost]), folder / "toy.store", SETTINGS, jobs=1)
     config = configs.load("dfew_160", ["train.epochs=2", f"data.store={folder / 'toy.store'}"])
     made = runs.create(folder / "run", config)
     save_weights(made.fold(1) / "checkpoints/step-00000002/weights.safetensors", awake(1), CONTRACT, frozen=True)
@@ -102,6 +106,7 @@ def _check_private(there: dict[str, bytes], trained: Path) -> None:
     for name, data in there.items():
         assert str(trained.parent).encode() not in data, name
         assert b"-000" not in data, name
+    assert b"Left out: 1 clips (unreadable: 1)." in there["DATA_CARD.md"]
 
 
 def _check_card(text: str, proof: dict[str, object]) -> None:
@@ -204,6 +209,19 @@ def test_without_a_network_nothing_is_pushed(
     assert run(app, ["push", str(trained), "hub:me/toy", "--no-onnx"]) == 2
     assert "hub:me/toy (http://127.0.0.1:9) cannot be reached: mend the network" in capsys.readouterr().err
     assert hub.asked == []
+
+
+def test_what_is_to_be_private_does_not_go_to_a_public_repository(
+    trained: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = hub.make("me/toy", {"notes.txt": b"mine"})
+    words = ["push", str(trained), "hub:me/toy@v1", "--no-onnx", "--private"]
+    assert run(app, words) == 2
+    assert "hub:me/toy@v1 is public, and --private was asked" in capsys.readouterr().err
+    assert hub.repositories["me/toy"].branches == {"main": before}, "not even the branch is made"
+    assert not hub.blobs
+    hub.repositories["me/toy"].private = True
+    assert run(app, words) == 0
 
 
 def test_a_branch_and_a_private_repository_are_made_and_signed(trained: Path, hub: Hub, tmp_path: Path) -> None:

@@ -95,16 +95,18 @@ def test_what_has_no_card(tmp_path: Path) -> None:
 
 def test_a_card_of_a_store_names_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "crema.store"
-    left = {"secret-1": "no face", "secret-2": "no face", "secret-3": "no sound"}
+    lost = {"secret-1": "unreadable: /home/ann/1.mp4: it ends too soon", "secret-2": "unreadable: /home/ann/2.mp4"}
+    left = {**lost, "secret-3": "no face: in none of 8 frames"}
     write_store(store, Header("crema_d", ("sad", "glad"), PrepareConfig(), left_out=left), [])
     done = CliRunner().invoke(app, ["card", str(store)])
     assert done.exit_code == 0, done.output
     card = DatasetCard.load(tmp_path / "crema.store.card.md")
     told = card.data.to_dict()
     assert (told["license"], told["size_categories"], told["pretty_name"]) == ("odbl", ["n<1K"], "crema_d")
-    assert "Left out: 3 clips (no face: 2, no sound: 1)." in card.text
+    assert "Left out: 3 clips (unreadable: 2, no face: 1)." in card.text
     assert "acted on purpose" in card.text
     assert "secret" not in card.text
+    assert "/home" not in card.text
     assert all(article in card.text for article in ARTICLES)
     assert run_app(app, ["card", str(store), "--licence", "ravdess=own"]) == 2
     assert "names 'ravdess', but the store holds 'crema_d'" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def _facts(store: Store) -> dict[str, Any]:
 
 
 def _left_out(store: Store) -> str:
-    found = Counter(store.left_out.values())
+    found = Counter(why.partition(": ")[0] for why in store.left_out.values())  # details name files
     if not found:
         return "No clip of the set was left out."
     reasons = ", ".join(f"{reason}: {count}" for reason, count in found.most_common())
