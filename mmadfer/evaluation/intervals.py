@@ -1,11 +1,13 @@
-"""Intervals of one run's scores: how they vary with the choice of test clips, drawn within each fold."""
+"""Intervals of one run's scores: how they vary with the choice of test clips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 
-from mmadfer.evaluation.bootstrap import interval, resampled_sums
+from mmadfer.evaluation.bootstrap import LEVEL, interval, resampled_sums
 from mmadfer.evaluation.saved_predictions import ToldClips
 from mmadfer.tasks.spec import TaskSpec
 
@@ -13,7 +15,8 @@ RESAMPLES = 2000
 SEED = 0
 COVERS = (
     f"95 % intervals are between the percentiles 2.5 and 97.5 of {RESAMPLES:,} resamples: clips drawn with replacement "
-    "within each fold, as mmadfer compare draws them. They cover the choice of test clips, not training"
+    "within each fold, as mmadfer compare draws them. Those of recalls are Wilson's (1927). They cover the choice of "
+    "test clips, taken as independent, and not training"
 )
 Pair = tuple[float, float]
 
@@ -38,17 +41,22 @@ def intervals(folds: Sequence[ToldClips], spec: TaskSpec, resamples: int = RESAM
         seed: of its draws.
     """
     classes = folds[0].probabilities.shape[1]
-    tables = {one.fold: np.concatenate([spec.statistics(one.truth, one.told, classes), _hits(one)], 1) for one in folds}
-    sums = resampled_sums(tables, resamples, seed)
-    scores = spec.from_sums(sums[..., : -2 * classes]).mean(1)
-    clips, hits = np.split(sums[..., -2 * classes :].sum(1), 2, axis=1)
-    recall = np.divide(hits, clips, out=np.full_like(hits, np.nan), where=clips > 0)
+    tables = {one.fold: spec.statistics(one.truth, one.told, classes) for one in folds}
+    scores = spec.from_sums(resampled_sums(tables, resamples, seed)).mean(1)
+    truth, right = (np.concatenate(each) for each in zip(*((one.truth, one.right) for one in folds), strict=True))
+    counts = [(int(right[truth == k].sum()), int((truth == k).sum())) for k in range(classes)]
     return Intervals(
-        {name: interval(scores[:, k]) for k, name in enumerate(spec.names)}, [interval(one) for one in recall.T]
+        {name: interval(scores[:, k]) for k, name in enumerate(spec.names)},
+        [wilson(hits, clips) if clips else None for hits, clips in counts],
     )
 
 
-def _hits(one: ToldClips) -> np.ndarray:
-    """float64 (N, 2 C): 1 in a clip's class, and again where it was told."""
-    found = np.eye(one.probabilities.shape[1])[one.truth]
-    return np.concatenate([found, found * one.right[:, None]], axis=1)
+def wilson(hits: int, clips: int) -> Pair:
+    """The 95 % interval of a share, of which so many of 1 or more clips are hits; it has a width at 0 and 1, too.
+
+    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+    """
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    middle = (hits + z * z / 2) / (clips + z * z)
+    half = z / (clips + z * z) * sqrt(hits * (clips - hits) / clips + z * z / 4)
+    return middle - half if hits else 0.0, middle + half if hits < clips else 1.0

@@ -121,12 +121,16 @@ def _more(run: Run, used: Sequence[FoldResult], values: Mapping[str, list[float]
 
 def _compared(row: Beside, first: Beside, this: Run, run: Run) -> Beside:
     """With its difference to the run reported on; that of groups where the store has any."""
-    columns = {name: told for name, told in first.clips.columns.items() if name != SUBJECT} if first.clips else {}
-    groups = paired_groups(row.clips.folds, first.clips.folds, columns) if row.clips and first.clips else []
+    groups = _groups(row.clips, first.clips) if row.clips and first.clips else []
     try:
         return replace(row, gains=compare(this.path, run.path).overall, groups=groups)
     except RunError as error:
         return replace(row, gains_note=str(error), groups=groups)
+
+
+def _groups(one: OfClips, first: OfClips) -> list[PairedGroup]:
+    columns = {name: told for name, told in first.columns.items() if name != SUBJECT}
+    return paired_groups(one.folds, first.folds, columns, first.subjects)
 
 
 def _corrected(rows: list[Beside]) -> list[Beside]:

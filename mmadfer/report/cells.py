@@ -6,6 +6,11 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
+def gain(difference: float | None) -> str:
+    """A difference of fractions in percent, with its sign."""
+    return "-" if difference is None else f"{100 * difference:+.2f}"
+
+
 def deviation(std: float | None) -> str:
     """A standard deviation behind its mean; nothing for a single fold."""
     return "" if std is None else f" ± {percent(std)}"

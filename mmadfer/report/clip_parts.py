@@ -4,9 +4,9 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from mmadfer.evaluation.groups import FEWEST, RULE, TEST, Group
+from mmadfer.evaluation.groups import PAIRED_TEST, RULE, TEST, Group, PairedGroup
 from mmadfer.evaluation.intervals import COVERS
-from mmadfer.report.cells import likely, percent, span
+from mmadfer.report.cells import gain, likely, percent, span
 from mmadfer.report.clip_plots import coverage_plot, reliability_plots
 from mmadfer.report.hardest import hardest
 from mmadfer.report.of_clips import Calibration, OfClips
@@ -16,7 +16,7 @@ MOST_GROUPS = 40
 """Of one column that the page shows: those with most clips."""
 OPEN_GROUPS = 12
 """A column with more is shut until it is asked for."""
-GROUP_HEADINGS = ("Group", "Clips", "Accuracy %", "UAR %", "UAR less the rest's", "p", "Holm")
+GROUP_HEADINGS = ("Group", "Clips", "Accuracy %", "UAR %", "Less the rest, within folds", "Exchanged", "p", "Holm")
 CALIBRATION_HEADINGS = ("Fold", "ECE %", "Cross-entropy", "Temperature", "ECE % with it", "Cross-entropy with it")
 
 
@@ -42,6 +42,7 @@ def clip_parts(report: RunReport) -> dict[str, Any]:
         "group_headings": GROUP_HEADINGS,
         "group_words": f"{RULE[0].upper()}{RULE[1:]}. {TEST}.",
         "paired": _paired(report),
+        "paired_words": f"{PAIRED_TEST}.",
         "store_note": found.store_note,
     }
 
@@ -80,9 +81,13 @@ def _column(name: str, groups: list[Group]) -> tuple[str, list[list[str]], int]:
 
 def _cells(one: Group) -> list[str]:
     told = [one.value, str(one.clips), percent(one.accuracy), percent(one.uar)]
-    if one.difference is None:
-        return [*told, one.note, "", ""]
-    return [*told, f"{100 * one.difference:+.2f}", likely(one.p), likely(one.holm)]
+    if one.within_folds is None:
+        return [*told, one.note, "", "", ""]
+    return [*told, gain(one.within_folds), _exchanged(one), likely(one.p), likely(one.holm)]
+
+
+def _exchanged(one: Group | PairedGroup) -> str:
+    return "clips" if one.subjects is None else f"{one.subjects} subjects"
 
 
 def _paired(report: RunReport) -> list[tuple[str, list[list[str]]]]:
@@ -92,7 +97,7 @@ def _paired(report: RunReport) -> list[tuple[str, list[list[str]]]]:
             run.name,
             [
                 [f"{one.column}: {one.value}", str(one.clips), str(one.only_first), str(one.only_second)]
-                + ([likely(one.p), likely(one.holm)] if one.p is not None else [f"too few: under {FEWEST}", ""])
+                + ([_exchanged(one), likely(one.p), likely(one.holm)] if one.p is not None else ["too few", "", ""])
                 for one in run.groups[:MOST_GROUPS]
             ],
         )

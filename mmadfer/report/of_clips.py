@@ -89,10 +89,15 @@ class OfClips:
         people = {k: clip.subject for k, clip in clips.items() if clip.subject}
         return {**({SUBJECT: people} if people else {}), **told}
 
+    @property
+    def subjects(self) -> dict[str, str]:
+        """Clip -> subject, of the clips whose subject the store knows."""
+        return self.columns.get(SUBJECT, {})
+
     @cached_property
     def groups(self) -> list[Group]:
         """Of every column."""
-        return groups(self.folds, self.columns)
+        return groups(self.folds, self.columns, self.subjects)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -18,6 +18,7 @@ from mmadfer.data.store.store import Header, write_store
 from mmadfer.errors import RunError
 from mmadfer.model.weights.build import build_model, save_weights
 from mmadfer.report.cards.writing import write_run_cards
+from mmadfer.report.cells import gain, likely
 from mmadfer.report.summary import summarise_run
 
 ARTICLES = (
@@ -130,6 +131,8 @@ def test_what_the_predictions_of_every_clip_tell_is_in_the_card(tmp_path: Path) 
     assert shown
     for one in shown:
         assert f"| {one.column} | {one.value} | {one.clips} | {100 * one.accuracy:.2f} | {100 * one.uar:.2f} |" in text
+        told_of = one.note or likely(one.holm)
+        assert f"{100 * one.uar:.2f} | {gain(one.within_folds)} | {told_of} |" in text, "the numbers of the report"
     people = {one.value for one in found.groups if one.column == "subject"}
     assert len(people) > 1
     assert not [name for name in people if name in text + data.read_text()], "no person is named"

@@ -8,11 +8,12 @@ import pytest
 from report_setup import LABELS, Made, group_of, make_run, make_store
 from rich.console import Console
 from scipy.special import softmax
-from scipy.stats import hypergeom
+from scipy.stats import binomtest, hypergeom
 from sklearn.metrics import log_loss, recall_score
 
+from mmadfer.evaluation.bootstrap import mcnemar
 from mmadfer.evaluation.groups import FEWEST, groups, holm, paired_groups
-from mmadfer.evaluation.intervals import intervals
+from mmadfer.evaluation.intervals import intervals, wilson
 from mmadfer.evaluation.saved_predictions import ToldClips
 from mmadfer.report import report
 from mmadfer.tasks.classification import CLASSIFICATION
@@ -73,8 +74,8 @@ def test_abstaining_over_all_folds(made: Made, told: dict) -> None:
         assert row["threshold"] == pytest.approx(np.sort(shares.max(1))[::-1][count - 1])
 
 
-def test_intervals_are_those_of_clips_drawn_one_by_one(made: Made, told: dict) -> None:
-    rng, scores, recalls = np.random.default_rng(3), [], []
+def test_intervals_of_scores_are_those_of_clips_drawn_one_by_one_and_of_recalls_wilsons(made: Made, told: dict) -> None:
+    rng, scores = np.random.default_rng(3), []
 
     def recall(truth: np.ndarray, said: np.ndarray) -> np.ndarray:
         return np.array([(said[truth == k] == k).mean() for k in range(3)])
@@ -83,12 +84,12 @@ def test_intervals_are_those_of_clips_drawn_one_by_one(made: Made, told: dict) -
         drawn = {fold: rng.integers(0, len(truth), len(truth)) for fold, truth in made.truth.items()}
         parts = [(made.truth[f][rows], made.told[f][rows].argmax(1)) for f, rows in drawn.items()]
         scores.append(np.mean([recall(*part).mean() for part in parts]))
-        recalls.append(recall(*map(np.concatenate, zip(*parts, strict=True))))
     assert told["intervals"]["scores"]["uar"] == pytest.approx(np.quantile(scores, [0.025, 0.975]), abs=0.02)
-    for k, label in enumerate(LABELS):
-        wanted = np.quantile(np.array(recalls)[:, k], [0.025, 0.975])
-        assert told["intervals"]["recall"][label] == pytest.approx(wanted, abs=0.035)
     truth, shares = everything(made)
+    for k, label in enumerate(LABELS):
+        right = shares[truth == k].argmax(1) == k
+        wanted = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+        assert told["intervals"]["recall"][label] == pytest.approx(list(wanted), abs=1e-12)
     for (low, high), value in zip(
         told["intervals"]["recall"].values(), recall_score(truth, shares.argmax(1), average=None), strict=True
     ):
@@ -98,7 +99,19 @@ def test_intervals_are_those_of_clips_drawn_one_by_one(made: Made, told: dict) -
 def test_a_class_without_clips_has_no_interval() -> None:
     one = ToldClips(1, ["a", "b"], np.array([0, 1]), np.array([0, 0]), np.full((2, 3), 1 / 3))
     found = intervals([one], CLASSIFICATION, 200)
-    assert found.recall == [(1.0, 1.0), (0.0, 0.0), None]
+    z2 = 1.959963984540054**2
+    assert found.recall == [pytest.approx((1 / (1 + z2), 1.0)), pytest.approx((0.0, z2 / (1 + z2))), None]
+
+
+@pytest.mark.parametrize(("hits", "clips"), [(0, 29), (29, 29), (1, 29), (10, 29), (3000, 4000)])
+def test_the_interval_of_a_recall_is_wilsons(hits: int, clips: int) -> None:
+    """The p that lie z standard errors from the recall, sqrt(p (1 - p) / n), are the roots of a square."""
+    z2 = 1.959963984540054**2
+    roots = np.roots([clips + z2, -(2 * hits + z2), hits**2 / clips])
+    assert wilson(hits, clips) == pytest.approx(sorted(roots.real), abs=1e-9)
+    assert wilson(hits, clips) == pytest.approx(list(binomtest(hits, clips).proportion_ci(method="wilson")), abs=1e-12)
+    assert wilson(clips - hits, clips) == pytest.approx([1 - end for end in wilson(hits, clips)[::-1]])
+    assert wilson(0, 29)[1] > 0.1, "none of 29 does not say that there are none"
 
 
 def test_groups_have_their_clips_and_scores(made: Made, told: dict) -> None:
@@ -119,13 +132,14 @@ def test_groups_have_their_clips_and_scores(made: Made, told: dict) -> None:
         assert row["uar"] == pytest.approx(recall_score(truth, said, average="macro", labels=sorted({*truth})))
     assert rows["band", "old"] | {"accuracy": 0, "uar": 0} == {
         **{"column": "band", "value": "old", "clips": 3, "accuracy": 0, "uar": 0},
-        **{"difference": None, "p": None, "holm": None, "note": "too few"},
+        **{"within_folds": None, "p": None, "holm": None, "note": "too few", "subjects": None},
     }
     assert rows["band", "young"]["note"] == "too few", "as the rest has three"
     assert rows["sex", "f"]["p"] == rows["sex", "m"]["p"]
-    assert rows["sex", "f"]["difference"] == pytest.approx(-rows["sex", "m"]["difference"])
-    tests = [row["p"] for key, row in rows.items() if row["p"] is not None and key != ("sex", "m")]
-    assert [row["holm"] for key, row in rows.items() if row["p"] is not None and key != ("sex", "m")] == holm(tests)
+    assert rows["sex", "f"]["within_folds"] == pytest.approx(-rows["sex", "m"]["within_folds"])
+    for column in ("subject", "light", "sex"):
+        mine = [row for row in rows.values() if row["column"] == column][: 1 if column == "sex" else None]
+        assert [row["holm"] for row in mine] == holm([row["p"] for row in mine]), "of each column on its own"
 
 
 def test_subjects_of_whole_folds_are_compared_within_their_fold(told: dict) -> None:
@@ -147,11 +161,11 @@ def test_the_permutation_test_is_fishers_where_there_is_one_stratum() -> None:
     right = [True] * 30 + [True] * 9 + [False] * 3 + [True] * 6 + [False] * 12
     one = fold_of(1, truth, right)
     group = {clip: "a" if k % 30 < 12 else "b" for k, clip in enumerate(one.ids)}
-    found, other = groups([one], {"x": group})
+    found, other = groups([one], {"x": group}, {})
     drawn, middle = hypergeom(30, 15, 12), 12 * 15 / 30
     exact = sum(drawn.pmf(k) for k in range(13) if abs(k - middle) >= abs(9 - middle))
     assert found.p == pytest.approx(exact, abs=0.01)
-    assert found.difference == pytest.approx((9 / 12 - 6 / 18) / 2)
+    assert found.within_folds == pytest.approx((9 / 12 - 6 / 18) / 2)
     assert found.holm == found.p == other.p, "two groups are one test"
 
 
@@ -162,10 +176,87 @@ def test_an_easy_fold_is_no_difference_between_groups() -> None:
         clip: "a" if k % 40 < (32 if clip[0] == "1" else 8) else "b"
         for k, clip in enumerate(folds[0].ids + folds[1].ids)
     }
-    found, _ = groups(folds, {"x": most})
-    assert found.difference is not None
-    assert found.difference > 0.2
+    found, other = groups(folds, {"x": most}, {})
+    assert found.accuracy > other.accuracy + 0.2
+    assert found.within_folds == pytest.approx(0)
     assert found.p == pytest.approx(1)
+
+
+def test_a_group_that_is_worse_than_its_fold_mates_is_shown_as_worse() -> None:
+    """A is 20 points below B in fold 1, which is easy; C and D have a hard fold of their own, and tell nothing of A."""
+    easy = fold_of(1, [0, 1] * 80, [k % 80 < (60 if k < 80 else 76) for k in range(160)])
+    hard = fold_of(2, [0, 1] * 80, [k % 10 < 4 for k in range(160)])
+    names = {clip: "AB"[k // 80] for k, clip in enumerate(easy.ids)} | {
+        clip: "CD"[k // 80] for k, clip in enumerate(hard.ids)
+    }
+    a, b, c, d = groups([easy, hard], {"who": names}, {})
+    assert (a.accuracy, b.accuracy, c.accuracy) == (0.75, 0.95, 0.4)
+    assert [one.within_folds for one in (a, b, c, d)] == pytest.approx([-0.2, 0.2, 0, 0])
+    assert a.p is not None
+    assert a.p < 0.01
+    assert c.p == pytest.approx(1)
+
+
+def of_people(seed: int, spread: float, effect: float = 0.0) -> tuple[list[ToldClips], dict, dict]:
+    """Two folds of ten people with 60 clips each, who differ by `spread`; the folds, their sex, and their names."""
+    rng, folds, sex, people = np.random.default_rng(seed), [], {}, {}
+    for fold in (1, 2):
+        which = rng.permutation(10) % 2
+        chance = np.clip(0.6 + effect * which + rng.normal(0, spread, 10), 0, 1)
+        folds.append(fold_of(fold, [0, 1] * 300, list(rng.random(600) < np.repeat(chance, 60))))
+        people |= {clip: f"{fold}-{k // 60}" for k, clip in enumerate(folds[-1].ids)}
+        sex |= {clip: "fm"[which[k // 60]] for k, clip in enumerate(folds[-1].ids)}
+    return folds, sex, people
+
+
+def test_people_who_differ_are_no_difference_between_groups_of_people() -> None:
+    drawn = [of_people(seed, 0.12) for seed in range(400)]
+    found = [groups(folds, {"sex": sex}, people, 199)[0] for folds, sex, people in drawn]
+    assert {one.subjects for one in found} == {10}
+    assert np.mean([one.p <= 0.05 for one in found]) == pytest.approx(0.05, abs=0.03)
+    assert np.mean([one.p <= 0.5 for one in found]) == pytest.approx(0.5, abs=0.08)
+    of_clips = [groups(folds, {"sex": sex}, {}, 199)[0] for folds, sex, _ in drawn[:100]]
+    assert {one.subjects for one in of_clips} == {None}
+    assert np.mean([one.p <= 0.05 for one in of_clips]) > 0.2, (
+        "what clips of one person say as if they were independent"
+    )
+
+
+def test_a_difference_between_groups_of_people_is_found() -> None:
+    folds, sex, people = of_people(3, 0.05, 0.3)
+    one, other = groups(folds, {"sex": sex}, people)
+    assert one.p == other.p
+    assert one.p is not None
+    assert one.p < 0.001
+    assert one.within_folds == pytest.approx(-0.3, abs=0.08)
+    everywhere = dict(zip(people, [str(k % 600 // 60) for k in range(1200)], strict=True))
+    first = {clip: str(int(name) % 2) for clip, name in everywhere.items()}
+    assert groups(folds, {"odd": first}, everywhere)[0].subjects == 5, "people of several folds are whole, too"
+
+
+def test_few_people_on_a_side_are_not_tested() -> None:
+    folds, _, people = of_people(0, 0.1)
+    few = {clip: "ab"[name in ("1-0", "1-1", "1-2", "2-0")] for clip, name in people.items()}
+    assert {one.note for one in groups(folds, {"x": few}, people)} == {"too few subjects"}
+    apart = {clip: "ab"[name[0] == "1"] for clip, name in people.items()}
+    assert {one.note for one in groups(folds, {"x": apart}, people)} == {"no other clips in its folds"}
+    mixed = {clip: "ab"[k % 2] for k, clip in enumerate(people)}
+    assert {one.subjects for one in groups(folds, {"x": mixed}, people)} == {None}, "each has both values"
+
+
+def test_two_runs_are_compared_over_people() -> None:
+    def runs(seed: int) -> list:
+        folds, sex, people = of_people(seed, 0.12)
+        other, _, _ = of_people(seed + 1000, 0.12)
+        return paired_groups(folds, other, {"sex": sex}, people, 199)
+
+    found = [runs(seed)[0] for seed in range(200)]
+    assert {one.subjects for one in found} == {10}
+    assert np.mean([one.p <= 0.05 for one in found]) == pytest.approx(0.05, abs=0.04)
+    assert np.mean([mcnemar(one.only_first, one.only_second) <= 0.05 for one in found]) > 0.2
+    folds, _, people = of_people(0, 0.1)
+    four = {clip: name[0] for clip, name in people.items() if int(name[2]) < 4}
+    assert [one.p for one in paired_groups(folds, folds, {"x": four}, people)] == [None, None]
 
 
 def test_p_of_groups_is_about_uniform_where_there_is_no_difference() -> None:
@@ -173,7 +264,7 @@ def test_p_of_groups_is_about_uniform_where_there_is_no_difference() -> None:
     for seed in range(200):
         rng = np.random.default_rng(seed)
         one = fold_of(1, [0, 1] * 60, list(rng.random(120) < 0.6))
-        found, _ = groups([one], {"x": {clip: "ab"[rng.integers(2)] for clip in one.ids}}, 400, seed)
+        found, _ = groups([one], {"x": {clip: "ab"[rng.integers(2)] for clip in one.ids}}, {}, 400, seed)
         p.append(found.p)
     assert [float(np.mean(np.array(p) <= level)) for level in (0.05, 0.25, 0.5)] == pytest.approx(
         [0.05, 0.25, 0.5], abs=0.09
@@ -190,7 +281,7 @@ def test_a_group_in_two_runs_is_tested_clip_by_clip() -> None:
     truth = [0, 1] * 10
     first, second = (fold_of(1, truth, [ok] * 14 + [True] * 6) for ok in (False, True))
     group = {clip: "a" if k < 12 else "b" for k, clip in enumerate(first.ids)}
-    a, b = paired_groups([first], [second], {"x": group})
+    a, b = paired_groups([first], [second], {"x": group}, {})
     assert (a.clips, a.only_first, a.only_second) == (12, 0, 12)
     assert a.p == pytest.approx(2 / 2**12)
     assert a.holm == a.p, "the only test"

@@ -8,9 +8,8 @@ from mmadfer.contract import Contract
 from mmadfer.contract.description import describe_contract
 from mmadfer.contract.licences import NOT_KNOWN
 from mmadfer.evaluation.groups import RULE, TEST, Group
-from mmadfer.evaluation.groups import groups as tested
 from mmadfer.evaluation.intervals import COVERS
-from mmadfer.report.cells import likely, percent, span
+from mmadfer.report.cells import gain, likely, percent, span
 from mmadfer.report.of_clips import SUBJECT, OfClips
 from mmadfer.report.summary import RESULT, RunReport
 from mmadfer.tasks.tables import TASKS, spec_of
@@ -98,7 +97,9 @@ def groups(report: RunReport | None) -> dict[str, Any]:
     people = _people(report)
     if not rows and not people:
         return {}
-    headings = ["column", "group", "clips", "accuracy %", "UAR %", "less the rest", "p by Holm"] if rows else []
+    headings = (
+        ["column", "group", "clips", "accuracy %", "UAR %", "less the rest, within folds", "p by Holm"] if rows else []
+    )
     unknown = "Of other groups (age, sex, skin, language) nothing is known."
     return table(
         headings,
@@ -109,12 +110,11 @@ def groups(report: RunReport | None) -> dict[str, Any]:
 
 
 def _group_rows(found: OfClips) -> list[list[str]]:
-    columns = {name: values for name, values in found.columns.items() if name != SUBJECT}
-    return [_group_row(one) for one in tested(found.folds, columns)]
+    return [_group_row(one) for one in found.groups if one.column != SUBJECT]
 
 
 def _group_row(one: Group) -> list[str]:
-    numbers = [percent(one.accuracy), percent(one.uar), percent(one.difference)]
+    numbers = [percent(one.accuracy), percent(one.uar), gain(one.within_folds)]
     return [one.column, one.value, str(one.clips), *numbers, one.note or likely(one.holm)]
 
 
