@@ -36,6 +36,9 @@ def push(
     certificate: Annotated[Path | None, typer.Option(help="The key's certificate, PEM.")] = None,
     chain: _Chain = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    with_people: Annotated[
+        bool, typer.Option("--with-people", help="Also a model adapted to people: their names and personal data.")
+    ] = False,
     commercial: Commercial = False,
     licence: Licences = None,
 ) -> None:
@@ -49,7 +52,8 @@ def push(
         raise ConfigError("--certificate and --chain go with --key, the private key that signs")
     signer = None if key is None else Signer(key, certificate, tuple(chain or ()))
     terms = Terms(commercial, tuple(licence or ()))
-    send(Push(local_model(path, "weights"), fold, data, clips, onnx, private, signer, terms), address, dry_run)
+    model = local_model(path, "weights")
+    send(Push(model, fold, data, clips, onnx, private, signer, terms, with_people), address, dry_run)
 
 
 def sign(

@@ -92,7 +92,7 @@ def write_export_cards(
         out: the exported model.
         contract: the exported model's.
         terms: with the licences that are stated.
-        data: the store; by default that of the run.
+        data: a store whose card is written where the run's own is not there, if the model was trained on it.
         card: where the card lies; by default `OUT.card.md`.
 
     Raises:
@@ -100,8 +100,7 @@ def write_export_cards(
     """
     report = same_run(run_of(Path(path)), contract)
     parity = proofs_of(out)
-    store = data or (report.config.data.store if report else None)
     source = CardSource(out.stem, contract, report, parity, terms.stated)
-    written = write_cards(card or card_path(out), source, None if store is None else Path(store))
+    written = write_cards(card or card_path(out), source, None if data is None else Path(data))
     say(f"card    {', '.join(map(str, written))}")
     return written

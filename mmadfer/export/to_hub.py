@@ -8,7 +8,7 @@ from typing import Any
 
 from mmadfer.contract import Contract
 from mmadfer.data.tokens import deliver_tokenizer, file_beside
-from mmadfer.errors import ParityError, RunError, WeightsError
+from mmadfer.errors import ConfigError, ParityError, RunError, WeightsError
 from mmadfer.export.cards import Terms, check_terms, contract_of, proofs_of
 from mmadfer.export.finished_folds import PARITY_CLIPS, proven_export
 from mmadfer.report.cards.model import CardSource
@@ -47,6 +47,8 @@ class Push:
     private: bool = False
     signer: Signer | None = None
     terms: Terms | None = None
+    with_people: bool = False
+    """Also a model that was adapted to people, with their names."""
 
 
 def push(asked: Push, where: str, dry_run: bool = False) -> str | None:
@@ -63,6 +65,7 @@ def push(asked: Push, where: str, dry_run: bool = False) -> str | None:
     Raises:
         RunError: the fold is not finished.
         WeightsError, ParityError: no such model, or one that is not proven.
+        ConfigError: it was adapted to people, and `with_people` is not set.
         LicenceError: commercial use is asked for, which a part does not allow.
         HubError: the address cannot be, or the hub refuses; nothing of the push is visible then.
         SignatureError: the key cannot sign.
@@ -71,6 +74,8 @@ def push(asked: Push, where: str, dry_run: bool = False) -> str | None:
     check_target(address)
     fold = _finished(asked.path, asked.fold)
     check_terms(asked.path, fold, terms)
+    if not asked.with_people:
+        _refuse_people(asked.path, contract_of(asked.path, fold))
     with scratch("push") as folder:
         contract = stage(asked, fold, address, folder / "model")
         _list(folder / "model", address, contract)
@@ -82,6 +87,16 @@ def push(asked: Push, where: str, dry_run: bool = False) -> str | None:
         )
     say(f"pushed  {address._replace(revision=commit)}")
     return commit
+
+
+def _refuse_people(path: Path, contract: Contract) -> None:
+    """Raise a ConfigError where a model was adapted to people: it carries their names."""
+    if contract.adapted is not None:
+        raise ConfigError(
+            f"{path} was adapted to {', '.join(contract.adapted.people)}: these names would be in its card, its "
+            "contract and its model files, and its weights are personal data. Where they have agreed to that, push it "
+            f"with --with-people; or push the model that it was adapted from ({contract.adapted.name})"
+        )
 
 
 def _finished(path: Path, fold: int | None) -> int | None:
@@ -184,12 +199,11 @@ def _write_cards(
     asked: Push, address: HubAddress, contract: Contract, proofs: Sequence[dict[str, Any]], folder: Path
 ) -> None:
     report = same_run(run_of(asked.path), contract)
-    store = asked.data or (report.config.data.store if report else None)
     name = address.repo.partition("/")[2]
     stated = asked.terms.stated if asked.terms else {}
     public = [public_proof(proof) for proof in proofs]
     source = CardSource(name, contract, report, public, stated, str(address))
-    write_cards(folder / names.CARD, source, store)
+    write_cards(folder / names.CARD, source, asked.data)
     written = data_card_path(folder / names.CARD)
     if written.is_file():
         written.rename(folder / names.DATA_CARD)

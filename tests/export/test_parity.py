@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_setup import CONTRACT, perturbed, relabelled
+from export_setup import CONTRACT, awake, perturbed, relabelled
 from huggingface_hub import ModelCard
 from needs import needed
 from PIL import Image
@@ -24,6 +24,7 @@ from mmadfer.export.parity import parity as module
 from mmadfer.export.parity.clip_inputs import choose_clips
 from mmadfer.export.parity.parity import export_onnx, parity
 from mmadfer.export.parity.picture import draw_picture
+from mmadfer.model.weights.build import save_weights
 from mmadfer.report.cards.writing import card_path
 from mmadfer.runtime import Recogniser
 from mmadfer.runtime.inputs import Video, read_whole
@@ -43,9 +44,11 @@ def exports(checkpoint: Path, calibration_store: Path, tmp_path_factory: pytest.
     return folder
 
 
-def test_export_delivers_what_it_has_proven(
-    checkpoint: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_export_delivers_what_it_has_proven(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(store) as opened:
+        trained = CONTRACT.model_copy(update={"store": opened.header.fingerprint})
+    checkpoint = tmp_path / "tiny.safetensors"
+    save_weights(checkpoint, awake(1), trained, frozen=True)
     out = tmp_path / "product" / "model.onnx"
     assert export_onnx(checkpoint, out, store, terms=Terms(commercial=True)) == out
     assert f"card    {card_path(out)}" in capsys.readouterr().out

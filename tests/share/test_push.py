@@ -23,8 +23,10 @@ from traced_once import traced_once
 import mmadfer
 from mmadfer.cli.main import app, run
 from mmadfer.config import schema as configs
+from mmadfer.contract.facts import AdaptedFacts
 from mmadfer.data.preparation.prepare import prepare
 from mmadfer.data.sets import SourceClip, toy
+from mmadfer.data.store.store import Header, write_store
 from mmadfer.errors import HubError
 from mmadfer.model.weights.build import save_weights
 from mmadfer.run import directory as runs
@@ -182,10 +184,35 @@ def test_a_push_that_breaks_off_changes_nothing_that_is_seen(trained: Path, hub:
     assert there["notes.txt"] == b"mine", "what is no file of a model stays"
 
 
-def _push(trained: Path) -> None:
+def _push(trained: Path, data: Path | None = None) -> None:
     from mmadfer.export.to_hub import Push, push
 
-    push(Push(trained, onnx=False), "hub:me/toy")
+    push(Push(trained, data=data, onnx=False), "hub:me/toy")
+
+
+def test_the_card_of_the_data_is_not_of_a_store_that_only_proves(trained: Path, hub: Hub, tmp_path: Path) -> None:
+    write_store(tmp_path / "other.store", Header("crema_d", ("sad", "glad"), SETTINGS, fingerprint="f" * 64), [])
+    _push(trained, tmp_path / "other.store")
+    found = hub.repositories["me/toy"]
+    assert b"# toy: data card" in found.commits[found.branches["main"]]["DATA_CARD.md"]
+
+
+def test_a_model_of_people_is_pushed_with_their_names_only_where_that_is_asked(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = AdaptedFacts(people=("ann", "bob"), clips=3, name="tiny")
+    path = tmp_path / "mine.safetensors"
+    save_weights(path, awake(1), CONTRACT.model_copy(update={"adapted": facts}), frozen=True)
+    words = ["push", str(path), "hub:me/toy", "--no-onnx"]
+    assert run(app, words) == 2
+    told = capsys.readouterr().err
+    assert "was adapted to ann, bob: these names would be in its card" in told
+    assert "its weights are personal data" in told
+    assert "--with-people" in told
+    assert hub.asked == []
+    assert run(app, [*words, "--with-people"]) == 0
+    assert "note    it was adapted to ann, bob" in capsys.readouterr().err
+    assert hub.repositories["me/toy"].commits
 
 
 def test_a_push_that_is_killed_changes_nothing_that_is_seen(trained: Path, hub: Hub) -> None:

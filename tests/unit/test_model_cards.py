@@ -17,7 +17,8 @@ from mmadfer.config.schema import PrepareConfig
 from mmadfer.data.store.store import Header, write_store
 from mmadfer.errors import RunError
 from mmadfer.model.weights.build import build_model, save_weights
-from mmadfer.report.cards.writing import write_run_cards
+from mmadfer.report.cards.model import CardSource
+from mmadfer.report.cards.writing import write_cards, write_run_cards
 from mmadfer.report.cells import gain, likely
 from mmadfer.report.summary import summarise_run
 
@@ -111,6 +112,16 @@ def test_a_card_of_a_store_names_nobody(tmp_path: Path, capsys: pytest.CaptureFi
     assert all(article in card.text for article in ARTICLES)
     assert run_app(app, ["card", str(store), "--licence", "ravdess=own"]) == 2
     assert "names 'ravdess', but the store holds 'crema_d'" in capsys.readouterr().err
+
+
+def test_a_card_of_the_data_is_of_what_the_model_was_trained_on(tmp_path: Path) -> None:
+    store = tmp_path / "crema.store"
+    write_store(store, Header("crema_d", ("sad", "glad"), PrepareConfig(), fingerprint="f" * 64), [])
+    card, data = tmp_path / "mine.card.md", tmp_path / "mine.card.data.md"
+    for told, written in {"f" * 64: [card, data], "e" * 64: [card], "": [card]}.items():
+        source = CardSource("mine", contract().model_copy(update={"store": told}))
+        assert write_cards(card, source, store) == written
+        assert data.exists() == (data in written)
 
 
 def test_what_the_predictions_of_every_clip_tell_is_in_the_card(tmp_path: Path) -> None:

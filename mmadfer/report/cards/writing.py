@@ -28,20 +28,37 @@ def data_card_path(card: Path) -> Path:
     return card.with_suffix(".data.md")
 
 
-def write_cards(card: Path, source: CardSource, store: Path | None) -> list[Path]:
+def write_cards(card: Path, source: CardSource, data: Path | None = None) -> list[Path]:
     """Write a model's card, and that of its data where the store is there. Returns what was written.
+
+    Args:
+        card: the card to write.
+        source: what it tells of.
+        data: a store, which is looked at where that of the run is not there.
 
     Raises:
         OSError: a full disk, a missing right.
     """
     write_text(card, model_card(source))
-    opened = _opened(store)
+    opened = _store_of(source, data)
     if opened is None:
         data_card_path(card).unlink(missing_ok=True)  # of another model, once
         return [card]
     with opened:
         write_text(data_card_path(card), data_card(opened, source.stated))
     return [card, data_card_path(card)]
+
+
+def _store_of(source: CardSource, data: Path | None) -> Store | None:
+    """The store that the model was trained on, by its fingerprint; where that is not known, the run's own."""
+    told, own = source.contract.store, source.report.config.data.store if source.report else None
+    for path in (own, data):
+        found = _opened(path)
+        if found is not None and (found.header.fingerprint == told if told else path is own):
+            return found
+        if found is not None:
+            found.close()
+    return None
 
 
 def _opened(store: Path | None) -> Store | None:
@@ -68,7 +85,7 @@ def write_run_cards(run: Path, out: Path | None, licences: tuple[str, ...]) -> l
     parity = [read_object(path) for path in sorted((run / "export").glob(_PARITY))]
     name = str(report.about.get("name") or run.name)
     source = CardSource(name, contract, report, parity, parse_stated(licences))
-    return write_cards(out or run / RUN_CARD, source, report.config.data.store)
+    return write_cards(out or run / RUN_CARD, source)
 
 
 def write_store_card(store: Path, out: Path | None, licences: tuple[str, ...]) -> Path:
