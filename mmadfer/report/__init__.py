@@ -1,6 +1,6 @@
 """The report on a run: a table, `report/report.json` and one page, `report/report.html`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmadfer.errors import RunError
@@ -9,6 +9,7 @@ from mmadfer.tracking import Trackers
 from mmadfer.tracking.tracker import tracked
 from mmadfer.utils.console import Console
 from mmadfer.utils.files import own_folder, write_json, write_text
+from mmadfer.utils.memory import first_line
 
 __all__ = ["RunReport", "report", "report_of"]
 
@@ -56,12 +57,28 @@ def report(run: Path, beside: Mapping[str, Path], console: Console | None = None
 
 
 def _track(made: RunReport, console: Console) -> None:
-    """Give the page and its means to the trackers of the run."""
-    names = made.config.train.trackers
-    if not names:
+    """Give the page for others and the means to the trackers of the run; what goes wrong is told, and ends nothing."""
+    if not made.config.train.trackers:
         return
-    trackers = Trackers(names, tracked(made.run, made.config, "report"), console.print)
+
+    def warn(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    try:
+        _send(made, warn)
+    except Exception as error:  # whatever a service's client may raise: the report is written
+        what = f"{type(error).__name__}: {first_line(error)}"
+        warn(f"WARNING: the trackers are not told of the report ({what}); it is written in {made.run / 'report'}")
+
+
+def _send(made: RunReport, warn: Callable[[str], None]) -> None:
+    from mmadfer.report.page import render_report
+
+    trackers = Trackers(made.config.train.trackers, tracked(made.run, made.config, "report"), warn)
     means = {f"mean/{name}": made.mean(name) for name in made.spec.names}
     trackers.scalars(made.config.train.epochs, {name: value for name, value in means.items() if value is not None})
-    trackers.file(made.run / "report" / "report.html")
+    folder = made.run / "report" / "for_trackers"
+    own_folder(folder)
+    write_text(folder / "report.html", render_report(made, private=False))
+    trackers.file(folder / "report.html")
     trackers.close("finished" if made.complete else "stopped")

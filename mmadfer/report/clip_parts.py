@@ -20,8 +20,8 @@ GROUP_HEADINGS = ("Group", "Clips", "Accuracy %", "UAR %", "Less the rest, withi
 CALIBRATION_HEADINGS = ("Fold", "ECE %", "Cross-entropy", "Temperature", "ECE % with it", "Cross-entropy with it")
 
 
-def clip_parts(report: RunReport) -> dict[str, Any]:
-    """What the template needs; nothing where predictions cannot be read."""
+def clip_parts(report: RunReport, private: bool = True) -> dict[str, Any]:
+    """What the template needs; nothing where predictions cannot be read. `private`: with the hardest clips."""
     found = report.of_clips
     if found is None:
         return {}
@@ -36,7 +36,7 @@ def clip_parts(report: RunReport) -> dict[str, Any]:
             for one in found.abstaining
         ],
         "coverage": coverage_plot(found),
-        "hardest": hardest(found),
+        "hardest": hardest(found) if private else [],
         "groups": _columns(found),
         "open_groups": OPEN_GROUPS,
         "group_headings": GROUP_HEADINGS,

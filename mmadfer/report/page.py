@@ -14,6 +14,7 @@ from mmadfer.report.beside import rows_of
 from mmadfer.report.cells import percent, span
 from mmadfer.report.clip_parts import clip_parts
 from mmadfer.report.explanations import explanations
+from mmadfer.report.for_others import without_folders
 from mmadfer.report.plots import curve
 from mmadfer.report.provenance import Recipe, cost, recipe
 from mmadfer.report.subject_plot import subject_plot
@@ -26,11 +27,16 @@ from mmadfer.utils.html_page import render_page as rendered
 from mmadfer.utils.terminal import shown
 
 
-def render_report(report: RunReport) -> str:
-    """The whole page."""
+def render_report(report: RunReport, private: bool = True) -> str:
+    """The whole page.
+
+    Args:
+        report: what it tells.
+        private: False for others: without pictures, and of files only their names.
+    """
     counted = f"{len(report.usable)} of {len(report.folds)} folds"
     script = read_template("copy.js")
-    return rendered(
+    page = rendered(
         "report.html",
         title=f"{report.about.get('name')}: {counted}",
         report=report,
@@ -47,13 +53,14 @@ def render_report(report: RunReport) -> str:
         pasted=paste.tables(report),
         script=Markup(script),
         script_hash=script_hash(script),
-        clips=clip_parts(report),
+        clips=clip_parts(report, private),
         curves=_curves(report),
         values=_values(report),
         subjects=_subjects(report.subjects),
-        explanations=explanations(report.run),
+        explanations=explanations(report.run) if private else [],
         facts=_facts(report),
     )
+    return page if private else without_folders(page)
 
 
 def _matrix(report: RunReport) -> Iterator[tuple[str, float | None, str, list[tuple[int, float]]]]:

@@ -18,6 +18,8 @@ import pytest
 from needs import needed
 from setting import make_config
 
+from mmadfer.cli.main import app
+from mmadfer.cli.main import run as command
 from mmadfer.config.schema import Config
 from mmadfer.config.training import TRACKERS
 from mmadfer.errors import MissingDependencyError
@@ -125,6 +127,11 @@ def test_stopped_and_resumed_training_is_one_run_with_every_number(tracked_confi
     shown = mlflow_runs(run)["run report"]
     assert shown.data.metrics["mean/uar"] == json.loads((fold / "result.json").read_text())["uar"]
     assert [one.path for one in client(run).list_artifacts(shown.info.run_id)] == ["report.html"]
+    sent = Path(client(run).download_artifacts(shown.info.run_id, "report.html")).read_text()
+    assert "<h1>" in sent
+    assert "data:image" not in sent
+    assert str(tmp_path) not in sent
+    assert str(tmp_path) in (run / "report" / "report.html").read_text()
     assert shown.info.status == ("FINISHED" if tracked_config.data.folds == 1 else "KILLED")
 
 
@@ -238,6 +245,23 @@ def test_a_tracker_that_fails_or_hangs_stops_no_training(tracked_config: Config,
     assert "the tracker failing failed (ConnectionError: nobody answers), and is told nothing more" in said
     assert "the tracker hanging was too slow, and lacks" in said
     assert len(points(fold)) > 10
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_report_is_there_where_trackers_are_not(
+    tracked_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = tracked_config.train.model_copy(update={"trackers": ("failing", "wandb")})
+    config = tracked_config.model_copy(update={"train": section.model_copy(update={"trackers": ()})})
+    run = runs.create(tmp_path / "run", tracked_config.model_copy(update={"train": section})).path
+    assert train(config, 1, runs.fold_dir(run, 1)).finished
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert command(app, ["report", str(run)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "WARNING: the trackers are not told of the report (MissingDependencyError: " in said
+    assert "'.[wandb]'" in said
+    monkeypatch.undo()
+    assert (run / "report" / "report.html").exists()
 
 
 def test_a_package_that_is_missing_is_told_before_the_first_step(

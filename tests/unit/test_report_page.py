@@ -23,6 +23,8 @@ from mmadfer.evaluation.compare import compare
 from mmadfer.evaluation.groups import holm
 from mmadfer.report import report
 from mmadfer.report.beside import named
+from mmadfer.report.for_others import without_folders
+from mmadfer.report.page import render_report
 from mmadfer.report.paste import tables
 from mmadfer.report.summary import RunReport
 
@@ -214,6 +216,36 @@ def test_without_the_store_there_are_neither_pictures_nor_groups(here: Path) -> 
     assert "gone.store" in page
     assert page.count("<figure>") == 12
     assert "<img" not in page
+
+
+def test_the_page_for_others_has_no_pictures_and_no_folders(
+    here: Path, store: Path, told: RunReport, page: str
+) -> None:
+    public = render_report(told, private=False)
+    assert str(here) in page
+    assert "data:image" in page
+    spaced = report(make_run(here / "a b" / "mine", store).run, {"/x/y": told.run}, QUIET)
+    for one in (public, render_report(spaced, private=False)):
+        assert str(here) not in one
+        assert "file:" not in one
+        assert "data:image" not in one
+        assert "Hardest clips" not in one
+        assert "<dd>mine, begun " in one, "the name is there"
+        assert "store: made.store" in one
+    script = re.compile(r"<script>.*</script>|script-src [^;\"]*", re.DOTALL)
+    assert script.findall(public) == script.findall(page), "it still copies"
+    gone = make_run(here / "nowhere", here / "odd place" / "gone.store")
+    words = unescape(render_report(report(gone.run, {}, QUIET), private=False))
+    assert re.search(r"No groups: .*\bgone\.store", words)
+    assert "odd place" not in words
+
+
+def test_words_that_are_no_paths_stay() -> None:
+    same = "<b>12 / 3 / 4</b> truth / told, 1/2, a/b/c.mp4, /x <style>a{b:url(/c/d/e)}</style><script>/a/b/c</script>"
+    assert without_folders(same) == same
+    assert without_folders("<p>See '/home/a b/c&amp;d/x.csv', ~/e/f</p><!-- /g/h/i -->") == (
+        "<p>See 'x.csv', f</p><!-- i -->"
+    )
 
 
 def test_without_predictions_the_page_says_what_is_missing(here: Path, store: Path) -> None:
