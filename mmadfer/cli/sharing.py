@@ -77,15 +77,18 @@ def verify(
     certificate: Annotated[Path | None, typer.Option(help="The certificates that are trusted, PEM.")] = None,
 ) -> None:
     """Check that a model is what was signed: no file changed, missing or added."""
-    from mmadfer.share.address import is_address
-    from mmadfer.share.signing import model_files, verify_model
-    from mmadfer.share.source import model_path
+    from mmadfer.share.address import is_address, parse_address
+    from mmadfer.share.signing import verify_model
+    from mmadfer.share.source import BOTH
 
     given = [one for one in (key, certificate) if one is not None]
     if len(given) != 1:
         raise ConfigError("give one of --key and --certificate: whom the signature must be of")
     if is_address(path):
-        path = model_path(path, given[0]).parent
+        from mmadfer.share.fetch import fetch
+
+        fetched = fetch(parse_address(path), BOTH, whole=True)
+        found = verify_model(fetched.folder, given[0], fetched.files)
     else:
-        verify_model(path, given[0])
-    say(f"as signed: {', '.join(file.name for file in model_files(path))}")
+        found = verify_model(path, given[0])
+    say(f"as signed: {', '.join(file.name for file in found)}")

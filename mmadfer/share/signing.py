@@ -12,6 +12,7 @@ from typing import Any
 
 from mmadfer.errors import SignatureError
 from mmadfer.share import names
+from mmadfer.utils import onnx_file
 from mmadfer.utils.files import atomic, read_bytes, read_object
 from mmadfer.utils.optional import need
 
@@ -34,9 +35,28 @@ def signature_path(path: Path) -> Path:
 def model_files(path: Path) -> list[Path]:
     """The files that a signature is of: of a file with all that belongs to it, of a shared model, or of any folder.
 
+    What an ONNX file says of its weights is read.
+
     Raises:
         SignatureError: there is no such file or folder, or links to folders are in it.
+        WeightsError: as `mmadfer.utils.onnx_file.facts`.
     """
+    found, graph = _named_files(path), _graph(path)
+    return sorted({*found, *(_weights(graph) if graph else ())})
+
+
+def _graph(path: Path) -> Path | None:
+    """The ONNX file of a model file or shared folder, whose weights may lie in files of any name."""
+    graph = path / names.ONNX if (path / names.CONTRACT).is_file() else path
+    return graph if graph.suffix.lower() == ".onnx" and graph.is_file() else None
+
+
+def _weights(graph: Path) -> list[Path]:
+    return [graph.parent / name for name in onnx_file.facts(graph).places]
+
+
+def _named_files(path: Path) -> list[Path]:
+    """Those that belong to a model by their names."""
     if path.is_dir():
         shared = names.allowed(one.name for one in path.iterdir()) if (path / names.CONTRACT).is_file() else None
         found = [path / name for name in shared] if shared is not None else list(_below(path))
@@ -72,6 +92,7 @@ def sign_model(path: Path, key: Path, certificate: Path | None = None, chain: Se
 
     Raises:
         SignatureError: no such model, or a key or certificate that cannot sign.
+        WeightsError: an ONNX file that cannot be read, or whose weights are not beside it.
         MissingDependencyError: model-signing is not installed.
     """
     signing, files, out = _library("signing"), model_files(path), signature_path(path)
@@ -90,8 +111,8 @@ def sign_model(path: Path, key: Path, certificate: Path | None = None, chain: Se
     return out
 
 
-def verify_model(path: Path, key: Path, files: Sequence[str] | None = None) -> None:
-    """Whether a model is what was signed, by whom the key or the certificates stand for.
+def verify_model(path: Path, key: Path, files: Sequence[str] | None = None) -> list[Path]:
+    """Whether a model is what was signed, by whom the key or the certificates stand for; returns its files.
 
     Args:
         path: a model file, or a folder.
@@ -103,11 +124,11 @@ def verify_model(path: Path, key: Path, files: Sequence[str] | None = None) -> N
         MissingDependencyError: model-signing is not installed.
     """
     verifying, text = _library("verifying"), _pem(key)
-    found = model_files(path) if files is None else [path / name for name in files if name != names.SIGNATURE]
-    signature = signature_path(path)
+    found = _named_files(path) if files is None else [path / name for name in files if name != names.SIGNATURE]
+    graph, hashing, signature = _graph(path) if files is None else None, _hashing(found), signature_path(path)
     if not signature.is_file():
         raise SignatureError(f"{path} is not signed: there is no {signature}. `mmadfer sign` writes one")
-    config = verifying.Config().set_hashing_config(_hashing(found))
+    config = verifying.Config().set_hashing_config(hashing).set_ignore_unsigned_files(graph is not None)
     with _in_words(f"{path} is not what was signed in {signature.name}, or not by {key}", _AGAIN):
         read_object(
             signature, names.most_bytes(names.SIGNATURE) or 0
@@ -117,6 +138,18 @@ def verify_model(path: Path, key: Path, files: Sequence[str] | None = None) -> N
         else:
             config.use_elliptic_key_verifier(public_key=key)
         config.verify(_root(path), signature)
+    if graph is not None:  # as it was signed: now what it says of its weights can be read
+        _check_same(path, hashing.hashed, {*found, *_weights(graph)})
+    return sorted(hashing.hashed)
+
+
+def _check_same(path: Path, signed: set[Path], found: set[Path]) -> None:
+    wrong = {"not signed": found - signed, "signed, but of no use to it": signed - found}
+    told = [f"{', '.join(sorted(file.name for file in files))} ({why})" for why, files in wrong.items() if files]
+    if told:
+        raise SignatureError(
+            f"{path} is not what was signed in {signature_path(path).name}: {'; '.join(told)}. {_AGAIN}"
+        )
 
 
 def _root(path: Path) -> Path:
@@ -125,12 +158,15 @@ def _root(path: Path) -> Path:
 
 
 def _hashing(files: Sequence[Path]) -> Any:
-    """What hashes these files and no others, whatever a signature says of files to leave out."""
+    """What hashes these files, whatever a signature says of files to leave out, and in their folder those that it
+    names. `hashed` is which they were."""
     hashing = _library("hashing")
 
     class OwnFiles(hashing.Config):  # type: ignore[name-defined]
         def hash(self, model_path: Any, *, files_to_hash: Any = None) -> Any:
-            return super().hash(model_path, files_to_hash=files)
+            signed = {file for file in files_to_hash or () if file.parent == model_path and file.is_file()}
+            self.hashed = {*files, *signed}
+            return super().hash(model_path, files_to_hash=sorted(self.hashed))
 
         def add_ignored_paths(self, *, model_path: Any, paths: Any) -> None:
             pass

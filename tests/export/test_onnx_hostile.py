@@ -15,8 +15,8 @@ from onnx.helper import make_function, make_graph, make_node
 
 from mmadfer.errors import WeightsError
 from mmadfer.export.graph import protos
-from mmadfer.runtime.backends import onnx_file as files
 from mmadfer.runtime.backends.ort import OrtBackend
+from mmadfer.utils import onnx_file as files
 
 READERS = [OrtBackend, protos.read]
 

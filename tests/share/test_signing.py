@@ -4,20 +4,35 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from export_setup import CONTRACT, awake
 from hub_server import Hub
 from keys import make_certificate, make_pair
 from needs import needed
+from onnx.helper import make_graph, make_model
 
 import mmadfer
 from mmadfer.cli.main import app, run
-from mmadfer.errors import MmadferError, SignatureError
+from mmadfer.errors import MmadferError, SignatureError, WeightsError
 from mmadfer.model.weights.build import save_weights
 from mmadfer.share.signing import sign_model, signature_path, verify_model
 
-needed("model_signing.signing")
+signing, hashing = needed("model_signing.signing"), needed("model_signing.hashing")
 Keys = tuple[Path, Path]
+
+
+DATA = "mine.onnx.1a2b3c4d5e6f.data"
+
+
+def graph(*places: str) -> bytes:
+    """An ONNX file with weights in these files."""
+    tensors = [onnx.numpy_helper.from_array(np.zeros(2, np.float32), f"weights {k}") for k, _ in enumerate(places)]
+    for tensor, place in zip(tensors, places, strict=True):
+        onnx.external_data_helper.set_external_data(tensor, place)
+    made: bytes = make_model(make_graph([], "graph", [], [], tensors)).SerializeToString()
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +47,9 @@ def model(tmp_path: Path, keys: Keys) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     path = folder / "mine.onnx"
-    for name in (
-        "mine.onnx",
-        "mine.onnx.1a2b3c4d5e6f.data",
-        "mine.tokenizer.json",
-        "mine.onnx.card.md",
-        "mine.parity.json",
-    ):
+    for name in (DATA, "weights.bin", "mine.tokenizer.json", "mine.onnx.card.md", "mine.parity.json"):
         (folder / name).write_text(f"content of {name}")
+    path.write_bytes(graph(DATA, "weights.bin"))
     (folder / "other.onnx").write_text("another model")
     assert run(app, ["sign", str(path), "--key", str(keys[0])]) == 0
     return path
@@ -61,7 +71,8 @@ def test_what_was_signed_is_verified(model: Path, keys: Keys, capsys: pytest.Cap
     assert sorted(path.name for path in model.parent.iterdir() if "sig" in path.name) == ["mine.onnx.sig"]
     assert run(app, ["verify", str(model), "--key", str(keys[1])]) == 0
     told = capsys.readouterr().out
-    assert "mine.onnx.1a2b3c4d5e6f.data" in told
+    assert DATA in told
+    assert "weights.bin" in told
     assert "other.onnx" not in told
     (model.parent / "other.onnx").write_text("changed: it is another model")
     moved = model.parent.rename(model.parent.with_name("elsewhere"))
@@ -81,11 +92,15 @@ def _flip(path: Path) -> None:
 CHANGES: dict[str, Callable[[Path], object]] = {
     "a byte more": _append,
     "a bit": _flip,
-    "weights": lambda path: _flip(path.parent / "mine.onnx.1a2b3c4d5e6f.data"),
+    "weights": lambda path: _flip(path.parent / DATA),
+    "weights of another name": lambda path: _flip(path.parent / "weights.bin"),
+    "weights gone": lambda path: (path.parent / "weights.bin").unlink(),
+    "a graph that takes other weights": lambda path: path.write_bytes(graph(DATA, "other.onnx")),
+    "no graph": lambda path: path.write_bytes(b"no graph: it is not read"),
     "the card": lambda path: _append(path.parent / "mine.onnx.card.md"),
     "a file gone": lambda path: (path.parent / "mine.tokenizer.json").unlink(),
     "a file more": lambda path: (path.parent / "mine.onnx.ffffffffffff.data").write_text("more"),
-    "a file in another's place": lambda path: (path.parent / "mine.onnx.1a2b3c4d5e6f.data").replace(path),
+    "a file in another's place": lambda path: (path.parent / DATA).replace(path),
     "no signature": lambda path: signature_path(path).unlink(),
     "an empty signature": lambda path: signature_path(path).write_text(""),
     "no JSON": lambda path: signature_path(path).write_bytes(b"\xff{"),
@@ -103,13 +118,54 @@ def test_anything_else_is_refused(model: Path, keys: Keys, change: str, capsys: 
     assert "is not signed" in told if change == "no signature" else "is not what was signed in mine.onnx.sig" in told
 
 
+def _sign_all_but(model: Path, key: Path, *left_out: str) -> None:
+    """As the library does it: the signature says which files of the folder are to be left out."""
+    paths = [*left_out, signature_path(model).name]
+    config = hashing.Config().set_ignored_paths(paths=paths, ignore_git_paths=False)
+    signer = signing.Config().set_hashing_config(config).use_elliptic_key_signer(private_key=key)
+    signer.sign(model.parent, signature_path(model))
+
+
 def test_what_a_signature_says_of_itself_is_not_believed(model: Path, keys: Keys) -> None:
+    _sign_all_but(model, keys[0], DATA, "other.onnx")
+    for change in (lambda: None, lambda: _flip(model.parent / DATA)):
+        change()
+        with pytest.raises(SignatureError, match=f"Extra files found in model .*{DATA}"):
+            verify_model(model, keys[1])
+
+
+def test_a_damaged_signature_is_of_nobody(model: Path, keys: Keys) -> None:
     told = json.loads(signature_path(model).read_text())
     payload = told["dsseEnvelope"]["payload"]
     told["dsseEnvelope"]["payload"] = payload[:-8] + "A" * 4 + payload[-4:]
     signature_path(model).write_text(json.dumps(told))
     with pytest.raises(SignatureError):
         verify_model(model, keys[1])
+
+
+def test_weights_that_a_signature_leaves_out_are_refused(model: Path, keys: Keys) -> None:
+    _sign_all_but(model, keys[0], "weights.bin", "other.onnx")
+    with pytest.raises(SignatureError, match=r"in mine.onnx.sig: weights.bin \(not signed\)"):
+        verify_model(model, keys[1])
+    _sign_all_but(model, keys[0])
+    with pytest.raises(SignatureError, match=r"other.onnx \(signed, but of no use to it\)"):
+        verify_model(model, keys[1])
+
+
+def test_weights_of_any_name_are_signed_in_a_shared_folder_too(shared: Path, keys: Keys) -> None:
+    (shared / "weights.bin").write_bytes(bytes(8))
+    (shared / "model.onnx").write_bytes(graph("weights.bin"))
+    sign_model(shared, keys[0])
+    assert shared / "weights.bin" in verify_model(shared, keys[1])
+    _flip(shared / "weights.bin")
+    with pytest.raises(SignatureError, match=r"Hash mismatch for 'weights.bin'"):
+        verify_model(shared, keys[1])
+
+
+def test_a_graph_without_its_weights_is_not_signed(model: Path, keys: Keys) -> None:
+    (model.parent / "weights.bin").unlink()
+    with pytest.raises(WeightsError, match=r"takes weights from weights.bin, which is not there"):
+        sign_model(model, keys[0])
 
 
 def test_only_the_key_that_signed_will_do(model: Path, tmp_path: Path, keys: Keys) -> None:

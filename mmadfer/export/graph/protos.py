@@ -9,8 +9,9 @@ from typing import Any
 
 from mmadfer.contract import Contract
 from mmadfer.errors import WeightsError
-from mmadfer.runtime.backends import onnx_file, ports
+from mmadfer.runtime.backends import ports
 from mmadfer.runtime.backends.ort import contract_of
+from mmadfer.utils import onnx_file
 from mmadfer.utils.optional import need
 
 
@@ -18,7 +19,7 @@ def read(path: Path, weights: bool = False) -> Any:
     """An ONNX file as an `onnx.ModelProto`; weights that lie in a file beside it only if they are asked for.
 
     Raises:
-        WeightsError: as `mmadfer.runtime.backends.onnx_file.facts`.
+        WeightsError: as `mmadfer.utils.onnx_file.facts`.
     """
     onnx = need("onnx", extra="export")
     onnx_file.facts(path)

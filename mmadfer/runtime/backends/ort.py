@@ -11,9 +11,10 @@ import numpy as np
 from mmadfer import contract as contracts
 from mmadfer.contract import Contract
 from mmadfer.errors import MissingDependencyError, MmadferError, WeightsError
-from mmadfer.runtime.backends import onnx_file, ports
+from mmadfer.runtime.backends import ports
 from mmadfer.runtime.backends.device import Device, parse_device
 from mmadfer.runtime.backends.providers import PROVIDERS, advice, preload, providers
+from mmadfer.utils import onnx_file
 from mmadfer.utils.memory import enough, first_line
 from mmadfer.utils.optional import need
 
