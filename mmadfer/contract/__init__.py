@@ -13,7 +13,7 @@ from mmadfer.config.parts import DESCRIBED
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
 from mmadfer.config.task import Number
 from mmadfer.config.windows import WindowConfig
-from mmadfer.contract.facts import AdaptedFacts, TeacherFacts, TextFacts
+from mmadfer.contract.facts import AdaptedFacts, Looks, TeacherFacts, TextFacts
 from mmadfer.contract.licences import encoder_licence
 from mmadfer.errors import ConfigError, FileError, WeightsError
 from mmadfer.tasks.spec import Kind
@@ -96,6 +96,8 @@ class Contract(Section):
     temperature: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
     """What logits are divided by for calibrated probabilities (`mmadfer.tasks.calibration`), fitted on clips for
     validation; None, and not written: there were none, or they do not tell it."""
+    temperature_looks: Looks | None = None
+    """The looks at each of those clips; None, and not written: one look, not mirrored."""
     missing: tuple[Modality, ...] = ()
     """What a clip may lack: training left it out of some (`data.augment.drop_vision`, `drop_audio`)."""
     metrics: dict[Line, float] = Field(default_factory=dict)
@@ -133,6 +135,8 @@ class Contract(Section):
             raise ValueError(f"the model gives {self.model.steps} steps of {self.model.frames} frames")
         if self.temperature is not None and not self.labels:
             raise ValueError("a temperature is of logits, and the model gives values")
+        if self.temperature_looks is not None and self.temperature is None:
+            raise ValueError("temperature_looks needs temperature, which they are those of")
         if len(self.priors) not in (0, len(self.labels)):
             raise ValueError(f"there are {len(self.labels)} labels, but {len(self.priors)} priors")
         return self
@@ -142,7 +146,7 @@ class Contract(Section):
         """That of a model that nobody taught, that reads nothing and was adapted to nobody is written as before there
         were any of these."""
         told: dict[str, Any] = write(self)
-        later = ("teacher", "text", "adapted", "temperature")
+        later = ("teacher", "text", "adapted", "temperature", "temperature_looks")
         return {key: value for key, value in told.items() if key not in later or value is not None}
 
     @model_validator(mode="after")
@@ -215,6 +219,18 @@ def temperature_of(contract: Contract, path: Path | str, adjust: float) -> float
             "run. Files of earlier versions have none"
         )
     return contract.temperature
+
+
+def other_looks(contract: Contract, clips: int, flips: bool) -> str:
+    """What to tell where clips are looked at otherwise than those that the temperature is of; "" if there is nothing.
+
+    The mean over several looks is less sure than one look, so that another temperature would be the best.
+    """
+    asked, fitted = Looks(clips=clips, flips=flips), contract.temperature_looks or Looks()
+    if asked == fitted:
+        return ""
+    options = f"--clips {fitted.clips}{' --flips' if fitted.flips else ''}"
+    return f"calibrated by a temperature of other looks ({fitted}; here {asked}): it holds with {options}"
 
 
 def check_batch(batch: BatchRange) -> None:

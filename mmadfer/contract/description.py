@@ -20,9 +20,16 @@ def describe_contract(contract: Contract) -> dict[str, Any]:
         **_text(contract),
         **_student(contract),
         **_adapted(contract),
-        **({"temperature": f"{contract.temperature:.3f}"} if contract.temperature else {}),
+        **_temperature(contract),
         **_scores(contract),
     }
+
+
+def _temperature(contract: Contract) -> dict[str, str]:
+    if not contract.temperature:
+        return {}
+    looks = contract.temperature_looks
+    return {"temperature": f"{contract.temperature:.3f}" + (f" ({looks})" if looks else "")}
 
 
 def _text(contract: Contract) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a contract says of a teacher, of sentences, and of whom a model was adapted to."""
+"""What a contract says of a teacher, of sentences, of whom a model was adapted to, and of looks at a clip."""
 
 from typing import Annotated, Literal
 
@@ -36,6 +36,19 @@ class TextFacts(Section):
     """SHA-256 of the tokenizer's file, or what stands in its place (`mmadfer.data.tokens`)."""
     sentences: Line = ""
     """SHA-256 of their file."""
+
+
+class Looks(Section):
+    """In how many ways a clip was looked at; what the model says of each is averaged."""
+
+    clips: Annotated[int, Field(ge=1, le=16)] = 1
+    """Index sets of frames (`data.test_clips`)."""
+    flips: bool = False
+    """Each of them also mirrored (`data.test_flips`)."""
+
+    def __str__(self) -> str:
+        sets = "1 index set" if self.clips == 1 else f"{self.clips} index sets"
+        return f"{sets} of frames, {'each also mirrored' if self.flips else 'not mirrored'}"
 
 
 class AdaptedFacts(Section):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmadfer.config.base import validated
 from mmadfer.config.schema import Config, DataConfig, Precision, TaskConfig, TrainConfig
-from mmadfer.contract import Contract, temperature_of
+from mmadfer.contract import Contract, other_looks, temperature_of
 from mmadfer.data.compatibility import check_store, other_crops
 from mmadfer.data.fold_clips import test_clips
 from mmadfer.data.frame_windows import check_windows
@@ -190,6 +190,8 @@ def evaluate_path(
     predictions = score_model(model, store, fold, clips, flips, text=TextSource(path, sentences))
     if isinstance(predictions, Predictions) and adjust:
         predictions = predictions.adjusted(priors, adjust)
+    if temperature and (told := other_looks(contract, clips, flips)):
+        LOGGER.warning(f"WARNING: {told}")
     if isinstance(predictions, Predictions) and temperature:
         predictions = predictions.calibrated(temperature)
     if out is not None:

@@ -43,7 +43,7 @@ class PeopleAnswer(Answer):
         """
         numbers = sorted({one["person"] for one in self._predicted()})
         people = [self._of(number) for number in numbers]
-        video, notes = str(self.video.path), self._all_notes()
+        video, notes = str(self.video.path), self._of_looks + self._all_notes()
         return Prediction(video, None, {}, self._segments, self._model, notes, people=people)
 
     def _of(self, number: int) -> dict[str, Any]:

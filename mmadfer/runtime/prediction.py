@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmadfer.config.windows import WindowConfig
-from mmadfer.contract import Contract
+from mmadfer.contract import Contract, other_looks
 from mmadfer.data.media.notes import Whole, kind
 from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.runtime.card import card
@@ -91,6 +91,7 @@ class Answer:
     ) -> None:
         self.video, self._contract, self._model, self._shift = video, contract, model, shift
         self._temperature = temperature
+        self._of_looks = _of_looks(contract, model) if temperature is not None else []
         self._segments, self._rows = list[dict[str, Any]](), list[list[np.ndarray]]()
         self._series = list[PartSeries]()
         self._told, self._reasons = Counter[str](), Counter[str]()
@@ -181,7 +182,7 @@ class Answer:
             DataError: the video cannot be read, or none of its windows predicted.
         """
         told = self._predicted()
-        video, notes = str(self.video.path), listed_notes(self._segments, self._told)
+        video, notes = str(self.video.path), self._of_looks + listed_notes(self._segments, self._told)
         if self._contract.per_step:
             return self._over_time(video, notes)
         whole = self._put_together(told, self._rows)
@@ -229,6 +230,12 @@ class Answer:
         else:
             found = softmax(self._pooled([row for looks in rows for row in looks]))
         return dict(zip(self._contract.names, found.tolist(), strict=True))
+
+
+def _of_looks(contract: Contract, model: Mapping[str, Any]) -> list[str]:
+    """A note where the looks that were asked for are not those of the temperature."""
+    told = other_looks(contract, model.get("clips", 1), model.get("flips", False))
+    return [told] if told else []
 
 
 def listed_notes(segments: Sequence[dict[str, Any]], told: Mapping[str, int]) -> list[str]:

@@ -42,7 +42,7 @@ from mmadfer.train.finite_checks import StepOutcome, StepReport, Strikes
 from mmadfer.train.log import Log, Pace
 from mmadfer.train.parents import Parents
 from mmadfer.train.profiler import Trace, next_items
-from mmadfer.train.result import Result, fitted, publish, read_finished
+from mmadfer.train.result import Result, calibration, publish, read_finished
 from mmadfer.train.schedules import learning_rate
 from mmadfer.train.sentences import data_origin, note_text, ranks_sentences, text_read
 from mmadfer.train.spent import Spent
@@ -360,7 +360,7 @@ class Trainer:
             epochs=self.config.train.epochs,
             precision=self.config.train.precision,
             priors=label_shares(self.config, self.store, self.fold, self.sampler),
-            temperature=None if self.at.step else fitted(self.said.get(VALIDATION)),
+            **({} if self.at.step else calibration(self.said.get(VALIDATION), self.config.data)),
             missing=left_out(self.config),
             metrics={} if self.at.step else self.at.metrics,  # in an epoch, they are of earlier weights
             encoder_hash=self.encoder_hash,

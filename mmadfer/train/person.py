@@ -229,7 +229,7 @@ def _with(model: MMADFER, learned: Mapping[str, Tensor], facts: dict[str, Any]) 
     for key, value in model.learned().items():
         value.copy_(learned[key])
     adapted = AdaptedFacts(**facts, weights_hash=contract.weights_hash)
-    update = {"adapted": adapted, "metrics": {}, "temperature": None, "version": VERSION}
+    update = {"adapted": adapted, "metrics": {}, "temperature": None, "temperature_looks": None, "version": VERSION}
     model.contract = contract.model_copy(update=update)
     return model
 

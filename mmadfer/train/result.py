@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmadfer.config.schema import DataConfig
+from mmadfer.contract.facts import Looks
 from mmadfer.distributed.ranks import Ranks
 from mmadfer.evaluation.predictions import Predictions, Scored
 from mmadfer.run import directory as runs
@@ -79,6 +81,12 @@ def publish(
 def fitted(kept: Scored | None) -> float | None:
     """The temperature that clips for validation tell; None where there are none, or of values."""
     return fit_temperature(kept.logits, kept.labels) if isinstance(kept, Predictions) else None
+
+
+def calibration(kept: Scored | None, data: DataConfig) -> dict[str, Any]:
+    """What a contract says of it: the temperature, and the looks at the clips that it is of, if others than usual."""
+    found, looks = fitted(kept), Looks(clips=data.test_clips, flips=data.test_flips)
+    return {"temperature": found, "temperature_looks": looks} if found and looks != Looks() else {"temperature": found}
 
 
 def _validation(at: Progress, kept: Scored) -> dict[str, float]:

@@ -13,6 +13,7 @@ from make_media import FPS, grey, moving_face, tone, write_video
 
 from mmadfer.cli.main import app, run
 from mmadfer.contract import Contract
+from mmadfer.contract.facts import Looks
 from mmadfer.data.clip import black
 from mmadfer.data.media.fbank import SILENCE
 from mmadfer.data.media.image import decode_jpeg
@@ -181,6 +182,13 @@ def test_probabilities_are_calibrated_on_request_and_labels_stay(
     assert told.segments[0]["label"] == plain.segments[0]["label"]
     assert told.model["temperature"] == 2.5
     assert "temperature" not in plain.model
+    assert told.notes == plain.notes == []
+    (note,) = Recogniser(path, calibrated=True, flips=True)(films["good"]).notes
+    assert "temperature of other looks (1 index set of frames, not mirrored; here" in note
+    looked = relabelled(path, tmp_path / "looked.onnx", temperature_looks=Looks(flips=True))
+    assert Recogniser(looked, calibrated=True, flips=True)(films["good"]).notes == []
+    assert len(Recogniser(looked, calibrated=True)(films["good"]).notes) == 1
+    assert Recogniser(looked)(films["good"]).notes == [], "nothing is calibrated"
     out = tmp_path / "told.json"
     command = ["predict", str(films["good"]), "--model", str(path), "--calibrated", "--out", str(out)]
     assert run(app, command) == 0

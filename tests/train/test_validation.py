@@ -15,6 +15,7 @@ from mmadfer.cli.main import app
 from mmadfer.cli.main import run as command
 from mmadfer.config.schema import Config
 from mmadfer.contract.description import describe_contract
+from mmadfer.contract.facts import Looks
 from mmadfer.data.fold_clips import steps_per_epoch, training_clips, validation_clips
 from mmadfer.data.loading.batch import Batch
 from mmadfer.data.loading.loader import Loader, batches
@@ -203,6 +204,23 @@ def test_the_temperature_is_of_validation_clips_and_travels_with_the_weights(
     assert command(app, ["export", "weights", str(whole), "--out", str(exported)]) == 0
     assert command(app, ["evaluate", str(exported), "--data", str(store), "--calibrated"]) == 0
     assert "calibrated by the model's temperature: ECE" in capsys.readouterr().out
+
+
+def test_the_looks_of_a_temperature_travel_with_it(
+    store: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert promises(checkpoints(whole)[-1]).temperature_looks is None
+    config = validated(store, epochs=1)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"test_flips": True})})
+    assert train(config, 1, tmp_path).finished
+    found = promises(checkpoints(tmp_path)[-1])
+    assert found.temperature == told(tmp_path)["temperature"]["value"]
+    assert found.temperature_looks == Looks(flips=True)
+    with caplog.at_level("WARNING"):
+        evaluate_path(tmp_path, store, flips=True, calibrated=True)
+        assert "other looks" not in caplog.text
+        evaluate_path(tmp_path, store, calibrated=True)
+    assert "other looks (1 index set of frames, each also mirrored; here" in caplog.text
 
 
 def test_without_validation_clips_there_is_no_temperature(

@@ -5,7 +5,9 @@ import json
 import pytest
 from model_setup import contract
 
-from mmadfer.contract import check_batch, inherited, loads
+from mmadfer.contract import check_batch, inherited, loads, other_looks
+from mmadfer.contract.description import describe_contract
+from mmadfer.contract.facts import Looks
 from mmadfer.errors import ConfigError, WeightsError
 
 
@@ -42,6 +44,23 @@ def test_batches_rise_from_one() -> None:
     for batch in ((0, 1, 2), (1, 3, 2), (3, 2, 4)):
         with pytest.raises(ConfigError, match=rf"--batch {batch[0]} {batch[1]} {batch[2]}: .*rising from 1"):
             check_batch(batch)
+
+
+def test_a_temperature_is_told_of_other_looks_than_its_own() -> None:
+    plain = contract(labels=("a", "b")).model_copy(update={"temperature": 2.0})
+    assert "looks" not in plain.dumps()
+    assert other_looks(plain, 1, False) == ""
+    assert other_looks(plain, 5, True) == (
+        "calibrated by a temperature of other looks (1 index set of frames, not mirrored; here 5 index sets of frames, "
+        "each also mirrored): it holds with --clips 1"
+    )
+    several = loads(plain.model_copy(update={"temperature_looks": Looks(clips=5, flips=True)}).dumps())
+    assert several.temperature_looks == Looks(clips=5, flips=True)
+    assert describe_contract(several)["temperature"] == "2.000 (5 index sets of frames, each also mirrored)"
+    assert other_looks(several, 5, True) == ""
+    assert other_looks(several, 1, True).endswith("it holds with --clips 5 --flips")
+    with pytest.raises(WeightsError, match="temperature_looks needs temperature"):
+        loads(several.model_copy(update={"temperature": None}).dumps())
 
 
 LIES = {

@@ -71,7 +71,8 @@ def recalls(report: RunReport | None) -> dict[str, Any]:
 def calibration(report: RunReport | None, contract: Contract) -> dict[str, Any]:
     """How often the model is right where it says that it is sure; and the temperature that it carries."""
     carried = contract.temperature
-    told = f"The model carries the temperature {carried:.3f}, which is applied on request." if carried else ""
+    looks = f" It is of these looks at a clip: {contract.temperature_looks}." if contract.temperature_looks else ""
+    told = f"The model carries the temperature {carried:.3f}, which is applied on request.{looks}" if carried else ""
     found = report.of_clips.calibration if report and report.of_clips else []
     if not found:
         return table((), (), [f"{told} How well it is calibrated is not known."]) if told else {}
