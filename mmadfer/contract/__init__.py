@@ -13,7 +13,7 @@ from mmadfer.config.parts import DESCRIBED
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
 from mmadfer.config.task import Number
 from mmadfer.config.windows import WindowConfig
-from mmadfer.contract.facts import AdaptedFacts, Looks, TeacherFacts, TextFacts
+from mmadfer.contract.facts import AdaptedFacts, Looks, OriginFacts, TeacherFacts, TextFacts
 from mmadfer.contract.licences import encoder_licence
 from mmadfer.errors import ConfigError, FileError, WeightsError
 from mmadfer.tasks.spec import Kind
@@ -111,6 +111,9 @@ class Contract(Section):
     """Of the code, and of the encoders' weights where they come from a file; a student's name its teacher's, too."""
     teacher: TeacherFacts | None = None
     """Whose student it is, or the model that it began with (`stages`); None, and not written: nobody's."""
+    origins: tuple[OriginFacts, ...] = ()
+    """What else binds it: data sets and licences of models whose weights it, its teacher or one before them began with,
+    and data sets of their teachers. Only what it does not name itself; empty, and not written: nothing."""
     text: TextFacts | None = None
     """Of a model that reads sentences (`model.text`); None, and not written: it reads none."""
     adapted: AdaptedFacts | None = None
@@ -143,11 +146,11 @@ class Contract(Section):
 
     @model_serializer(mode="wrap")
     def _without_nobody(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """That of a model that nobody taught, that reads nothing and was adapted to nobody is written as before there
-        were any of these."""
+        """That of a model that nobody taught, that began with no other, reads nothing and was adapted to nobody is
+        written as before there were any of these."""
         told: dict[str, Any] = write(self)
-        later = ("teacher", "text", "adapted", "temperature", "temperature_looks")
-        return {key: value for key, value in told.items() if key not in later or value is not None}
+        later = ("teacher", "origins", "text", "adapted", "temperature", "temperature_looks")
+        return {key: value for key, value in told.items() if key not in later or value not in (None, (), [])}
 
     @model_validator(mode="after")
     def _heard_and_fed_agree(self) -> Self:
@@ -287,6 +290,26 @@ def inherited(own: dict[str, str], theirs: dict[str, str]) -> dict[str, str]:
     """The licences of a student: its own, and those of its teacher that it has not itself, named as the teacher's."""
     foreign = {name: licence for name, licence in theirs.items() if own.get(name) != licence}
     return own | {name.removesuffix(_TEACHERS) + _TEACHERS: licence for name, licence in foreign.items()}
+
+
+def origins_of(own: Contract, begun: Contract | None, teacher: Contract | None) -> tuple[OriginFacts, ...]:
+    """What binds a model because of the one that it began with and the one that taught it, and those before them.
+
+    Args:
+        own: its contract, with its teacher.
+        begun: of the model whose weights it began with.
+        teacher: of the model that taught it.
+    """
+    found = [] if begun is None else [OriginFacts(data_set=begun.data_set, licences=begun.licences)]
+    for source in filter(None, (begun, teacher)):
+        found += source.origins
+        found += [OriginFacts(data_set=source.teacher.data_set)] if source.teacher else []
+    named = {own.data_set, own.teacher.data_set if own.teacher else own.data_set}
+    new = list[OriginFacts]()
+    for one in found:
+        said = one.data_set in named and inherited(own.licences, one.licences) == own.licences
+        new += [] if said or one in new else [one]
+    return tuple(new)
 
 
 def loads(text: str | bytes, where: Path | str = "it") -> Contract:

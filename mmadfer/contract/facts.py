@@ -1,4 +1,4 @@
-"""What a contract says of a teacher, of sentences, of whom a model was adapted to, and of looks at a clip."""
+"""What a contract says of models before, of sentences, of whom a model was adapted to, and of looks at a clip."""
 
 from typing import Annotated, Literal
 
@@ -20,6 +20,15 @@ class TeacherFacts(Section):
     """Its classes, or the names of its values."""
     encoder_hash: Line = ""
     weights_hash: Line = ""
+    """As in its own contract."""
+
+
+class OriginFacts(Section):
+    """A model before this one (`stages`): it began with its weights, or learnt from who did."""
+
+    data_set: Line
+    """That it was trained on."""
+    licences: dict[Line, Line] = Field(default_factory=dict)
     """As in its own contract."""
 
 

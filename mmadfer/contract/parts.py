@@ -35,7 +35,7 @@ class Part:
 
 
 def parts_of(contract: Contract, stated: Mapping[str, str] | None = None) -> list[Part]:
-    """Code, weights and data that a model was made of, with their licences.
+    """Code, weights and data that a model and those before it were made of, with their licences.
 
     Args:
         contract: the model's.
@@ -45,14 +45,17 @@ def parts_of(contract: Contract, stated: Mapping[str, str] | None = None) -> lis
         ConfigError: `stated` names what is no part of the model.
     """
     stated = stated or {}
-    found = [_of_contract(name, licence, contract, stated) for name, licence in contract.licences.items()]
+    found = [_of_contract(name, licence, contract.data_set, stated) for name, licence in contract.licences.items()]
     if "vision" in contract.model.modalities:
         found.append(_of_table("MTCNN", "weights", licence_table().parts["MTCNN"], stated))
     found.append(data_part(contract.data_set, stated))
     if contract.teacher is not None and contract.teacher.data_set != contract.data_set:
         found.append(data_part(contract.teacher.data_set, stated))
+    for origin in contract.origins:
+        found += [_of_contract(name, licence, origin.data_set, stated) for name, licence in origin.licences.items()]
+        found.append(data_part(origin.data_set, stated))
     _check_stated(stated, found)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def data_part(name: str, stated: Mapping[str, str] | None = None) -> Part:
@@ -69,11 +72,11 @@ def _check_stated(stated: Mapping[str, str], found: Iterable[Part]) -> None:
             )
 
 
-def _of_contract(name: str, licence: str, contract: Contract, stated: Mapping[str, str]) -> Part:
+def _of_contract(name: str, licence: str, data_set: str, stated: Mapping[str, str]) -> Part:
     """A part that the contract names; of the weights of a released checkpoint, the terms of its data set."""
     plain = name.removesuffix(_TEACHERS)
     if plain == _PUBLISHED:
-        known = data_set_facts(contract.data_set)
+        known = data_set_facts(data_set)
         return _of_table(name, "weights", PartFacts(licence=known.licence if known else None), stated)
     facts = licence_table().parts.get(plain, PartFacts())
     licence = licence if licence in licence_table().licences else ""  # of what the table knows, the table's counts

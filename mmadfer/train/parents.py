@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmadfer.config.schema import Config, WindowConfig
-from mmadfer.contract import Contract, inherited, teacher_facts
+from mmadfer.contract import Contract, inherited, origins_of, teacher_facts
 from mmadfer.contract.facts import AdaptedFacts, TeacherFacts, TextFacts
 from mmadfer.data.compatibility import check_prepared
 from mmadfer.data.fold_clips import adapting_clips
@@ -126,18 +126,20 @@ class Parents:
         )
 
     def inherit(self, contract: Contract) -> Contract:
-        """The contract of this fold, with whose student the model is, and with the licences of its teacher; and with
-        whom it is adapted to.
+        """The contract of this fold, with whose student the model is, with the licences of its teacher, with what binds
+        the models before it; and with whom it is adapted to.
 
         A model that begins with the weights of a student is one, too; so is one that begins with an adapted one, whose
         share of clips is of that one's test fold.
         """
         teacher, begun = (self._contracts.get(f"stages.{key}") for key in ("teacher", "init"))
-        if teacher is not None and self.config.taught:
+        teacher = teacher if self.config.taught else None
+        if teacher is not None:
             name = self._sources["stages.teacher"].parent.config.name
             contract = _student(contract, teacher_facts(name, teacher), teacher)
         if begun is not None and begun.teacher is not None:
             contract = _student(contract, contract.teacher or begun.teacher, begun)
+        contract = contract.model_copy(update={"origins": origins_of(contract, begun, teacher)})
         adapted = self.adapted()
         if adapted is None and begun is not None and begun.adapted is not None:
             adapted = begun.adapted.model_copy(update={"share": None})

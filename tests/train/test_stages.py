@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from setting import StopAt, checkpoints, make_config, make_store, seal
+from setting import StopAt, checkpoints, make_config, make_store, promises, seal
 from torch import Tensor
 from torch.nn.functional import kl_div
 
 from mmadfer.config.schema import Config, parse
+from mmadfer.contract.parts import parts_of
 from mmadfer.data.loading.batch import Batch, preprocess
 from mmadfer.data.parent_leakage import check_stages
 from mmadfer.data.store.store import Store, write_store
@@ -20,6 +21,7 @@ from mmadfer.distributed.ranks import connected
 from mmadfer.errors import ConfigError, DataError, RunError, WeightsError
 from mmadfer.model.weights.build import build_model
 from mmadfer.model.weights.load import load
+from mmadfer.report.cards.model import CardSource, model_card
 from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
 from mmadfer.run.lease import Held
@@ -102,6 +104,34 @@ def test_run_json_keeps_the_parents(store: Path, parent: Path, tmp_path: Path) -
         }
     alone = trained(make_config(store, seed=7), tmp_path / "alone", 1)
     assert tensors(run)["classifier.weight"].tolist() != tensors(alone)["classifier.weight"].tolist()
+
+
+def of_set(source: Path, path: Path) -> Path:
+    """A store with the same people in other files, of the data set that `path` is called."""
+    with Store(source) as store:
+        clips = [(replace(c, media_sha256=f"{path.stem} {c.id}"), store.read(name)) for name, c in store.clips.items()]
+        write_store(path, replace(store.header, fingerprint=path.name, data_set=path.stem), clips)
+    return path
+
+
+def test_what_a_model_began_with_is_in_its_contract(store: Path, parent: Path, tmp_path: Path) -> None:
+    mine = of_set(store, tmp_path / "mine.store")
+    run = trained(child(make_config(mine), init=parent), tmp_path / "child", 1)
+    told = promises(checkpoints(run / "fold-1")[-1])
+    assert (told.data_set, [one.data_set for one in told.origins]) == ("mine", ["tiny"])
+    assert {"mine", "tiny"} <= {part.name for part in parts_of(told)}
+    assert "It comes from models that were trained on tiny." in model_card(CardSource("mine", told))
+    plain = promises(checkpoints(parent / "fold-1")[-1])
+    assert "origins" not in json.loads(plain.dumps())
+    last = of_set(store, tmp_path / "last.store")
+    own = plain.model_copy(update={"data_set": "last"})
+    tree = child(make_config(last), teacher=run).model_dump(mode="json")
+    student = parse({**tree, "task": {"distill": {"name": "logits"}}}, "the test")
+    for config, names in ((child(make_config(last), init=run), ["mine", "tiny"]), (student, ["tiny"])):
+        with Store(last) as opened:
+            found = Parents(config, opened, 1).inherit(own)
+        assert [one.data_set for one in found.origins] == names
+        assert {"last", "mine", "tiny"} <= {part.name for part in parts_of(found)}
 
 
 def test_a_stopped_child_goes_on_to_the_same_weights(store: Path, parent: Path, tmp_path: Path) -> None:

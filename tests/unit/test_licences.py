@@ -1,9 +1,11 @@
 """What parts of a model may be used for, and who is refused."""
 
+import json
+
 import pytest
 from model_setup import contract
 
-from mmadfer.contract import Contract, encoder_licences, teacher_facts
+from mmadfer.contract import Contract, encoder_licences, loads, origins_of, teacher_facts
 from mmadfer.contract.licences import NOT_KNOWN, licence_table, parse_stated
 from mmadfer.contract.parts import hub_licence, parts_of, refuse_non_commercial
 from mmadfer.data.sets import DATA_SETS
@@ -84,6 +86,36 @@ def test_released_weights_and_teachers_bind_too() -> None:
     student = model("toy", {**FREE, "AudioMAE (teacher)": "CC BY-NC 4.0"}, teacher=teacher_facts("t", model("dfew")))
     found = verdicts(student)
     assert (found["AudioMAE (teacher)"], found["dfew"], found["toy"]) == (False, False, True)
+
+
+def test_what_a_model_began_with_binds_it_too() -> None:
+    films = model("dfew", {**FREE, "AudioMAE": "CC BY-NC 4.0"})
+    own = model("my clips")
+    tuned = own.model_copy(update={"origins": origins_of(own, films, None)})
+    with pytest.raises(LicenceError, match=r"(?s)AudioMAE \(weights\).*dfew \(data\)"):
+        refuse_non_commercial(parts_of(tuned, {"my clips": "own"}), "mine.onnx")
+    refuse_non_commercial(parts_of(tuned, {"my clips": "own", "AudioMAE": "own", "dfew": "own"}), "mine.onnx")
+    names = [part.name for part in parts_of(tuned)]
+    assert len(names) == len(set(names)) == 6, "none is told twice"
+    again = model("toy")
+    chained = again.model_copy(update={"origins": origins_of(again, tuned, None)})
+    assert {"dfew", "my clips", "AudioMAE"} <= set(verdicts(chained))
+    student = model("toy", teacher=teacher_facts("t", tuned))
+    assert [one.data_set for one in origins_of(student, None, tuned)] == ["dfew"], "its teacher began with it"
+    taught = model("crema_d", teacher=teacher_facts("t", model("dfew")))
+    assert {one.data_set for one in origins_of(again, taught, model("toy", teacher=teacher_facts("t", films)))} == {
+        "crema_d",
+        "dfew",
+    }, "the teachers of both"
+
+
+def test_a_contract_of_what_began_with_nothing_else_is_written_as_before() -> None:
+    own = model("toy")
+    assert origins_of(own, model("toy"), None) == ()
+    assert "origins" not in json.loads(own.dumps())
+    told = own.model_copy(update={"origins": origins_of(own, model("dfew"), None)})
+    assert json.loads(told.dumps())["origins"] == [{"data_set": "dfew", "licences": FREE}]
+    assert loads(told.dumps()) == told
 
 
 def test_the_hubs_name_is_that_of_the_one_licence_that_binds() -> None:

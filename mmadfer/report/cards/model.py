@@ -173,6 +173,9 @@ def _limits(contract: Contract) -> list[str]:
     ]
     if contract.teacher is not None:
         lines.append(f"It is a student of a model that was trained on {contract.teacher.data_set}.")
+    before = sorted({one.data_set for one in contract.origins} - {contract.data_set})
+    if before:
+        lines.append(f"It comes from models that were trained on {', '.join(before)}.")
     if contract.adapted is not None:
         lines.append(
             "It was adapted to single people, and may be worse for everybody else; the weights are personal data."
