@@ -227,7 +227,10 @@ def test_numbers_of_a_checkpoint_are_read_safely(tmp_path: Path, more: dict[str,
         (lambda one, other: [one.root / "none.pth", one.store, "--fold", 1], "no weights file at"),
         (lambda one, other: [one.store, one.store, "--fold", 1], "cannot be read as weights of torch.save"),
         (lambda one, other: [one.fold, one.store, "--fold", 1, "--clips", 3], "averages one or two index sets"),
-        (lambda one, other: [one.fold, one.store, "--fold", 1, "--flips"], "takes no PATH, --flips, --adjust or --calibrated"),
+        (
+            lambda one, other: [one.fold, one.store, "--fold", 1, "--flips"],
+            "takes no PATH, --flips, --adjust or --calibrated",
+        ),
     ],
 )
 def test_what_cannot_be_reproduced_is_an_error(
