@@ -1,6 +1,7 @@
 """Numbers of a report that come from the predictions of every clip, each computed again in another way."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from scipy.special import softmax
 from scipy.stats import binomtest, hypergeom
 from sklearn.metrics import log_loss, recall_score
 
+from mmadfer.data.store.record import Clip
 from mmadfer.evaluation.bootstrap import mcnemar
 from mmadfer.evaluation.groups import FEWEST, groups, holm, paired_groups
 from mmadfer.evaluation.intervals import intervals, wilson
 from mmadfer.evaluation.saved_predictions import ToldClips
 from mmadfer.report import report
+from mmadfer.report.summary import summarise_run
 from mmadfer.tasks.classification import CLASSIFICATION
 
 
@@ -242,6 +245,23 @@ def test_few_people_on_a_side_are_not_tested() -> None:
     assert {one.note for one in groups(folds, {"x": apart}, people)} == {"no other clips in its folds"}
     mixed = {clip: "ab"[k % 2] for k, clip in enumerate(people)}
     assert {one.subjects for one in groups(folds, {"x": mixed}, people)} == {None}, "each has both values"
+
+
+def test_the_stores_subjects_are_what_is_exchanged(made: Made) -> None:
+    found = summarise_run(made.run, {}).of_clips
+    assert found is not None
+    assert found.clips is not None
+    kept = {name: replace(clip, groups={"odd": str(int(clip.subject) % 2)}) for name, clip in renamed(found.clips)}
+    people, odd = (
+        [one for one in replace(found, clips=kept).groups if one.column == column] for column in ("subject", "odd")
+    )
+    assert {one.subjects for one in people} == {None}, "each of them is compared with the others clip by clip"
+    assert [(one.value, one.subjects, one.note) for one in odd] == [("0", 10, ""), ("1", 10, "")]
+
+
+def renamed(clips: dict[str, Clip]) -> list[tuple[str, Clip]]:
+    """Ten people in each fold, with six clips each."""
+    return [(name, replace(clip, subject=f"{clip.fold}{int(name[3:]) // 6}")) for name, clip in clips.items()]
 
 
 def test_two_runs_are_compared_over_people() -> None:
