@@ -95,11 +95,35 @@ def test_live(visit: Visit) -> None:
     assert visit.js("() => document.getElementById('live-view').srcObject") is None
 
 
-def test_a_recording_is_predicted(visit: Visit) -> None:
+def test_live_begins_anew_on_one_timeline(visit: Visit) -> None:
+    page = visit.page
+    before = page.locator("#live-timeline svg").count()
+    page.fill("#live-window", "10")
+    page.click("#live-go")
+    visit.has("#live-label", "The first window is being filled")
+    assert (before, page.locator("#live-timeline svg").count()) == (1, 0)
+    page.click("#live-go")
+    visit.has("#live-go", "Start the camera")
+    assert sorted(listeners(visit, "live-timeline")) == ["keydown", "pointerdown", "pointermove"]
+
+
+def listeners(visit: Visit, name: str) -> list[str]:
+    """The events that an element listens to, each as often as it does."""
+    session = visit.context.new_cdp_session(visit.page)
+    node = session.send("Runtime.evaluate", {"expression": f"document.getElementById({name!r})"})["result"]
+    found = session.send("DOMDebugger.getEventListeners", {"objectId": node["objectId"]})["listeners"]
+    session.detach()
+    return [one["type"] for one in found]
+
+
+def test_a_recording_is_predicted(visit: Visit, video: Path) -> None:
     page = visit.page
     page.click("#tab-file")
+    page.set_input_files("#file", video)
     page.click("#record")
     visit.has("#chosen", "Recording: 2")
+    assert page.locator("#go").is_disabled()  # it would take "Stop recording" away
+    assert page.locator("#file").is_disabled()
     page.click("#record")
     visit.has("#chosen", "recording.webm")
     page.fill("#window", "1")
@@ -118,6 +142,47 @@ def test_a_tab_that_is_left_ends_live(visit: Visit) -> None:
     page.click("#tab-file")
     page.click("#tab-live")
     assert visit.text("#live-go") == "Start the camera"
+
+
+LATE = """() => {
+  const devices = navigator.mediaDevices;
+  const real = devices.getUserMedia.bind(devices);
+  devices.getUserMedia = async (what) => {
+    await new Promise((resolve) => { window.allow = resolve; });
+    window.given = await real(what);
+    return window.given;
+  };
+}"""
+"""A user who takes their time to allow the camera."""
+
+CLOSED = "() => window.given && window.given.getTracks().every((track) => track.readyState === 'ended')"
+
+
+@pytest.mark.parametrize("how", ["another tab", "no encoder"])
+def test_the_camera_is_closed_where_nothing_is_recorded(browser: Any, address: str, video: Path, how: str) -> None:
+    with Visit(browser, address).ready() as visit:
+        page = visit.page
+        page.set_input_files("#file", video)
+        chosen = visit.text("#chosen")
+        visit.js(LATE)
+        page.click("#record")
+        page.wait_for_function("() => window.allow")
+        if how == "another tab":
+            page.click("#tab-live")
+        else:
+            visit.js("() => { MediaRecorder.prototype.start = () => { throw new Error('no encoder'); }; }")
+        visit.js("() => window.allow()")
+        page.wait_for_function(CLOSED)
+        if how == "no encoder":
+            assert visit.alarm() == "This browser cannot record (no encoder). Choose a file."
+        page.click("#tab-file")
+        page.locator("#record:enabled").wait_for()
+        page.locator("#go:enabled").wait_for()
+        assert visit.text("#chosen") == chosen
+        assert visit.text("#record") == "Record yourself"
+        assert page.locator("#camera").is_hidden()
+        assert visit.js("() => document.getElementById('camera-view').srcObject") is None
+        assert visit.wrong == []
 
 
 def test_a_camera_that_is_refused(launch: Callable[..., Any], address: str) -> None:

@@ -1,7 +1,9 @@
 """The page in a browser: upload, progress, result, people, errors, cancel; by mouse, keyboard and screen reader."""
 
 import json
+import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,9 @@ def test_a_second_video_has_its_own_result(visit: Visit, pair: Path) -> None:
 
 def test_nobody_in_the_video_is_an_error_and_the_page_goes_on(visit: Visit, tmp_path: Path, video: Path) -> None:
     visit.predict(write_video(tmp_path / "grey.mp4", grey(50), tone(2)), faces="largest")
-    assert "no face" in visit.alarm()
+    said = visit.alarm()
+    assert "no face" in said
+    assert "A face must be seen: try" in said
     assert visit.page.locator("#result").is_hidden()
     visit.predict(video)
     visit.finished()
@@ -213,13 +217,78 @@ def test_cancel_ends_the_job(visit: Visit, long_video: Path) -> None:
     assert gone(visit, url)
 
 
-def test_a_page_that_is_left_ends_its_job(browser: Any, address: str, long_video: Path, visit: Visit) -> None:
+KEPT = "() => window.dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))"
+"""What a page is told that the browser keeps for its Back button."""
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_page_that_is_left_ends_its_job(
+    browser: Any, address: str, long_video: Path, visit: Visit, kept: bool
+) -> None:
     with Visit(browser, address).ready() as other:
         with other.page.expect_response("**/predict") as sent:
             other.predict(long_video, window="1", hop="0.1")
         url = sent.value.json()["url"]
-        other.page.goto("about:blank")
+        if kept:
+            other.js(KEPT)
+        else:
+            other.page.goto("about:blank")
         assert gone(visit, url)
+
+
+def test_cancel_before_the_answer_ends_the_job(visit: Visit, server: Served, video: Path) -> None:
+    page = visit.page
+    os.kill(server.process.pid, signal.SIGSTOP)  # the system takes the video in its place
+    try:
+        with page.expect_response("**/predict") as sent:
+            visit.predict(video, window="1", hop="0.1")
+            visit.has("#progress-text", "Sent; the server begins.")
+            page.click("#cancel")
+            page.locator("#progress-card").wait_for(state="hidden")
+            os.kill(server.process.pid, signal.SIGCONT)
+        assert gone(visit, sent.value.json()["url"])
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+
+
+WATCH = """async () => {
+  const { Result } = await import('/static/result.js');
+  const { add } = Result.prototype;
+  window.told = new Set();
+  window.again = window.twice = false;
+  Result.prototype.add = function (segment) {
+    add.call(this, segment);
+    window.again ||= window.told.has(segment.start);
+    window.told.add(segment.start);
+    window.twice ||= new Set(this.segments.map((one) => one.start)).size < this.segments.length;
+  };
+}"""
+
+
+def test_a_connection_that_is_made_anew_doubles_nothing(browser: Any, server: Served, video: Path) -> None:
+    def cut(route: Any) -> None:
+        route.fulfill(content_type="text/event-stream", body=beginning(server, route.request.url))
+
+    with Visit(browser, server.url).ready() as other:
+        page = other.page
+        other.js(WATCH)
+        page.route("**/jobs/*", cut, times=1)
+        other.predict(video, window="1", hop="0.1")
+        other.finished()
+        assert other.js("() => window.again") is True
+        assert other.js("() => window.twice") is False
+
+
+def beginning(server: Served, url: str) -> str:
+    """A job's events up to the third segment."""
+    found, segments = list[str](), 0
+    with server.client.stream("GET", url, headers={"accept": "text/event-stream"}) as response:
+        for line in response.iter_lines():
+            found.append(line)
+            segments += line == "event: segment"
+            if segments == 3 and not line:
+                break
+    return "\n".join(found) + "\n"
 
 
 def gone(visit: Visit, url: str) -> bool:

@@ -47,6 +47,7 @@ async function call(url, options = {}) {
 export const getModel = async () => (await call("model")).json();
 
 // Sends a video; `onProgress` is told the share that has been sent. fetch cannot tell that, XMLHttpRequest can.
+// The server may have made a job of what is whole: if that is cancelled, its answer is awaited all the same, to forget the job.
 export function upload(form, onProgress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -54,12 +55,18 @@ export function upload(form, onProgress, signal) {
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => onProgress(event.lengthComputable ? event.loaded / event.total : null);
     request.onload = () => {
-      if (request.status === 202) resolve(JSON.parse(request.responseText));
+      const queued = request.status === 202 ? JSON.parse(request.responseText) : null;
+      if (queued && signal.aborted) forget(queued.id);
+      else if (queued) resolve(queued);
       else reject(failure(request.status, request.responseText, request.getResponseHeader("Retry-After")));
     };
     request.onerror = () => reject(new ApiError(GONE, 0));
-    request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
-    signal.addEventListener("abort", () => request.abort());
+    let whole = false;
+    request.upload.onload = () => { whole = true; };
+    signal.addEventListener("abort", () => {
+      reject(new DOMException("cancelled", "AbortError"));
+      if (!whole) request.abort();
+    });
     request.send(form);
   });
 }

@@ -8,7 +8,6 @@ import { looks } from "./colours.js";
 import { byId, list, setText, show } from "./dom.js";
 import { closeMedia, openMedia } from "./media.js";
 import { said, stretches } from "./stretches.js";
-import { Timeline } from "./timeline.js";
 
 const MOST_WAITING = { picture: 256 * 1024, sound: 4 * 1024 * 1024 }; // bytes that the network has not taken yet
 const SAY_AGAIN = 3000; // milliseconds between two labels that are read out
@@ -16,13 +15,12 @@ const SHOWN = 60; // seconds of the past on the timeline
 const STALE = 3; // windows without an answer, after which a box is no longer drawn
 
 export class Live {
-  // `say(text)` is read out; `onEnd(error or null)` is called once, when it is over.
-  constructor(model, { say, onEnd }) {
-    Object.assign(this, { model, say, onEnd, count: 0, saidAt: 0, past: [] });
+  // `timeline` is drawn on; `say(text)` is read out; `onEnd(error or null)` is called once, when it is over.
+  constructor(model, timeline, { say, onEnd }) {
+    Object.assign(this, { model, timeline, say, onEnd, count: 0, saidAt: 0, past: [] });
     this.ranges = model.output === "values" ? model.values : null;
     this.looks = looks(this.ranges ? Object.keys(model.values) : model.labels);
     this.bars = new Bars(byId("live-bars"), this.looks, this.ranges);
-    this.timeline = new Timeline(byId("live-timeline"), { onSeek() {}, onPlay() {}, onPerson() {} });
     this.boxes = new Boxes(byId("live-boxes"));
     this.view = byId("live-view");
   }
@@ -67,6 +65,7 @@ export class Live {
     for (const id of ["live-delay", "live-left-out"]) setText(byId(id), "–");
     setText(byId("live-count"), "0");
     list(byId("live-notes"), []);
+    this.timeline.clear();
   }
 
   #connect(window, hop, rate) {

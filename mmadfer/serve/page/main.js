@@ -4,10 +4,12 @@ import { ApiError, follow, forget, getModel, pause, result as download, upload, 
 import { addPatterns } from "./colours.js";
 import { byId, clock, el, setText, show } from "./dom.js";
 import { Live } from "./live.js";
-import { closeMedia, openMedia, recording } from "./media.js";
+import { closeMedia, openMedia, record } from "./media.js";
 import { Result } from "./result.js";
+import { Timeline } from "./timeline.js";
 
-const page = { model: null, file: null, job: null, abort: null, result: null, live: null, taken: null, retry: null };
+const page = { model: null, file: null, job: null, abort: null, result: null, live: null, taking: null, retry: null };
+const liveTimeline = new Timeline(byId("live-timeline"), { onSeek() {}, onPlay() {}, onPerson() {} });
 
 const say = (text) => setText(byId("status"), text);
 
@@ -103,7 +105,7 @@ function choose(file) {
   page.file = file;
   setText(byId("chosen"), `${file.name}, ${inBytes(file.size)}`);
   const wrong = refused(file, page.model.limits?.bytes);
-  byId("go").disabled = Boolean(wrong);
+  ready();
   if (wrong) alarm(new ApiError(wrong, 413));
   else byId("go").focus();
 }
@@ -125,7 +127,7 @@ function dropping() {
     drop.addEventListener(name, (event) => {
       event.preventDefault();
       drop.classList.toggle("over", name === "dragover");
-      if (name === "drop" && !byId("source").disabled) chooseOne(event.dataTransfer.files);
+      if (name === "drop" && !byId("file").matches(":disabled")) chooseOne(event.dataTransfer.files);
     });
   }
   for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
@@ -135,38 +137,40 @@ function dropping() {
   });
 }
 
-async function record() {
-  if (page.taken) {
-    page.taken.stop();
+// What can be done now: nothing else while a recording is made.
+function ready() {
+  const { file, taking } = page;
+  byId("file").disabled = Boolean(taking);
+  byId("go").disabled = Boolean(taking) || !file || Boolean(refused(file, page.model.limits?.bytes));
+}
+
+async function toggleRecording() {
+  if (page.taking) {
+    page.taking.abort();
     return;
   }
   calm();
+  const chosen = byId("chosen").textContent;
+  page.taking = new AbortController(); // aborted by its button, or when the tab is left
+  const { signal } = page.taking;
+  let stream = null;
+  let file = null;
+  ready();
   try {
     byId("record").disabled = true; // until the browser has asked
-    const stream = await openMedia(page.model).finally(() => { byId("record").disabled = false; });
-    const view = byId("camera-view");
-    view.srcObject = stream;
-    show(byId("camera"));
-    view.play();
-    page.taken = recording(stream);
-    const began = Date.now();
-    const timer = setInterval(() => setText(byId("chosen"), `Recording: ${clock((Date.now() - began) / 1000)}`), 200);
-    setText(byId("record"), "Stop recording");
-    say("Recording.");
-    const file = await page.taken.file.finally(() => {
-      clearInterval(timer);
-      closeMedia(stream);
-      view.srcObject = null;
-      show(byId("camera"), false);
-    });
-    say("Recorded.");
-    choose(file);
+    stream = await openMedia(page.model).finally(() => { byId("record").disabled = false; });
+    if (!signal.aborted) file = await record(stream, signal, say);
   } catch (error) {
-    alarm(error);
+    if (stream || !signal.aborted) alarm(error);
   } finally {
-    page.taken = null;
-    setText(byId("record"), "Record yourself");
+    closeMedia(stream);
+    setText(byId("chosen"), chosen);
+    page.taking = null;
+    ready();
   }
+  if (!file) return;
+  say("Recorded.");
+  choose(file);
 }
 
 // --- predicting it
@@ -239,7 +243,10 @@ async function waitForRoom({ message, retryAfter }, signal) {
 
 function heard(name, told) {
   if (name === "segment") page.result.add(told);
-  else if (name === "lost") progress(null, "The connection was lost; trying again …");
+  else if (name === "lost") {
+    page.result.restart();
+    progress(null, "The connection was lost; trying again …");
+  }
   else {
     page.result.total = told.seconds ?? 0;
     progress(told.state === "waiting" ? null : told.progress, inWords(told));
@@ -258,12 +265,19 @@ function ended(whole) {
     page.result.clear();
   } else if (whole.state === "failed") {
     page.result.clear();
-    alarm(new ApiError(whole.error ?? "The video could not be predicted.", 422));
+    alarm(new ApiError(advised(whole), 422));
   } else {
     page.result.finish(whole);
     say(`Finished. ${page.result.summary}`);
     byId("result-title").focus();
   }
+}
+
+// The server's words, and what to do where nobody is seen.
+function advised({ error, name }) {
+  const said = error ?? "The video could not be predicted.";
+  if (!/no face|neither face/.test(said.replaceAll(name, ""))) return said;
+  return `${said}. A face must be seen: try another part of the video or longer windows, more light, or a larger face.`;
 }
 
 function busy(on) {
@@ -287,7 +301,7 @@ function progress(share, text) {
 function cancel() {
   if (page.job) forget(page.job);
   page.job = null;
-  page.abort.abort();
+  page.abort?.abort();
 }
 
 async function save(kind) {
@@ -311,7 +325,7 @@ function toggleLive() {
   if (!["live-window", "live-hop"].every((id) => byId(id).reportValidity())) return;
   calm();
   setText(byId("live-go"), "Stop");
-  page.live = new Live(page.model, { say, onEnd: liveEnded });
+  page.live = new Live(page.model, liveTimeline, { say, onEnd: liveEnded });
   page.live.start(Number(byId("live-window").value), Number(byId("live-hop").value));
 }
 
@@ -333,7 +347,7 @@ function choosePanel(name) {
   }
   if (name === "file") page.live?.stop();
   else byId("video").pause();
-  page.taken?.stop();
+  page.taking?.abort();
   calm();
 }
 
@@ -352,7 +366,7 @@ function tabs() {
 addPatterns();
 dropping();
 tabs();
-byId("record").addEventListener("click", record);
+byId("record").addEventListener("click", toggleRecording);
 byId("cancel").addEventListener("click", cancel);
 byId("live-go").addEventListener("click", toggleLive);
 byId("again").addEventListener("click", () => page.retry?.());
@@ -367,8 +381,10 @@ byId("cut").addEventListener("change", () => {
   }
 });
 byId("downloads").addEventListener("click", ({ target }) => target.dataset.kind && save(target.dataset.kind));
-window.addEventListener("pagehide", (event) => {
-  if (page.job && !event.persisted) forget(page.job); // nobody is there any more to see it
+window.addEventListener("pagehide", () => { // nobody is there any more to see it; the browser may keep the page for its Back button
+  cancel();
+  show(byId("downloads"), false);
   page.live?.stop();
+  page.taking?.abort();
 });
 start();

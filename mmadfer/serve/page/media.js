@@ -1,6 +1,7 @@
 // Camera and microphone: asking for them, and recording a video from them.
 
 import { ApiError } from "./api.js";
+import { byId, clock, setText, show } from "./dom.js";
 
 const PICTURES = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 25 } };
 const SOUND = { echoCancellation: false, noiseSuppression: false, autoGainControl: false }; // as recordings in training
@@ -42,18 +43,48 @@ export function closeMedia(stream) {
   for (const one of stream?.getTracks() ?? []) one.stop();
 }
 
-// Records until `stop()`; `file` resolves to the recording.
-export function recording(stream) {
-  const recorder = new MediaRecorder(stream);
-  const parts = [];
-  const file = new Promise((resolve, reject) => {
+// Records until the signal is aborted, and shows it; resolves to the file. `say(text)` is read out.
+export async function record(stream, signal, say) {
+  const view = byId("camera-view");
+  const began = Date.now();
+  const timer = setInterval(() => setText(byId("chosen"), `Recording: ${clock((Date.now() - began) / 1000)}`), 200);
+  try {
+    view.srcObject = stream;
+    show(byId("camera"));
+    view.play().catch(() => {}); // it is recorded all the same
+    const file = recorded(stream, signal);
+    setText(byId("record"), "Stop recording");
+    say("Recording.");
+    return await file;
+  } finally {
+    clearInterval(timer);
+    setText(byId("record"), "Record yourself");
+    view.srcObject = null;
+    show(byId("camera"), false);
+  }
+}
+
+function recorded(stream, signal) {
+  return new Promise((resolve, reject) => {
+    const recorder = recorderOf(stream);
+    const parts = [];
     recorder.ondataavailable = (event) => parts.push(event.data);
     recorder.onerror = () => reject(new ApiError("The recording was broken off by the browser. Try again.", 0));
     recorder.onstop = () => {
       const type = recorder.mimeType.split(";")[0];
       resolve(new File(parts, `recording.${type.includes("mp4") ? "mp4" : "webm"}`, { type }));
     };
+    signal.addEventListener("abort", () => recorder.state !== "inactive" && recorder.stop());
   });
-  recorder.start(1000);
-  return { stop: () => recorder.state !== "inactive" && recorder.stop(), file };
+}
+
+// One that has begun.
+function recorderOf(stream) {
+  try {
+    const recorder = new MediaRecorder(stream);
+    recorder.start(1000);
+    return recorder;
+  } catch (error) {
+    throw new ApiError(`This browser cannot record (${error.message}). Choose a file.`, 0);
+  }
 }

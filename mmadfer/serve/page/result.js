@@ -62,6 +62,12 @@ export class Result {
     }, DRAW_EVERY);
   }
 
+  // All segments come again; what is drawn stays until they do.
+  restart() {
+    this.#undraw();
+    this.segments = [];
+  }
+
   #undraw() {
     clearTimeout(this.drawing);
     this.drawing = null;

@@ -29,6 +29,11 @@ export class Timeline {
     this.moveTo(this.time);
   }
 
+  clear() {
+    Object.assign(this, { rows: [], span: [0, 0], time: 0, head: null });
+    this.node.replaceChildren();
+  }
+
   choose(person) {
     this.chosen = person;
     this.#draw();
