@@ -24,7 +24,7 @@ from mmadfer.utils.files import parse_json
 _WORDS = "words"
 """The array of a part that holds what is no array, as JSON."""
 _REFUSED = "the video has come back otherwise than it was read: it is damaged, or wants to do damage"
-_ODD = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
+_ODD = (ValueError, OverflowError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
 """What becomes of bytes that are not as they should be."""
 _MOST_LOOKS = 1 << 10
 _MOST_NOTES, _MOST_LETTERS = 20, 1_000
@@ -98,7 +98,7 @@ def _part(arrays: Arrays, contract: Contract) -> VideoPart:
     if contract.per_step and inputs and not (len(shown) == len(inputs) and all(len(one) for one in shown)):
         raise ValueError("frames that are shown")
     boxes = _floats(arrays["boxes"], 2) if "boxes" in arrays else None
-    if boxes is not None and boxes.shape != (len(times), 4):
+    if boxes is not None and (boxes.shape != (len(times), 4) or (inputs and not len(boxes))):
         raise ValueError("boxes")
     first, person = _number(words["first"], 1 << 40), _number(words["person"], 1 << 20)
     start, end = float(words["start"]), float(words["end"])

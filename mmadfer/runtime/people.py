@@ -30,7 +30,7 @@ class PeopleAnswer(Answer):
     def add(self, part: VideoPart) -> Callable[[np.ndarray], None]:
         """As `Answer.add`; the segment says whose it is, and where the face is."""
         tell, person = super().add(part), part.person or None
-        box = None if part.boxes is None else np.median(part.boxes, axis=0).tolist()
+        box = None if part.boxes is None or not len(part.boxes) else np.median(part.boxes, axis=0).tolist()
         self._segments[-1] |= {"person": person, "box": box}
         self._told_of[person].update({kind(note): 1 for note in part.notes})
         return tell

@@ -22,7 +22,7 @@ from mmadfer.serve.errors import HttpError, in_fields
 from mmadfer.serve.events import events, told
 from mmadfer.serve.job import DONE, Job
 from mmadfer.serve.jobs import BusyError
-from mmadfer.serve.metrics import CONTENT_TYPE, Metrics
+from mmadfer.serve.metrics import CONTENT_TYPE
 from mmadfer.serve.replies import Error, Health, JobState, ModelFacts, Queued
 from mmadfer.serve.service import Service
 from mmadfer.version import VERSION
@@ -86,7 +86,7 @@ def application(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    _add_errors(app, service.metrics)
+    _add_errors(app, service)
     _add_page(app)
     _add_facts(app, service)
     _add_predict(app, service)
@@ -96,7 +96,7 @@ def application(service: Service) -> FastAPI:
     return app
 
 
-def _add_errors(app: FastAPI, metrics: Metrics) -> None:
+def _add_errors(app: FastAPI, service: Service) -> None:
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         words = {404: "there is nothing under this address", 405: "this address is asked for in another way"}
@@ -106,8 +106,8 @@ def _add_errors(app: FastAPI, metrics: Metrics) -> None:
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, HttpError)
         if request.method == "POST":
-            metrics.refused.labels(error.status).inc()
-        await _drain(request)
+            service.metrics.refused.labels(error.status).inc()
+        await _drain(request, service)
         return JSONResponse({"error": error.told}, error.status, error.headers)
 
     async def gone(_: Request, __: Exception) -> Response:
@@ -128,17 +128,17 @@ def _add_errors(app: FastAPI, metrics: Metrics) -> None:
     app.add_exception_handler(Exception, fault)
 
 
-async def _drain(request: Request) -> None:
+async def _drain(request: Request, service: Service) -> None:
     if "expect" in request.headers:  # it waits for a word before it sends
         return
     taken = 0
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
-            async for chunk in request.stream():
+            async for chunk in uploads.chunks(request, lambda: service.stopping):
                 taken += len(chunk)
                 if taken > _DRAIN_BYTES:
                     return
-    except (TimeoutError, ClientDisconnect, RuntimeError):  # the last: it has been read
+    except (TimeoutError, ClientDisconnect, HttpError, RuntimeError):  # the last: it has been read
         return
 
 
@@ -199,17 +199,23 @@ def _add_predict(app: FastAPI, service: Service) -> None:
                 service.jobs.add(job)
         except BusyError as error:
             raise HttpError(429, str(error), {"retry-after": str(error.retry)}) from error
+        if await request.is_disconnected():  # nobody would hear of the job
+            service.jobs.forget(job)
+            raise ClientDisconnect
         url = f"/jobs/{job.id}"
         return JSONResponse({"id": job.id, "url": url, "state": job.state}, 202, {"location": url})
 
 
 async def _received(service: Service, request: Request) -> Job:
     limits, name = service.limits, service.jobs.new_id()
-    if service.stopping:
-        raise HttpError(503, "the server stops: send it again later")
+
+    def stopping() -> bool:
+        return service.stopping
+
+    uploads.check_running(stopping)
     uploads.check_length(request, limits.max_bytes)
     try:
-        upload = await uploads.received(request, service.folder, name, limits.max_bytes, limits.timeout)
+        upload = await uploads.received(request, service.folder, name, limits.max_bytes, limits.timeout, stopping)
     except OSError as error:
         if error.errno in FULL_DISK:
             raise HttpError(507, "the server's disk is full: try again later, or tell whoever runs it") from error

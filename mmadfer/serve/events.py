@@ -58,7 +58,7 @@ async def events(jobs: Jobs, job: Job, stopping: Callable[[], bool]) -> AsyncIte
         if segments:
             sent = monotonic()
         elif ended:
-            yield _event(job.state, await asyncio.to_thread(told, jobs, job))
+            yield await asyncio.to_thread(lambda: _event(job.state, told(jobs, job)))  # it may be large
             return
         else:
             if monotonic() - sent > ALIVE_SECONDS:

@@ -134,8 +134,11 @@ class Job:
                 return
             if not there:
                 raise DataError(f"{self.upload.name} is not predicted in the time that a job gets here: cut it up")
-            self.prediction = self._answer.prediction()
-            self._stop(DONE)
+        prediction = self._answer.prediction()  # all is there; of many windows it takes a while, and others ask
+        with self._changed:
+            if self.state == READING:
+                self.prediction = prediction
+                self._stop(DONE)
 
     def _renamed(self, note: Note) -> Note:
         if isinstance(note, Share):
@@ -147,7 +150,7 @@ class Job:
         if isinstance(error, MmadferError):
             told = in_fields(self.upload.told(str(error)))
         elif isinstance(error, OSError):
-            told = f"the server cannot read it now ({error.strerror}): try again later"
+            told = f"the server cannot read it now ({error.strerror or error}): try again later"
         else:
             told = f"{type(error).__name__} in the server, whose log says more"
         with self._changed:
@@ -210,8 +213,8 @@ class Job:
 
     @property
     def weight(self) -> int:
-        """What it takes of memory, in segments."""
-        return 1 + len(self._answer.segments) + len(self._boxes) // 10
+        """What it takes of memory, in segments: without any as much as five."""
+        return 5 + len(self._answer.segments) + len(self._boxes) // 10
 
     def boxes(self) -> list[dict[str, Any]]:
         """Where faces are, person by person."""

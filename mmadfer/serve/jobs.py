@@ -130,6 +130,7 @@ class Jobs:
             self._changed.notify_all()
         for job in jobs:
             self._cancel(job)
+        self._readers.kill()  # a thread may wait for its word
         for thread in self._threads:
             thread.join()
 

@@ -6,22 +6,28 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import PIL
 
-from mmadfer.errors import DataError
+from mmadfer.errors import DataError, MmadferError
 from mmadfer.serve import jpeg_process
+from mmadfer.utils.terminal import shown
 
 _SECONDS = 5.0
 """For one picture; a usual one takes milliseconds, one of many scans much longer."""
 _START_SECONDS = 60.0
-"""For the first one, with the start of the process."""
 _PIPE_BYTES = 1 << 20
+_MOST_WORDS = 4000
+"""Bytes of what is said by a process that does not start."""
+_KEPT = ("LD_LIBRARY_PATH",)
+"""Of the environment: without it Pillow may not find its libraries."""
 
 
 class JpegDecoder:
-    """One such process; one thread decodes, and any may close.
+    """One such process, which is waited for before it decodes; one thread decodes, and any may close.
 
     Args:
         most_pixels: of a picture.
@@ -31,15 +37,16 @@ class JpegDecoder:
     """
 
     def __init__(self, most_pixels: int) -> None:
-        self._most, self._seconds, self._busy = most_pixels, _START_SECONDS, threading.Lock()
+        self._most, self._busy = most_pixels, threading.Lock()
+        pillow = Path(PIL.__file__).resolve().parents[1]
         self._process = subprocess.Popen(
-            [sys.executable, "-I", jpeg_process.__file__, str(most_pixels)],
+            [sys.executable, "-I", "-S", jpeg_process.__file__, str(most_pixels), str(pillow)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             bufsize=0,
             cwd=Path("/"),
-            env={},
+            env={name: os.environ[name] for name in _KEPT if name in os.environ},
             start_new_session=True,  # ctrl-C is for the server
         )
 
@@ -48,6 +55,27 @@ class JpegDecoder:
         """Its number."""
         return self._process.pid
 
+    def wait(self) -> None:
+        """Until it can decode.
+
+        Raises:
+            MmadferError: it does not start, or the decoder was closed.
+        """
+        with self._busy:
+            try:
+                self._read(len(jpeg_process.READY), time.monotonic() + _START_SECONDS)
+            except (EOFError, OSError, ValueError, DataError) as error:
+                raise MmadferError(f"the process that decodes pictures does not start: {self._said()}") from error
+            assert self._process.stderr is not None
+            self._process.stderr.close()  # nothing that it says later is read
+
+    def _said(self) -> str:
+        self._process.kill()
+        assert self._process.stderr is not None
+        with suppress(OSError, ValueError):  # it is closed
+            return shown((self._process.stderr.read(_MOST_WORDS) or b"").decode("utf-8", "replace"), lines=True)
+        return ""
+
     def decode(self, data: bytes) -> np.ndarray:
         """The picture in a JPEG file's bytes, uint8 RGB (H, W, 3).
 
@@ -55,9 +83,7 @@ class JpegDecoder:
             DataError: it is none, or too large, damaged, or takes too long; or the decoder was closed.
         """
         with self._busy:
-            end = time.monotonic() + self._seconds
-            self._seconds = _SECONDS
-            return self._decoded(data, end)
+            return self._decoded(data, time.monotonic() + _SECONDS)
 
     def _decoded(self, data: bytes, end: float) -> np.ndarray:
         try:
@@ -99,7 +125,7 @@ class JpegDecoder:
         self._process.kill()
         self._process.wait()
         with self._busy:
-            for pipe in (self._process.stdin, self._process.stdout):
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
                 assert pipe is not None
                 pipe.close()
 

@@ -1,8 +1,9 @@
 """The process that decodes one live stream's JPEGs: standard input to standard output, and nothing else of the machine.
 
-It imports Pillow alone, is started with `python -I` by its path, and then gives up what decoding does not need: it can
-open no file, write none, and has little memory. It ends with its input.
+It imports Pillow alone, from the folder that it is given, is started with `python -I -S` by its path, and then gives up
+what decoding does not need: it can open no file, write none, and has little memory. It ends with its input.
 
+    out   READY, once
     in    4 bytes, the length; a JPEG
     out   4 bytes, the width; 4 bytes, the height; RGB, row by row
           or 4 bytes of 0; 4 bytes, the length; words that say what is wrong
@@ -15,8 +16,12 @@ import resource
 import struct
 import sys
 
+if __name__ == "__main__":
+    sys.path.append(sys.argv[2])  # wherever Pillow is installed: `python -S` looks at nothing but the standard library
+
 from PIL import Image, JpegImagePlugin
 
+READY = b"r"
 MOST_MEMORY = 1 << 30
 """Bytes of address space."""
 LENGTH, ANSWER = struct.Struct(">I"), struct.Struct(">II")
@@ -63,6 +68,8 @@ def main(most_pixels: int) -> None:
     decoded(tried.getvalue(), most_pixels)  # all that is imported late is there
     give_up()
     coming, going = sys.stdin.buffer, sys.stdout.buffer
+    going.write(READY)
+    going.flush()
     while len(head := coming.read(LENGTH.size)) == LENGTH.size:
         going.write(answer(coming.read(LENGTH.unpack(head)[0]), most_pixels))
         going.flush()

@@ -5,12 +5,9 @@ import re
 from dataclasses import dataclass
 
 from mmadfer.errors import ConfigError
-from mmadfer.utils import cores
 
 MOST_SEGMENTS = 20_000
 """Of a video, which bounds what a result takes of memory: 5 hours in windows every second, of one person."""
-MOST_ENDED = 64
-"""Jobs that have ended and are kept; of more the oldest are forgotten."""
 MOST_NAME = 100
 """Letters of an upload's name that are shown."""
 TOKEN_VARIABLE = "MMADFER_TOKEN"
@@ -68,11 +65,6 @@ class Limits:
 def _check(name: str, value: float, least: float) -> None:
     if not least <= value < float("inf"):
         raise ConfigError(f"--{name.replace('_', '-')} is {value:g}: give {least:g} or more")
-
-
-def default_jobs() -> int:
-    """Videos that are read at once, by default: as many as there are cores."""
-    return cores.granted()
 
 
 def is_loopback(host: str) -> bool:

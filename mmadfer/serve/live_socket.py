@@ -92,6 +92,8 @@ class LiveSockets:
             await _close(socket, "the server has failed: its log says why", BROKEN)
 
     async def _serve(self, socket: WebSocket) -> None:
+        if not self._limits.connections:
+            raise RefusedError("this server takes no live streams: it was started with --live 0")
         windows = self._windows(socket)
         greeting = await self._greet(socket)
         if self._open >= self._limits.connections:
@@ -158,7 +160,14 @@ class _Connection:
             RefusedError: by what the client has sent, or how long it stays.
             WebSocketDisconnect: it has gone.
         """
-        decoder = await asyncio.to_thread(JpegDecoder, MOST_PIXELS)
+        decoder = JpegDecoder(MOST_PIXELS)
+        try:
+            await asyncio.to_thread(decoder.wait)
+            await self._run(decoder)
+        finally:
+            await asyncio.shield(asyncio.to_thread(decoder.close))
+
+    async def _run(self, decoder: JpegDecoder) -> None:
         feed, over = LiveFeed(decoder, self._greeting.rate), self._loop.create_future()
         thread = threading.Thread(target=self._predict, args=(feed, over), name="live", daemon=True)
         thread.start()
@@ -175,7 +184,7 @@ class _Connection:
         finally:
             receiving.cancel()
             feed.end()
-            await asyncio.shield(asyncio.to_thread(_end, thread, decoder))
+            await asyncio.shield(asyncio.to_thread(thread.join))
 
     async def _receive(self, feed: LiveFeed) -> None:
         checks = Checks(self._greeting.rate)
@@ -266,7 +275,3 @@ def _fail(over: asyncio.Future[None], problem: Exception) -> None:
     if not over.done():
         over.set_exception(problem)
 
-
-def _end(thread: threading.Thread, decoder: JpegDecoder) -> None:
-    thread.join()
-    decoder.close()

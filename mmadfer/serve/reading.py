@@ -25,13 +25,21 @@ from mmadfer.runtime.recogniser import Recogniser
 from mmadfer.serve.limits import TOKEN_VARIABLE
 from mmadfer.serve.reading_process import ABOUT, END, ERROR, LENGTH, PART, READY
 from mmadfer.utils.files import parse_json
+from mmadfer.utils.import_path import import_path
 
 _PIPE_BYTES = 1 << 20
 _MOST_WORDS = 64 << 10
 _MOST_BESIDE = 64 << 20
 """Bytes of a message beside the arrays for the model: times and boxes of a whole video."""
+_MOST_SIDE = 1 << 20
+"""Pixels of a picture's side."""
 _START_SECONDS = 120.0
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX")
+_START = (
+    "import sys; sys.path[:] = sys.argv[1].split('\\n'); "
+    "from mmadfer.serve.reading_process import main; main(sys.argv[2:])"
+)
+"""Not `python -m`, which would import what lies in the current directory by chance."""
 _LIES = "the process that reads the video has said what it may not: the video may want to do damage"
 
 
@@ -89,31 +97,39 @@ class Reading:
     def _message(self) -> tuple[bytes, bytes]:
         size = int.from_bytes(self._bytes(LENGTH), "big")
         if not 1 <= size <= self._most:
-            raise DataError(
-                "the process that reads the video has said what it may not: the video may want to do damage"
-            )
+            raise DataError(_LIES)
         data = self._bytes(size)
         if data[:1] not in (ABOUT, PART, ERROR, END):
-            raise DataError(
-                "the process that reads the video has said what it may not: the video may want to do damage"
-            )
+            raise DataError(_LIES)
         return data[:1], data[1:]
 
     def _bytes(self, size: int) -> bytes:
-        found, ready = bytearray(), select.poll()
-        ready.register(self._parts, select.POLLIN | select.POLLHUP)
+        found = bytearray()
         while len(found) < size:
-            left = self._end - time.monotonic()
-            if left <= 0 or not ready.poll(left * 1000):
-                raise DataError(
-                    f"the video is not read within {self._seconds:g} s, the most that it gets here: cut it into "
-                    "shorter ones, or make its pictures smaller"
-                )
+            self._wait()
             chunk = os.read(self._parts, min(_PIPE_BYTES, size - len(found)))
             if not chunk:
                 raise self._ended()
             found += chunk
         return bytes(found)
+
+    def _wait(self) -> None:
+        """Until there is more of the parts, or their end.
+
+        The end of the line is waited for, too: who is to end the reader may not answer.
+        """
+        parts, both = select.poll(), select.poll()
+        for one in (parts, both):
+            one.register(self._parts, select.POLLIN)
+        both.register(self._line, 0)  # its end alone
+        left = self._end - time.monotonic()
+        if left <= 0 or not both.poll(left * 1000):
+            raise DataError(
+                f"the video is not read within {self._seconds:g} s, the most that it gets here: cut it into "
+                "shorter ones, or make its pictures smaller"
+            )
+        if self._killed or not parts.poll(0):
+            raise self._ended()
 
     def _ended(self) -> Exception:
         """Why there is no more."""
@@ -150,12 +166,14 @@ def _about(data: bytes) -> About:
     try:
         told = parse_json(data, "the video")
         seconds, size = told["seconds"], told["size"]
+        if size is not None and not all(type(side) is int and 0 < side <= _MOST_SIDE for side in size[:2]):
+            raise ValueError("a size")
         return About(
             None if seconds is None else min(1e9, max(0.0, float(seconds))),
             None if size is None else (int(size[0]), int(size[1])),
             min(1.0, max(0.0, float(told["looked"]))),
         )
-    except (FileError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (FileError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise DataError(_LIES) from error
 
 
@@ -179,7 +197,7 @@ class Readers:
         self._contract.write_text(recogniser.contract.dumps(), encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
-        self._ready = False
+        self._ready = self._killed = False
         with self._lock:
             self._start()
 
@@ -195,7 +213,7 @@ class Readers:
         ours, its = socket.socketpair()
         with its:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mmadfer.serve.reading_process", *map(str, words)],
+                [sys.executable, "-P", "-c", _START, "\n".join(import_path()), *map(str, words)],
                 stdin=its.fileno(),
                 env=_environment(),
                 start_new_session=True,  # ctrl-C is for the server, which ends it
@@ -233,6 +251,7 @@ class Readers:
 
         Raises:
             MmadferError, OSError: there can be no further process.
+            StoppedError: `kill` was called.
         """
         asked = {
             "path": str(path),
@@ -256,6 +275,8 @@ class Readers:
 
     def _send(self, data: bytes, files: list[int]) -> None:
         with self._lock:
+            if self._killed:
+                raise StoppedError
             if self._process is None or self._process.poll() is not None:
                 self._end()
                 self._start()
@@ -270,6 +291,12 @@ class Readers:
             self._process.kill()  # it has nothing to tidy up, and its copies end with it
             self._process.wait()
         self._process = self._requests = None
+
+    def kill(self) -> None:
+        """End it, from any thread, whoever waits for it; there is no further one."""
+        self._killed = True
+        if (process := self._process) is not None:
+            process.kill()
 
     def close(self) -> None:
         """End it."""

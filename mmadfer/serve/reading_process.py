@@ -1,4 +1,4 @@
-"""The process that starts a process for each upload, to read it: `python -m mmadfer.serve.reading_process`.
+"""The process that starts a process for each upload, to read it; `reading.Readers` starts it.
 
 It has one thread, and has loaded what reading needs; a copy of it (`fork`) reads one upload, and a second one watches
 the first: it ends it when the server says so, or is gone, and tells how it ended. A copy is in a stranger's hands as
@@ -223,6 +223,3 @@ def main(arguments: list[str]) -> None:
     requests.sendall(READY)
     _serve(reader, requests)
 
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

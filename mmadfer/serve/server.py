@@ -15,6 +15,7 @@ from mmadfer.serve.guard import Guard
 from mmadfer.serve.law import NOTICE
 from mmadfer.serve.limits import Limits
 from mmadfer.serve.live_messages import MOST_BYTES
+from mmadfer.serve.protocol import Protocol
 from mmadfer.serve.service import Service
 from mmadfer.utils.temporary_folders import scratch
 from mmadfer.utils.terminal import say
@@ -77,7 +78,7 @@ def serve(recogniser: Recogniser, limits: Limits, listening: socket.socket, batc
         app = Guard(application(service), limits, service.metrics)
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=Protocol,
             lifespan="off",
             log_config=None,
             log_level="warning",

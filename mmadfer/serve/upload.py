@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ _MOST_TEXT = 100
 _WRITE_BYTES = 1 << 20
 STALL_SECONDS = 30.0
 """Without a byte, after which a client is given up."""
+_LOOK_SECONDS = 0.5
+"""Between two looks whether the server stops."""
 
 
 @dataclass
@@ -185,7 +188,43 @@ def too_large(most: int) -> HttpError:
     return HttpError(413, f"the upload has more than {most} bytes, the most that this server takes: make it smaller")
 
 
-async def received(request: Request, folder: Path, job: str, most: int, seconds: float) -> Upload:
+def check_running(stopping: Callable[[], bool]) -> None:
+    """Raises HttpError where the server stops."""
+    if stopping():
+        raise HttpError(503, "the server stops: send it again later")
+
+
+async def chunks(request: Request, stopping: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """A request's body as it comes.
+
+    Raises:
+        HttpError: the server stops.
+        TimeoutError: nothing comes.
+        ClientDisconnect: the client is gone.
+    """
+    body = aiter(request.stream())
+    while (data := await _next(body, stopping)) is not None:
+        yield data
+
+
+async def _next(body: AsyncIterator[bytes], stopping: Callable[[], bool]) -> bytes | None:
+    loop = asyncio.get_running_loop()
+    coming, end = asyncio.ensure_future(anext(body, None)), loop.time() + STALL_SECONDS
+    try:
+        while True:
+            check_running(stopping)
+            done, _ = await asyncio.wait({coming}, timeout=_LOOK_SECONDS)
+            if done:
+                return coming.result()
+            if loop.time() > end:
+                raise TimeoutError
+    finally:
+        coming.cancel()
+
+
+async def received(
+    request: Request, folder: Path, job: str, most: int, seconds: float, stopping: Callable[[], bool]
+) -> Upload:
     """Receive a form.
 
     Args:
@@ -194,16 +233,18 @@ async def received(request: Request, folder: Path, job: str, most: int, seconds:
         job: names the files in it.
         most: bytes that it may have.
         seconds: that it may take.
+        stopping: whether the server stops.
 
     Raises:
-        HttpError: it is no form, or larger, or slower; no file is left.
+        HttpError: it is no form, or larger, or slower, or the server stops; no file is left.
         ClientDisconnect: the client is gone; no file is left.
         OSError: the disk is full, for example; no file is left.
     """
     form = _Form(boundary_of(request), folder, job)
     try:
         async with asyncio.timeout(seconds):
-            await _receive(request, form, most)
+            await _receive(chunks(request, stopping), form, most)
+        check_running(stopping)
         return form.check()
     except BaseException as error:
         form.close()
@@ -215,13 +256,9 @@ async def received(request: Request, folder: Path, job: str, most: int, seconds:
         form.close()
 
 
-async def _receive(request: Request, form: _Form, most: int) -> None:
-    taken, chunks = 0, aiter(request.stream())
-    while True:
-        async with asyncio.timeout(STALL_SECONDS):
-            data = await anext(chunks, None)
-        if data is None:
-            break
+async def _receive(body: AsyncIterator[bytes], form: _Form, most: int) -> None:
+    taken = 0
+    async for data in body:
         taken += len(data)
         if taken > most + BESIDE:
             raise too_large(most)
@@ -249,4 +286,15 @@ def number(options: dict[str, str], name: str) -> float | None:
     return found
 
 
-__all__ = ["ClientDisconnect", "Upload", "boundary_of", "check_length", "number", "received", "shown_name", "too_large"]
+__all__ = [
+    "ClientDisconnect",
+    "Upload",
+    "boundary_of",
+    "check_length",
+    "check_running",
+    "chunks",
+    "number",
+    "received",
+    "shown_name",
+    "too_large",
+]

@@ -69,6 +69,10 @@ LIES: dict[str, Lie] = {
     "sound that is no number": lambda arrays, words: arrays.update({"input0.1": arrays["input0.1"] * np.nan}),
     "times that are none": lambda arrays, words: arrays.update(times=np.full_like(arrays["times"], np.inf)),
     "other boxes": lambda arrays, words: arrays.update(boxes=arrays["boxes"][:-1]),
+    "no box": lambda arrays, words: arrays.update(
+        {name: array[:0] for name, array in arrays.items() if name.startswith(("times", "boxes", "shown"))}
+    ),
+    "a time that no float holds": lambda arrays, words: words.update(start=-(10**400)),
     "boxes of text": lambda arrays, words: arrays.update(boxes=arrays["boxes"].astype(str)),
     "frames that are not there": lambda arrays, words: arrays.update(shown0=arrays["shown0"] + 10**6),
     "nothing": lambda arrays, words: arrays.clear(),

@@ -92,8 +92,9 @@ def test_a_lane_has_room_for_few_and_gives_up_when_it_is_closed(held: Any) -> No
         lane.put(look, lambda row: None)
     waits = threading.Thread(target=lane.put, args=(look, lambda row: None))
     waits.start()
+    until(lambda: held.computing._changed._waiters or not waits.is_alive())
+    assert waits.is_alive()  # it waits for room
     assert len(lane.looks) == READY
-    assert waits.is_alive()
     lane.close()
     waits.join(60)
     assert not waits.is_alive()

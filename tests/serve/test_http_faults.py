@@ -5,12 +5,13 @@ import resource
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from serve_setup import Served, descendants, reading_process, served, until
+from serve_setup import LONG, Served, descendants, reading_process, served, until
 
 from mmadfer.cli.main import app, run
 from mmadfer.data.sets import toy
@@ -61,6 +62,18 @@ def pause(server: Served) -> int:
     process = reading_process(server)
     os.kill(process, signal.SIGSTOP)
     return process
+
+
+@contextmanager
+def beginning(server: Served) -> Iterator[socket.socket]:
+    """An upload of which some has come, and the rest never does."""
+    place = urlsplit(server.url)
+    head = f"POST /predict HTTP/1.1\r\nHost: {place.netloc}\r\n{FORM}\r\nContent-Length: 300000\r\n\r\n"
+    part = b'--x\r\nContent-Disposition: form-data; name="video"; filename="a"\r\n\r\n' + b"v" * 50_000
+    with socket.create_connection((place.hostname, place.port)) as line:
+        line.settimeout(LONG)
+        line.sendall(head.encode() + part)
+        yield line
 
 
 @pytest.mark.parametrize("what", ["half", "text", "playlist", "noise"])
@@ -125,12 +138,8 @@ def test_the_name_of_a_stranger_is_shown_and_never_a_path(server: Served) -> Non
 
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(narrow: Served, video: Path) -> None:
-    place = urlsplit(narrow.url)
-    head = f"POST /predict HTTP/1.1\r\nHost: {place.netloc}\r\n{FORM}\r\nContent-Length: 300000\r\n\r\n"
-    part = b'--x\r\nContent-Disposition: form-data; name="video"; filename="a"\r\n\r\n' + b"v" * 50_000
     for _ in range(3):  # more than there are places
-        with socket.create_connection((place.hostname, place.port)) as line:
-            line.sendall(head.encode() + part)
+        with beginning(narrow):
             until(narrow.files)
         until(lambda: not narrow.files())
     assert narrow.ended(narrow.send(video))["state"] == "done"
@@ -182,8 +191,8 @@ def test_cancelling_ends_the_reader_and_frees_the_place(narrow: Served, video: P
         for one in (waits, reads):
             assert narrow.client.delete(one.json()["url"]).status_code == 204
         assert "event: cancelled" in response.read().decode()
+    until(lambda: not narrow.files())  # also as long as the process does not answer
     os.kill(process, signal.SIGCONT)
-    until(lambda: not narrow.files())
     until(lambda: descendants(process) == [])
     assert narrow.ended(narrow.send(video))["state"] == "done"
     assert 'mmadfer_jobs_total{state="cancelled"} 2.0' in narrow.client.get("/metrics").text
@@ -248,9 +257,11 @@ def test_what_takes_too_long_is_ended(hasty: Served, video: Path) -> None:
 
 
 @LINUX
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("sign", "code", "held"), [(signal.SIGTERM, 143, False), (signal.SIGTERM, 143, True), (signal.SIGKILL, -9, False)]
+)
 def test_a_server_that_ends_leaves_nothing(
-    model: Path, video: Path, tmp_path: Path, sign: signal.Signals, code: int
+    model: Path, video: Path, tmp_path: Path, sign: signal.Signals, code: int, held: bool
 ) -> None:
     with served(model, tmp_path, "--live", 0) as server:
         others = [reading_process(server), *descendants(server.process.pid)]
@@ -258,9 +269,16 @@ def test_a_server_that_ends_leaves_nothing(
         response = server.send(video)
         until(lambda: server.state(response)["state"] == "reading")
         assert server.files()
-        os.kill(others[0], signal.SIGCONT)
-        server.process.send_signal(sign)
-        assert server.process.wait(60) == code
+        if not held:
+            os.kill(others[0], signal.SIGCONT)
+        with beginning(server) as line:
+            until(lambda: len(server.files()) == 2 or server.state(response)["state"] != "reading")
+            server.process.send_signal(sign)
+            answer = line.makefile("rb").read() if code == 143 else b" 503 "
+        assert b" 503 " in answer
+        assert server.process.wait(LONG) == code
+        assert server.process.stdout is not None
+        assert "Traceback" not in server.process.stdout.read()
     until(lambda: not any(Path(f"/proc/{one}/cmdline").exists() for one in others))
     if sign == signal.SIGKILL:
         assert list(tmp_path.glob(".mmadfer-serve.*"))

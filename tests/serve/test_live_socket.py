@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import uvicorn
 from export_setup import CONTRACT
@@ -25,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from mmadfer.data.media.image import decode_jpeg, encode_jpeg
-from mmadfer.errors import DataError
+from mmadfer.errors import DataError, MmadferError
 from mmadfer.runtime import LiveFrame, LiveSound, Recogniser
 from mmadfer.serve import jpeg_decoder
 from mmadfer.serve.guard import Guard, token_is
@@ -269,6 +270,7 @@ def test_a_message_against_the_rules_ends_the_connection(
 def test_pictures_that_are_too_large_or_no_jpeg_are_not_decoded(tmp_path: Path) -> None:
     decoder = JpegDecoder(32 * 32)
     try:
+        decoder.wait()
         np.testing.assert_array_equal(decoder.decode(GOOD), decode_jpeg(GOOD))
         for data, words in (
             (encode_jpeg(np.zeros((33, 32, 3), np.uint8), 90), "32 x 33 pixels: send 1024"),
@@ -290,7 +292,7 @@ def test_a_picture_that_is_not_decoded_in_time_is_given_up(monkeypatch: pytest.M
     monkeypatch.setattr(jpeg_decoder, "_SECONDS", 0.2)
     decoder = JpegDecoder(32 * 32)
     try:
-        decoder.decode(GOOD)
+        decoder.wait()
         os.kill(decoder.process, signal.SIGSTOP)
         with pytest.raises(DataError, match=r"more than 0\.2 s to decode"):
             decoder.decode(GOOD)
@@ -299,13 +301,25 @@ def test_a_picture_that_is_not_decoded_in_time_is_given_up(monkeypatch: pytest.M
     assert not left()
 
 
-def test_the_process_that_decodes_can_open_no_file() -> None:
+def test_a_process_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PIL, "__file__", str(tmp_path / "PIL" / "__init__.py"))
     decoder = JpegDecoder(32 * 32)
     try:
+        with pytest.raises(MmadferError, match="No module named 'PIL'"):
+            decoder.wait()
+    finally:
+        decoder.close()
+
+
+def test_the_process_that_decodes_can_open_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere")
+    decoder = JpegDecoder(32 * 32)
+    try:
+        decoder.wait()
         decoder.decode(GOOD)
         limits = Path(f"/proc/{decoder.process}/limits").read_text()
         assert [line.split()[-3:-1] for line in limits.splitlines() if "open files" in line] == [["0", "0"]]
-        assert Path(f"/proc/{decoder.process}/environ").read_bytes() == b""
+        assert Path(f"/proc/{decoder.process}/environ").read_bytes() == b"LD_LIBRARY_PATH=/nowhere\0"
     finally:
         decoder.close()
 
@@ -353,6 +367,9 @@ def test_a_connection_ends_in_time_and_one_that_says_nothing_too(recogniser: Rec
             assert greet(one) == {"ready": True}
             error, code = ended(one)
             assert (code, words in error) == (1008, True), error
+    with serving(recogniser, connections=0) as address, opened(address) as one:
+        error, code = ended(one)
+        assert (code, "--live 0" in error) == (1008, True), error
     with serving(recogniser, greeting_seconds=0.2) as address, opened(address) as one:
         error, code = ended(one)
         assert (code, "the first message has not come" in error) == (1008, True), error
