@@ -274,4 +274,3 @@ def _seen(done: asyncio.Future[None]) -> None:
 def _fail(over: asyncio.Future[None], problem: Exception) -> None:
     if not over.done():
         over.set_exception(problem)
-

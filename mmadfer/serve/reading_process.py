@@ -222,4 +222,3 @@ def main(arguments: list[str]) -> None:
     load_readers(contract)
     requests.sendall(READY)
     _serve(reader, requests)
-
