@@ -108,24 +108,23 @@ def test_an_upload_that_is_whole_as_the_server_stops_is_refused(service: Service
 def test_a_job_is_asked_for_while_its_prediction_is_put_together(
     service: Service, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, found = job_of(service, video, tmp_path), list[int]()
+    job, found = job_of(service, video, tmp_path), list[int | bool]()
     put_together = job._answer.prediction
 
     def prediction() -> Prediction:
         asks = threading.Thread(target=lambda: found.append(len(job.finished_from(0, 10))))
         asks.start()
-        asks.join(10)
+        asks.join(LONG)
+        found.append(asks.is_alive())
         return put_together()
 
     monkeypatch.setattr(job._answer, "prediction", prediction)
     service.jobs.add(job)
     until(lambda: job.ended)
-    assert (job.state, found) == (DONE, [1])
+    assert (job.state, found) == (DONE, [1, False])
 
 
-def test_jobs_that_have_failed_are_not_kept_without_bound(
-    service: Service, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_has_failed_says_why_and_takes_room(service: Service, video: Path, tmp_path: Path) -> None:
     job = job_of(service, video, tmp_path)
     job.fail(TimeoutError("timed out"))
     assert (job.state, "(timed out)" in job.error) == (FAILED, True)
