@@ -133,7 +133,8 @@ class Parents:
         share of clips is of that one's test fold.
         """
         teacher, begun = (self._contracts.get(f"stages.{key}") for key in ("teacher", "init"))
-        teacher = teacher if self.config.taught else None
+        if teacher is not None and not self.config.taught:
+            teacher = None
         if teacher is not None:
             name = self._sources["stages.teacher"].parent.config.name
             contract = _student(contract, teacher_facts(name, teacher), teacher)
