@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zipfile import is_zipfile
 
 import typer
 
@@ -58,6 +59,11 @@ def _check_of(path: Path) -> Callable[[Path], None] | None:
         return run
     if path.is_dir() and any(path.glob("*_read/config.pbtxt")):
         return repository
+    if path.is_file() and path.suffix.lower() not in (*_MODELS, ".store") and not is_zipfile(path):
+        raise DataError(
+            f"{path} is nothing that doctor knows: give a run, a store, a model ({', '.join(_MODELS)}) or a Triton "
+            "repository"
+        )
     return model if path.suffix.lower() in _MODELS else None
 
 

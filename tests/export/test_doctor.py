@@ -8,7 +8,7 @@ from test_triton import engine_in
 
 from mmadfer.cli.doctor import examine
 from mmadfer.cli.main import app, run
-from mmadfer.errors import ConfigError, MissingDependencyError, WeightsError
+from mmadfer.errors import ConfigError, DataError, MissingDependencyError, WeightsError
 from mmadfer.export.server.check import check_repository
 from mmadfer.export.server.to_triton import to_triton
 
@@ -33,6 +33,9 @@ def test_a_damaged_model_is_told(onnx_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--media compares the media files of a store"):
         examine(half, media=True)
     assert run(app, ["doctor", "--media"]) == 2
+    (tmp_path / "card.md").write_text("# A card")
+    with pytest.raises(DataError, match=r"card\.md is nothing that doctor knows: give a run, a store, a model"):
+        examine(tmp_path / "card.md")
 
 
 def test_an_engine_is_verified_where_it_cannot_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
