@@ -174,7 +174,7 @@ def _torch_lack() -> str:
     import torch
 
     if torch.version.cuda is None:
-        return f"torch {torch.__version__} is built for CPUs: install one for CUDA"
+        return f"torch {installed('torch')} is built for CPUs: install one for CUDA"
     if not torch.cuda.is_available():
         return f"torch is built for CUDA {torch.version.cuda}, and the driver is older: update the driver"
     return ""

@@ -13,6 +13,7 @@ from mmadfer.errors import ConfigError, MissingDependencyError
 from mmadfer.utils import cores
 from mmadfer.utils.optional import need
 from mmadfer.utils.terminable import terminable
+from mmadfer.utils.terminal import say
 
 
 @dataclass(frozen=True)
@@ -115,4 +116,4 @@ def _serve(model: _Model, **limits: object) -> None:
         )
         if recogniser.sentences is not None and recogniser.sentences.needs_words:
             raise ConfigError(f"{model.path} has learnt from what is said, which no page tells it: serve another model")
-        serve(recogniser, allowed, listening, model.batch)
+        serve(recogniser, allowed, listening, say, model.batch)

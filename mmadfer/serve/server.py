@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
 
@@ -18,7 +18,6 @@ from mmadfer.serve.live_messages import MOST_BYTES
 from mmadfer.serve.protocol import Protocol
 from mmadfer.serve.service import Service
 from mmadfer.utils.temporary_folders import scratch
-from mmadfer.utils.terminal import say
 
 _MOST_CONNECTIONS = 512
 _END_SECONDS = 5
@@ -62,13 +61,20 @@ def serving(recogniser: Recogniser, limits: Limits, batch: int | None = None) ->
         yield service
 
 
-def serve(recogniser: Recogniser, limits: Limits, listening: socket.socket, batch: int | None = None) -> None:
+def serve(
+    recogniser: Recogniser,
+    limits: Limits,
+    listening: socket.socket,
+    tell: Callable[[str], None],
+    batch: int | None = None,
+) -> None:
     """Serve until a signal; SIGINT and SIGTERM go on to their handlers when all is tidied up.
 
     Args:
         recogniser: the model.
         limits: what is allowed.
         listening: of `bound`.
+        tell: takes lines for people: the address, and what the law says.
         batch: looks that are computed together, by default as `Recogniser.predict` does.
 
     Raises:
@@ -90,8 +96,8 @@ def serve(recogniser: Recogniser, limits: Limits, listening: socket.socket, batc
             ws_max_size=2 * MOST_BYTES,  # of which those up to the half are told why they are refused
             ws_per_message_deflate=False,  # JPEGs are packed already
         )
-        say(f"{_url(limits.host, listening)} serves {recogniser.path}; ctrl-C ends it")
-        say(NOTICE)
+        tell(f"{_url(limits.host, listening)} serves {recogniser.path}; ctrl-C ends it")
+        tell(NOTICE)
         _Server(config, service).run([listening])
 
 
