@@ -124,10 +124,10 @@ def predict(
     """Recognise the emotion in video files."""
     from mmadfer.cli.predict import predict_files
 
-    asked = (out or (), device, jobs, batch, window, hop, sound, cropped, adjust, clips, flips, fps, plot)
-    code = predict_files(
-        videos, model, backend, fold, *asked, transcripts, sentences, faces, overlay, calibrated, verify
-    )
+    asked = (out or (), device, jobs, batch, window, hop, sound, cropped, fps, plot)
+    looks: dict[str, Any] = {"adjust": adjust, "clips": clips, "flips": flips}
+    looks |= {"calibrated": calibrated, "verify": verify}
+    code = predict_files(videos, model, backend, fold, *asked, transcripts, sentences, faces, overlay, **looks)
     raise typer.Exit(code)
 
 

@@ -39,17 +39,13 @@ def predict_files(
     hop: float | None = None,
     sound: Path | None = None,
     cropped: bool = False,
-    adjust: float = 0.0,
-    clips: int = 1,
-    flips: bool = False,
     fps: float | None = None,
     plot: Path | None = None,
     transcripts: Path | None = None,
     sentences: Path | None = None,
     faces: str = "largest",
     overlay: Path | None = None,
-    calibrated: bool = False,
-    verify: Path | None = None,
+    **looks: Any,
 ) -> int:
     """Predict videos, print them, and write what is asked for.
 
@@ -58,7 +54,8 @@ def predict_files(
 
     Args:
         paths: videos, folders of images, and folders of these.
-        model, backend, fold, device, adjust, clips, flips, faces, calibrated, verify: as for `Recogniser`.
+        model, backend, fold, device, faces: as for `Recogniser`.
+        looks: `adjust`, `clips`, `flips`, `calibrated` and `verify`, as for it.
         out: files to write: .json, .csv, or of one video .vtt and .srt.
         jobs, batch, window, hop: as for `Recogniser.predict`.
         sound: a file with the sound of the one clip, or a folder with one for each.
@@ -82,13 +79,6 @@ def predict_files(
     _check_out(out, named, read)
     drawings = Drawings(plot, overlay, named, read)
     text = GivenText(transcripts, sentences, tuple(video.path for video in named))
-    looks: dict[str, Any] = {
-        "adjust": adjust,
-        "clips": clips,
-        "flips": flips,
-        "calibrated": calibrated,
-        "verify": verify,
-    }
     recogniser = Recogniser(model, backend, fold, device, text=text, faces=faces, on_part=drawings.places, **looks)
     found = recogniser.predict(named, jobs=jobs, batch=batch, window=window, hop=hop)
     with terminable():

@@ -1,9 +1,8 @@
 """`mmadfer serve`: the options, checked before the model is loaded."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,22 +13,6 @@ from mmadfer.utils import cores
 from mmadfer.utils.optional import need
 from mmadfer.utils.terminable import terminable
 from mmadfer.utils.terminal import say
-
-
-@dataclass(frozen=True)
-class _Model:
-    """Which model, and how it is asked; as for `mmadfer predict`."""
-
-    path: Path
-    backend: str | None
-    fold: int | None
-    device: str | None
-    batch: int | None
-    adjust: float
-    clips: int
-    flips: bool
-    calibrated: bool
-    verify: Path | None
 
 
 def serve(
@@ -65,8 +48,12 @@ def serve(
     keep_minutes: Annotated[float, typer.Option(help="After which results are forgotten.")] = 15.0,
 ) -> None:
     """Serve a model: one page for people, and an HTTP interface for programs."""
+    opened = {"backend": backend, "fold": fold, "device": device, "verify": verify}
+    looks = {"adjust": adjust, "clips": clips, "flips": flips, "calibrated": calibrated}
     _serve(
-        _Model(model, backend, fold, device, batch, adjust, clips, flips, calibrated, verify),
+        model,
+        opened | looks,
+        batch,
         host=host,
         port=port,
         token=token,
@@ -81,8 +68,14 @@ def serve(
     )
 
 
-def _serve(model: _Model, **limits: object) -> None:
-    """Serve a model until SIGINT or SIGTERM; `limits` are those of `mmadfer.serve.limits.Limits`.
+def _serve(model: Path, options: dict[str, Any], batch: int | None, **limits: object) -> None:
+    """Serve a model until SIGINT or SIGTERM.
+
+    Args:
+        model: its place.
+        options: of `Recogniser`.
+        batch: clips of all jobs that are computed together.
+        limits: of `mmadfer.serve.limits.Limits`.
 
     Raises:
         ConfigError: options that cannot be, or a port that is in use.
@@ -103,17 +96,7 @@ def _serve(model: _Model, **limits: object) -> None:
     limits["token"] = limits["token"] or os.environ.get(TOKEN_VARIABLE) or None
     allowed = Limits(**limits)  # type: ignore[arg-type]  # by the names of the options
     with terminable(), bound(allowed) as listening:
-        recogniser = Recogniser(
-            model.path,
-            model.backend,
-            model.fold,
-            model.device,
-            adjust=model.adjust,
-            clips=model.clips,
-            flips=model.flips,
-            calibrated=model.calibrated,
-            verify=model.verify,
-        )
+        recogniser = Recogniser(model, **options)
         if recogniser.sentences is not None and recogniser.sentences.needs_words:
-            raise ConfigError(f"{model.path} has learnt from what is said, which no page tells it: serve another model")
-        serve(recogniser, allowed, listening, say, model.batch)
+            raise ConfigError(f"{model} has learnt from what is said, which no page tells it: serve another model")
+        serve(recogniser, allowed, listening, say, batch)

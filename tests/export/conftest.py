@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from export_setup import CONTRACT, SETTINGS, awake
+from export_setup import CONTRACT, SETTINGS, awake, write_two_faces
 from traced_once import patched, traced_once
 
 from mmadfer.data.preparation.prepare import prepare
@@ -50,12 +49,7 @@ def video(media: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two toy faces beside each other, with one voice."""
-    (one, sound), (other, _) = toy.content("happy", 0, seed=1), toy.content("sad", 1, seed=1)
-    count = min(len(one), len(other))
-    path = tmp_path_factory.mktemp("pair") / "pair.mp4"
-    toy.write_clip(path, np.concatenate([one[:count], other[:count]], axis=2), sound)
-    return path
+    return write_two_faces(tmp_path_factory.mktemp("pair") / "pair.mp4")
 
 
 @pytest.fixture(scope="session")

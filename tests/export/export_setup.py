@@ -56,6 +56,14 @@ def awake(seed: int) -> MMADFER:
     return model
 
 
+def write_two_faces(path: Path) -> Path:
+    """A video of two toy faces beside each other, with one voice."""
+    (one, sound), (other, _) = toy.content("happy", 0, seed=1), toy.content("sad", 1, seed=1)
+    count = min(len(one), len(other))
+    toy.write_clip(path, np.concatenate([one[:count], other[:count]], axis=2), sound)
+    return path
+
+
 def clips(batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Random frames uint8 (batch, 4, 3, 32, 32) and sound float32 (batch, 1, 512, 128)."""
     rng = np.random.default_rng(batch)

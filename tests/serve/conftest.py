@@ -10,7 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "data"))  # what these make for their tests is this folder's, too
 sys.path.append(str(Path(__file__).parents[1] / "export"))
 
-from export_setup import CONTRACT, awake
+from export_setup import CONTRACT, awake, write_two_faces
 from serve_setup import Served, served
 
 from mmadfer.data.sets import toy
@@ -34,12 +34,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two faces beside each other, with one voice."""
-    (one, sound), (other, _) = toy.content("happy", 0, seed=1), toy.content("sad", 1, seed=1)
-    count = min(len(one), len(other))
-    path = tmp_path_factory.mktemp("pair") / "pair.mp4"
-    toy.write_clip(path, np.concatenate([one[:count], other[:count]], axis=2), sound)
-    return path
+    return write_two_faces(tmp_path_factory.mktemp("pair") / "pair.mp4")
 
 
 @pytest.fixture(scope="session")

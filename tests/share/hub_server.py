@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 import yaml
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 LARGE = (".safetensors", ".onnx", ".data")
@@ -76,6 +76,16 @@ class Hub:
 
 def _missing(code: str) -> JSONResponse:
     return JSONResponse({"error": code}, 404, {"X-Error-Code": code, "X-Error-Message": code})
+
+
+def _looked_up(hub: Hub, name: str, revision: str) -> tuple[Repository, str]:
+    """A repository and a commit of it; answers 404 where one is not there."""
+    found = hub.repositories.get(name)
+    commit = found.named(revision) if found else None
+    if found is None or commit is None:
+        code = "RepoNotFound" if found is None else "RevisionNotFound"
+        raise HTTPException(404, code, {"X-Error-Code": code, "X-Error-Message": code})
+    return found, commit
 
 
 async def _halting(hub: Hub, content: bytes) -> AsyncIterator[bytes]:
@@ -176,24 +186,14 @@ def application(hub: Hub) -> FastAPI:  # noqa: PLR0915
     @app.get("/api/models/{user}/{name}")
     @app.get("/api/models/{user}/{name}/revision/{revision:path}")
     async def info(user: str, name: str, revision: str = "main") -> Response:
-        found = hub.repositories.get(f"{user}/{name}")
-        if found is None:
-            return _missing("RepoNotFound")
-        commit = found.named(revision)
-        if commit is None:
-            return _missing("RevisionNotFound")
+        found, commit = _looked_up(hub, f"{user}/{name}", revision)
         siblings = [_sibling(hub, path, data) for path, data in found.commits[commit].items()]
         siblings += [_sibling(hub, path, b"") for path in hub.told_names]
         return JSONResponse({"id": f"{user}/{name}", "sha": commit, "private": found.private, "siblings": siblings})
 
     @app.api_route("/{user}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
     async def resolve(user: str, name: str, revision: str, path: str, request: Request) -> Response:
-        found = hub.repositories.get(f"{user}/{name}")
-        if found is None:
-            return _missing("RepoNotFound")
-        commit = found.named(revision)
-        if commit is None:
-            return _missing("RevisionNotFound")
+        found, commit = _looked_up(hub, f"{user}/{name}", revision)
         data = found.commits[commit].get(path)
         if data is None:
             return _missing("EntryNotFound")
