@@ -29,6 +29,7 @@ from PIL import Image
 from mmadfer.data.media.decode import SoundTrack, video_frames
 from mmadfer.data.sets import toy
 from mmadfer.export.graph.to_onnx import to_onnx
+from mmadfer.model.weights.build import read_contract
 from mmadfer.runtime import LiveFrame, LiveSound, Recogniser
 
 FPS, PIECE = 25, 0.02
@@ -78,7 +79,7 @@ def exported(folder: Path, small: bool, precision: str) -> Recogniser:
     folder.mkdir()
     weights, missing, given = made(folder, small), Missing(), dict[str, Any]()
     if precision != "fp32":
-        contract = Recogniser(weights, "torch").contract
+        contract = read_contract(weights)
         given = {"precision": precision, "data": toy_store(folder, contract, CALIBRATING), "fold": contract.fold}
     work = {precision: partial(to_onnx, weights, folder / "model.onnx", **given)}
     if not (files := run(work, True, missing)):

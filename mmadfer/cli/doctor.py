@@ -96,13 +96,13 @@ def _fold(folder: Path, number: int) -> Iterator[str]:
 
     owner, checkpoints = holder(folder), directory.published(folder / "checkpoints")
     if owner is None:  # while it trains, checkpoints come and go
-        damaged = {one.name: told for one in checkpoints if (told := checkpoint_state.damage(one))}
-        yield from (f"checkpoint {name}: {told}" for name, told in damaged.items())
-    if (folder / "result.json").exists() and directory.result(folder) is None:
+        yield from (f"checkpoint {one.name}: {told}" for one in checkpoints if (told := checkpoint_state.damage(one)))
+    result = directory.result(folder)
+    if (folder / "result.json").exists() and result is None:
         yield "result.json is damaged, or not of a finished training: remove it, and go on with --resume"
     if failed := directory.failure(folder):
         say(f"fold {number} failed: {failed['reason']}")
-    state = f"is being trained by {owner}" if owner else "finished" if directory.result(folder) else "not finished"
+    state = f"is being trained by {owner}" if owner else "finished" if result else "not finished"
     say(f"fold {number} {state}; checkpoints: {len(checkpoints)}")
 
 

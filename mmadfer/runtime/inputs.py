@@ -147,9 +147,8 @@ def read_parts(
     settings, given = asked(video, contract, views.clips)
     given |= {} if faces == "largest" else {"faces": faces, "blind": False}
     read = partial(read_windows, **given) if sees else partial(listening.read_windows, **_heard(given))
-    read = partial(read, limit=limit) if windows else read
     with _told_of_windows():
-        for one in read(video.path, settings, windows):
+        for one in read(video.path, settings, windows, limit=limit):
             yield part_of(one, video, contract, views)
 
 

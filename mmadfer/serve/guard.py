@@ -72,7 +72,7 @@ class Guard:
             return None
         if headers.get("sec-fetch-site") == "cross-site":
             return _error(403, "the request comes from another page than this server's own: open the page itself")
-        if not self.token_is(_bearer(headers.get("authorization", ""))):
+        if not token_is(self._limits, _bearer(headers.get("authorization", ""))):
             return _error(401, "the token is missing or another one: send `Authorization: Bearer TOKEN`")
         return None
 
@@ -83,10 +83,6 @@ class Guard:
         if name is None:
             return False
         return not is_loopback(limits.host) or name in {*LOOPBACK_NAMES, limits.host.lower(), *limits.names}
-
-    def token_is(self, given: str | None) -> bool:
-        """Whether a token is ours, or none is needed."""
-        return token_is(self._limits, given)
 
     def _counted(self, scope: Scope, send: Send) -> Send:
         async def counted(message: Message) -> None:

@@ -56,13 +56,12 @@ class Job:
             MmadferError, OSError: what is wrong with it, for `fail`.
         """
         most = Most(limits.max_seconds, limits.timeout)
-        if not self._begin(computing):
+        if (lane := self._begin(computing)) is None:
             return
-        assert self._lane is not None
         try:
             reading = readers.open(self.upload.video, self.upload.sound, self._windows, self.recogniser.faces, most)
             try:
-                self._read(reading, self._lane)
+                self._read(reading, lane)
             finally:
                 reading.close()
                 self.upload.remove()  # before the rest is computed
@@ -71,15 +70,16 @@ class Job:
             pass
         finally:
             self.upload.remove()
-            self._lane.close()
+            lane.close()
 
-    def _begin(self, computing: Computing) -> bool:
+    def _begin(self, computing: Computing) -> Lane | None:
+        """What computes for it; None where it was cancelled while it waited."""
         with self._changed:
             if self.state != WAITING:
-                return False
+                return None
             self.state, self.begun = READING, monotonic()
             self._lane = Lane(computing, self.fail)
-        return True
+            return self._lane
 
     def _read(self, reading: Reading, lane: Lane) -> None:
         with self._changed:

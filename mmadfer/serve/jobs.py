@@ -136,17 +136,17 @@ class Jobs:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            begun = monotonic()
             try:
                 job.run(self._readers, self._computing, self._limits)
             except Exception as error:  # no job ends the thread
                 if not isinstance(error, MmadferError | OSError):
                     LOGGER.exception("a job failed")
                 job.fail(error)
-            self._count(job, monotonic() - begun)
+            self._count(job)
 
-    def _count(self, job: Job, seconds: float) -> None:
+    def _count(self, job: Job) -> None:
         if job.state in (DONE, FAILED):
+            seconds = job.ended - job.begun
             self._metrics.ended.labels(job.state).inc()
             self._metrics.seconds.observe(seconds)
             self._mean += 0.2 * (seconds - self._mean)

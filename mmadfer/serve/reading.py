@@ -75,6 +75,10 @@ class Reading:
         kinds = ports.inputs(self._contract).values()
         look = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for kind, shape in kinds)
         self._most = views * look + _MOST_BESIDE
+        self._more, self._any = select.poll(), select.poll()
+        for one in (self._more, self._any):
+            one.register(parts, select.POLLIN)
+        self._any.register(line, 0)  # its end alone
 
     def found(self) -> Iterator[About | VideoPart]:
         """What the file says of itself, and its parts, as they come.
@@ -118,17 +122,13 @@ class Reading:
 
         The end of the line is waited for, too: who is to end the reader may not answer.
         """
-        parts, both = select.poll(), select.poll()
-        for one in (parts, both):
-            one.register(self._parts, select.POLLIN)
-        both.register(self._line, 0)  # its end alone
         left = self._end - time.monotonic()
-        if left <= 0 or not both.poll(left * 1000):
+        if left <= 0 or not self._any.poll(left * 1000):
             raise DataError(
                 f"the video is not read within {self._seconds:g} s, the most that it gets here: cut it into "
                 "shorter ones, or make its pictures smaller"
             )
-        if self._killed or not parts.poll(0):
+        if self._killed or not self._more.poll(0):
             raise self._ended()
 
     def _ended(self) -> Exception:

@@ -30,7 +30,6 @@ from mmadfer.data.video_windows import Windows
 from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, load_readers, read_parts, whole_pictures
 from mmadfer.runtime.packed import packed_part
-from mmadfer.runtime.people import check_video
 from mmadfer.runtime.sentences import VideoSentences
 from mmadfer.runtime.subprocess_call import bind
 from mmadfer.utils.files import read_bytes
@@ -66,8 +65,6 @@ class Reader:
         windows = Windows(*asked["windows"]) if asked["windows"] else None
         if self.sentences is not None:
             return self.sentences.read_parts(video, windows, self._views)
-        if asked["faces"] != "largest":
-            check_video(video)
         return read_parts(video, self.contract, windows, self._views, asked["faces"], asked["limit"])
 
     def about(self, video: Video) -> dict[str, Any]:
@@ -99,19 +96,19 @@ class _Looks:
 def read(reader: Reader, asked: dict[str, Any], write: Callable[[bytes, bytes], None]) -> None:
     """Write all that there is to say of an upload."""
     video = Video(Path(asked["path"]), Path(asked["sound"]) if asked["sound"] else None)
+    longer = f"{video.path} is longer than the {asked['limit']:g} s that this server reads"
     try:
         about = reader.about(video)
         write(ABOUT, json.dumps(about).encode())
         if (about["seconds"] or 0.0) > asked["limit"]:
-            raise ClipError("", "too long")
+            raise DataError(longer)
         with watched(_Looks(about, write).tell):
             for part in reader.parts(video, asked):
                 write(PART, packed_part(part._replace(clip=None)))
         write(END, b"")
     except MmadferError as error:
-        limit = getattr(error, "reason", "") == "too long" and (asked["windows"] or not str(error))
-        told = f"{video.path} is longer than the {asked['limit']:g} s that this server reads" if limit else str(error)
-        write(ERROR, told.encode("utf-8", "backslashreplace"))
+        beyond = asked["windows"] and isinstance(error, ClipError) and error.reason == "too long"
+        write(ERROR, (longer if beyond else str(error)).encode("utf-8", "backslashreplace"))
     except Exception as error:
         if lacks_memory(error):
             write(ERROR, f"{video.path} wants more memory than is left to read it".encode())

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-Share = float
+State = Literal["waiting", "reading", "done", "failed", "cancelled"]
 
 
 class Error(BaseModel):
@@ -24,7 +24,7 @@ class Queued(BaseModel):
 
     id: str = Field(pattern="^[0-9a-f]{32}$")
     url: str
-    state: Literal["waiting", "reading", "done", "failed", "cancelled"]
+    state: State
 
 
 class PersonBoxes(BaseModel):
@@ -39,7 +39,7 @@ class JobState(BaseModel):
     """How far a job is, and in the end what came out of it."""
 
     id: str
-    state: Literal["waiting", "reading", "done", "failed", "cancelled"]
+    state: State
     name: str = Field(description="What the client calls the video, shortened.")
     progress: float | None = Field(ge=0, le=1, description="Share of the work; null while it is not known.")
     seconds_done: float = Field(description="Of the video, that are predicted.")

@@ -35,7 +35,7 @@ class Service:
         self.recogniser, self.limits, self.folder = recogniser, limits, folder
         self.metrics, self.stopping = Metrics(), False
         self.readers = Readers(recogniser, folder)
-        recogniser.warm(batch, readers=limits.live > 0)  # meanwhile
+        recogniser.warm(batch, readers=self._not_live() is None)  # meanwhile
         self.readers.wait()
         self.computing = Computing(recogniser, self.metrics, batch)
         self.jobs = Jobs(self.readers, self.computing, limits, self.metrics)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import anyio.to_thread
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from mmadfer.serve.errors import HttpError
 from mmadfer.serve.limits import MOST_NAME
@@ -247,7 +247,6 @@ async def received(
         check_running(stopping)
         return form.check()
     except BaseException as error:
-        form.close()
         form.upload.remove()
         if isinstance(error, TimeoutError):
             raise HttpError(408, "the upload came too slowly: send a smaller one, or over a faster line") from error
@@ -284,17 +283,3 @@ def number(options: dict[str, str], name: str) -> float | None:
     if not math.isfinite(found):
         raise HttpError(400, f"{name} must be a number of seconds, such as 5")
     return found
-
-
-__all__ = [
-    "ClientDisconnect",
-    "Upload",
-    "boundary_of",
-    "check_length",
-    "check_running",
-    "chunks",
-    "number",
-    "received",
-    "shown_name",
-    "too_large",
-]
