@@ -60,7 +60,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "mmadfer needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Say which: make PYTHON=python3.12 …" >&2; exit 2; }
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
-	@echo "Installing into $(VENV): about 6 GB, two minutes on a fast line."
+	@echo "Installing into $(VENV): about 8 GB, two minutes on a fast line."
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,export,quantize,tensorrt-rtx,triton,text,explain,cues,page,hub,sign,wandb,mlflow,demo,dev]' \
 	  | grep --line-buffered -E '^(Collecting|Installing|Successfully)' | cut -c1-160 || [ "$${PIPESTATUS[0]}" = 0 ]
 	@$(PY) -m pip install --disable-pip-version-check -q --no-deps facenet-pytorch==2.6.0

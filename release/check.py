@@ -1,6 +1,6 @@
 """`make release`: builds the source distribution and the wheel of the commit, and tries both. It uploads nothing.
 
-What may be given away is in build/release/dist. `--full` installs the demo's packages anew (6 GB), instead of using
+What may be given away is in build/release/dist. `--full` installs the demo's packages anew, instead of using
 those of .venv; `--no-demo` leaves out the demo, and with it the predictions of its model.
 """
 

@@ -39,7 +39,15 @@ def frames(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("make", "options"), [(values, {}), (sound, {}), (frames, {"clips": 2, "flips": True})])
+def tempered(path: Path) -> Path:
+    save_weights(path, classes(2), CONTRACT.model_copy(update={"temperature": 2.0}), frozen=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [(values, {}), (sound, {}), (frames, {"clips": 2, "flips": True}), (tempered, {"calibrated": True})],
+)
 def test_each_answers_as_the_library(make: Any, options: dict[str, Any], video: Path, tmp_path: Path) -> None:
     recogniser = Recogniser(make(tmp_path / "model.safetensors"), **options)
     with serving(recogniser, Limits(live=0, keep_minutes=0.001)) as service:
@@ -55,5 +63,7 @@ def test_each_answers_as_the_library(make: Any, options: dict[str, Any], video: 
             assert job.prediction.to_dict() == recogniser(video, **asked).to_dict() | {"video": "clip.mp4"}
             assert bool(job.boxes()) == (make is not sound)
             assert not upload.video.exists()
+        if make is tempered:
+            assert job.prediction.probabilities != Recogniser(recogniser.path)(video, window=1.0, hop=0.5).probabilities
         if make is sound:
             until(lambda: service.jobs.get(job.id) is None)  # forgotten, though nobody asks
