@@ -56,10 +56,12 @@ def fetch(address: HubAddress, forms: Sequence[str], whole: bool = False) -> Fet
 
 def _fetch(address: HubAddress, info: Any, forms: Sequence[str], whole: bool) -> Fetched:
     siblings = list(info.siblings or ())
-    if not any(one.rfilename == names.CONTRACT for one in siblings):
+    found = [one.rfilename for one in siblings]
+    if names.CONTRACT not in found:
         raise HubError(f"{address} holds no model that `mmadfer push` wrote: it has no {names.CONTRACT}")
-    form = _form(address, [one.rfilename for one in siblings], forms)
-    wanted = [one for one in siblings if one.rfilename in _wanted(siblings, form, whole)]
+    form = _form(address, found, forms)
+    kept = {*(names.allowed(found) if whole else names.needed(found, form))}
+    wanted = [one for one in siblings if one.rfilename in kept]
     _check_sizes(address, wanted, info.sha)
     commit = _commit(address)
     if commit != info.sha:
@@ -68,11 +70,6 @@ def _fetch(address: HubAddress, info: Any, forms: Sequence[str], whole: bool) ->
         _fetch_one(address, commit, one)
     LOGGER.info(f"{address} is commit {commit}")
     return _cached(address, commit, [form])
-
-
-def _wanted(siblings: Iterable[Any], form: str, whole: bool) -> list[str]:
-    found = [one.rfilename for one in siblings]
-    return names.allowed(found) if whole else names.needed(found, form)
 
 
 def _info(address: HubAddress) -> Any:
