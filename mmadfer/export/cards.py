@@ -70,9 +70,14 @@ def contract_of(path: Path, fold: int | None = None) -> Contract:
     return read_weights(file) if file.suffix == ".safetensors" else promised(load(file).contract, file)
 
 
+def proof_path(out: Path) -> Path:
+    """Where the proof of an exported model lies: `mine.parity.json` beside `mine.onnx`."""
+    return out.with_suffix(".parity.json")
+
+
 def proofs_of(out: Path) -> list[dict[str, Any]]:
     """What was found when a model was compared with PyTorch, if that lies beside it."""
-    proof = out.with_suffix(".parity.json")
+    proof = proof_path(out)
     return [read_object(proof)] if proof.is_file() else []
 
 

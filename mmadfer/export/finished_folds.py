@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.export.cards import Terms, check_terms, contract_of, write_export_cards
+from mmadfer.export.cards import Terms, check_terms, contract_of, proof_path, write_export_cards
 from mmadfer.report.cards.writing import card_path
 from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
@@ -56,8 +56,8 @@ def proven_export(run: Path, fold: int | None, clips: int) -> Path | None:
 
 
 def _places(run: Path, fold: int) -> tuple[Path, Path]:
-    folder = run / "export"
-    return folder / f"fold-{fold}.onnx", folder / f"fold-{fold}.parity.json"
+    model = run / "export" / f"fold-{fold}.onnx"
+    return model, proof_path(model)
 
 
 def _export(run: Path, fold: int, store: Path, clips: int, terms: Terms) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from mmadfer.contract import Contract
 from mmadfer.data.tokens import deliver_tokenizer, file_beside
 from mmadfer.errors import ConfigError, ParityError, RunError, WeightsError
-from mmadfer.export.cards import Terms, check_terms, contract_of, proofs_of
+from mmadfer.export.cards import Terms, check_terms, contract_of, proof_path, proofs_of
 from mmadfer.export.finished_folds import PARITY_CLIPS, proven_export
 from mmadfer.report.cards.model import CardSource
 from mmadfer.report.cards.writing import data_card_path, run_of, same_run, write_cards
@@ -166,14 +166,14 @@ def _stage_onnx_file(file: Path, folder: Path) -> None:
         for form in proof["forms"]
     ):
         raise ParityError(
-            f"{file} is not proven: no {file.stem}.parity.json of this file is beside it. Push the run it is of"
+            f"{file} is not proven: no {proof_path(file).name} of this file is beside it. Push the run it is of"
         )
     if weight_files(file):
         raise WeightsError(
             f"{file} keeps its weights in a file of its own: push the run or the .safetensors that it is of"
         )
     shutil.copyfile(file, folder / names.ONNX)
-    shutil.copyfile(file.with_suffix(".parity.json"), (folder / names.ONNX).with_suffix(".parity.json"))
+    shutil.copyfile(proof_path(file), proof_path(folder / names.ONNX))
     if file_beside(file).is_file():
         deliver_tokenizer(file, contract_of(file), folder / names.ONNX)
 

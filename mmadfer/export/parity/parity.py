@@ -27,7 +27,7 @@ from typing import Any
 from mmadfer.contract import Contract
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, RunError
-from mmadfer.export.cards import Terms, check_terms, write_export_cards
+from mmadfer.export.cards import Terms, check_terms, proof_path, write_export_cards
 from mmadfer.export.graph.external import deliver
 from mmadfer.export.graph.quantisation import EIGHTS
 from mmadfer.export.graph.to_onnx import CALIBRATED, to_onnx
@@ -81,7 +81,7 @@ def export_onnx(
     check_terms(path, fold, terms)
     out, data = Path(out), own_store(path) if data is None else data
     comparison, contract = deliver_proven(path, out, data, fold, clips, **options)
-    report = report_of(out)
+    report = proof_path(out)
     say(f"model   {out}\nparity  {report}, {report.with_suffix('.svg')}")
     write_export_cards(path, out, contract, terms, data=data)
     if not comparison.passed:
@@ -104,15 +104,10 @@ def deliver_proven(
         comparison = _parity(reference, candidates, data, fold, clips)
         show_parity(comparison)
         check_parity(comparison)
-        report_of(out).unlink(missing_ok=True)  # at no time does one lie beside another model
+        proof_path(out).unlink(missing_ok=True)  # at no time does one lie beside another model
         deliver(model, out)
-        _write(comparison, report_of(out))
+        _write(comparison, proof_path(out))
     return comparison, candidates[0].contract
-
-
-def report_of(out: Path) -> Path:
-    """Where the proof of an exported model lies."""
-    return out.with_suffix(".parity.json")
 
 
 def _calibrates(precision: str, contract: Contract) -> bool:
