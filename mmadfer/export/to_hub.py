@@ -125,9 +125,9 @@ def stage(asked: Push, fold: int | None, address: HubAddress, folder: Path) -> C
         _stage_weights(asked, fold, folder)
     form = names.WEIGHTS if (folder / names.WEIGHTS).is_file() else names.ONNX
     contract = contract_of(folder / form)
-    proofs = proofs_of(folder / names.ONNX)
+    proofs = [public_proof(proof) for proof in proofs_of(folder / names.ONNX)]
     if proofs:
-        write_json(folder / names.PARITY, public_proof(proofs[0]))
+        write_json(folder / names.PARITY, proofs[0])
     write_text(folder / names.CONTRACT, contract.dumps() + "\n")
     _write_cards(asked, address, contract, proofs, folder)
     if asked.signer is not None:
@@ -159,12 +159,7 @@ def _stage_onnx_file(file: Path, folder: Path) -> None:
     """
     from mmadfer.export.graph.external import weight_files
 
-    if not any(
-        form.get("sha256") == sha256(file)
-        for proof in proofs_of(file)
-        if proof.get("passed") is True
-        for form in proof["forms"]
-    ):
+    if not _is_proven(file):
         raise ParityError(
             f"{file} is not proven: no {proof_path(file).name} of this file is beside it. Push the run it is of"
         )
@@ -176,6 +171,12 @@ def _stage_onnx_file(file: Path, folder: Path) -> None:
     shutil.copyfile(proof_path(file), proof_path(folder / names.ONNX))
     if file_beside(file).is_file():
         deliver_tokenizer(file, contract_of(file), folder / names.ONNX)
+
+
+def _is_proven(file: Path) -> bool:
+    """Whether a proof of this very file lies beside it; the file, of up to 2 GiB, is read only where there is one."""
+    forms = [form for proof in proofs_of(file) if proof.get("passed") is True for form in proof["forms"]]
+    return bool(forms) and sha256(file) in (form.get("sha256") for form in forms)
 
 
 def public_proof(proof: dict[str, Any]) -> dict[str, Any]:
@@ -201,8 +202,7 @@ def _write_cards(
     report = same_run(run_of(asked.path), contract)
     name = address.repo.partition("/")[2]
     stated = asked.terms.stated if asked.terms else {}
-    public = [public_proof(proof) for proof in proofs]
-    source = CardSource(name, contract, report, public, stated, str(address))
+    source = CardSource(name, contract, report, proofs, stated, str(address))
     write_cards(folder / names.CARD, source, asked.data)
     written = data_card_path(folder / names.CARD)
     if written.is_file():
