@@ -1,12 +1,15 @@
 """`mmadfer card RUN|STORE`, and the options of licences that all exports have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmadfer.errors import ConfigError
 from mmadfer.utils.terminal import say
+
+if TYPE_CHECKING:
+    from mmadfer.export.cards import Terms
 
 Licences = Annotated[
     list[str] | None,
@@ -16,6 +19,18 @@ Commercial = Annotated[
     bool,
     typer.Option("--commercial", help="Refuse a model with a part that no product may have, or may not be known to."),
 ]
+
+
+def terms_of(commercial: bool, licences: list[str] | None) -> "Terms":
+    """What these options say.
+
+    Raises:
+        ConfigError: a licence that is stated has another form, or is not known.
+    """
+    from mmadfer.contract.licences import parse_stated
+    from mmadfer.export.cards import Terms
+
+    return Terms(commercial, parse_stated(licences or ()))
 
 
 def card(

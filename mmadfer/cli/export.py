@@ -1,15 +1,12 @@
 """`mmadfer export onnx | parity | engine | triton | weights | run`: the wiring; each imports what does the work."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from mmadfer.cli.card import Commercial, Licences
+from mmadfer.cli.card import Commercial, Licences, terms_of
 from mmadfer.share.source import local_model
-
-if TYPE_CHECKING:
-    from mmadfer.export.cards import Terms
 
 app = typer.Typer(help="Write a trained model in the form that a product serves.", no_args_is_help=True)
 
@@ -39,7 +36,7 @@ def export_onnx(
 
     graph = {"input": input, "rate": rate, "precision": precision, "batch": batch, "calibration": calibration}
     export_onnx(
-        local_model(path, "weights"), out, data, fold, clips, _terms(commercial, licence), **graph, windows=windows
+        local_model(path, "weights"), out, data, fold, clips, terms_of(commercial, licence), **graph, windows=windows
     )
 
 
@@ -94,7 +91,7 @@ def export_engine(
     options = dict(locals())
     from mmadfer.export.engine.to_trt import export_engine
 
-    terms = _terms(options.pop("commercial"), options.pop("licence"))
+    terms = terms_of(options.pop("commercial"), options.pop("licence"))
     export_engine(local_model(options.pop("source"), "onnx"), options.pop("out"), terms, **options)
 
 
@@ -121,7 +118,7 @@ def export_triton(
     options = dict(locals())
     from mmadfer.export.server.to_triton import export_triton
 
-    terms = _terms(options.pop("commercial"), options.pop("licence"))
+    terms = terms_of(options.pop("commercial"), options.pop("licence"))
     export_triton(local_model(options.pop("source"), "onnx"), options.pop("out"), terms, **options)
 
 
@@ -136,7 +133,7 @@ def export_weights(
     """One file with trained weights, encoders and contract, to load on any machine."""
     from mmadfer.export.to_weights import export_weights
 
-    export_weights(local_model(path, "weights"), out, fold, _terms(commercial, licence))
+    export_weights(local_model(path, "weights"), out, fold, terms_of(commercial, licence))
 
 
 @app.command("run")
@@ -149,10 +146,4 @@ def export_run(
     """Each finished fold to RUN/export/fold-K.onnx, with the proof beside it."""
     from mmadfer.export.finished_folds import export_run
 
-    export_run(run.absolute(), clips, _terms(commercial, licence))
-
-
-def _terms(commercial: bool, licences: list[str] | None) -> "Terms":
-    from mmadfer.export.cards import Terms
-
-    return Terms(commercial, tuple(licences or ()))
+    export_run(run.absolute(), clips, terms_of(commercial, licence))

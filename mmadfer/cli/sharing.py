@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmadfer.cli.card import Commercial, Licences, card
+from mmadfer.cli.card import Commercial, Licences, card, terms_of
 from mmadfer.errors import ConfigError
 from mmadfer.utils.terminal import say
 
@@ -43,7 +43,6 @@ def push(
     licence: Licences = None,
 ) -> None:
     """Push a model to the Hugging Face hub: safetensors, ONNX, contract and cards."""
-    from mmadfer.export.cards import Terms
     from mmadfer.export.to_hub import Push, Signer
     from mmadfer.export.to_hub import push as send
     from mmadfer.share.source import local_model
@@ -51,7 +50,7 @@ def push(
     if key is None and (certificate or chain):
         raise ConfigError("--certificate and --chain go with --key, the private key that signs")
     signer = None if key is None else Signer(key, certificate, tuple(chain or ()))
-    terms = Terms(commercial, tuple(licence or ()))
+    terms = terms_of(commercial, licence)
     model = local_model(path, "weights")
     send(Push(model, fold, data, clips, onnx, private, signer, terms, with_people), address, dry_run)
 

@@ -1,12 +1,11 @@
 """Cards beside exported models, and the gate before the work: may the parts of this model be in a product?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmadfer.contract import Contract
-from mmadfer.contract.licences import parse_stated
 from mmadfer.contract.parts import parts_of, refuse_non_commercial
 from mmadfer.report.cards.model import CardSource
 from mmadfer.report.cards.writing import card_path, run_of, same_run, write_cards
@@ -21,13 +20,11 @@ class Terms:
 
     commercial: bool = False
     """Refuse a model with a part that no product may have."""
-    licences: Sequence[str] = ()
-    """Licences that the exporter states, each `PART=LICENCE`."""
-    stated: dict[str, str] = field(init=False)
-    """The same by part; raises ConfigError where one cannot be."""
+    stated: Mapping[str, str] = field(default_factory=dict)
+    """Licences that the exporter states, by part."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stated", parse_stated(self.licences))
+
+NO_TERMS = Terms()
 
 
 def check_terms(path: Path | str, fold: int | None, terms: Terms) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mmadfer.errors import ConfigError, MmadferError, RunError
-from mmadfer.export.cards import Terms, check_terms, contract_of, proof_path, write_export_cards
+from mmadfer.export.cards import NO_TERMS, Terms, check_terms, contract_of, proof_path, write_export_cards
 from mmadfer.report.cards.writing import card_path
 from mmadfer.run import checkpoint_state
 from mmadfer.run import directory as runs
@@ -18,7 +18,7 @@ ARITHMETIC = "fp32"
 """That of a run's exports."""
 
 
-def export_run(run: Path, clips: int = PARITY_CLIPS, terms: Terms | None = None) -> list[int]:
+def export_run(run: Path, clips: int = PARITY_CLIPS, terms: Terms = NO_TERMS) -> list[int]:
     """Export the finished folds; one that cannot be exported does not keep the others. Returns what is exported.
 
     Raises:
@@ -32,7 +32,6 @@ def export_run(run: Path, clips: int = PARITY_CLIPS, terms: Terms | None = None)
     ready = [fold for fold in folds if runs.result(runs.fold_dir(run, fold)) is not None]
     if not ready:
         raise RunError(f"no fold of {run} is finished: there is nothing to export yet")
-    terms = terms or Terms()
     check_terms(run, ready[0], terms)
     for fold in sorted(set(folds) - set(ready)):
         LOGGER.info(f"fold {fold} is not finished: left out")

@@ -9,7 +9,7 @@ from typing import Any
 from mmadfer.contract import Contract
 from mmadfer.data.tokens import deliver_tokenizer, file_beside
 from mmadfer.errors import ConfigError, ParityError, RunError, WeightsError
-from mmadfer.export.cards import Terms, check_terms, contract_of, proof_path, proofs_of
+from mmadfer.export.cards import NO_TERMS, Terms, check_terms, contract_of, proof_path, proofs_of
 from mmadfer.export.finished_folds import PARITY_CLIPS, proven_export
 from mmadfer.report.cards.model import CardSource
 from mmadfer.report.cards.writing import data_card_path, run_of, same_run, write_cards
@@ -46,7 +46,7 @@ class Push:
     """Also the ONNX file."""
     private: bool = False
     signer: Signer | None = None
-    terms: Terms | None = None
+    terms: Terms = NO_TERMS
     with_people: bool = False
     """Also a model that was adapted to people, with their names."""
 
@@ -70,10 +70,10 @@ def push(asked: Push, where: str, dry_run: bool = False) -> str | None:
         HubError: the address cannot be, or the hub refuses; nothing of the push is visible then.
         SignatureError: the key cannot sign.
     """
-    address, terms = parse_address(where), asked.terms or Terms()
+    address = parse_address(where)
     check_target(address)
     fold = _finished(asked.path, asked.fold)
-    check_terms(asked.path, fold, terms)
+    check_terms(asked.path, fold, asked.terms)
     if not asked.with_people:
         _refuse_people(asked.path, contract_of(asked.path, fold))
     with scratch("push") as folder:
@@ -201,8 +201,7 @@ def _write_cards(
 ) -> None:
     report = same_run(run_of(asked.path), contract)
     name = address.repo.partition("/")[2]
-    stated = asked.terms.stated if asked.terms else {}
-    source = CardSource(name, contract, report, proofs, stated, str(address))
+    source = CardSource(name, contract, report, proofs, asked.terms.stated, str(address))
     write_cards(folder / names.CARD, source, asked.data)
     written = data_card_path(folder / names.CARD)
     if written.is_file():

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmadfer.contract import Contract
 from mmadfer.data.tokens import deliver_tokenizer
 from mmadfer.errors import WeightsError
-from mmadfer.export.cards import Terms, check_terms, contract_of, write_export_cards
+from mmadfer.export.cards import NO_TERMS, Terms, check_terms, contract_of, write_export_cards
 from mmadfer.export.graph.to_onnx import carried, load_finished
 from mmadfer.model.weights.build import own_tensors, save_weights
 from mmadfer.model.weights.load import _find_weights
@@ -62,14 +62,13 @@ def _own(path: Path | str, fold: int | None, contract: Contract) -> dict[str, Te
     return own_tensors(file)
 
 
-def export_weights(path: Path | str, out: Path | str, fold: int | None = None, terms: Terms | None = None) -> Path:
+def export_weights(path: Path | str, out: Path | str, fold: int | None = None, terms: Terms = NO_TERMS) -> Path:
     """`to_weights` with its cards beside it, and say what was written.
 
     Raises:
         WeightsError: as `to_weights`.
         LicenceError: `terms` ask for commercial use, which a part does not allow.
     """
-    terms = terms or Terms()
     check_terms(path, fold, terms)
     written = to_weights(path, out, fold)
     say(f"model   {written}: {written.stat().st_size / 2**20:.1f} MiB, encoders included")

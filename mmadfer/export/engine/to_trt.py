@@ -17,7 +17,7 @@ from typing import Any
 
 from mmadfer.contract import BATCH_RANGE, BatchRange, Contract, check_batch, refuse_text
 from mmadfer.errors import ConfigError
-from mmadfer.export.cards import Terms, check_terms, write_export_cards
+from mmadfer.export.cards import NO_TERMS, Terms, check_terms, write_export_cards
 from mmadfer.export.engine.builder import EngineOptions, Shapes, build_engine
 from mmadfer.export.graph import external
 from mmadfer.export.graph.protos import read_contract
@@ -211,14 +211,13 @@ def _words(out: Path, graph: Graph, options: EngineOptions) -> dict[Option, Any]
     return {name: value for name, value in words.items() if value is not None}
 
 
-def export_engine(source: Path, out: Path, terms: Terms | None = None, **options: Any) -> Path:
+def export_engine(source: Path, out: Path, terms: Terms = NO_TERMS, **options: Any) -> Path:
     """`to_engine` with its cards beside it, and say what was written.
 
     Raises:
         MmadferError: as `to_engine`.
         LicenceError: `terms` ask for commercial use, which a part does not allow.
     """
-    terms = terms or Terms()
     check_terms(source, options.get("fold"), terms)
     written = to_engine(source, out, **options)
     sidecar = engines.read_sidecar(written)

@@ -27,7 +27,7 @@ from typing import Any
 from mmadfer.contract import Contract
 from mmadfer.data.store.store import Store
 from mmadfer.errors import ConfigError, RunError
-from mmadfer.export.cards import Terms, check_terms, proof_path, write_export_cards
+from mmadfer.export.cards import NO_TERMS, Terms, check_terms, proof_path, write_export_cards
 from mmadfer.export.graph.external import deliver
 from mmadfer.export.graph.quantisation import EIGHTS
 from mmadfer.export.graph.to_onnx import CALIBRATED, to_onnx
@@ -54,7 +54,7 @@ def export_onnx(
     data: Path | str | None = None,
     fold: int | None = None,
     clips: int | None = None,
-    terms: Terms | None = None,
+    terms: Terms = NO_TERMS,
     **options: Any,
 ) -> Path:
     """Export to ONNX, prove it on real clips, and only then deliver it as `out`.
@@ -77,7 +77,6 @@ def export_onnx(
         WeightsError, DataError: the model, the store or a clip cannot be used.
         MissingDependencyError: a package of extra `export_onnx` is missing.
     """
-    terms = terms or Terms()
     check_terms(path, fold, terms)
     out, data = Path(out), own_store(path) if data is None else data
     comparison, contract = deliver_proven(path, out, data, fold, clips, **options)

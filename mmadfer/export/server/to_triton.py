@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 from mmadfer.contract import BATCH_RANGE, Contract, refuse_text
 from mmadfer.errors import ConfigError, WeightsError
-from mmadfer.export.cards import Terms, check_terms, contract_of, write_export_cards
+from mmadfer.export.cards import NO_TERMS, Terms, check_terms, contract_of, write_export_cards
 from mmadfer.export.graph import external
 from mmadfer.export.graph.protos import read_contract
 from mmadfer.export.server.configs import LABELS_FILE, Serving, TritonBackend, config_text, configs
@@ -243,14 +243,13 @@ def _write(path: Path, content: str) -> None:
     sync(path)
 
 
-def export_triton(source: Path, out: Path, terms: Terms | None = None, **options: Any) -> Path:
+def export_triton(source: Path, out: Path, terms: Terms = NO_TERMS, **options: Any) -> Path:
     """`to_triton` with a card in it, and say how to serve it.
 
     Raises:
         MmadferError: as `to_triton`.
         LicenceError: `terms` ask for commercial use, which a part does not allow.
     """
-    terms = terms or Terms()
     check_terms(source, None, terms)
     written = to_triton(source, out, **options)
     say(f"repository  {written}: {', '.join(sorted(one.name for one in written.iterdir() if one.is_dir()))}")
