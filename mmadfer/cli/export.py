@@ -35,9 +35,8 @@ def export_onnx(
     from mmadfer.export.parity.parity import export_onnx
 
     graph = {"input": input, "rate": rate, "precision": precision, "batch": batch, "calibration": calibration}
-    export_onnx(
-        local_model(path, "weights"), out, data, fold, clips, terms_of(commercial, licence), **graph, windows=windows
-    )
+    terms = terms_of(commercial, licence)
+    export_onnx(local_model(path, "weights"), out, data, fold, clips, terms, **graph, windows=windows)
 
 
 @app.command("parity")
@@ -133,7 +132,8 @@ def export_weights(
     """One file with trained weights, encoders and contract, to load on any machine."""
     from mmadfer.export.to_weights import export_weights
 
-    export_weights(local_model(path, "weights"), out, fold, terms_of(commercial, licence))
+    terms = terms_of(commercial, licence)
+    export_weights(local_model(path, "weights"), out, fold, terms)
 
 
 @app.command("run")
