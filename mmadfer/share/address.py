@@ -7,6 +7,8 @@ from typing import NamedTuple
 from mmadfer.errors import HubError
 
 PREFIX = "hub:"
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A revision that names one commit, and is no branch or tag."""
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmadfer.errors import HubError
 from mmadfer.share.address import HubAddress
+from mmadfer.utils.memory import first_line
 from mmadfer.utils.optional import need
 
 _PLACES = ("etag", "x-linked-etag", "x-repo-commit")
@@ -101,6 +102,4 @@ def _check_headers(response: Any) -> None:
 
 
 def _first(error: Exception) -> str:
-    """The first line of a message that says something."""
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)[:300]
+    return first_line(error)[:300]

@@ -1,7 +1,6 @@
 """A model from the hub into its cache: one pinned commit, files of known names, compared with the hub's hashes."""
 
 import hashlib
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,13 +8,12 @@ from typing import Any, NamedTuple
 
 from mmadfer.errors import HubError
 from mmadfer.share import names
-from mmadfer.share.address import HubAddress
+from mmadfer.share.address import COMMIT, HubAddress
 from mmadfer.share.client import UnreachableError, api, client, endpoint, in_words, offline
 from mmadfer.utils.files import sha256
 from mmadfer.utils.logs import logger
 
 LOGGER = logger(__name__)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Fetched(NamedTuple):
@@ -81,7 +79,7 @@ def _commit(address: HubAddress, cached: bool = False) -> str:
     """The commit that an address stands for; the cache remembers it for when there is no network."""
     path = Path(_download(address.repo, names.CONTRACT, address.revision or "main", cached=cached))
     commit = path.parent.name
-    if not _COMMIT.fullmatch(commit) or (_COMMIT.fullmatch(address.revision or "") and commit != address.revision):
+    if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(address.revision or "") and commit != address.revision):
         raise HubError(f"{address}: the hub calls its commit {commit!r:.80}, which is none: check HF_ENDPOINT")
     return commit
 

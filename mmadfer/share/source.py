@@ -7,7 +7,7 @@ from mmadfer.errors import HubError
 from mmadfer.share import names
 from mmadfer.share.address import is_address, parse_address
 
-BOTH = ("onnx", "weights")
+BOTH = tuple(names.FORMS)
 
 
 def model_path(path: Path | str, verify: Path | str | None = None, forms: Sequence[str] = BOTH) -> Path:

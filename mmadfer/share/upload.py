@@ -1,14 +1,11 @@
 """A folder with the files of a model to the hub, in one commit: all of it is there, or nothing."""
 
-import re
 from pathlib import Path
 
 from mmadfer.errors import HubError
 from mmadfer.share import names
-from mmadfer.share.address import HubAddress
+from mmadfer.share.address import COMMIT, HubAddress
 from mmadfer.share.client import api, client, in_words
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def check_target(address: HubAddress) -> None:
@@ -19,7 +16,7 @@ def check_target(address: HubAddress) -> None:
         MissingDependencyError: huggingface_hub is not installed.
     """
     client()
-    if _COMMIT.fullmatch(address.revision or ""):
+    if COMMIT.fullmatch(address.revision or ""):
         raise HubError(f"{address} names a commit, which stays as it is: push to a branch, or leave the revision out")
 
 

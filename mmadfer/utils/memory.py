@@ -45,7 +45,7 @@ def _number(path: Path) -> int | None:
 
 def first_line(error: BaseException) -> str:
     """What it says, in short."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
 
 
 @contextmanager
