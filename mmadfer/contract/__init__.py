@@ -13,7 +13,7 @@ from mmadfer.config.parts import DESCRIBED
 from mmadfer.config.schema import Config, EncoderConfig, ModelConfig, Precision, PrepareConfig
 from mmadfer.config.task import Number
 from mmadfer.config.windows import WindowConfig
-from mmadfer.contract.facts import AdaptedFacts, Looks, OriginFacts, TeacherFacts, TextFacts
+from mmadfer.contract.facts import TEACHERS, AdaptedFacts, Looks, OriginFacts, TeacherFacts, TextFacts
 from mmadfer.contract.licences import encoder_licence
 from mmadfer.errors import ConfigError, FileError, WeightsError
 from mmadfer.tasks.spec import Kind
@@ -36,7 +36,6 @@ _ENCODERS = {"vision": "MAE-Face", "audio": "AudioMAE"}
 """The usual encoder of a modality."""
 UNKNOWN_LICENCE = "see the model card of its weights"
 """Of encoders of timm's, whose weights come from many."""
-_TEACHERS = " (teacher)"
 
 
 class Contract(Section):
@@ -289,7 +288,7 @@ def teacher_facts(name: str, contract: Contract) -> TeacherFacts:
 def inherited(own: dict[str, str], theirs: dict[str, str]) -> dict[str, str]:
     """The licences of a student: its own, and those of its teacher that it has not itself, named as the teacher's."""
     foreign = {name: licence for name, licence in theirs.items() if own.get(name) != licence}
-    return own | {name.removesuffix(_TEACHERS) + _TEACHERS: licence for name, licence in foreign.items()}
+    return own | {name.removesuffix(TEACHERS) + TEACHERS: licence for name, licence in foreign.items()}
 
 
 def origins_of(own: Contract, begun: Contract | None, teacher: Contract | None) -> tuple[OriginFacts, ...]:

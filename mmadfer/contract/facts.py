@@ -6,6 +6,9 @@ from pydantic import Field
 
 from mmadfer.config.base import Line, Positive, Section
 
+TEACHERS = " (teacher)"
+"""What ends the name of a part that a student has of its teacher."""
+
 
 class TeacherFacts(Section):
     """Whose student a model is: a run of `stages.teacher`, by what is the same on any machine."""

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mmadfer.contract import Contract
+from mmadfer.contract.facts import TEACHERS
 from mmadfer.contract.licences import NOT_KNOWN, PartFacts, data_set_facts, licence_table
 from mmadfer.errors import ConfigError, LicenceError
 
-_TEACHERS = " (teacher)"
 _PUBLISHED = "weights"
 """The part of a released checkpoint that has its data set's terms."""
 
@@ -74,7 +74,7 @@ def _check_stated(stated: Mapping[str, str], found: Iterable[Part]) -> None:
 
 def _of_contract(name: str, licence: str, data_set: str, stated: Mapping[str, str]) -> Part:
     """A part that the contract names; of the weights of a released checkpoint, the terms of its data set."""
-    plain = name.removesuffix(_TEACHERS)
+    plain = name.removesuffix(TEACHERS)
     if plain == _PUBLISHED:
         known = data_set_facts(data_set)
         return _of_table(name, "weights", PartFacts(licence=known.licence if known else None), stated)
