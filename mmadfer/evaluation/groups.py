@@ -9,6 +9,7 @@ tests are corrected as in Holm 1979, "A Simple Sequentially Rejective Multiple T
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
@@ -80,6 +81,9 @@ class PairedGroup:
     """In the group, where the test is over them; None: over clips, as if they were independent."""
 
 
+G = TypeVar("G", Group, PairedGroup)
+
+
 def groups(
     folds: Sequence[ToldClips],
     columns: Mapping[str, Mapping[str, str]],
@@ -104,8 +108,7 @@ def _corrected(column: list[Group]) -> list[Group]:
     """With p corrected within the column; of two groups, both rows tell one test."""
     if len(column) == 2 and column[0].p is not None:
         return [replace(one, p=column[0].p, holm=column[0].p) for one in column]
-    corrected = iter(holm([one.p for one in column if one.p is not None]))
-    return [one if one.p is None else replace(one, holm=next(corrected)) for one in column]
+    return _corrected_by_holm(column)
 
 
 def paired_groups(
@@ -126,10 +129,10 @@ def paired_groups(
         for value in sorted({values[clip] for clip in one if clip in values}):
             gains = {clip: one[clip] - other[clip] for clip in one if values.get(clip) == value and clip in other}
             found.append(_paired(column, value, gains, subjects, (resamples, seed)))
-    return [one for _, some in groupby(found, key=lambda one: one.column) for one in _corrected_pairs(list(some))]
+    return [one for _, some in groupby(found, key=lambda one: one.column) for one in _corrected_by_holm([*some])]
 
 
-def _corrected_pairs(column: list[PairedGroup]) -> list[PairedGroup]:
+def _corrected_by_holm(column: list[G]) -> list[G]:
     corrected = iter(holm([one.p for one in column if one.p is not None]))
     return [one if one.p is None else replace(one, holm=next(corrected)) for one in column]
 
