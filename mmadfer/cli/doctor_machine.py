@@ -70,7 +70,7 @@ def show_machine() -> None:
     for one in found:
         if one.lack:
             console.print(f"{one.what}: {one.lack}", soft_wrap=True, highlight=False, markup=False)
-    if installed("onnxruntime") and installed("onnxruntime-gpu"):
+    if all(map(installed, _EITHER)):
         console.print("[red]onnxruntime and onnxruntime-gpu break each other: remove both, install one")
 
 
