@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from rich.progress import track
 
 from mmadfer.contract import Contract
 from mmadfer.data.compatibility import check_store
@@ -25,7 +24,7 @@ from mmadfer.runtime.backends.torch_backend import TorchBackend, promised
 from mmadfer.runtime.batches import ON_GPU
 from mmadfer.runtime.recogniser import Recogniser
 from mmadfer.tasks.pooling import clip_logits
-from mmadfer.utils.console import Console
+from mmadfer.utils.progress import Meter
 
 SERVED, STORED = "torch, as served", "torch, from the store"
 CURES = {
@@ -138,13 +137,15 @@ def _clips(
     `read_as` is the reference's contract, with as many windows together as the forms take.
     """
     contracts, tokens = [candidate.contract for candidate in candidates], clip_inputs.Tokens(reference, store)
-    for name in track(ids, "From file to label", console=Console(), transient=True):
-        try:
-            arrays = clip_inputs.read(store, name, read_as, contracts, tokens(name))
-        except DataError as error:
-            unread[name] = str(error)
-        else:
-            yield _asked(reference, read_as, name, arrays), arrays
+    with Meter("comparing with PyTorch", len(ids), goes_on=False) as meter:
+        for name in ids:
+            try:
+                arrays = clip_inputs.read(store, name, read_as, contracts, tokens(name))
+            except DataError as error:
+                unread[name] = str(error)
+            else:
+                yield _asked(reference, read_as, name, arrays), arrays
+            meter.step()
 
 
 def _asked(reference: Recogniser, read_as: Contract, name: str, arrays: ClipInputs) -> _Seen:
