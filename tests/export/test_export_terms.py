@@ -47,3 +47,12 @@ def test_a_licence_that_is_held_opens_the_gate_and_the_card_says_so(bound: Path,
     stated = ["--licence", "AudioMAE=own", "--licence", "my clips=own"]
     assert run(app, ["export", "weights", str(bound), "--out", str(out), "--commercial", *stated]) == 0
     assert "| my clips | data | own (stated by the exporter) | allowed |" in card_path(out).read_text()
+
+
+@pytest.mark.parametrize("form", ["onnx", "weights", "engine", "triton"])
+def test_a_licence_that_cannot_be_is_told_before_a_model_is_fetched(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert run(app, ["export", form, "hub:me/toy", "--out", str(tmp_path / "m"), "--licence", "own"]) == 2
+    assert "--licence 'own' must read PART=LICENCE" in capsys.readouterr().err
