@@ -62,36 +62,42 @@ def read_labels(path: Path, result: FoldResult) -> dict[str, tuple[str, str]]:
     Raises:
         RunError: the file is missing, damaged, or of another result.
     """
+    return {clip: (label, predicted) for clip, (_, label, predicted, *_) in _checked(path, result)[1].items()}
+
+
+def read_shares(path: Path, result: FoldResult) -> dict[str, tuple[str, dict[str, float]]]:
+    """Label and probabilities by label of every clip; raises as `read_told`."""
+    told, labels = read_told(path, result), result.labels
+    rows = zip(told.ids, told.truth.tolist(), told.probabilities.tolist(), strict=True)
+    return {clip: (labels[truth], dict(zip(labels, shares, strict=True))) for clip, truth, shares in rows}
+
+
+def read_told(path: Path, result: FoldResult) -> ToldClips:
+    """Truth, predicted label and probabilities of every clip; raises as `read_labels`, also of other columns."""
+    heads, rows = _checked(path, result)
+    if heads[3:] != [f"p_{label}" for label in result.labels]:
+        raise RunError(f"{path} does not have the probabilities of {', '.join(result.labels)}; {_AGAIN}")
+    number = {label: k for k, label in enumerate(result.labels)}
+    truth, told = (np.array([number[row[k]] for row in rows.values()], np.int64) for k in (1, 2))
+    probabilities = np.array([[*map(float, row[3:])] for row in rows.values()])
+    return ToldClips(result.fold, [*rows], truth, told, probabilities)
+
+
+def _checked(path: Path, result: FoldResult) -> tuple[list[str], dict[str, list[str]]]:
+    """The headings, and the row of every clip; raises as `read_labels`."""
     rows = _rows(path)
     if not rows or rows[0][:3] != ["id", "label", "predicted"] or any(len(row) != len(rows[0]) for row in rows):
         raise RunError(f"{path} is not a table of id, label, predicted and so on; {_AGAIN}")
     if odd := [row[0] for row in rows[1:] if not all(map(_is_share, row[3:]))]:
         raise RunError(f"{path} has probabilities that are no numbers from 0 to 1, of {', '.join(odd[:3])}; {_AGAIN}")
-    found = {plain_cell(row[0]): (plain_cell(row[1]), plain_cell(row[2])) for row in rows[1:]}
-    if unknown := {name for pair in found.values() for name in pair} - {*result.labels}:
+    plain = [[*map(plain_cell, row[:3]), *row[3:]] for row in rows[1:]]
+    found = {row[0]: row for row in plain}
+    if unknown := {name for row in found.values() for name in row[1:3]} - {*result.labels}:
         raise RunError(f"{path} has labels that its result does not know: {', '.join(sorted(unknown))}; {_AGAIN}")
-    truth, predicted = ([result.labels.index(pair[k]) for pair in found.values()] for k in (0, 1))
+    truth, predicted = ([result.labels.index(row[k]) for row in found.values()] for k in (1, 2))
     if (metrics.confusion(truth, predicted, len(result.labels)) != result.confusion).any():
         raise RunError(f"{path} does not give the confusion matrix of the result beside it; {_AGAIN}")
-    return found
-
-
-def read_shares(path: Path, result: FoldResult) -> dict[str, tuple[str, dict[str, float]]]:
-    """Label and probabilities by label of every clip; raises as `read_labels`, also where a label has no column."""
-    known, (first, *rows) = read_labels(path, result), _rows(path)
-    if [plain_cell(head) for head in first[3:]] != [f"p_{label}" for label in result.labels]:
-        raise RunError(f"{path} does not have the probabilities of {', '.join(result.labels)}; {_AGAIN}")
-    shares = {plain_cell(row[0]): dict(zip(result.labels, map(float, row[3:]), strict=True)) for row in rows}
-    return {clip: (label, shares[clip]) for clip, (label, _) in known.items()}
-
-
-def read_told(path: Path, result: FoldResult) -> ToldClips:
-    """Truth, predicted label and probabilities of every clip as arrays; raises as `read_shares`."""
-    known, shares = read_labels(path, result), read_shares(path, result)
-    number = {label: k for k, label in enumerate(result.labels)}
-    truth, told = (np.array([number[pair[k]] for pair in known.values()], np.int64) for k in (0, 1))
-    probabilities = np.array([[*shares[clip][1].values()] for clip in known])
-    return ToldClips(result.fold, [*known], truth, told, probabilities)
+    return [*map(plain_cell, rows[0])], found
 
 
 def read_traces(path: Path, result: FoldResult) -> dict[str, Trace]:
