@@ -45,10 +45,21 @@ class OfClips:
     results: tuple[FoldResult, ...]
     """Of the same folds."""
     store: Path | None = None
-    clips: dict[str, Clip] | None = None
-    """What the store says of its clips; None where it is not there, or another one."""
-    store_note: str = ""
-    """Why not."""
+    """Read only where its clips are asked for."""
+
+    @property
+    def clips(self) -> dict[str, Clip] | None:
+        """What the store says of its clips; None where it is not there, or another one."""
+        return self._known[0]
+
+    @property
+    def store_note(self) -> str:
+        """Why not."""
+        return self._known[1]
+
+    @cached_property
+    def _known(self) -> tuple[dict[str, Clip] | None, str]:
+        return _clips(self.store, self.folds, self.labels)
 
     @cached_property
     def intervals(self) -> Intervals:
@@ -118,9 +129,7 @@ def of_clips(run: Run, usable: Sequence[FoldResult]) -> tuple[OfClips | None, st
         told = tuple(read_told(run.fold(one.fold) / "predictions.csv", one) for one in usable)
     except RunError as error:
         return None, str(error)
-    store = run.config.data.store
-    clips, note = _clips(store, told, usable[0].labels)
-    return OfClips(usable[0].labels, run.config.task.spec, told, tuple(usable), store, clips, note), ""
+    return OfClips(usable[0].labels, run.config.task.spec, told, tuple(usable), run.config.data.store), ""
 
 
 def _clips(store: Path | None, told: Sequence[ToldClips], labels: Sequence[str]) -> tuple[dict[str, Clip] | None, str]:

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from scipy.stats import binomtest, hypergeom
 from sklearn.metrics import log_loss, recall_score
 
-from mmadfer.data.store.record import Clip
+from mmadfer.data.store.store import Clip, Store, write_store
 from mmadfer.evaluation.bootstrap import mcnemar
 from mmadfer.evaluation.groups import FEWEST, groups, holm, paired_groups
 from mmadfer.evaluation.intervals import intervals, wilson
@@ -247,14 +247,15 @@ def test_few_people_on_a_side_are_not_tested() -> None:
     assert {one.subjects for one in groups(folds, {"x": mixed}, people)} == {None}, "each has both values"
 
 
-def test_the_stores_subjects_are_what_is_exchanged(made: Made) -> None:
+def test_the_stores_subjects_are_what_is_exchanged(made: Made, tmp_path: Path) -> None:
     found = summarise_run(made.run, {}).of_clips
     assert found is not None
     assert found.clips is not None
     kept = {name: replace(clip, groups={"odd": str(int(clip.subject) % 2)}) for name, clip in renamed(found.clips)}
-    people, odd = (
-        [one for one in replace(found, clips=kept).groups if one.column == column] for column in ("subject", "odd")
-    )
+    with Store(found.store) as store:
+        write_store(tmp_path / "kept.store", store.header, ((clip, store.read(name)) for name, clip in kept.items()))
+    other = replace(found, store=tmp_path / "kept.store")
+    people, odd = ([one for one in other.groups if one.column == column] for column in ("subject", "odd"))
     assert {one.subjects for one in people} == {None}, "each of them is compared with the others clip by clip"
     assert [(one.value, one.subjects, one.note) for one in odd] == [("0", 10, ""), ("1", 10, "")]
 
