@@ -77,15 +77,17 @@ class Beside:
 
 
 Found = dict[int, FoldResult]
+Other = tuple[Run, Found, str]
+"""A run, its usable folds by number, and why it cannot be compared, or ""."""
 
 
-def set_beside(this: Run, mine: Found, others: Mapping[str, tuple[Run, Found, str]]) -> tuple[Beside, ...]:
+def set_beside(this: Run, mine: Found, others: Mapping[str, Other]) -> tuple[Beside, ...]:
     """The run reported on, then the others; nothing where there are none.
 
     Args:
         this: the run reported on.
         mine: its usable folds.
-        others: name -> the run, its usable folds, and why it cannot be compared, or "".
+        others: by name.
     """
     if not others:
         return ()

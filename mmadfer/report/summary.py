@@ -13,7 +13,7 @@ from mmadfer.config.schema import Config
 from mmadfer.errors import RunError, WeightsError
 from mmadfer.evaluation.fold_result import FoldResult, class_recalls, read
 from mmadfer.evaluation.subjects import SubjectTable
-from mmadfer.report.beside import Beside, set_beside
+from mmadfer.report.beside import THIS, Beside, Other, set_beside
 from mmadfer.report.of_clips import OfClips, of_clips
 from mmadfer.report.subjects import side_by_side
 from mmadfer.run import directory as runs
@@ -211,10 +211,11 @@ def summarise_run(run: Path, beside: Mapping[str, Path]) -> RunReport:
     if not report.usable:
         lines = "".join(f"\n  {problem}" for problem in report.problems)
         raise RunError(f"{run} has no finished fold to report on:{lines}\nFinish them: the same launch with --resume")
-    subjects, note = _subjects(report, beside)
-    told, why = of_clips(runs.Run(report.run, report.config), report.usable)
-    found = replace(report, beside=_compare(report, beside), subjects=subjects, subjects_note=note)
-    return replace(found, of_clips=told, of_clips_note=why)
+    this, others = runs.Run(report.run, report.config), {name: _other(path, report) for name, path in beside.items()}
+    subjects, note = _subjects(this, report, others)
+    told, why = of_clips(this, report.usable)
+    rows = set_beside(this, {fold.fold: fold for fold in report.usable}, others)
+    return replace(report, beside=rows, subjects=subjects, subjects_note=note, of_clips=told, of_clips_note=why)
 
 
 def gather(run: Path) -> RunReport:
@@ -271,26 +272,23 @@ def _of_classes(fold: FoldResult, labels: tuple[str, ...]) -> FoldResult:
     )
 
 
-def _compare(report: RunReport, beside: Mapping[str, Path]) -> tuple[Beside, ...]:
-    others = {}
-    for name, run in {name: runs.read(path) for name, path in beside.items()}.items():
-        found = {fold.fold: fold for fold in _folds(run) if fold.usable}
-        others[name] = run, found, _doubt(found, report)
-    return set_beside(runs.Run(report.run, report.config), {fold.fold: fold for fold in report.usable}, others)
+def _other(path: Path, report: RunReport) -> Other:
+    run = runs.read(path)
+    found = {fold.fold: fold for fold in _folds(run) if fold.usable}
+    return run, found, _doubt(found, report)
 
 
-def _subjects(report: RunReport, beside: Mapping[str, Path]) -> tuple[SubjectTable | None, str]:
+def _subjects(this: runs.Run, report: RunReport, others: Mapping[str, Other]) -> tuple[SubjectTable | None, str]:
     """Of the runs that can be compared, as `side_by_side`."""
-    known = {BEGUN_FROM: report.config.stages.init, **beside}
-    found = {"this run": (runs.Run(report.run, report.config), report.usable)}
-    for name, path in known.items():
-        if path is None or not (path / "config.yaml").is_file():
-            continue
-        run = runs.read(path)
-        usable = [fold for fold in _folds(run) if fold.usable]
-        if not _doubt({fold.fold: fold for fold in usable}, report):
-            found[name] = run, usable
-    return side_by_side(found)
+    known = {BEGUN_FROM: _begun_from(report), **others}
+    compared = {name: (one[0], [*one[1].values()]) for name, one in known.items() if one and not one[2]}
+    return side_by_side({THIS: (this, report.usable), **compared})
+
+
+def _begun_from(report: RunReport) -> Other | None:
+    """The run of `stages.init`; None where there is none, or it is gone."""
+    path = report.config.stages.init
+    return _other(path, report) if path is not None and (path / "config.yaml").is_file() else None
 
 
 def _doubt(found: dict[int, FoldResult], report: RunReport) -> str:
