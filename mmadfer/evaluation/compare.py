@@ -51,12 +51,22 @@ class RunComparison:
     """The same of every fold."""
     resamples: int
     seed: int
-    subjects: SubjectTable | None = None
-    """Both sides, A and B; None where the store knows no subjects."""
-    subjects_note: str = ""
-    """Why there is no such table, where a person would ask."""
     clips_left_out: int = 0
     """Of one run: those that another was adapted to."""
+
+    @property
+    def subjects(self) -> SubjectTable | None:
+        """Both sides, A and B; None where the store knows no subjects."""
+        return self._by_subject[0]
+
+    @property
+    def subjects_note(self) -> str:
+        """Why there is no such table, where a person would ask."""
+        return self._by_subject[1]
+
+    @cached_property
+    def _by_subject(self) -> tuple[SubjectTable | None, str]:
+        return _by_subject((self.a, self.b), self.labels, self.spec)
 
     @cached_property
     def over_subjects(self) -> dict[str, OverUnits]:
@@ -166,23 +176,30 @@ def compare(a: Path, b: Path, resamples: int = 10_000, seed: int = 0, out: Path 
         RunError: no such run, an unfinished or damaged fold, one run on both sides, no fold in common, or other labels
             or clips in a fold.
     """
-    whole = read_side(a), read_side(b)
-    labels = _agreed(*whole)
-    (side_a, side_b), left_out = without_adapted(whole)
+    made = compare_sides(read_side(a), read_side(b), resamples, seed)
+    if out is not None:
+        write_json(out, made.to_dict())
+    return made
+
+
+def compare_sides(a: ComparedRun, b: ComparedRun, resamples: int = 10_000, seed: int = 0) -> RunComparison:
+    """`compare` of sides that were read.
+
+    Raises:
+        RunError: one run on both sides, no fold in common, or other labels or clips in a fold.
+    """
+    labels = _agreed(a, b)
+    (side_a, side_b), left_out = without_adapted((a, b))
     common = set.intersection(*({*one.results} for side in (side_a, side_b) for one in side.members))
     if not common:
-        raise RunError(f"{a} and {b} have no fold in common: train the same folds of both")
+        raise RunError(f"{a.name} and {b.name} have no fold in common: train the same folds of both")
     folds = [_pair(fold, side_a, side_b, labels) for fold in sorted(common)]
     spec = next(iter(side_a.members[0].results.values())).spec
     drawn = score_differences(folds, len(labels), resamples, seed, spec)
     found = np.array([_difference(one, len(labels), spec) for one in folds])
     each = [_estimates(value, drawn[:, k], spec) for k, value in enumerate(found)]
     overall = _estimates(found.mean(0), drawn.mean(1), spec)
-    subjects = _by_subject((side_a, side_b), labels, spec)
-    made = RunComparison(side_a, side_b, labels, folds, overall, each, resamples, seed, *subjects, left_out)
-    if out is not None:
-        write_json(out, made.to_dict())
-    return made
+    return RunComparison(side_a, side_b, labels, folds, overall, each, resamples, seed, left_out)
 
 
 def _by_subject(

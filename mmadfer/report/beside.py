@@ -1,8 +1,9 @@
 """Runs side by side: their scores on the folds that all have, and paired tests of each against the first."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from mmadfer.config import identity
 from mmadfer.errors import RunError
 from mmadfer.evaluation.bootstrap import Estimate
-from mmadfer.evaluation.compare import compare
+from mmadfer.evaluation.compare import compare_sides
+from mmadfer.evaluation.compared_runs import ComparedRun, read_side
 from mmadfer.evaluation.fold_result import FoldResult, class_recalls
 from mmadfer.evaluation.groups import PairedGroup, holm, paired_groups
 from mmadfer.report.cells import likely, percent
@@ -92,12 +94,12 @@ def set_beside(this: Run, mine: Found, others: Mapping[str, Other]) -> tuple[Bes
     if not others:
         return ()
     common = sorted(set(mine).intersection(*(found for _, found, doubt in others.values() if not doubt)))
-    first = _row(THIS, this, mine, common, {})
-    rows = []
+    first, rows = _row(THIS, this, mine, common, {}), []
+    side = cache(partial(read_side, this.path))
     for name, (run, found, doubt) in others.items():
         differs = {key: theirs for key, (_, theirs) in identity.differences(this.config, run.config).items()}
         row = _row(name, run, {} if doubt else found, common, differs, doubt)
-        rows.append(_compared(row, first, this, run) if row.folds else row)
+        rows.append(_compared(row, first, side, run) if row.folds else row)
     return first, *_corrected(rows)
 
 
@@ -121,11 +123,11 @@ def _more(run: Run, used: Sequence[FoldResult], values: Mapping[str, list[float]
     }
 
 
-def _compared(row: Beside, first: Beside, this: Run, run: Run) -> Beside:
+def _compared(row: Beside, first: Beside, side: Callable[[], ComparedRun], run: Run) -> Beside:
     """With its difference to the run reported on; that of groups where the store has any."""
     groups = _groups(row.clips, first.clips) if row.clips and first.clips else []
     try:
-        return replace(row, gains=compare(this.path, run.path).overall, groups=groups)
+        return replace(row, gains=compare_sides(side(), read_side(run.path)).overall, groups=groups)
     except RunError as error:
         return replace(row, gains_note=str(error), groups=groups)
 
