@@ -56,7 +56,7 @@ class Beside:
     @property
     def ece(self) -> float | None:
         """The mean over folds of the expected calibration error."""
-        return statistics.fmean(one.ece for one in self.clips.calibration) if self.clips else None
+        return self.clips.ece if self.clips else None
 
     @property
     def answered(self) -> float | None:

@@ -9,7 +9,7 @@ from mmadfer.evaluation.intervals import COVERS
 from mmadfer.report.cells import gain, likely, percent, span
 from mmadfer.report.clip_plots import coverage_plot, reliability_plots
 from mmadfer.report.hardest import hardest
-from mmadfer.report.of_clips import Calibration, OfClips
+from mmadfer.report.of_clips import OfClips
 from mmadfer.report.summary import RunReport
 
 MOST_GROUPS = 40
@@ -28,7 +28,7 @@ def clip_parts(report: RunReport, private: bool = True) -> dict[str, Any]:
     return {
         "covers": COVERS,
         "scores": {name: span(ends) for name, ends in found.intervals.scores.items()},
-        "calibration": _calibration(found.calibration),
+        "calibration": _calibration(found),
         "calibration_headings": CALIBRATION_HEADINGS,
         "reliability": reliability_plots(found),
         "abstaining": [
@@ -47,8 +47,9 @@ def clip_parts(report: RunReport, private: bool = True) -> dict[str, Any]:
     }
 
 
-def _calibration(rows: list[Calibration]) -> dict[str, Any]:
+def _calibration(found: OfClips) -> dict[str, Any]:
     """A row for each fold, the mean where there are several, and why folds have no temperature."""
+    rows = found.calibration
     cells = [
         [
             str(row.fold),
@@ -61,11 +62,9 @@ def _calibration(rows: list[Calibration]) -> dict[str, Any]:
     ]
     notes = {row.note for row in rows if row.note}
     told = [f"fold {', '.join(str(row.fold) for row in rows if row.note == note)}: {note}" for note in sorted(notes)]
-    mean = ["Mean", percent(fmean(row.ece for row in rows)), f"{fmean(row.cross_entropy for row in rows):.4f}"]
-    ece = [row.ece_after for row in rows if row.ece_after is not None]
     loss = [row.cross_entropy_after for row in rows if row.cross_entropy_after is not None]
-    whole = len(ece) == len(rows)
-    mean += ["", percent(fmean(ece)) if whole else "-", f"{fmean(loss):.4f}" if whole else "-"]
+    mean = ["Mean", percent(found.ece), f"{fmean(row.cross_entropy for row in rows):.4f}"]
+    mean += ["", percent(found.ece_after), f"{fmean(loss):.4f}" if len(loss) == len(rows) else "-"]
     return {"rows": cells, "mean": mean if len(rows) > 1 else [], "notes": told}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +71,17 @@ class OfClips:
     def calibration(self) -> list[Calibration]:
         """Of each fold."""
         return [_calibration(*pair) for pair in zip(self.folds, self.results, strict=True)]
+
+    @property
+    def ece(self) -> float:
+        """The mean over folds of the expected calibration error."""
+        return fmean(one.ece for one in self.calibration)
+
+    @property
+    def ece_after(self) -> float | None:
+        """The same by the temperatures; None unless all folds have one."""
+        found = [one.ece_after for one in self.calibration if one.ece_after is not None]
+        return fmean(found) if len(found) == len(self.calibration) else None
 
     def calibrated(self, fold: int) -> np.ndarray | None:
         """Probabilities (N, C) of a fold by its temperature; None without one."""

@@ -41,13 +41,11 @@ def _of_clips(report: RunReport) -> list[str]:
     if found is None:
         return [f"No intervals and no calibration: {report.of_clips_note}"] if report.of_clips_note else []
     spans = [f"{score.title} {span(found.intervals.scores[score.name])}" for score in report.spec.scores]
-    after = [one.ece_after for one in found.calibration if one.ece_after is not None]
-    scaled = f", {percent(fmean(after))} % by temperatures" if len(after) == len(found.calibration) else ""
-    ece = fmean(one.ece for one in found.calibration)
+    scaled = "" if found.ece_after is None else f", {percent(found.ece_after)} % by temperatures"
     answered = ", ".join(f"{percent(one.accuracy)} % at {one.coverage:.0%}" for one in found.abstaining)
     return [
         f"95 % intervals over test clips: {', '.join(spans)}.",
-        f"Expected calibration error, mean over folds: {percent(ece)} %{scaled}.",
+        f"Expected calibration error, mean over folds: {percent(found.ece)} %{scaled}.",
         f"Accuracy by coverage, the surest clips first: {answered}.",
     ]
 

@@ -1,7 +1,6 @@
 """The tables of a model card: scores with their spread, recalls, calibration, groups and parity; {} where not known."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from mmadfer.contract import Contract
@@ -73,8 +72,8 @@ def calibration(report: RunReport | None, contract: Contract) -> dict[str, Any]:
     carried = contract.temperature
     looks = f" It is of these looks at a clip: {contract.temperature_looks}." if contract.temperature_looks else ""
     told = f"The model carries the temperature {carried:.3f}, which is applied on request.{looks}" if carried else ""
-    found = report.of_clips.calibration if report and report.of_clips else []
-    if not found:
+    found = report.of_clips if report else None
+    if found is None:
         return table((), (), [f"{told} How well it is calibrated is not known."]) if told else {}
     rows = [
         [
@@ -83,9 +82,9 @@ def calibration(report: RunReport | None, contract: Contract) -> dict[str, Any]:
             NOT_KNOWN if one.temperature is None else f"{one.temperature:.3f}",
             percent(one.ece_after),
         ]
-        for one in found
+        for one in found.calibration
     ]
-    rows.append(["mean", percent(fmean(one.ece for one in found)), "", ""])
+    rows.append(["mean", percent(found.ece), "", ""])
     what = "ECE, the expected calibration error in 15 bins of equal width, on the test clips; 0 is calibrated."
     return table(["fold", "ECE %", "temperature", "ECE % with it"], rows, [what], [told] if told else [])
 
