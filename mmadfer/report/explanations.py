@@ -1,6 +1,5 @@
 """What `mmadfer explain RUN` has written into a run, for the report: measures, and a sheet of each clip."""
 
-import base64
 import io
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from mmadfer.report.explanation_index import Index, IndexClip, IndexModel, Sprea
 from mmadfer.run import checkpoint_state
 from mmadfer.run.directory import EXPLANATIONS, fold_dir, latest_checkpoint
 from mmadfer.utils.files import read_bytes, read_object
+from mmadfer.utils.html_page import jpeg_address
 
 _MOST_BYTES = 32 << 20
 """Of a sheet."""
@@ -21,7 +21,7 @@ _LARGEST = (900, 10_000)
 """Width and height of a sheet in the page, in pixels."""
 _MOST_CLIPS = 12
 """Of one method that the page shows."""
-_UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, MemoryError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, MemoryError, Image.DecompressionBombError)
 """What Pillow raises on a picture that is damaged, or made to do harm."""
 
 
@@ -91,7 +91,7 @@ def _sheet(folder: Path, clip: IndexClip) -> ClipSheet:
         if not sheets:
             raise FileError("it was not explained")
         return ClipSheet(clip.title(), _smaller(folder / clip.folder / sheets[0]))
-    except (*_UNREADABLE, MmadferError) as error:
+    except (*UNREADABLE, MmadferError) as error:
         return ClipSheet(clip.title(), "", str(error) or type(error).__name__)
 
 
@@ -103,4 +103,4 @@ def _smaller(path: Path) -> str:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         out = io.BytesIO()
         image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(out, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+    return jpeg_address(out.getvalue())

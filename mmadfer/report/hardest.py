@@ -1,6 +1,5 @@
 """The clips of which a run gives the truth the least: a small picture, probabilities, truth, and where the media is."""
 
-import base64
 import io
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,8 +12,10 @@ from mmadfer.data.store.store import Store
 from mmadfer.errors import MmadferError
 from mmadfer.evaluation.saved_predictions import ToldClips
 from mmadfer.report.cells import percent
+from mmadfer.report.explanations import UNREADABLE
 from mmadfer.report.of_clips import OfClips
-from mmadfer.tasks.calibration import SMALLEST
+from mmadfer.tasks.calibration import losses
+from mmadfer.utils.html_page import jpeg_address
 
 MOST = 12
 """Clips that the page shows; a picture has some 4 kB."""
@@ -22,7 +23,6 @@ SIDE = 112
 """Of a picture, in pixels."""
 _LIKELY = 3
 """Classes that are shown of a clip, beside the truth."""
-_UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, MemoryError, Image.DecompressionBombError)
 
 
 class HardClip(NamedTuple):
@@ -47,11 +47,10 @@ class HardClip(NamedTuple):
 def hardest(found: OfClips, most: int = MOST) -> list[HardClip]:
     """Those with the largest loss, of the clips of all folds."""
     rows = [(one, k) for one in found.folds for k in range(len(one.ids))]
-    chosen = np.concatenate([one.probabilities[np.arange(len(one.ids)), one.truth] for one in found.folds])
-    losses = -np.log(np.maximum(chosen, SMALLEST))
-    order = np.argsort(-losses, kind="stable")[:most]
+    each = np.concatenate([losses(one.probabilities, one.truth) for one in found.folds])
+    order = np.argsort(-each, kind="stable")[:most]
     with _store(found) as store:
-        return [_clip(found, rows[k], float(losses[k]), store) for k in order]
+        return [_clip(found, rows[k], float(each[k]), store) for k in order]
 
 
 def _store(found: OfClips) -> AbstractContextManager[Store | None]:
@@ -86,6 +85,6 @@ def _picture(store: Store, clip: str) -> str:
             small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         out = io.BytesIO()
         small.save(out, "JPEG", quality=75)
-    except (*_UNREADABLE, MmadferError):
+    except (*UNREADABLE, MmadferError):
         return ""
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+    return jpeg_address(out.getvalue())

@@ -15,6 +15,7 @@ from mmadfer.errors import ClipError, DataError, MmadferError
 from mmadfer.runtime.card import card
 from mmadfer.runtime.inputs import Video, VideoPart
 from mmadfer.runtime.series import PartSeries, joined
+from mmadfer.tasks.calibration import softmax
 from mmadfer.tasks.pooling import clip_logits
 from mmadfer.utils.memory import lacks_memory
 
@@ -252,9 +253,3 @@ def listed_notes(segments: Sequence[dict[str, Any]], told: Mapping[str, int]) ->
         note if times == count or isinstance(note, Whole) else f"{note} (in {times} of {count} windows)"
         for note, times in told.items()
     ]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities float64 (..., C) of logits (..., C)."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

@@ -19,7 +19,7 @@ from mmadfer.runtime.batches import Batches
 from mmadfer.runtime.inputs import ClipViews, Video, VideoPart, load_readers, read_parts
 from mmadfer.runtime.live import LiveFrame, LiveSound, LiveStream, check_live, live_parts
 from mmadfer.runtime.people import PeopleAnswer, check_people, check_video
-from mmadfer.runtime.prediction import Answer, Failure, Prediction, softmax
+from mmadfer.runtime.prediction import Answer, Failure, Prediction
 from mmadfer.runtime.sentences import GivenText, VideoSentences, check_whole
 from mmadfer.share.source import BOTH, model_path
 from mmadfer.tasks.logit_adjustment import check_tau, shift
@@ -28,7 +28,7 @@ from mmadfer.utils.prefetch import ahead
 
 LOGGER = logger(__name__)
 
-__all__ = ["Failure", "Prediction", "Recogniser", "Video", "from_clip", "from_record", "seen_frames", "softmax"]
+__all__ = ["Failure", "Prediction", "Recogniser", "Video", "from_clip", "from_record", "seen_frames"]
 
 READY = 4
 """Parts of each video that lie ready, at least; 1.2 MB each at 160 px."""

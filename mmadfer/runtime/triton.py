@@ -26,8 +26,8 @@ from mmadfer.runtime.backends.choice import BACKENDS, choose_backend
 from mmadfer.runtime.batches import Batches, finite
 from mmadfer.runtime.inputs import Video, load_readers, read_parts
 from mmadfer.runtime.packed import packed, unpacked
-from mmadfer.runtime.prediction import softmax
 from mmadfer.runtime.subprocess_call import in_subprocess
+from mmadfer.tasks.calibration import softmax
 from mmadfer.utils.files import read_bytes
 from mmadfer.utils.logs import logger
 

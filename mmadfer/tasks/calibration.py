@@ -69,9 +69,14 @@ def bins(confidence: np.ndarray, right: np.ndarray) -> Bins:
 
 
 def cross_entropy(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """The mean of -log p of the true class, of probabilities (N, C) and labels int64 (N,)."""
+    """The mean of `losses`."""
+    return float(losses(probabilities, truth).mean())
+
+
+def losses(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """float64 (N,): -log p of the true class, of probabilities (N, C) and labels int64 (N,)."""
     found = probabilities[np.arange(len(truth)), truth].astype(np.float64)
-    return float(-np.log(np.maximum(found, SMALLEST)).mean())
+    return -np.log(np.maximum(found, SMALLEST))
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -79,7 +84,7 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
 
     Exact where none is below `SMALLEST`, which is what counts in its place.
     """
-    return _softmax(np.log(np.maximum(probabilities.astype(np.float64), SMALLEST)) / temperature)
+    return softmax(np.log(np.maximum(probabilities.astype(np.float64), SMALLEST)) / temperature)
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float | None:
@@ -104,7 +109,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float | None:
 
 
 def _slope(z: np.ndarray, own: np.ndarray, inverse: float) -> float:
-    return float(((_softmax(z * inverse) * z).sum(1) - own).mean())
+    return float(((softmax(z * inverse) * z).sum(1) - own).mean())
 
 
 def coverage_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,6 +134,7 @@ def abstaining(confidence: np.ndarray, right: np.ndarray, shares: Sequence[float
     return found
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64 (..., C) of logits (..., C)."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

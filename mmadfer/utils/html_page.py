@@ -31,6 +31,11 @@ def script_hash(script: str) -> str:
     return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
+def jpeg_address(jpeg: bytes) -> str:
+    """A picture as a `data:` address."""
+    return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+
+
 @cache
 def _templates() -> jinja2.Environment:
     return jinja2.Environment(

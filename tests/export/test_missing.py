@@ -24,7 +24,7 @@ from mmadfer.export.graph.to_onnx import to_onnx
 from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import Failure, Recogniser, Video
 from mmadfer.runtime.inputs import ClipViews, read_parts
-from mmadfer.runtime.prediction import softmax
+from mmadfer.tasks.calibration import softmax
 
 PRIORS = (0.1, 0.2, 0.3, 0.4)
 PLAIN = CONTRACT.model_copy(update={"prepare": CONTRACT.prepare.model_copy(update={"detect_every": 5})})

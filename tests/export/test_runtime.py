@@ -23,8 +23,9 @@ from mmadfer.model.weights.build import save_weights
 from mmadfer.runtime import Failure, Prediction, Recogniser
 from mmadfer.runtime.backends.device import Device
 from mmadfer.runtime.backends.torch_backend import TorchBackend
-from mmadfer.runtime.recogniser import from_clip, from_record, seen_frames, softmax
+from mmadfer.runtime.recogniser import from_clip, from_record, seen_frames
 from mmadfer.runtime.writers import print_predictions, write_csv, write_predictions_json
+from mmadfer.tasks.calibration import softmax
 
 
 @pytest.fixture(scope="module")

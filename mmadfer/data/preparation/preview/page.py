@@ -1,6 +1,5 @@
 """The contact sheet as HTML: what holds for the store, then its clips, label by label."""
 
-from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date
@@ -13,7 +12,7 @@ from mmadfer.data.preparation.preview.clip_view import ClipView
 from mmadfer.data.preparation.preview.sound import drawing, loudness, remarks
 from mmadfer.data.store import splits
 from mmadfer.data.store.store import Store
-from mmadfer.utils.html_page import render_page
+from mmadfer.utils.html_page import jpeg_address, render_page
 
 TITLE = " (contact sheet)"
 """End of the page's title, by which a page is known for one of ours."""
@@ -40,7 +39,7 @@ def contact_sheet(store: Store, views: list[ClipView], seed: int) -> str:
         shown=max(1, LEFT_OUT // max(1, len(reasons))),
         labels=_by_label(store, views),
         many=many,
-        jpeg_url=_jpeg_url,
+        jpeg_url=jpeg_address,
     )
 
 
@@ -145,10 +144,6 @@ def _by_label(
                 (view, _about(view), _troubles(view), drawing(view, heard_seconds(store.prepare))) for view in shown
             ]
             yield label or "clips", total, drawn
-
-
-def _jpeg_url(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 
 
 def _troubles(view: ClipView) -> list[str]:
